@@ -1,0 +1,24 @@
+"""What an operation costs at the least: floating-point operations, bytes, and the time they imply.
+
+Bytes are those that must cross between memory and chip when each input is read once and each output written once.
+1 GB is 1e9 bytes, 1 TFLOPS is 1e12 operations a second.
+"""
+
+
+def gemv_flops(N: int, K: int) -> int:
+    """Operations of y = W x with W (N, K): one multiply and one add for each weight."""
+    return 2 * N * K
+
+
+def gemv_bytes(N: int, K: int) -> int:
+    """Bytes that y = W x must move in FP16: W (N, K) and x (K,) in, y (N,) out."""
+    return 2 * (N * K + K + N)
+
+
+def roofline_us(flops: float, num_bytes: float, tflops: float, gb_per_s: float) -> float:
+    """Microseconds that the work takes at the least, on a chip of `tflops` TFLOPS and `gb_per_s` GB/s.
+
+    Arithmetic and traffic overlap, so the slower of the two sets the time (the roofline model: Williams, Waterman and
+    Patterson, "Roofline: an insightful visual performance model for multicore architectures", CACM 52(4), 2009).
+    """
+    return max(flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))
