@@ -1,0 +1,7 @@
+"""What judges a student's kernels. In a lesson: `from checks import check`, then `check(gemv_fp16)`."""
+
+import kernels  # noqa: F401, I001  first: it decides whether Triton interprets
+from checks.notebook import CheckFailed, check
+from checks.pictures import show_accesses
+
+__all__ = ["CheckFailed", "check", "show_accesses"]

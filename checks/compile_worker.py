@@ -1,0 +1,64 @@
+"""Compile kernels for GPUs that need not be here: jobs as JSON on stdin, reports as JSON on stdout.
+
+A process of its own: Triton cannot compile where it interprets. It imports neither torch nor this package.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+
+os.environ.pop("TRITON_INTERPRET", None)
+os.environ["TRITON_DUMP_PTXAS_LOG"] = "1"
+# The register report is printed only when ptxas runs, so a cached kernel must not skip it.
+os.environ["TRITON_ALWAYS_COMPILE"] = "1"
+
+import triton  # noqa: E402
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+
+def compile_job(job: dict, folder: str) -> dict:
+    path = f"{folder}/kernel.py"
+    with open(path, "w") as file:  # noqa: PTH123
+        file.write(job["source"])
+    namespace = {"__name__": "kernel"}
+    log = io.StringIO()
+    try:
+        exec(compile(job["source"], path, "exec"), namespace)
+        kernel = namespace[job["name"]]
+        while not isinstance(kernel, triton.runtime.JITFunction):
+            kernel = kernel.fn
+        position = {name: i for i, name in enumerate(kernel.arg_names)}
+        constexprs = {(position[name],): value for name, value in job["constexprs"].items()}
+        attributes = {(position[name],): [["tt.divisibility", 16]] for name in job["aligned"]}
+        source = ASTSource(kernel, job["signature"], constexprs, attributes)
+        with contextlib.redirect_stdout(log):
+            compiled = triton.compile(source, target=GPUTarget("cuda", job["capability"], 32), options=job["options"])
+    except Exception as error:  # whatever the compiler says goes to the student
+        return {"error": describe(error)}
+    used = re.search(r"Used (\d+) registers", log.getvalue())
+    spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", log.getvalue())
+    ptx = compiled.asm["ptx"]
+    return {"registers": int(used[1]) if used else None, "spills": sum(map(int, spilled)),
+            "shared": compiled.metadata.shared,
+            "tensor_cores": "wgmma" if "wgmma.mma" in ptx else "mma" if "mma.sync" in ptx else None}
+
+
+def describe(error: Exception) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    answer = os.dup(1)
+    os.dup2(2, 1)  # whatever the compiler prints must not mix with the reports
+    with tempfile.TemporaryDirectory() as folder:
+        reports = [compile_job(job, folder) for job in json.load(sys.stdin)]
+    with os.fdopen(answer, "w") as out:
+        json.dump(reports, out)

@@ -1,0 +1,50 @@
+"""Why a result is wrong: the same mistake, made on purpose, gives the same output."""
+
+from collections import Counter
+
+import torch
+
+from checks.exercise import Exercise, Mutant
+from checks.trial import PASSED, Outcome, try_case
+
+
+def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant | None:
+    """The mutant that does what the student's function did on every case, or None."""
+    # A failing case rules most mutants out at once.
+    outcomes = sorted(outcomes, key=lambda outcome: outcome.status == PASSED)
+    for mutant in exercise.mutants:
+        function = exercise.mutated(mutant)
+        if all(_alike(outcome, try_case(exercise, function, outcome.case, seed)) for outcome in outcomes):
+            return mutant
+    return None
+
+
+def recognise_traffic(exercise: Exercise, outcome: Outcome, traffic: Counter, seed: int) -> Mutant | None:
+    """The mutant whose result is right too and which moves the same bytes, tensor by tensor."""
+    for mutant in exercise.mutants:
+        other = try_case(exercise, exercise.mutated(mutant), outcome.case, seed)
+        if other.status == PASSED and sum((launch.traffic() for launch in other.launches), Counter()) == traffic:
+            return mutant
+    return None
+
+
+def _alike(mine: Outcome, theirs: Outcome) -> bool:
+    if mine.status != theirs.status or len(mine.outputs) != len(theirs.outputs):
+        return False
+    if mine.error is not None or theirs.error is not None:
+        return _same_error(mine.error, theirs.error)
+    return all(_same_value(a, b, want.tolerance)
+               for a, b, want in zip(mine.outputs, theirs.outputs, mine.expected, strict=True))
+
+
+def _same_error(a: Exception | None, b: Exception | None) -> bool:
+    return a.same_as(b) if hasattr(a, "same_as") else type(a) is type(b) and str(a) == str(b)
+
+
+def _same_value(a, b, tolerance) -> bool:
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return type(a) is type(b) and a == b
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    a, b = a.detach().cpu().double(), b.detach().cpu().double()
+    return bool(((a == b) | (a.isnan() & b.isnan()) | ((a - b).abs() <= tolerance)).all())

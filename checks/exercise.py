@@ -1,0 +1,104 @@
+"""What an exercise is: what is asked of a student's function, and the mistakes that are known by name."""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from checks.source import answer_source, define, python_function, rebind
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call: `inputs(generator)` makes its arguments by name, tensors on the CPU or numbers."""
+
+    name: str
+    inputs: Callable[[torch.Generator], dict]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one output must be: exact `value` in float64 (or int64), within `tolerance` of it, element by element."""
+
+    value: torch.Tensor | float
+    tolerance: torch.Tensor | float = 0.0
+    dtype: torch.dtype | None = None  # None for a plain number
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A known mistake: the answer with `old` turned into `new`, and what to tell the student who made it."""
+
+    name: str
+    edits: tuple[tuple[str, str], ...]
+    advice: str
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One function for a student to write.
+
+    `answer` names it, `kernels/gemv.py::gemv_fp16_kernel`; `entry` is the function of that file that is called, which
+    for a kernel is the one that launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)`
+    is the traffic no kernel can go below; None for an exercise that moves no data.
+    """
+
+    answer: str
+    points: int
+    cases: tuple[Case, ...]
+    oracle: Callable[..., tuple[Expected, ...]]
+    mutants: tuple[Mutant, ...]
+    entry: str | None = None
+    outputs: tuple[str, ...] = ("result",)
+    least_bytes: Callable[..., int] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.answer.partition("::")[2]
+
+    @functools.cached_property
+    def module(self):
+        path = self.answer.partition("::")[0]
+        return importlib.import_module(path.removesuffix(".py").replace("/", "."))
+
+    @property
+    def is_kernel(self) -> bool:
+        return self.entry is not None
+
+    @property
+    def parameters(self) -> list[str]:
+        return list(inspect.signature(getattr(self.module, self.entry or self.name)).parameters)
+
+    def answer_function(self):
+        return getattr(self.module, self.name)
+
+    def callable_for(self, function):
+        """What to call to try `function`: itself, or our entry with `function` as its kernel."""
+        if self.is_kernel and python_function(function).__name__ == self.name:
+            return rebind(getattr(self.module, self.entry), **{self.name: function})
+        return function
+
+    def written_by_student(self, function):
+        """The function that held the hole: the kernel that the entry `function` launches, or `function` itself.
+
+        Raises NameError when `function` launches no kernel of the exercise's name.
+        """
+        if not self.is_kernel or python_function(function).__name__ == self.name:
+            return function
+        if self.name not in function.__globals__:
+            raise NameError(f"`{self.entry}` is defined, but the kernel it launches, `{self.name}`, is not: "
+                            "run the cell of the exercise first")
+        return function.__globals__[self.name]
+
+    def mutated(self, mutant: Mutant):
+        """The answer with the mutant's mistake in it."""
+        source = answer_source(self.answer)
+        for old, new in mutant.edits:
+            if source.count(old) != 1:
+                raise ValueError(f"mutant '{mutant.name}' of {self.name}: {old!r} stands {source.count(old)} times "
+                                 "in the answer, not once")
+            source = source.replace(old, new)
+        return define(source, self.name, dict(vars(self.module)))

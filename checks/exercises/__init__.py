@@ -1,0 +1,15 @@
+"""What is asked in each lesson: one file per noun, as in `kernels/`."""
+
+from checks.exercise import Exercise
+from checks.exercises import gemv
+
+EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in [*gemv.EXERCISES]}
+
+
+def find_exercise(name: str) -> Exercise:
+    """The exercise whose function, or whose entry, is called `name`. Raises LookupError with the names there are."""
+    for exercise in EXERCISES.values():
+        if name in (exercise.name, exercise.entry):
+            return exercise
+    raise LookupError(f"there is no exercise for a function called `{name}`; there is one for each of: "
+                      f"{', '.join(EXERCISES)}")

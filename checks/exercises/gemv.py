@@ -1,0 +1,222 @@
+"""Lesson 01: the FP16 matrix-vector product, and what it must cost."""
+
+import torch
+
+from checks.exercise import Case, Exercise, Expected, Mutant
+from kernels import cost
+
+
+def integers(N: int, K: int, low: int = -8, high: int = 8):
+    """W and x of small integers: every sum up to 2²⁴ is exact in FP32 in any order, so only rounding y to FP16 is left."""
+    def inputs(g: torch.Generator) -> dict:
+        return {"x": torch.randint(low, high + 1, (K,), generator=g).half(),
+                "w": torch.randint(low, high + 1, (N, K), generator=g).half()}
+    return inputs
+
+
+def normal(N: int, K: int):
+    def inputs(g: torch.Generator) -> dict:
+        return {"x": torch.randn(K, generator=g).half(), "w": torch.randn(N, K, generator=g).half()}
+    return inputs
+
+
+def swelling(N: int, K: int):
+    """Sums climb by 31² a step for half of K and come down again to a small y. FP32 holds them exactly; past 2,048 an FP16
+    accumulator can no longer hold odd numbers, and past 65,504 none."""
+    def inputs(g: torch.Generator) -> dict:
+        half = K // 2
+        x, w = torch.full((K,), 31), torch.full((N, K), 31)
+        w[:, half:2 * half] = -31
+        w += torch.randint(-1, 2, (N, K), generator=g)
+        return {"x": x.half(), "w": w.half()}
+    return inputs
+
+
+def odd_products(N: int, K: int):
+    """Every product is an odd number above 2,048, which FP16 cannot hold; neighbours nearly cancel, so y is small."""
+    def inputs(g: torch.Generator) -> dict:
+        x = 2 * torch.randint(24, 31, (K,), generator=g) + 1
+        w = (2 * torch.randint(24, 31, (N, K), generator=g) + 1) * (2 * torch.randint(0, 2, (N, K), generator=g) - 1)
+        pairs = K // 2
+        x[1:2 * pairs:2] = x[0:2 * pairs:2] - 2
+        w[:, 1:2 * pairs:2] = -w[:, 0:2 * pairs:2]
+        return {"x": x.half(), "w": w.half()}
+    return inputs
+
+
+def rows_of_a_wider_matrix(N: int, K: int):
+    """W is the left part of a matrix with longer rows, so its rows are not K apart."""
+    def inputs(g: torch.Generator) -> dict:
+        made = integers(N, K + 24)(g)
+        return {"x": made["x"][:K].clone(), "w": made["w"][:, :K]}
+    return inputs
+
+
+def exact_gemv(x: torch.Tensor, w: torch.Tensor) -> tuple[Expected]:
+    """y in float64. FP32 accumulation errs by at most K · 2⁻²⁴ · Σ|w·x| (Higham, "Accuracy and Stability", 2nd ed., eq. 3.5),
+    which is 0 for integers whose sums stay under 2²⁴; rounding y to FP16 by half a step of 2⁻¹¹ · |y|."""
+    exact, size = w.double() @ x.double(), w.double().abs() @ x.double().abs()
+    whole = bool((x == x.round()).all() and (w == w.round()).all() and size.max() < 2**24)
+    accumulation = 0.0 if whole else x.numel() * 2.0**-24 * size
+    return (Expected(exact, accumulation + 2.0**-11 * exact.abs().clamp(min=2.0**-14), torch.float16),)
+
+
+def least_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
+    return cost.gemv_bytes(*w.shape)
+
+
+def _numbers(**values):
+    return Case(", ".join(f"{k}={v}" for k, v in values.items()), lambda g: dict(values))
+
+
+GEMV_BYTES = Exercise(
+    answer="kernels/cost.py::gemv_bytes",
+    points=1,
+    cases=(_numbers(N=4096, K=4096), _numbers(N=1, K=1), _numbers(N=127, K=300), _numbers(N=22016, K=2048)),
+    oracle=lambda N, K: (Expected(sum(torch.empty(shape, dtype=torch.float16, device="meta").nbytes
+                                      for shape in [(N, K), (K,), (N,)])),),
+    mutants=(
+        Mutant("bytes counted as elements", (("2 * (N * K + K + N)", "N * K + K + N"),),
+               "Each FP16 element takes two bytes."),
+        Mutant("y left out", (("N * K + K + N", "N * K + K"),), "The result y has to be written: N elements more."),
+        Mutant("x left out", (("N * K + K + N", "N * K + N"),), "The vector x has to be read: K elements more."),
+        Mutant("only W counted", (("N * K + K + N", "N * K"),),
+               "W is nearly all of it, but x is read and y is written too."),
+        Mutant("x counted once per row", (("N * K + K + N", "N * K + N * K + N"),),
+               "The least is to read x once and keep it on the chip, not once for each row."),
+        Mutant("FP32 sizes", (("2 * (", "4 * ("),), "An FP16 element takes two bytes, not four."),
+    ),
+)
+
+ROOFLINE_US = Exercise(
+    answer="kernels/cost.py::roofline_us",
+    points=1,
+    cases=(_numbers(flops=33_554_432, num_bytes=33_570_816, tflops=989.0, gb_per_s=4800.0),
+           _numbers(flops=2_000_000_000_000, num_bytes=1_000_000, tflops=500.0, gb_per_s=2000.0),
+           _numbers(flops=1000, num_bytes=1_000_000, tflops=1.0, gb_per_s=1.0)),
+    oracle=lambda flops, num_bytes, tflops, gb_per_s: (
+        Expected(v := 1e6 * max(flops / (tflops * 1e12), num_bytes / (gb_per_s * 1e9)), 1e-9 * v),),
+    mutants=(
+        Mutant("the two times added", (("max(flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))",
+                                        "flops / (tflops * 1e6) + num_bytes / (gb_per_s * 1e3)"),),
+               "Arithmetic and traffic go on at the same time: the slower one alone sets the time."),
+        Mutant("the faster of the two", (("max(", "min("),),
+               "The work is done when both are done: the slower one sets the time, so take the larger."),
+        Mutant("seconds", (("tflops * 1e6", "tflops * 1e12"), ("gb_per_s * 1e3", "gb_per_s * 1e9")),
+               "This is in seconds; microseconds are 1,000,000 times that number."),
+        Mutant("milliseconds", (("tflops * 1e6", "tflops * 1e9"), ("gb_per_s * 1e3", "gb_per_s * 1e6")),
+               "This is in milliseconds; microseconds are 1,000 times that number."),
+        Mutant("arithmetic alone", (("max(flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))",
+                                     "flops / (tflops * 1e6)"),),
+               "The bytes take time too: num_bytes / (gb_per_s * 1e9) seconds."),
+        Mutant("bytes alone", (("max(flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))",
+                                "num_bytes / (gb_per_s * 1e3)"),),
+               "The arithmetic takes time too: flops / (tflops * 1e12) seconds."),
+    ),
+)
+
+_OTHER_MISSING = "Lanes that a mask turns off hold anything at all unless the load says `other=0.0`; here they are summed."
+
+GEMV_FP16_ROW = Exercise(
+    answer="kernels/gemv.py::gemv_fp16_row_kernel",
+    entry="gemv_fp16_row",
+    outputs=("y",),
+    points=3,
+    least_bytes=least_bytes,
+    oracle=exact_gemv,
+    cases=(
+        Case("integers, N=17 K=300", integers(17, 300)),
+        Case("integers, N=3 K=256", integers(3, 256)),
+        Case("one element, N=1 K=1", integers(1, 1, 1, 8)),
+        Case("rows of a wider matrix, N=5 K=127", rows_of_a_wider_matrix(5, 127)),
+        Case("sums beyond FP16, N=3 K=2050", swelling(3, 2050)),
+        Case("products beyond FP16, N=4 K=128", odd_products(4, 128)),
+        Case("normal, N=9 K=129", normal(9, 129)),
+    ),
+    mutants=(
+        Mutant("the mask on K is missing",
+               (("x_ptr + offs_k, mask=mask_k, other=0.0", "x_ptr + offs_k"),
+                ("n * stride_wn + offs_k, mask=mask_k, other=0.0", "n * stride_wn + offs_k")),
+               "BLOCK_K is a power of two and K need not be: load only where `offs_k < K`, and let the rest be 0."),
+        Mutant("the mask on K is missing when W is loaded",
+               (("n * stride_wn + offs_k, mask=mask_k, other=0.0", "n * stride_wn + offs_k"),),
+               "After a row's K elements comes the next row, and after the last row nothing: load only where `offs_k < K`."),
+        Mutant("`other=` is missing", (("x_ptr + offs_k, mask=mask_k, other=0.0", "x_ptr + offs_k, mask=mask_k"),
+                                       ("stride_wn + offs_k, mask=mask_k, other=0.0", "stride_wn + offs_k, mask=mask_k")),
+               _OTHER_MISSING),
+        Mutant("products in FP16", (("w.to(tl.float32) * x.to(tl.float32)", "w * x"),),
+               "FP16 has 11 bits and the product of two needs 22: turn w and x into tl.float32 before you multiply and add."),
+        Mutant("every program reads row 0", (("n * stride_wn + offs_k", "offs_k"),),
+               "Row n of W starts n * stride_wn elements after w_ptr."),
+        Mutant("rows taken to be K apart", (("w_ptr + n * stride_wn", "w_ptr + n * K"),),
+               "W may be part of a wider matrix: its rows are stride_wn elements apart, not K."),
+        Mutant("W read as if it were transposed", (("n * stride_wn + offs_k", "offs_k * stride_wn + n"),),
+               "W is (N, K), row by row: element (n, k) stands at n * stride_wn + k."),
+        Mutant("every program writes y[0]", (("y_ptr + n", "y_ptr"),), "Program n owns y[n]: store at y_ptr + n."),
+    ),
+)
+
+GEMV_FP16 = Exercise(
+    answer="kernels/gemv.py::gemv_fp16_kernel",
+    entry="gemv_fp16",
+    outputs=("y",),
+    points=5,
+    least_bytes=least_bytes,
+    oracle=exact_gemv,
+    cases=(
+        Case("integers, N=129 K=300", integers(129, 300)),
+        Case("integers, N=64 K=256", integers(64, 256)),
+        Case("less than one block, N=3 K=5", integers(3, 5)),
+        Case("rows of a wider matrix, N=65 K=127", rows_of_a_wider_matrix(65, 127)),
+        Case("sums beyond FP16, N=5 K=2050", swelling(5, 2050)),
+        Case("products beyond FP16, N=4 K=128", odd_products(4, 128)),
+        Case("normal, N=70 K=129", normal(70, 129)),
+    ),
+    mutants=(
+        Mutant("the mask on K is missing",
+               (("x_ptr + offs_k, mask=mask_k, other=0.0", "x_ptr + offs_k"),
+                ("mask=mask_n[:, None] & mask_k[None, :]", "mask=mask_n[:, None]")),
+               "The last step along K reaches past K unless BLOCK_K divides it: load only where `offs_k < K`."),
+        Mutant("the mask on K is missing when W is loaded",
+               (("mask=mask_n[:, None] & mask_k[None, :]", "mask=mask_n[:, None]"),),
+               "After a row's K elements comes the next row, and after the last row nothing: mask K as well as N."),
+        Mutant("the mask on rows is missing when W is loaded",
+               (("mask=mask_n[:, None] & mask_k[None, :]", "mask=mask_k[None, :]"),),
+               "The last program has rows past N unless BLOCK_N divides it: load only where `offs_n < N`."),
+        Mutant("the mask on rows is missing when y is stored", (("y, mask=mask_n)", "y)"),),
+               "The last program has rows past N: store only where `offs_n < N`, or you write into other memory."),
+        Mutant("`other=` is missing",
+               (("x_ptr + offs_k, mask=mask_k, other=0.0", "x_ptr + offs_k, mask=mask_k"),
+                ("mask_k[None, :], other=0.0", "mask_k[None, :]")), _OTHER_MISSING),
+        Mutant("FP16 accumulation",
+               (("dtype=tl.float32)", "dtype=tl.float16)"),
+                ("w.to(tl.float32) * x.to(tl.float32)[None, :]", "w * x[None, :]")),
+               "FP16 has 11 bits and ends at 65,504: keep acc in tl.float32, and multiply in tl.float32."),
+        Mutant("products in FP16", (("w.to(tl.float32) * x.to(tl.float32)[None, :]", "w * x[None, :]"),),
+               "The product of two FP16 numbers needs 22 bits: turn w and x into tl.float32 before you multiply."),
+        Mutant("the last block of K is dropped", (("range(0, K, BLOCK_K)", "range(0, K - BLOCK_K + 1, BLOCK_K)"),),
+               "When BLOCK_K does not divide K, the last, partial step counts too: loop while k < K."),
+        Mutant("only the first block of K", (("range(0, K, BLOCK_K)", "range(0, BLOCK_K, BLOCK_K)"),),
+               "A row may be longer than BLOCK_K: loop over all of K in steps of BLOCK_K."),
+        Mutant("only the last block of K is kept", (("acc += w", "acc = w"),),
+               "Each step must add to acc, not replace it."),
+        Mutant("x is not advanced", (("x_ptr + offs_k, mask", "x_ptr + tl.arange(0, BLOCK_K), mask"),),
+               "Step k needs x[k : k + BLOCK_K]: use offs_k, which moves with k, for x as well."),
+        Mutant("W is not advanced", (("row_ptrs + offs_k[None, :]", "row_ptrs + tl.arange(0, BLOCK_K)[None, :]"),),
+               "Step k needs W[:, k : k + BLOCK_K]: use offs_k, which moves with k, for W as well."),
+        Mutant("W read as if it were transposed",
+               (("offs_n.to(tl.int64)[:, None] * stride_wn", "offs_n.to(tl.int64)[:, None]"),
+                ("row_ptrs + offs_k[None, :]", "row_ptrs + offs_k[None, :] * stride_wn")),
+               "W is (N, K), row by row: element (n, k) stands at n * stride_wn + k."),
+        Mutant("rows taken to be K apart", (("[:, None] * stride_wn", "[:, None] * K"),),
+               "W may be part of a wider matrix: its rows are stride_wn elements apart, not K."),
+        Mutant("every program works on the first rows", (("tl.program_id(0) * BLOCK_N + ", ""),),
+               "Program i owns rows i * BLOCK_N to (i + 1) * BLOCK_N - 1."),
+        Mutant("W is loaded twice",
+               (("        acc += w", "        w += tl.load(row_ptrs + offs_k[None, :], "
+                 "mask=mask_n[:, None] & mask_k[None, :], other=0.0)\n        w *= 0.5\n        acc += w"),),
+               "W is nearly all the traffic, and traffic is the time: load each element of W once and keep it."),
+    ),
+)
+
+EXERCISES = [GEMV_BYTES, ROOFLINE_US, GEMV_FP16_ROW, GEMV_FP16]

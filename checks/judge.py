@@ -1,0 +1,125 @@
+"""The judge: one student function against one exercise, in eight steps, stopping at the first that fails.
+
+1 attempted, 2 in bounds, 3 shape, dtype and inputs kept, 4 every element written, 5 right (2 to 5: checks/trial.py),
+6 if wrong, why (checks/diagnosis.py), 7 economical in bytes, 8 compiles for real GPUs (checks/compiler.py).
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import torch
+
+from checks import diagnosis
+from checks.compiler import TARGETS, Compilation, Compiled
+from checks.exercise import Exercise
+from checks.source import find_hole, source_of
+from checks.trial import FAILED, PASSED, TIMEOUT, Outcome, try_case
+from kernels.runtime import INTERPRETED
+
+NOT_ATTEMPTED = "not attempted"
+TRAFFIC_LIMIT = 1.25  # times the answer's own bytes
+
+
+@dataclass
+class Verdict:
+    """What the judge found. `message` is for the student; the rest is for pictures, tables and the grader."""
+
+    exercise: Exercise
+    status: str
+    message: str
+    mistake: str | None = None  # the mutant's name
+    outcome: Outcome | None = field(default=None, repr=False)
+    traffic: tuple[int, int, int] | None = None  # bytes: moved, by the answer, the least
+    compiled: dict[int, Compiled] = field(default_factory=dict)  # by compute capability
+
+    @property
+    def passed(self) -> bool:
+        return self.status == PASSED
+
+
+def judge(exercise: Exercise, function, seed: int | None = None) -> Verdict:
+    """Try `function` (the exercise's function, or its entry) on every case. Draws fresh inputs unless `seed` is given."""
+    hole = _hole(exercise.written_by_student(function))
+    if hole:
+        return Verdict(exercise, NOT_ATTEMPTED, f"{exercise.name}: not attempted yet. Put your code in place of `{hole}`.")
+    seed = torch.seed() % 2**32 if seed is None else seed
+    outcomes, answer, compilation = [], None, None
+    for case in exercise.cases:
+        outcome = try_case(exercise, function, case, seed)
+        outcomes.append(outcome)
+        if exercise.is_kernel and answer is None and outcome.launches and outcome.status == PASSED:
+            # The first case is the largest: it is weighed, and its launch compiled while the other cases run.
+            answer = try_case(exercise, exercise.answer_function(), case, seed)
+            compilation = Compilation([outcome.launches[-1], answer.launches[-1]])
+        if outcome.status == TIMEOUT:
+            break
+    failing = next((o for o in outcomes if o.status != PASSED), None)
+    if failing is not None:
+        return _failed(exercise, failing.status, failing, failing.message, diagnosis.recognise(exercise, outcomes, seed))
+    parts = [f"{exercise.name}: right on {len(outcomes)} cases"]
+    verdict = Verdict(exercise, PASSED, "")
+    if exercise.is_kernel:
+        if answer is None:
+            return Verdict(exercise, FAILED, f"{exercise.name}: the result is right, but no Triton kernel computed it.")
+        if INTERPRETED:
+            verdict = _weigh(exercise, outcomes[0], answer, seed)
+            parts.append("moves {:.2f}x the least bytes (answer {:.2f}x)".format(
+                *(count / verdict.traffic[2] for count in verdict.traffic[:2])))
+        if verdict.passed:
+            parts += _compile(verdict, compilation)
+    if verdict.passed:
+        verdict.message = " · ".join(parts)
+    return verdict
+
+
+def traffic(launches: list) -> Counter:
+    """Bytes by (kind, tensor) that the launches moved."""
+    return sum((launch.traffic() for launch in launches), Counter())
+
+
+def _hole(function) -> str | None:
+    """The text of the line that holds the place of the student's code, if it is still there."""
+    try:
+        source = source_of(function)
+        hole = find_hole(source)
+    except (OSError, SyntaxError):  # no source: the function is judged as it is
+        return None
+    return hole and source.splitlines()[hole.lineno - 1].strip()
+
+
+def _failed(exercise, status, outcome, message, mutant) -> Verdict:
+    advice = f"\nWhat it looks like: {mutant.name}. {mutant.advice}" if mutant else ""
+    return Verdict(exercise, status, f"{exercise.name}: {message}{advice}", mutant and mutant.name, outcome)
+
+
+def _weigh(exercise: Exercise, outcome: Outcome, answer: Outcome, seed: int) -> Verdict:
+    """Step 7."""
+    mine, theirs = traffic(outcome.launches), traffic(answer.launches)
+    if mine.total() <= TRAFFIC_LIMIT * theirs.total():
+        verdict = Verdict(exercise, PASSED, "")
+    else:
+        kind, tensor = max(mine, key=lambda key: mine[key] - theirs[key])
+        once = sum(launch.footprint()[kind, tensor] for launch in outcome.launches)
+        message = (f"the result is right, but it moves {mine.total():,} bytes where the answer moves {theirs.total():,}: "
+                   f"it {kind}s each element of `{tensor}` {mine[kind, tensor] / once:.1f} times.")
+        verdict = _failed(exercise, FAILED, outcome, message, diagnosis.recognise_traffic(exercise, outcome, mine, seed))
+    verdict.traffic = mine.total(), theirs.total(), exercise.least_bytes(**outcome.inputs)
+    return verdict
+
+
+def _compile(verdict: Verdict, compilation: Compilation) -> list[str]:
+    """Step 8: what to say of registers and spills, or a failed verdict."""
+    reports, answer = compilation.reports()
+    verdict.compiled = reports
+    said = []
+    for capability, report in reports.items():
+        theirs = answer[capability]
+        if report.error and not theirs.error:
+            verdict.status = FAILED
+            verdict.message = (f"{verdict.exercise.name}: it runs in the interpreter, but the compiler refuses it for "
+                               f"{TARGETS[capability]}: {report.error}")
+            return []
+        if not report.error:
+            said.append(f"sm_{capability}: {report.registers} registers (answer {theirs.registers}), "
+                        f"{report.spills} bytes spilled (answer {theirs.spills})")
+    return said

@@ -1,0 +1,76 @@
+"""Tensors whose neighbourhood is watched: poisoned outputs, and a band around each tensor that must stay as it was."""
+
+import contextlib
+import itertools
+
+import torch
+
+BAND = 4096  # elements on each side
+_BITS = {1: (torch.int8, -128), 2: (torch.int16, 0x7E5A), 4: (torch.int32, 0x7FC05A5A), 8: (torch.int64, -2**63)}
+# A NaN that arithmetic does not produce, so that "never written" differs from "computed NaN"; for int8 -128, a code that
+# a symmetric quantizer never emits.
+
+
+def poison_(tensor: torch.Tensor) -> torch.Tensor:
+    """Fill `tensor` with a pattern that no right result holds."""
+    if tensor.dtype != torch.bool and not tensor.is_complex():
+        integer, pattern = _BITS[tensor.element_size()]
+        tensor.view(integer).fill_(pattern)
+    return tensor
+
+
+def is_poison(tensor: torch.Tensor) -> torch.Tensor:
+    """Bool, where `tensor` still holds the pattern of `poison_`."""
+    integer, pattern = _BITS[tensor.element_size()]
+    return tensor.contiguous().view(integer) == pattern
+
+
+class Arena:
+    """Makes tensors with a poisoned band on both sides, and tells afterwards whether a band was written."""
+
+    def __init__(self, device: torch.device):
+        self.device, self._empty = device, torch.empty
+        self._buffers: list[tuple[str, torch.Tensor, int]] = []
+
+    def place(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
+        """A copy of `tensor` on the device, with the same strides, between two bands."""
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        view = self._banded(extent, tensor.dtype, name).as_strided(tensor.shape, tensor.stride(), BAND)
+        return view.copy_(tensor)
+
+    def _banded(self, extent: int, dtype: torch.dtype, name: str) -> torch.Tensor:
+        buffer = poison_(self._empty(extent + 2 * BAND, dtype=dtype, device=self.device))
+        self._buffers.append((name, buffer, extent))
+        return buffer
+
+    def broken_bands(self) -> list[str]:
+        """The names of tensors beside which something was written."""
+        return [name for name, buffer, extent in self._buffers if buffer.dtype != torch.bool and
+                not (is_poison(buffer[:BAND]).all() and is_poison(buffer[BAND + extent:]).all())]
+
+    @contextlib.contextmanager
+    def poisoning_empty(self):
+        """Inside the block, what `torch.empty` and its kin allocate is poisoned and banded."""
+        originals = {(owner, name): getattr(owner, name) for owner, name in itertools.chain(
+            ((torch, name) for name in ("empty", "empty_like", "empty_strided")),
+            ((torch.Tensor, name) for name in ("new_empty", "new_empty_strided")))}
+
+        def poisoned(original):
+            def allocate(*args, **kwargs):
+                tensor = original(*args, **kwargs)
+                if tensor.dtype not in _DTYPES or not tensor.numel() or not tensor.is_contiguous():
+                    return tensor
+                return self._banded(tensor.numel(), tensor.dtype, "an output").as_strided(
+                    tensor.shape, tensor.stride(), BAND)
+            return allocate
+
+        for (owner, name), original in originals.items():
+            setattr(owner, name, poisoned(original))
+        try:
+            yield
+        finally:
+            for (owner, name), original in originals.items():
+                setattr(owner, name, original)
+
+
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.int16, torch.int32, torch.int64}

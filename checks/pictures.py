@@ -1,0 +1,84 @@
+"""Pictures for the lessons, drawn from traces of the student's own kernels and from measured figures."""
+
+import sys
+from collections import Counter
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.colors import ListedColormap
+
+from checks.exercises import find_exercise
+from checks.source import find_hole, python_function, source_of
+from checks.tracing import trace
+from checks.trial import Outcome
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; the last, black, is kept for text.
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
+NOTHING = "#F2F2F2"
+
+
+def draw_errors(outcome: Outcome):
+    """Where the first wrong output of a case is wrong."""
+    wrong = outcome.wrong
+    grid = np.atleast_2d(wrong.numpy())
+    figure, axes = plt.subplots(figsize=(7, 1.3 if wrong.ndim < 2 else 3.5), layout="constrained")
+    axes.imshow(grid, cmap=ListedColormap([COLOURS[4], COLOURS[5]]), vmin=0, vmax=1, aspect="auto",
+                interpolation="nearest")
+    axes.set_title(f"{int(wrong.sum())} of {wrong.numel()} elements are wrong (orange) on '{outcome.case.name}'", fontsize=10)
+    axes.set_xlabel("element" if wrong.ndim < 2 else "column")
+    axes.set_yticks([]) if wrong.ndim < 2 else axes.set_ylabel("row")
+    return _show(figure)
+
+
+def show_accesses(function, N: int = 160, K: int = 320):
+    """Which program of your GEMV reads which part of W, and how often each element of x is read.
+
+    Runs `function(x, w)` once on a small W (N, K), in Triton's interpreter, and draws what was touched.
+    """
+    if not _ready(function):
+        return None
+    w, x = torch.randn(N, K).half(), torch.randn(K).half()
+    launch = trace(function, x=x, w=w)[-1]
+    owner = np.full(N * K, -1)
+    reads = np.zeros(K, dtype=int)
+    programs = sorted({access.program for access in launch.accesses})
+    steps = Counter()
+    for access in launch.accesses:
+        touched = access.offsets[access.live]
+        if access.tensor == "w_ptr":
+            step = steps[access.program]
+            steps[access.program] += 1
+            # Neighbouring programs and neighbouring steps of one program get different colours.
+            owner[touched] = (2 * programs.index(access.program) + step % 2) % len(COLOURS)
+        elif access.tensor == "x_ptr":
+            np.add.at(reads, touched, 1)
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 4.6), height_ratios=[3, 1], sharex=True,
+                                         layout="constrained")
+    top.imshow(owner.reshape(N, K), cmap=ListedColormap([NOTHING, *COLOURS]), vmin=-1, vmax=len(COLOURS) - 1,
+               aspect="auto", interpolation="nearest")
+    top.set_ylabel("row n of W")
+    top.set_title(f"W ({N}, {K}): {len(programs)} programs, {max(steps.values(), default=0)} load(s) of W each", fontsize=10)
+    bottom.fill_between(np.arange(K), reads, step="mid", color=COLOURS[0])
+    bottom.set(xlabel="k", ylabel="reads of x[k]", ylim=(0, max(reads.max() * 1.2, 1)), xlim=(0, K - 1))
+    return _show(figure)
+
+
+def _ready(function) -> bool:
+    """Whether the function has been written; says so if not."""
+    written = find_exercise(python_function(function).__name__).written_by_student(function)
+    if find_hole(source_of(written)):
+        print(f"○ {python_function(written).__name__} is not attempted yet: there is nothing to draw.")
+        return False
+    return True
+
+
+def _show(figure):
+    """Show `figure` in a notebook, once; elsewhere hand it back."""
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        from IPython.display import display
+
+        display(figure)
+        plt.close(figure)
+        return None
+    return figure
