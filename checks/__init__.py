@@ -2,6 +2,5 @@
 
 import kernels  # noqa: F401, I001  first: it decides whether Triton interprets
 from checks.notebook import CheckFailed, check
-from checks.pictures import show_accesses
 
-__all__ = ["CheckFailed", "check", "show_accesses"]
+__all__ = ["CheckFailed", "check"]

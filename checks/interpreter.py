@@ -22,6 +22,8 @@ from triton.runtime.interpreter import (
 )
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kernels.runtime import INTERPRETED
+
 COMPILER_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 
 
@@ -237,4 +239,5 @@ def _install() -> None:
     triton_interpreter.interpreter_builder.options = triton_interpreter.InterpreterOptions(sanitize_overflow=False)
 
 
-_install()
+if INTERPRETED:
+    _install()

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
 
+from checks.bench import copy_gb_per_s, gemv_rows, recorded
 from checks.exercises import find_exercise
 from checks.source import find_hole, python_function, source_of
 from checks.tracing import trace
 from checks.trial import Outcome
+from kernels.runtime import INTERPRETED
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the last, black, is kept for text.
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
@@ -43,13 +45,14 @@ def show_accesses(function, N: int = 160, K: int = 320):
     owner = np.full(N * K, -1)
     reads = np.zeros(K, dtype=int)
     programs = sorted({access.program for access in launch.accesses})
-    steps = Counter()
+    steps, middle = Counter(), {}
     for access in launch.accesses:
         touched = access.offsets[access.live]
         if access.tensor == "w_ptr":
             step = steps[access.program]
             steps[access.program] += 1
             # Neighbouring programs and neighbouring steps of one program get different colours.
+            middle[programs.index(access.program), step] = touched.mean() // K, (touched % K).mean()
             owner[touched] = (2 * programs.index(access.program) + step % 2) % len(COLOURS)
         elif access.tensor == "x_ptr":
             np.add.at(reads, touched, 1)
@@ -57,10 +60,38 @@ def show_accesses(function, N: int = 160, K: int = 320):
                                          layout="constrained")
     top.imshow(owner.reshape(N, K), cmap=ListedColormap([NOTHING, *COLOURS]), vmin=-1, vmax=len(COLOURS) - 1,
                aspect="auto", interpolation="nearest")
+    if len(steps) * max(steps.values(), default=0) <= 30:
+        for (program, step), (row, column) in middle.items():
+            top.text(column, row, f"program {program}\nstep {step}", ha="center", va="center", fontsize=7)
     top.set_ylabel("row n of W")
     top.set_title(f"W ({N}, {K}): {len(programs)} programs, {max(steps.values(), default=0)} load(s) of W each", fontsize=10)
     bottom.fill_between(np.arange(K), reads, step="mid", color=COLOURS[0])
     bottom.set(xlabel="k", ylabel="reads of x[k]", ylim=(0, max(reads.max() * 1.2, 1)), xlim=(0, K - 1))
+    return _show(figure)
+
+
+def show_bandwidth(**functions):
+    """GB/s of y = W x against N, W (N, 4096): of your functions by name where there is a GPU, else as recorded on one."""
+    if INTERPRETED:
+        figures = recorded()
+        rows, roof = figures["gemv_fp16"], figures["copy_gb_per_s"]
+        title = f"Recorded on an {figures['gpu']} (there is no GPU here)"
+    else:
+        functions = {name: function for name, function in functions.items() if _ready(function)}
+        rows = gemv_rows({"torch (cuBLAS)": lambda x, w: w @ x, **functions})
+        roof, title = copy_gb_per_s(), f"Measured now on this {torch.cuda.get_device_name()}"
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for index, name in enumerate(dict.fromkeys(row["function"] for row in rows)):
+        mine = [row for row in rows if row["function"] == name]
+        N, speed = [row["N"] for row in mine], [row["gb_per_s"] for row in mine]
+        axes.plot(N, speed, marker="osD^v"[index % 5], color=COLOURS[index], label=name)
+    axes.axhline(roof, color="black", linestyle="--", linewidth=1)
+    axes.annotate(f"copy on this GPU: {roof:,.0f} GB/s", (1, roof), xycoords=("axes fraction", "data"), ha="right",
+                  va="bottom", xytext=(-4, 2), textcoords="offset points", fontsize=9)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({row["N"] for row in rows}), [f"{N:,}" for N in sorted({row["N"] for row in rows})])
+    axes.set(xlabel=f"N, rows of W (K = {rows[0]['K']:,})", ylabel="GB/s", ylim=(0, roof * 1.15), title=title)
+    axes.legend(loc="lower right", frameon=False)
     return _show(figure)
 
 

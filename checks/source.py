@@ -63,15 +63,15 @@ def source_of(function) -> str:
     return textwrap.dedent(inspect.getsource(python_function(function)))
 
 
-def define(source: str, name: str, namespace: dict):
-    """Run `source` in `namespace` and return what it defines as `name`.
+def define(source: str, name: str | None, namespace: dict):
+    """Run `source` in `namespace` and return what it defines as `name`, if a name is given.
 
     Triton reads a kernel's source back through `inspect`, so the text is kept where `inspect` looks for it.
     """
-    filename = f"<{name} {next(_serial)}>"
+    filename = f"<{name or 'cell'} {next(_serial)}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), namespace)
-    return namespace[name]
+    return namespace[name] if name else None
 
 
 def rebind(function: types.FunctionType, **replacements) -> types.FunctionType:
@@ -98,9 +98,8 @@ def _write_down(function, lines: list[str], done: set[str]) -> None:
     if isinstance(function, KernelInterface):  # autotuned or not: the launch says which constexprs it was given
         tree.body[0].decorator_list = [ast.parse("triton.jit", mode="eval").body]
     done.add(plain.__name__)
-    for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}):
-        if name in done or name not in plain.__globals__:
-            continue
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(plain.__code__.co_varnames)
+    for name in sorted(names & set(plain.__globals__) - done):
         value = plain.__globals__[name]
         if isinstance(value, types.ModuleType):
             lines.append(f"import {value.__name__} as {name}")

@@ -35,7 +35,7 @@ def gemv_fp16_row_kernel(
 
 def gemv_fp16_row(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """y = W x, one program per row. x (K,), w (N, K) float16 -> y (N,) float16; K at most 65,536."""
-    N, K = _check_gemv(x, w)
+    N, K = expect_gemv(x, w)
     if K > 65536:
         raise ValueError(f"gemv_fp16_row holds a whole row in registers, so K must be at most 65536, got {K}: "
                          "use gemv_fp16")
@@ -68,7 +68,7 @@ def gemv_fp16_kernel(
 
 def gemv_fp16(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """y = W x, a block of rows per program. x (K,), w (N, K) float16 -> y (N,) float16; any N and K."""
-    N, K = _check_gemv(x, w)
+    N, K = expect_gemv(x, w)
     # Few rows per program keep every multiprocessor busy; the interpreter, which pays per program, wants many.
     BLOCK_N, BLOCK_K = (64, 128) if INTERPRETED else (2, 1024)
     y = torch.empty(N, device=x.device, dtype=x.dtype)
@@ -76,7 +76,8 @@ def gemv_fp16(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return y
 
 
-def _check_gemv(x: torch.Tensor, w: torch.Tensor) -> tuple[int, int]:
+def expect_gemv(x: torch.Tensor, w: torch.Tensor) -> tuple[int, int]:
+    """(N, K) of y = W x, or an error that names the argument that cannot be used."""
     N, K = expect("w", w, ("N", "K"), torch.float16)
     expect("x", x, (K,), torch.float16, device=w.device)
     expect_rows("w", w)

@@ -1,0 +1,109 @@
+"""Lessons and submissions as files: their exercise cells, what they define, and the solutions built from them."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+
+from checks.source import ROOT, answer_source, define
+
+LESSONS, SOLUTIONS = ROOT / "lessons", ROOT / "solutions"
+_MARK = re.compile(r"# (exercise|given): (\S+)\n")
+
+
+def lessons() -> list[Path]:
+    """The lessons' notebooks, in the order of the course."""
+    return sorted(LESSONS.glob("[0-9]*.ipynb"))
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """A notebook. Raises ValueError with the file's name where it is not one."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises many kinds
+        raise ValueError(f"{path} is not a notebook: {error}") from None
+
+
+def mark(cell: nbformat.NotebookNode) -> tuple[str, str] | None:
+    """("exercise" or "given", reference) for a code cell that begins with such a mark."""
+    match = _MARK.match(cell.source + "\n") if cell.cell_type == "code" else None
+    return match and (match[1], match[2])
+
+
+def exercises_in(notebook: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode]:
+    """The exercise cells by reference, such as kernels/gemv.py::gemv_fp16_kernel, in order."""
+    marks = ((mark(cell), cell) for cell in notebook.cells)
+    return {found[1]: cell for found, cell in marks if found and found[0] == "exercise"}
+
+
+def function_source(cell: nbformat.NotebookNode) -> str:
+    """The function in a marked cell, without its mark."""
+    return cell.source.partition("\n")[2].strip("\n") + "\n"
+
+
+def definitions(notebook: nbformat.NotebookNode) -> tuple[dict, dict[str, str]]:
+    """What the notebook's cells define, and by exercise why its cell could not be run.
+
+    Only imports, functions, classes and constants are run: plots, prints and measurements are left out.
+    """
+    namespace, errors = {"__name__": "lesson"}, {}
+    transform = TransformerManager().transform_cell
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        found = mark(cell)
+        try:
+            tree = ast.parse(transform(cell.source))
+            tree.body = [node for node in tree.body if _defines(node)]
+            lines = transform(cell.source).splitlines()
+            kept = [line for i, line in enumerate(lines, 1) if any(_first(n) <= i <= n.end_lineno for n in tree.body)]
+            define("\n".join(kept) + "\n", None, namespace)
+        except Exception as error:  # a cell that fails must not take the others with it
+            if found:
+                errors[found[1]] = f"{type(error).__name__}: {error}"
+    return namespace, errors
+
+
+def _first(node: ast.stmt) -> int:
+    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+
+
+def _defines(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+        return not any(isinstance(part, ast.Call) for part in ast.walk(node.value))
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+
+
+def solve(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with each stub replaced by its answer."""
+    for reference, cell in exercises_in(notebook).items():
+        cell.source = f"# exercise: {reference}\n{answer_source(reference).rstrip()}"
+    return notebook
+
+
+def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Run every cell, in lessons/, and keep the outputs. Raises nbclient's CellExecutionError where a cell fails."""
+    from nbclient import NotebookClient
+
+    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False,
+                   resources={"metadata": {"path": str(LESSONS)}}).execute()
+    notebook.metadata.pop("widgets", None)
+    language = notebook.metadata.language_info
+    notebook.metadata.language_info = {"name": language["name"]}  # the rest tells only which Python ran it
+    return notebook
+
+
+def build_solutions(folder: Path = SOLUTIONS) -> list[Path]:
+    """Write each lesson, solved and executed, into `folder`; returns the paths."""
+    folder.mkdir(exist_ok=True)
+    written = []
+    for lesson in lessons():
+        solved = execute(solve(read(lesson)))
+        path = folder / lesson.name
+        nbformat.write(solved, path)
+        written.append(path)
+    for stale in set(folder.glob("*.ipynb")) - set(written):
+        stale.unlink()
+    return written

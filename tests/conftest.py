@@ -1,0 +1,1 @@
+import kernels  # noqa: F401  first: it decides whether Triton interprets
