@@ -62,7 +62,9 @@ def show_accesses(function, N: int = 160, K: int = 320):
                aspect="auto", interpolation="nearest")
     if len(steps) * max(steps.values(), default=0) <= 30:
         for (program, step), (row, column) in middle.items():
-            top.text(column, row, f"program {program}\nstep {step}", ha="center", va="center", fontsize=7)
+            label = f"program {program}" + (f"\nstep {step}" if max(steps.values()) > 1 else "")
+            top.text(column, row, label, ha="center", va="center", fontsize=7,
+                     bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5})
     top.set_ylabel("row n of W")
     top.set_title(f"W ({N}, {K}): {len(programs)} programs, {max(steps.values(), default=0)} load(s) of W each", fontsize=10)
     bottom.fill_between(np.arange(K), reads, step="mid", color=COLOURS[0])
@@ -86,7 +88,7 @@ def show_bandwidth(**functions):
         N, speed = [row["N"] for row in mine], [row["gb_per_s"] for row in mine]
         axes.plot(N, speed, marker="osD^v"[index % 5], color=COLOURS[index], label=name)
     axes.axhline(roof, color="black", linestyle="--", linewidth=1)
-    axes.annotate(f"copy on this GPU: {roof:,.0f} GB/s", (1, roof), xycoords=("axes fraction", "data"), ha="right",
+    axes.annotate(f"a copy on this GPU: {roof:,.0f} GB/s", (1, roof), xycoords=("axes fraction", "data"), ha="right",
                   va="bottom", xytext=(-4, 2), textcoords="offset points", fontsize=9)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({row["N"] for row in rows}), [f"{N:,}" for N in sorted({row["N"] for row in rows})])

@@ -22,7 +22,7 @@ def check_notebooks(paths: list[Path]) -> int:
         try:
             notebook = read(path)
         except ValueError as error:
-            console.print(f"[red]{error}[/]", highlight=False)
+            console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
             return 2
         namespace, errors = definitions(notebook)
         for reference in track(exercises_in(notebook), description=path.stem, console=console, transient=True):

@@ -95,7 +95,7 @@ def self_contained(function) -> str:
 def _write_down(function, lines: list[str], done: set[str]) -> None:
     plain = python_function(function)
     tree = ast.parse(source_of(function))
-    if isinstance(function, KernelInterface):  # autotuned or not: the launch says which constexprs it was given
+    if tree.body[0].decorator_list:  # a kernel, autotuned or not: the launch says which constexprs it was given
         tree.body[0].decorator_list = [ast.parse("triton.jit", mode="eval").body]
     done.add(plain.__name__)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(plain.__code__.co_varnames)

@@ -9,7 +9,7 @@ import pytest
 from checks.exercises import EXERCISES
 from checks.judge import NOT_ATTEMPTED, judge
 from checks.notebooks import SOLUTIONS, definitions, exercises_in, function_source, lessons, mark, read, solve
-from checks.source import answer_source, define, find_hole
+from checks.source import answer_source, define, find_hole, python_function
 
 LESSONS = [pytest.param(read(path), id=path.stem) for path in lessons()]
 STUBS = [pytest.param(reference, cell, id=reference.partition("::")[2])
@@ -106,7 +106,7 @@ def test_points_oracle_and_cases_are_there(exercise):
     assert exercise.points > 0
     assert len(exercise.cases) >= 3
     assert len({case.name for case in exercise.cases}) == len(exercise.cases)
-    assert inspect.getdoc(getattr(exercise.module, exercise.name)), "the docstring is the exercise's formula"
+    assert inspect.getdoc(python_function(exercise.answer_function())), "the docstring is the exercise's formula"
 
 
 def test_a_lesson_s_definitions_are_found_without_running_its_plots():

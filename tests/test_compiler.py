@@ -1,0 +1,88 @@
+"""Compiling for GPUs that are not here."""
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from checks.compiler import TARGETS, Compilation
+from checks.interpreter import Launch
+from checks.source import define, self_contained
+from checks.tracing import trace
+from kernels import gemv_fp16
+
+
+@triton.jit
+def int8_tile_kernel(a_ptr, b_ptr, c_ptr, K, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    acc = tl.zeros((BLOCK, BLOCK), dtype=tl.int32)
+    for k in range(0, K, BLOCK):
+        a = tl.load(a_ptr + offs[:, None] * K + k + offs[None, :])
+        b = tl.load(b_ptr + offs[None, :] * K + k + offs[:, None])
+        acc = tl.dot(a, b, acc, out_dtype=tl.int32)
+    tl.store(c_ptr + offs[:, None] * BLOCK + offs[None, :], acc)
+
+
+@triton.jit
+def spilling_kernel(x_ptr, y_ptr, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offs)
+    tl.store(y_ptr + offs, tl.sort(x) + tl.cumsum(x, axis=0))
+
+
+@triton.jit
+def python_if_kernel(x_ptr, y_ptr):
+    if tl.load(x_ptr + tl.arange(0, 2)).shape[0] > 1 and tl.load(x_ptr):
+        x = tl.arange(0, 4)
+    else:
+        x = tl.arange(0, 8)
+    tl.store(y_ptr + x, x)
+
+
+def launch(kernel, **arguments) -> Launch:
+    return Launch(kernel.fn, arguments, [name for name in arguments if name.isupper() and name != "K"], {})
+
+
+def test_int8_dot_uses_each_architecture_s_tensor_cores():
+    a, c = torch.zeros(64, 64, dtype=torch.int8), torch.zeros(64, 64, dtype=torch.int32)
+    (reports,) = Compilation([launch(int8_tile_kernel, a_ptr=a, b_ptr=a, c_ptr=c, K=64, BLOCK=64)]).reports()
+    assert set(reports) == set(TARGETS)
+    assert reports[80].tensor_cores == "mma" and reports[90].tensor_cores == "wgmma"
+    for report in reports.values():
+        assert report.error is None and 0 < report.registers <= 255 and report.shared > 0 and report.spills == 0
+
+
+def test_spills_are_seen():
+    x = torch.zeros(32768)
+    (reports,) = Compilation([launch(spilling_kernel, x_ptr=x, y_ptr=x, BLOCK=32768)]).reports()
+    assert reports[80].spills > 0
+
+
+def test_what_the_compiler_refuses_is_reported_for_each_target_in_its_words():
+    x = torch.zeros(8, dtype=torch.int32)
+    (reports,) = Compilation([launch(python_if_kernel, x_ptr=x, y_ptr=x)]).reports()
+    assert all(report.error and "Traceback" not in report.error for report in reports.values())
+
+
+def test_a_kernel_that_leans_on_a_tensor_outside_is_refused_with_its_name():
+    namespace = {"triton": triton, "tl": tl, "table": torch.zeros(3)}
+    kernel = define("@triton.jit\ndef leaning_kernel(y_ptr):\n    tl.store(y_ptr, table)\n", "leaning_kernel", namespace)
+    (reports,) = Compilation([launch(kernel, y_ptr=torch.zeros(1))]).reports()
+    assert "`leaning_kernel` uses the global `table`, a Tensor" in reports[80].error
+
+
+def test_a_local_name_that_a_notebook_also_uses_is_no_global():
+    namespace = {"triton": triton, "tl": tl, "w": torch.zeros(3), "load": torch.zeros(1)}
+    kernel = define("@triton.jit\ndef local_kernel(y_ptr):\n    w = tl.load(y_ptr)\n    tl.store(y_ptr, w)\n",
+                    "local_kernel", namespace)
+    assert "def local_kernel" in self_contained(kernel)
+
+
+def test_a_trace_from_another_process_is_the_trace_from_this_one(monkeypatch):
+    inputs = {"x": torch.ones(40).half(), "w": torch.ones(70, 40).half()}
+    (here,) = trace(gemv_fp16, **inputs)
+    monkeypatch.setattr("checks.tracing.INTERPRETED", False)
+    (there,) = trace(gemv_fp16, **inputs)
+    assert here.traffic() == there.traffic() and here.footprint() == there.footprint()
+    with pytest.raises(RuntimeError, match="x must be"):
+        trace(gemv_fp16, x=inputs["x"][:3], w=inputs["w"])

@@ -1,0 +1,61 @@
+"""`workshop.py check`: the table of a student's progress."""
+
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from checks.notebooks import LESSONS, exercises_in, read, solve
+from checks.progress import check_notebooks
+
+
+@pytest.fixture
+def lesson():
+    return read(LESSONS / "01_gemv_fp16.ipynb")
+
+
+def written(notebook, folder):
+    path = folder / "01_gemv_fp16.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_untouched_lessons_are_not_attempted_and_no_failure(lesson, tmp_path, capsys):
+    assert check_notebooks([written(lesson, tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("not attempted") == len(exercises_in(lesson))
+    assert f"0 of {len(exercises_in(lesson))} exercises solved, 0 of 10 points" in said
+
+
+def test_solved_wrong_and_broken_cells_each_get_their_line(lesson, tmp_path, capsys):
+    solve(lesson)
+    cells = exercises_in(lesson)
+    cells["kernels/cost.py::gemv_bytes"].source = cells["kernels/cost.py::gemv_bytes"].source.replace("2 * (", "4 * (")
+    cells["kernels/cost.py::roofline_us"].source += "\n)"
+    assert check_notebooks([written(lesson, tmp_path)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "8 of 10 points" in said and "2 of 4 exercises solved" in said
+    assert "FP32 sizes" in said and "SyntaxError" in said
+
+
+def test_plots_prints_and_magics_are_not_run(lesson, tmp_path, capsys):
+    lesson.cells += [nbformat.v4.new_code_cell("%matplotlib inline\nraise SystemExit(3)"),
+                     nbformat.v4.new_code_cell("import sys; sys_exit = sys.exit\nsys_exit(5)")]
+    assert check_notebooks([written(lesson, tmp_path)]) == 0
+
+
+def test_a_file_that_is_no_notebook_is_named(tmp_path, capsys):
+    path = tmp_path / "broken.ipynb"
+    path.write_text("{")
+    assert check_notebooks([path]) == 2
+    assert "broken.ipynb is not a notebook" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_command_line_passes_through():
+    done = subprocess.run([sys.executable, "-m", "checks", "check", "no_such.ipynb"], capture_output=True, text=True)
+    assert done.returncode == 2 and "no_such.ipynb" in done.stdout
+    unknown = subprocess.run([sys.executable, "-m", "checks", "chekc"], capture_output=True, text=True)
+    assert unknown.returncode == 2 and "doctor" in unknown.stderr
+
+
