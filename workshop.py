@@ -230,7 +230,7 @@ def pip_failure(log):
     """The reason in pip's log, and what to try."""
     hints = (hint for pattern, hint in PIP_FAILURES if re.search(pattern, log))
     hint = next(hints, "pip's log is {log}. To start from nothing, delete .venv and run the same command again.")
-    errors = "\n".join(re.findall("ERROR: (?!Exception:).*", log))
+    errors = "\n".join(re.findall(r"ERROR: (?!Exception:|\[present-rich\]).*", log))
     return (f"pip could not install requirements.txt:\n{last_lines(errors or log)}\n"
             + hint.format(version="{}.{}".format(*sys.version_info[:2]), log=LOG))
 

@@ -457,6 +457,8 @@ def test_folder_that_cannot_be_written(module, monkeypatch, capsys):
      "    ERROR: No matching distribution found for torch==2.13.0", "Check the network"),
     ("x SSLError(SSLCertVerificationError('CERTIFICATE_VERIFY_FAILED'))\nx ERROR: No matching distribution found",
      "    ERROR: No matching", "PIP_CERT"),
+    ("x ERROR: No matching distribution found for setuptools\nx ERROR: [present-rich] pip subprocess exited with 1",
+     "    ERROR: No matching distribution found for setuptools\nThere", "no build of this package"),
     ("x ERROR: No matching distribution found for torch==2.13.0", "    ERROR: No matching",
      "no build of this package for Python 3."),
     ("x ERROR: Exception:\nTraceback (most recent call last):\nKeyError: 'odd'", "    KeyError: 'odd'", "pip.log"),
