@@ -28,9 +28,7 @@ COMMANDS = {
     "check": "check the exercises of all lessons, or of the notebooks named, and print a table",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
-    "grade": "grade a folder of submitted notebooks",
     "bench": "measure the kernels on this machine's GPU",
-    "reset": "put the stubs of a lesson back",
 }
 
 
@@ -266,7 +264,7 @@ def start(command, arguments):
     if command in ("lab", "test"):
         os.chdir(str(ROOT))
         arguments = {"lab": lab, "test": test}[command](arguments)
-    else:  # where the user is, for `grade FOLDER` to mean the same folder
+    else:  # where the user is, for `check NOTEBOOK` to mean the same file
         arguments = ["-m", "checks", command, *arguments]
     os.execve(str(PYTHON), [str(PYTHON), *arguments], environment())
 

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import tempfile
@@ -36,7 +37,7 @@ def gemv_rows(functions: dict[str, Callable], sizes=GEMV_N, K: int = GEMV_K) -> 
         for name, function in functions.items():
             if not ((function(x, w).double() - exact).abs() <= tolerance).all():
                 raise AssertionError(f"{name} is wrong at N={N}, K={K}")
-        timings = time_us({name: lambda f=function: f(x, w) for name, function in functions.items()})
+        timings = time_us({name: functools.partial(function, x, w) for name, function in functions.items()})
         moved = cost.gemv_bytes(N, K)
         rows += [{"function": name, "N": N, "K": K, "bytes": moved, "median_us": t.median_us, "low_us": t.low_us,
                   "high_us": t.high_us, "gb_per_s": moved / t.median_us / 1e3} for name, t in timings.items()]
@@ -79,14 +80,28 @@ def recorded() -> dict:
     return json.loads(files[0].read_text())
 
 
+def draw(figures: dict, out: Path) -> None:
+    """Write the pictures of `figures` into `out`."""
+    from checks.pictures import bandwidth_figure
+
+    title = f"y = W x in FP16, measured on an {figures['gpu']}"
+    figure = bandwidth_figure(figures["gemv_fp16"], figures["copy_gb_per_s"], title)
+    figure.savefig(out / "gemv_fp16.png", dpi=120, metadata={"Software": None})
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="workshop.py bench", description="Measure the kernels on this machine's GPU.")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the figures (default: results/)")
+    parser.add_argument("--redraw", action="store_true", help="only draw the pictures again from the recorded figures")
     args = parser.parse_args(argv)
+    if args.redraw:
+        draw(recorded(), args.out)
+        return 0
     if INTERPRETED:
         print("There is no GPU here: kernels run in Triton's interpreter, whose times are not speeds. Nothing measured.")
         return 1
     path = record(args.out)
+    draw(json.loads(path.read_text()), args.out)
     for row in json.loads(path.read_text())["gemv_fp16"]:
         print(f"{row['function']:16} N={row['N']:6} K={row['K']}  {row['median_us']:8.2f} us  {row['gb_per_s']:7.0f} GB/s")
     print(f"written to {path}")

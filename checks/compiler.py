@@ -14,6 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from checks.interpreter import Launch
 from checks.source import python_function, self_contained
 
+TIMEOUT_S = 60
 TARGETS = {80: "sm_80 (A100)", 90: "sm_90 (H100, H200)"}
 _TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64",
           torch.int8: "i8", torch.int16: "i16", torch.int32: "i32", torch.int64: "i64", torch.bool: "i1"}
@@ -53,13 +54,13 @@ class Compilation:
             self._process.stdin = None  # so that communicate() does not close it again
 
     def reports(self) -> list[dict[int, Compiled]]:
-        """For each launch, by compute capability. Raises RuntimeError when the compiling process itself fails."""
+        """For each launch, by compute capability. Raises TimeoutError, or RuntimeError when the process itself fails."""
         if self._process:
             try:
-                out, err = self._process.communicate(timeout=120)
+                out, err = self._process.communicate(timeout=TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                raise RuntimeError("the compiler did not answer within 120 s") from None
+                raise TimeoutError(f"the compiler did not finish within {TIMEOUT_S} s") from None
             if self._process.returncode:
                 raise RuntimeError(f"the compiling process failed: {err.strip()[-500:]}")
             _cache.update(zip(self._missing, (Compiled(**report) for report in json.loads(out)), strict=True))

@@ -109,7 +109,12 @@ def _weigh(exercise: Exercise, outcome: Outcome, answer: Outcome, seed: int) -> 
 
 def _compile(verdict: Verdict, compilation: Compilation) -> list[str]:
     """Step 8: what to say of registers and spills, or a failed verdict."""
-    reports, answer = compilation.reports()
+    try:
+        reports, answer = compilation.reports()
+    except TimeoutError as error:
+        verdict.status = FAILED
+        verdict.message = f"{verdict.exercise.name}: it is right, but {error}. Are its blocks far too large?"
+        return []
     verdict.compiled = reports
     said = []
     for capability, report in reports.items():

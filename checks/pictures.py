@@ -27,7 +27,7 @@ def draw_errors(outcome: Outcome):
     figure, axes = plt.subplots(figsize=(7, 1.3 if wrong.ndim < 2 else 3.5), layout="constrained")
     axes.imshow(grid, cmap=ListedColormap([COLOURS[4], COLOURS[5]]), vmin=0, vmax=1, aspect="auto",
                 interpolation="nearest")
-    axes.set_title(f"{int(wrong.sum())} of {wrong.numel()} elements are wrong (orange) on '{outcome.case.name}'", fontsize=10)
+    axes.set_title(f"{int(wrong.sum())} of {wrong.numel()} elements are wrong (orange): {outcome.case.name}", fontsize=10)
     axes.set_xlabel("element" if wrong.ndim < 2 else "column")
     axes.set_yticks([]) if wrong.ndim < 2 else axes.set_ylabel("row")
     return _show(figure)
@@ -76,12 +76,16 @@ def show_bandwidth(**functions):
     """GB/s of y = W x against N, W (N, 4096): of your functions by name where there is a GPU, else as recorded on one."""
     if INTERPRETED:
         figures = recorded()
-        rows, roof = figures["gemv_fp16"], figures["copy_gb_per_s"]
         title = f"Recorded on an {figures['gpu']} (there is no GPU here)"
-    else:
-        functions = {name: function for name, function in functions.items() if _ready(function)}
-        rows = gemv_rows({"torch (cuBLAS)": lambda x, w: w @ x, **functions})
-        roof, title = copy_gb_per_s(), f"Measured now on this {torch.cuda.get_device_name()}"
+        return _show(bandwidth_figure(figures["gemv_fp16"], figures["copy_gb_per_s"], title))
+    functions = {name: function for name, function in functions.items() if _ready(function)}
+    rows = gemv_rows({"torch (cuBLAS)": lambda x, w: w @ x, **functions})
+    title = f"Measured now on this {torch.cuda.get_device_name()}"
+    return _show(bandwidth_figure(rows, copy_gb_per_s(), title))
+
+
+def bandwidth_figure(rows: list[dict], roof: float, title: str):
+    """GB/s against N for each function in `rows` (as of `gemv_rows`), under the GB/s of a copy."""
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for index, name in enumerate(dict.fromkeys(row["function"] for row in rows)):
         mine = [row for row in rows if row["function"] == name]
@@ -94,7 +98,7 @@ def show_bandwidth(**functions):
     axes.set_xticks(sorted({row["N"] for row in rows}), [f"{N:,}" for N in sorted({row["N"] for row in rows})])
     axes.set(xlabel=f"N, rows of W (K = {rows[0]['K']:,})", ylabel="GB/s", ylim=(0, roof * 1.15), title=title)
     axes.legend(loc="lower right", frameon=False)
-    return _show(figure)
+    return figure
 
 
 def _ready(function) -> bool:

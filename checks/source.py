@@ -41,9 +41,9 @@ def find_hole(source: str) -> ast.stmt | None:
             call = node.value
             if ast.unparse(call.func) == "tl.static_assert" and _is_todo(call.args[1:]):
                 return node
-        elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            if ast.unparse(node.exc.func) == "NotImplementedError" and _is_todo(node.exc.args):
-                return node
+        elif (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+              and ast.unparse(node.exc.func) == "NotImplementedError" and _is_todo(node.exc.args)):
+            return node
     return None
 
 

@@ -168,17 +168,17 @@ def test_first_launch_sets_up_and_shows_pip(template):
 def test_second_launch_starts_at_once_and_passes_arguments_and_status_on(template):
     root, _ = template
     pip = (root / ".venv/pip.log").stat().st_mtime_ns
-    done = launch(root, "grade", "a folder/", "--", "-k", "x and y", "--help", "lab", EXIT="7")
+    done = launch(root, "check", "a folder/", "--", "-k", "x and y", "--help", "lab", EXIT="7")
     assert done.code == 7
     assert len(done.out.splitlines()) == 1  # nothing but the program
     assert done.err == ""
     assert said(done) == {"program": "checks.__main__", "folder": str(root), "prefix": str(root / ".venv"),
-                          "arguments": ["grade", "a folder/", "--", "-k", "x and y", "--help", "lab"],
+                          "arguments": ["check", "a folder/", "--", "-k", "x and y", "--help", "lab"],
                           "venv": str(root / ".venv"), "path": str(root / ".venv/bin")}
     assert (root / ".venv/pip.log").stat().st_mtime_ns == pip
 
 
-@pytest.mark.parametrize("command", ["check", "doctor", "solutions", "grade", "bench", "reset"])
+@pytest.mark.parametrize("command", ["check", "doctor", "solutions", "bench"])
 def test_commands_of_checks(template, command):
     assert said(launch(template[0], command, "--help"))["arguments"] == [command, "--help"]
 

@@ -53,8 +53,8 @@ def rows_of_a_wider_matrix(N: int, K: int):
 
 
 def exact_gemv(x: torch.Tensor, w: torch.Tensor) -> tuple[Expected]:
-    """y in float64. FP32 accumulation errs by at most K · 2⁻²⁴ · Σ|w·x| (Higham, "Accuracy and Stability", 2nd ed., eq. 3.5),
-    which is 0 for integers whose sums stay under 2²⁴; rounding y to FP16 by half a step of 2⁻¹¹ · |y|."""
+    """y in float64. Rounding y to FP16 errs by at most 2⁻¹¹ · |y|, accumulating in FP32 by K · 2⁻²⁴ · Σ|w·x| (Higham,
+    "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1); by 0 for integers whose sums stay below 2²⁴."""
     exact, size = w.double() @ x.double(), w.double().abs() @ x.double().abs()
     whole = bool((x == x.round()).all() and (w == w.round()).all() and size.max() < 2**24)
     accumulation = 0.0 if whole else x.numel() * 2.0**-24 * size
@@ -140,7 +140,7 @@ GEMV_FP16_ROW = Exercise(
                "BLOCK_K is a power of two and K need not be: load only where `offs_k < K`, and let the rest be 0."),
         Mutant("the mask on K is missing when W is loaded",
                (("n * stride_wn + offs_k, mask=mask_k, other=0.0", "n * stride_wn + offs_k"),),
-               "After a row's K elements comes the next row, and after the last row nothing: load only where `offs_k < K`."),
+               "After a row's K elements comes the next row, after the last row nothing: load only where `offs_k < K`."),
         Mutant("`other=` is missing", (("x_ptr + offs_k, mask=mask_k, other=0.0", "x_ptr + offs_k, mask=mask_k"),
                                        ("stride_wn + offs_k, mask=mask_k, other=0.0", "stride_wn + offs_k, mask=mask_k")),
                _OTHER_MISSING),
