@@ -145,7 +145,7 @@ GEMV_FP16_ROW = Exercise(
                                        ("stride_wn + offs_k, mask=mask_k, other=0.0", "stride_wn + offs_k, mask=mask_k")),
                _OTHER_MISSING),
         Mutant("products in FP16", (("w.to(tl.float32) * x.to(tl.float32)", "w * x"),),
-               "FP16 has 11 bits and the product of two needs 22: turn w and x into tl.float32 before you multiply and add."),
+               "FP16 has 11 bits and the product of two needs 22: turn both into tl.float32 before you multiply and add."),
         Mutant("every program reads row 0", (("n * stride_wn + offs_k", "offs_k"),),
                "Row n of W starts n * stride_wn elements after w_ptr."),
         Mutant("rows taken to be K apart", (("w_ptr + n * stride_wn", "w_ptr + n * K"),),
