@@ -170,6 +170,10 @@ def install(lock):
         install_cpu_torch(lock)
     if pip("install", "--log", str(LOG), "-r", "requirements.txt", lock=lock).returncode:
         raise Stop(pip_failure(pip_log()))
+    # JupyterLab asks each new user whether it may fetch news; nobody came here for that.
+    settings = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}\n')
 
 
 def install_cpu_torch(lock):
@@ -247,7 +251,7 @@ def lab(arguments):
     say_what_runs = "from checks.doctor import gather, summary; print('workshop:', summary(gather()))"
     subprocess.run([str(PYTHON), "-c", say_what_runs], env=environment())  # torch knows it, and is only in .venv
     say("JupyterLab opens in your browser; if not, open the http:// address printed below. Ctrl-C twice ends it.")
-    return ["-m", "jupyterlab", "--LabApp.news_url=None", f"--LabApp.default_url=/lab/tree/lessons/{lessons[0].name}",
+    return ["-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/lessons/{lessons[0].name}",
             # root in a container is usual, and JupyterLab refuses to start as root without this
             *(["--allow-root"] if os.geteuid() == 0 else []), *arguments]
 

@@ -11,7 +11,7 @@ import torch
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from checks.interpreter import Launch
+from checks.launches import Launch
 from checks.source import python_function, self_contained
 
 TIMEOUT_S = 60

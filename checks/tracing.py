@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 
-from checks.interpreter import Launch, watch
+from checks.launches import Launch, watch
 from checks.source import define, python_function, self_contained
 from kernels.runtime import INTERPRETED
 

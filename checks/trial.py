@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from checks.exercise import Case, Exercise, Expected
-from checks.interpreter import Launch, OutOfBounds, watch
+from checks.launches import Launch, OutOfBounds, watch
 from checks.memory import Arena, is_poison
 from kernels.runtime import INTERPRETED, device
 
@@ -49,7 +49,7 @@ def try_case(exercise: Exercise, function, case: Case, seed: int) -> Outcome:
              for name, value in inputs.items()}
     call = exercise.callable_for(function)
     try:
-        with np.errstate(all="ignore"), _deadline(TIMEOUT_S), _watching() as outcome.launches, arena.poisoning_empty():
+        with np.errstate(all="ignore"), _deadline(TIMEOUT_S), watch() as outcome.launches, arena.poisoning_empty():
             result = call(**given)
             if not INTERPRETED:
                 torch.cuda.synchronize()
@@ -67,15 +67,6 @@ def try_case(exercise: Exercise, function, case: Case, seed: int) -> Outcome:
     if outcome.status == PASSED:
         _compare(exercise, outcome)
     return outcome
-
-
-@contextlib.contextmanager
-def _watching():
-    if not INTERPRETED:
-        yield []
-        return
-    with watch() as launches:
-        yield launches
 
 
 @contextlib.contextmanager

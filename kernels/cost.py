@@ -16,9 +16,9 @@ def gemv_bytes(N: int, K: int) -> int:
 
 
 def roofline_us(flops: float, num_bytes: float, tflops: float, gb_per_s: float) -> float:
-    """Microseconds that the work takes at the least, on a chip of `tflops` TFLOPS and `gb_per_s` GB/s.
+    """The least time in microseconds of some work on a chip of `tflops` TFLOPS and `gb_per_s` GB/s.
 
-    Arithmetic and traffic overlap, so the slower of the two sets the time (the roofline model: Williams, Waterman and
-    Patterson, "Roofline: an insightful visual performance model for multicore architectures", CACM 52(4), 2009).
+    Arithmetic and traffic overlap, so the slower of the two sets the time: the roofline model
+    (Williams, Waterman and Patterson, CACM 52(4), 2009).
     """
     return max(flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))

@@ -34,11 +34,11 @@ def gemv_fp16_row_kernel(
 
 
 def gemv_fp16_row(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """y = W x, one program per row. x (K,), w (N, K) float16 -> y (N,) float16; K at most 65,536."""
+    """y = W x, one program per row. x (K,), w (N, K) float16 -> y (N,) float16; K ≤ 65,536."""
     N, K = expect_gemv(x, w)
     if K > 65536:
-        raise ValueError(f"gemv_fp16_row holds a whole row in registers, so K must be at most 65536, got {K}: "
-                         "use gemv_fp16")
+        raise ValueError("gemv_fp16_row holds a whole row in registers, so K must be at most "
+                         f"65536, got {K}: use gemv_fp16")
     y = torch.empty(N, device=x.device, dtype=x.dtype)
     gemv_fp16_row_kernel[(N,)](x, w, y, K, w.stride(0), BLOCK_K=triton.next_power_of_2(K))
     return y
@@ -54,25 +54,28 @@ def gemv_fp16_kernel(
     """y[n] = Σ_k w[n, k] · x[k], BLOCK_N rows per program, in steps of BLOCK_K along K."""
     offs_n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_n = offs_n < N
-    row_ptrs = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn  # 64 bits: N * K passes 2³¹ for a large W
+    # 64 bits: N * K passes 2³¹ for a large W
+    row_ptrs = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn  # (BLOCK_N, 1)
     acc = tl.zeros((BLOCK_N, BLOCK_K), dtype=tl.float32)
     for k in range(0, K, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
         mask_k = offs_k < K
         x = tl.load(x_ptr + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)
-        w = tl.load(row_ptrs + offs_k[None, :], mask=mask_n[:, None] & mask_k[None, :], other=0.0)  # (BLOCK_N, BLOCK_K)
+        mask = mask_n[:, None] & mask_k[None, :]
+        w = tl.load(row_ptrs + offs_k[None, :], mask=mask, other=0.0)  # (BLOCK_N, BLOCK_K)
         acc += w.to(tl.float32) * x.to(tl.float32)[None, :]
     y = tl.sum(acc, axis=1)  # (BLOCK_N,), summed across lanes once, after the loop
     tl.store(y_ptr + offs_n, y, mask=mask_n)
 
 
 def gemv_fp16(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """y = W x, a block of rows per program. x (K,), w (N, K) float16 -> y (N,) float16; any N and K."""
+    """y = W x, a block of rows per program. x (K,), w (N, K) float16 -> y (N,) float16."""
     N, K = expect_gemv(x, w)
-    # Few rows per program keep every multiprocessor busy; the interpreter, which pays per program, wants many.
+    # Many small programs keep a GPU busy; the interpreter, which pays per program, wants few.
     BLOCK_N, BLOCK_K = (64, 128) if INTERPRETED else (2, 1024)
     y = torch.empty(N, device=x.device, dtype=x.dtype)
-    gemv_fp16_kernel[(triton.cdiv(N, BLOCK_N),)](x, w, y, N, K, w.stride(0), BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K)
+    grid = (triton.cdiv(N, BLOCK_N),)
+    gemv_fp16_kernel[grid](x, w, y, N, K, w.stride(0), BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K)
     return y
 
 

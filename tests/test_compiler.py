@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from checks.compiler import TARGETS, Compilation
-from checks.interpreter import Launch
+from checks.launches import Launch
 from checks.source import define, self_contained
 from checks.tracing import trace
 from kernels import gemv_fp16

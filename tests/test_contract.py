@@ -74,6 +74,7 @@ def test_a_lesson_holds_no_outputs_and_no_stray_metadata(notebook):
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
             assert cell.source.strip()
+            assert max(map(len, cell.source.splitlines())) <= 100, f"{cell.id}: too wide for a laptop's notebook page"
 
 
 @pytest.mark.parametrize("notebook", LESSONS)

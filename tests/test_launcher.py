@@ -200,7 +200,6 @@ def test_lab_opens_the_first_lesson_and_says_what_runs_the_kernels(template):
     assert said(done)["folder"] == str(root)
     arguments = said(done)["arguments"]
     assert "--LabApp.default_url=/lab/tree/lessons/01_gemv.ipynb" in arguments
-    assert "--LabApp.news_url=None" in arguments
     assert arguments[-1] == "--no-browser"
     assert ("--allow-root" in arguments) == (os.geteuid() == 0)
 
@@ -210,6 +209,11 @@ def test_only_root_may_be_root_in_jupyterlab(module, monkeypatch, user, allowed)
     monkeypatch.setattr(os, "geteuid", lambda: user)
     monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: None)
     assert ("--allow-root" in module.lab([])) == allowed
+
+
+def test_jupyterlab_does_not_ask_about_news(template):
+    settings = json.loads((template[0] / ".venv/share/jupyter/lab/settings/overrides.json").read_text())
+    assert settings["@jupyterlab/apputils-extension:notification"] == {"fetchNews": "false"}
 
 
 def test_no_lesson(ready):

@@ -1,7 +1,7 @@
-"""Watching kernels run in Triton's interpreter: each launch, each load and store, and whether it lies in a tensor.
+"""Watching kernels: each launch and, in Triton's interpreter, each load and store and whether it lies in a tensor.
 
-This reaches into `triton.runtime.interpreter`, whose layout is not promised: requirements.txt pins Triton, and
-tests/test_interpreter.py fails when a new version moves what is used here.
+This reaches into `triton.runtime`, whose insides are not promised: requirements.txt pins Triton, and
+tests/test_launches.py fails when a new version moves what is used here.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import triton.language as tl
+from triton.runtime import JITFunction
 from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import (
     FunctionRewriter,
@@ -120,7 +121,7 @@ _recordings: list[list[Launch]] = []  # those of the `watch` blocks we are in
 
 @contextlib.contextmanager
 def watch():
-    """Record every interpreted launch inside the block; yields the list of `Launch`es."""
+    """Record every launch inside the block; yields the list of `Launch`es. Only interpreted ones have accesses."""
     launches = []
     _recordings.append(launches)
     try:
@@ -239,5 +240,21 @@ def _install() -> None:
     triton_interpreter.interpreter_builder.options = triton_interpreter.InterpreterOptions(sanitize_overflow=False)
 
 
-if INTERPRETED:
-    _install()
+def _install_on_gpu() -> None:
+    """Record launches; what a kernel does on a GPU cannot be seen from here."""
+    run = JITFunction.run
+
+    def recorded_run(self, *args, grid, warmup, **kwargs):
+        if _recordings and not warmup:
+            named = {k: v for k, v in kwargs.items() if k in self.arg_names}
+            options = {k: kwargs[k] for k in COMPILER_OPTIONS if kwargs.get(k) is not None}
+            constexprs = [parameter.name for parameter in self.params if parameter.is_constexpr]
+            launch = Launch(self.fn, inspect.getcallargs(self.fn, *args, **named), constexprs, options)
+            for launches in _recordings:
+                launches.append(launch)
+        return run(self, *args, grid=grid, warmup=warmup, **kwargs)
+
+    JITFunction.run = recorded_run
+
+
+_install() if INTERPRETED else _install_on_gpu()

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from triton.runtime.errors import InterpreterError
 
-from checks.interpreter import OutOfBounds, watch
+from checks.launches import OutOfBounds, watch
 from checks.source import define
 from kernels.runtime import INTERPRETED
 
