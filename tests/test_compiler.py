@@ -70,6 +70,7 @@ def test_a_local_name_that_a_notebook_also_uses_is_no_global():
     assert "def local_kernel" in self_contained(kernel)
 
 
+@pytest.mark.skipif(triton.__version__ < "3.7", reason="Triton 3.6 interprets loops only with NumPy below 2.4")
 def test_a_trace_from_another_process_is_the_trace_from_this_one(monkeypatch):
     inputs = {"x": torch.ones(40).half(), "w": torch.ones(70, 40).half()}
     (here,) = trace(gemv_fp16, **inputs)
