@@ -49,10 +49,17 @@ def compile_job(job: dict, folder: str) -> dict:
 
 
 def describe(error: Exception) -> str:
-    while error.__cause__ is not None:
+    """The compiler's last word, and the line of the kernel that it is about."""
+    line = ""
+    while True:
+        if getattr(error, "src", None) and getattr(error, "node", None):
+            line = error.src.splitlines()[error.node.lineno - 1].strip()
+        if error.__cause__ is None:
+            break
         error = error.__cause__
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    lines = [text for text in str(error).strip().splitlines() if text.strip()]
+    said = lines[-1].strip()[:300] if lines else type(error).__name__
+    return f"{said}\n  at: {line}" if line else said
 
 
 if __name__ == "__main__":

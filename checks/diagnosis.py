@@ -1,11 +1,13 @@
 """Why a result is wrong: the same mistake, made on purpose, gives the same output."""
 
+import math
 from collections import Counter
+from numbers import Real
 
 import torch
 
 from checks.exercise import Exercise, Mutant
-from checks.trial import PASSED, Outcome, try_case
+from checks.trial import PASSED, Outcome, try_case, where
 
 
 def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant | None:
@@ -28,6 +30,28 @@ def recognise_traffic(exercise: Exercise, outcome: Outcome, traffic: Counter, se
     return None
 
 
+def never_read(outcome: Outcome) -> str | None:
+    """A sentence on the part of an input that no program has read, where the trace knows."""
+    for name, value in outcome.inputs.items():
+        if not isinstance(value, torch.Tensor) or outcome.wrong is None:
+            continue
+        read = torch.zeros(value.shape, dtype=torch.bool)
+        for launch in outcome.launches:
+            for access in launch.accesses:
+                if access.kind == "load" and access.tensor == f"{name}_ptr":
+                    _mark(read, value.stride(), torch.from_numpy(access.offsets[access.live]))
+        if outcome.launches and outcome.launches[0].accesses and not read.all():
+            return f"{int((~read).sum())} of the {value.numel()} elements of `{name}` are never read{where(~read, name)}."
+    return None
+
+
+def _mark(read: torch.Tensor, strides: tuple[int, ...], offsets: torch.Tensor) -> None:
+    index = [torch.zeros_like(offsets)] * read.ndim
+    for axis in sorted(range(read.ndim), key=lambda axis: -strides[axis]):
+        index[axis], offsets = offsets // strides[axis], offsets % strides[axis]
+    read[tuple(index)] = True
+
+
 def _alike(mine: Outcome, theirs: Outcome) -> bool:
     if mine.status != theirs.status or len(mine.outputs) != len(theirs.outputs):
         return False
@@ -43,7 +67,7 @@ def _same_error(a: Exception | None, b: Exception | None) -> bool:
 
 def _same_value(a, b, tolerance) -> bool:
     if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
-        return type(a) is type(b) and a == b
+        return isinstance(a, Real) and isinstance(b, Real) and math.isclose(a, b)
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     a, b = a.detach().cpu().double(), b.detach().cpu().double()

@@ -39,7 +39,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Exercise:
-    """One function for a student to write.
+    """One function for a student to write, in the notebook `lesson`.
 
     `answer` names it, `kernels/gemv.py::gemv_fp16_kernel`; `entry` is the function of that file that is called, which
     for a kernel is the one that launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)`
@@ -47,6 +47,7 @@ class Exercise:
     """
 
     answer: str
+    lesson: str
     points: int
     cases: tuple[Case, ...]
     oracle: Callable[..., tuple[Expected, ...]]
@@ -89,8 +90,8 @@ class Exercise:
         if not self.is_kernel or python_function(function).__name__ == self.name:
             return function
         if self.name not in function.__globals__:
-            raise NameError(f"`{self.entry}` is defined, but the kernel it launches, `{self.name}`, is not: "
-                            "run the cell of the exercise first")
+            raise NameError(f"`{self.entry}` is here, but no kernel `{self.name}`: run the cell of the exercise first, "
+                            "and keep the kernel's name")
         return function.__globals__[self.name]
 
     def mutated(self, mutant: Mutant):

@@ -4,12 +4,13 @@
 6 if wrong, why (checks/diagnosis.py), 7 economical in bytes, 8 compiles for real GPUs (checks/compiler.py).
 """
 
+import functools
 from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
 
-from checks import diagnosis
+from checks import diagnosis, hints
 from checks.compiler import TARGETS, Compilation, Compiled
 from checks.exercise import Exercise
 from checks.source import find_hole, source_of
@@ -18,6 +19,8 @@ from kernels.runtime import INTERPRETED
 
 NOT_ATTEMPTED = "not attempted"
 TRAFFIC_LIMIT = 1.25  # times the answer's own bytes
+LOADS_LIMIT = 4  # times the answer's own number of loads and stores
+SESSION_SEED = torch.seed() % 2**32  # fresh in each session; within one, an edit alone changes what is computed
 
 
 @dataclass
@@ -39,10 +42,12 @@ class Verdict:
 
 def judge(exercise: Exercise, function, seed: int | None = None) -> Verdict:
     """Try `function` (the exercise's function, or its entry) on every case. Draws fresh inputs unless `seed` is given."""
-    hole = _hole(exercise.written_by_student(function))
+    written = exercise.written_by_student(function)
+    hole = _hole(written)
     if hole:
-        return Verdict(exercise, NOT_ATTEMPTED, f"{exercise.name}: not attempted yet. Put your code in place of `{hole}`.")
-    seed = torch.seed() % 2**32 if seed is None else seed
+        return Verdict(exercise, NOT_ATTEMPTED, f"{exercise.name}: not attempted yet, for the line `{hole}` is still there. "
+                       "Your code goes in its place; if it is written, delete the line.")
+    seed = SESSION_SEED if seed is None else seed
     outcomes, answer, compilation = [], None, None
     for case in exercise.cases:
         outcome = try_case(exercise, function, case, seed)
@@ -55,18 +60,19 @@ def judge(exercise: Exercise, function, seed: int | None = None) -> Verdict:
             break
     failing = next((o for o in outcomes if o.status != PASSED), None)
     if failing is not None:
-        return _failed(exercise, failing.status, failing, failing.message, diagnosis.recognise(exercise, outcomes, seed))
+        return _failed(exercise, written, failing, failing.message,
+                       functools.partial(diagnosis.recognise, exercise, outcomes, seed))
     parts = [f"{exercise.name}: right on {len(outcomes)} cases"]
     verdict = Verdict(exercise, PASSED, "")
     if exercise.is_kernel:
         if answer is None:
             return Verdict(exercise, FAILED, f"{exercise.name}: the result is right, but no Triton kernel computed it.")
         if INTERPRETED:
-            verdict = _weigh(exercise, outcomes[0], answer, seed)
+            verdict = _weigh(exercise, written, outcomes[0], answer, seed)
             parts.append("moves {:.2f}x the least bytes (answer {:.2f}x)".format(
                 *(count / verdict.traffic[2] for count in verdict.traffic[:2])))
         if verdict.passed:
-            parts += _compile(verdict, compilation)
+            parts += _compile(verdict, written, compilation)
     if verdict.passed:
         verdict.message = " · ".join(parts)
     return verdict
@@ -87,27 +93,41 @@ def _hole(function) -> str | None:
     return hole and source.splitlines()[hole.lineno - 1].strip()
 
 
-def _failed(exercise, status, outcome, message, mutant) -> Verdict:
-    advice = f"\nWhat it looks like: {mutant.name}. {mutant.advice}" if mutant else ""
-    return Verdict(exercise, status, f"{exercise.name}: {message}{advice}", mutant and mutant.name, outcome)
+def _failed(exercise, written, outcome, message, recognise) -> Verdict:
+    """A failed verdict that says what is known of the reason: a slip seen in the source, a mutant, or what was not read."""
+    said = hints.hint(written, message)
+    mutant = None if said else recognise()
+    if mutant:
+        said = f"What it looks like: {mutant.name}. {mutant.advice}"
+    reason = said or diagnosis.never_read(outcome)
+    status = FAILED if outcome.status == PASSED else outcome.status
+    return Verdict(exercise, status, f"{exercise.name}: {message}" + (f"\n{reason}" if reason else ""),
+                   mutant and mutant.name, outcome)
 
 
-def _weigh(exercise: Exercise, outcome: Outcome, answer: Outcome, seed: int) -> Verdict:
+def _weigh(exercise: Exercise, written, outcome: Outcome, answer: Outcome, seed: int) -> Verdict:
     """Step 7."""
     mine, theirs = traffic(outcome.launches), traffic(answer.launches)
-    if mine.total() <= TRAFFIC_LIMIT * theirs.total():
-        verdict = Verdict(exercise, PASSED, "")
-    else:
-        kind, tensor = max(mine, key=lambda key: mine[key] - theirs[key])
-        once = sum(launch.footprint()[kind, tensor] for launch in outcome.launches)
-        message = (f"the result is right, but it moves {mine.total():,} bytes where the answer moves {theirs.total():,}: "
-                   f"it {kind}s each element of `{tensor}` {mine[kind, tensor] / once:.1f} times.")
-        verdict = _failed(exercise, FAILED, outcome, message, diagnosis.recognise_traffic(exercise, outcome, mine, seed))
+    accesses, allowed = (sum(len(launch.accesses) for launch in o.launches) for o in (outcome, answer))
+    kind, tensor = max(mine, key=lambda key: mine[key] / theirs[key] if key in theirs else mine[key])
+    times, wanted = (of[kind, tensor] / max(1, sum(launch.footprint()[kind, tensor] for launch in o.launches))
+                     for of, o in ((mine, outcome), (theirs, answer)))
+    message = None
+    if mine.total() > TRAFFIC_LIMIT * theirs.total() or times > TRAFFIC_LIMIT * wanted > 0 and kind == "store":
+        message = (f"the result is right, but it {kind}s each element of `{tensor}` {times:.1f} times (the answer: "
+                   f"{wanted:.1f}), and moves {mine.total():,} bytes (the answer: {theirs.total():,}).")
+    elif accesses > LOADS_LIMIT * allowed:
+        message = (f"the result is right, but it takes {accesses:,} loads and stores where the answer takes {allowed:,}: "
+                   "work on whole blocks instead of single elements.")
+    verdict = Verdict(exercise, PASSED, "")
+    if message:
+        verdict = _failed(exercise, written, outcome, message,
+                          functools.partial(diagnosis.recognise_traffic, exercise, outcome, mine, seed))
     verdict.traffic = mine.total(), theirs.total(), exercise.least_bytes(**outcome.inputs)
     return verdict
 
 
-def _compile(verdict: Verdict, compilation: Compilation) -> list[str]:
+def _compile(verdict: Verdict, written, compilation: Compilation) -> list[str]:
     """Step 8: what to say of registers and spills, or a failed verdict."""
     try:
         reports, answer = compilation.reports()
@@ -121,8 +141,9 @@ def _compile(verdict: Verdict, compilation: Compilation) -> list[str]:
         theirs = answer[capability]
         if report.error and not theirs.error:
             verdict.status = FAILED
+            said = hints.hint(written, report.error)
             verdict.message = (f"{verdict.exercise.name}: it runs in the interpreter, but the compiler refuses it for "
-                               f"{TARGETS[capability]}: {report.error}")
+                               f"{TARGETS[capability]}: {report.error}" + (f"\n{said}" if said else ""))
             return []
         if not report.error:
             said.append(f"sm_{capability}: {report.registers} registers (answer {theirs.registers}), "

@@ -79,13 +79,13 @@ class OutOfBounds(IndexError):
     def same_as(self, other) -> bool:
         """Whether `other` went out at the same place, which two kernels with the same mistake do."""
         def place(e):
-            return e.kind, e.tensor, e.program, e.offset
+            return e.kind, e.tensor, e.program, e.offset, e.lanes
         return isinstance(other, OutOfBounds) and place(self) == place(other)
 
     def __str__(self):
         lane = ", ".join(map(str, self.lane))
-        question = ("Its mask lets this lane through: is it the right mask?" if self.masked
-                    else "It has no mask: is a mask missing?")
+        question = ("Its mask lets this lane through: is it the right mask, or is the address wrong?" if self.masked
+                    else "It has no mask: is a mask missing? Or is the address wrong?")
         return (f"out-of-bounds {self.kind} on `{self.tensor}`, which has shape {self.shape}: program {self.program}, "
                 f"lane ({lane}) touches offset {self.offset}, and {self.lanes} lane(s) of this {self.kind} are outside. "
                 f"{question}")

@@ -35,11 +35,15 @@ class Arena:
     def place(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
         """A copy of `tensor` on the device, with the same strides, between two bands."""
         extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-        view = self._banded(extent, tensor.dtype, name).as_strided(tensor.shape, tensor.stride(), BAND)
+        view = self._banded(extent, tensor.dtype, name, fill=tensor.numel() == extent)
+        view = view.as_strided(tensor.shape, tensor.stride(), BAND)
         return view.copy_(tensor)
 
-    def _banded(self, extent: int, dtype: torch.dtype, name: str) -> torch.Tensor:
-        buffer = poison_(self._empty(extent + 2 * BAND, dtype=dtype, device=self.device))
+    def _banded(self, extent: int, dtype: torch.dtype, name: str, fill: bool = True) -> torch.Tensor:
+        buffer = self._empty(extent + 2 * BAND, dtype=dtype, device=self.device)
+        # A view may reach over gigabytes and use little of them: what is not touched takes no memory.
+        for part in (buffer,) if fill else (buffer[:BAND], buffer[BAND + extent:]):
+            poison_(part)
         self._buffers.append((name, buffer, extent))
         return buffer
 

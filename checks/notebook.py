@@ -2,9 +2,12 @@
 
 import sys
 
+from triton.runtime.errors import InterpreterError
+
 from checks.exercises import find_exercise
 from checks.judge import NOT_ATTEMPTED, judge
 from checks.source import python_function
+from checks.trial import root_cause, student_line
 
 
 class CheckFailed(AssertionError):
@@ -13,6 +16,15 @@ class CheckFailed(AssertionError):
     def _render_traceback_(self) -> list[str]:
         # Jupyter asks an exception for its traceback: the way from `check` to here would teach nothing.
         return [f"✗ {self}"]
+
+
+def _say_briefly(error: InterpreterError) -> list[str]:
+    """What a notebook shows of a kernel that failed: the reason and the line, not the way through the interpreter."""
+    cause, line = root_cause(error), student_line(error)
+    return [f"✗ {type(cause).__name__}: {cause}" + (f"\n  at: {line}" if line else "")]
+
+
+InterpreterError._render_traceback_ = _say_briefly
 
 
 def check(function) -> None:

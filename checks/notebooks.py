@@ -10,7 +10,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from checks.source import ROOT, answer_source, define
 
 LESSONS, SOLUTIONS = ROOT / "lessons", ROOT / "solutions"
-_MARK = re.compile(r"# (exercise|given): (\S+)\n")
+_MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
 
 
 def lessons() -> list[Path]:
@@ -27,8 +27,8 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 
 def mark(cell: nbformat.NotebookNode) -> tuple[str, str] | None:
-    """("exercise" or "given", reference) for a code cell that begins with such a mark."""
-    match = _MARK.match(cell.source + "\n") if cell.cell_type == "code" else None
+    """("exercise" or "given", reference) for a code cell with such a mark."""
+    match = _MARK.search(cell.source) if cell.cell_type == "code" else None
     return match and (match[1], match[2])
 
 
@@ -62,7 +62,8 @@ def definitions(notebook: nbformat.NotebookNode) -> tuple[dict, dict[str, str]]:
             define("\n".join(kept) + "\n", None, namespace)
         except Exception as error:  # a cell that fails must not take the others with it
             if found:
-                errors[found[1]] = f"{type(error).__name__}: {error}"
+                line = f" in line {error.lineno} of the cell" if isinstance(error, SyntaxError) else ""
+                errors[found[1]] = f"{type(error).__name__}: {getattr(error, 'msg', error)}{line}"
     return namespace, errors
 
 

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
+from matplotlib.ticker import MaxNLocator
 
 from checks.bench import copy_gb_per_s, gemv_rows, recorded
 from checks.exercises import find_exercise
@@ -66,8 +67,12 @@ def show_accesses(function, N: int = 160, K: int = 320):
             top.text(column, row, label, ha="center", va="center", fontsize=7,
                      bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5})
     top.set_ylabel("row n of W")
-    top.set_title(f"W ({N}, {K}): {len(programs)} programs, {max(steps.values(), default=0)} load(s) of W each", fontsize=10)
+    most = max(steps.values(), default=0)
+    top.set_title(f"W ({N}, {K}): {len(programs)} programs, each loads W in {most} step(s)", fontsize=10)
     bottom.fill_between(np.arange(K), reads, step="mid", color=COLOURS[0])
+    bottom.text(K / 2, reads.max() / 2, f"{reads.max()} time(s)" if reads.max() == reads.min() else
+                f"{reads.min()} to {reads.max()} times", ha="center", va="center", color="white")
+    bottom.yaxis.set_major_locator(MaxNLocator(integer=True))
     bottom.set(xlabel="k", ylabel="reads of x[k]", ylim=(0, max(reads.max() * 1.2, 1)), xlim=(0, K - 1))
     return _show(figure)
 

@@ -6,6 +6,7 @@ import signal
 import threading
 import zlib
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 import torch
@@ -88,9 +89,7 @@ def _deadline(seconds: int):
 
 
 def _explain_exception(outcome: Outcome, error: Exception) -> None:
-    line = _student_line(error)
-    while error.__cause__ is not None:
-        error = error.__cause__
+    line, error = student_line(error), root_cause(error)
     outcome.error = error
     at = f"\n  at: {line}" if line else ""
     match error:
@@ -104,7 +103,14 @@ def _explain_exception(outcome: Outcome, error: Exception) -> None:
             outcome.fail(f"{_on(outcome.case)} it raised {type(error).__name__}: {str(error).strip()[:400]}{at}", CRASHED)
 
 
-def _student_line(error: BaseException | None) -> str | None:
+def root_cause(error: BaseException) -> BaseException:
+    """The error at the start of a chain of causes: what Triton wrapped."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def student_line(error: BaseException | None) -> str | None:
     """The last line of code outside libraries that the error passed through."""
     found = None
     while error is not None:
@@ -133,8 +139,9 @@ def _compare(exercise: Exercise, outcome: Outcome) -> None:
 
 def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
     arguments = ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
-    if isinstance(got, bool) or not isinstance(got, int | float):
-        outcome.fail(f"With {arguments} it returns {got!r}, and a number is wanted.")
+    if isinstance(got, bool) or not isinstance(got, Real):
+        hint = " Is a `return` missing?" if got is None else ""
+        outcome.fail(f"With {arguments} it returns {got!r}, and a number is wanted.{hint}")
     elif not abs(got - want.value) <= want.tolerance:
         outcome.fail(f"With {arguments} it returns {got:,.10g}; expected {want.value:,.10g}.")
 
@@ -152,6 +159,9 @@ def _compare_tensor(outcome: Outcome, name: str, got, want: Expected) -> None:
     unwritten = _unwritten(outcome, got)
     if unwritten.any():
         outcome.wrong = unwritten
+        if INTERPRETED and not any(a.kind == "store" for launch in outcome.launches for a in launch.accesses):
+            return outcome.fail(f"{on} nothing is ever written to `{name}`: no `tl.store` ran, and what a kernel returns "
+                                "is lost.")
         return outcome.fail(f"{on} {int(unwritten.sum())} of {got.numel()} elements of `{name}` are never written"
                             f"{where(unwritten, name)}.")
     exact = got.detach().cpu().to(want.value.dtype)

@@ -24,6 +24,8 @@ def session():
         for old, new in mutant.edits:
             source = source.replace(old, new)
         typed += [code(source), cells["wrapper-block"], code("check(gemv_fp16)", **tags)]
+    source = answer_source(GEMV.answer).replace("& mask_k[None, :]", "")
+    typed += [code(source), code("show_accesses(gemv_fp16)", **tags)]
     typed += [code(function_source(cells["exercise-block"])), code("check(gemv_fp16)"), code("print('alive')")]
     lesson.cells = [nbformat.from_dict({**cell, "id": f"cell-{i}"}) for i, cell in enumerate(typed)]
     return execute(lesson).cells
@@ -49,6 +51,13 @@ def test_an_unfilled_stub_is_no_error_and_the_kernel_lives_on(session):
     assert session[-1].outputs[0].text == "alive\n"
 
 
+def test_a_broken_kernel_run_by_hand_says_why_in_two_lines(session):
+    (error,) = [o for o in session[-4].outputs if o.output_type == "error"]
+    (shown,) = error.traceback
+    assert "out-of-bounds load on `w_ptr`" in shown and "at: w = tl.load(" in shown
+    assert shown.count("\n") == 1
+
+
 def test_check_of_something_that_is_no_exercise_says_which_there_are():
     def gemw():
         pass
@@ -62,7 +71,7 @@ def test_an_entry_without_its_kernel_says_what_to_run_first():
     def gemv_fp16(x, w):
         pass
     gemv_fp16 = type(gemv_fp16)(gemv_fp16.__code__, {})
-    with pytest.raises(CheckFailed, match="`gemv_fp16_kernel`, is not: run the cell"):
+    with pytest.raises(CheckFailed, match="no kernel `gemv_fp16_kernel`: run the cell"):
         check(gemv_fp16)
 
 

@@ -45,6 +45,20 @@ def test_plots_prints_and_magics_are_not_run(lesson, tmp_path, capsys):
     assert check_notebooks([written(lesson, tmp_path)]) == 0
 
 
+def test_a_lost_or_doubled_exercise_is_not_passed_over(lesson, tmp_path, capsys):
+    solve(lesson)
+    cells = exercises_in(lesson)
+    lesson.cells.remove(cells["kernels/cost.py::gemv_bytes"])
+    double = cells["kernels/cost.py::roofline_us"]
+    lesson.cells.append(nbformat.v4.new_code_cell(double.source))
+    double.source = "# my notes\n" + double.source
+    assert check_notebooks([written(lesson, tmp_path)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "8 of 10 points" in said
+    assert "there is no cell with the line `# exercise: kernels/cost.py::gemv_bytes`" in said
+    assert "there are 2 cells with the line `# exercise: kernels/cost.py::roofline_us`" in said
+
+
 def test_a_file_that_is_no_notebook_is_named(tmp_path, capsys):
     path = tmp_path / "broken.ipynb"
     path.write_text("{")

@@ -52,6 +52,15 @@ def rows_of_a_wider_matrix(N: int, K: int):
     return inputs
 
 
+def far_rows(N: int, K: int):
+    """Rows 2³⁰ elements apart, parts of a matrix that is never made: the third starts where 32 bits no longer reach."""
+    def inputs(g: torch.Generator) -> dict:
+        made = integers(N, K)(g)
+        w = torch.empty((N - 1) * 2**30 + K, dtype=torch.float16).as_strided((N, K), (2**30, 1))
+        return {"x": made["x"], "w": w.copy_(made["w"])}
+    return inputs
+
+
 def exact_gemv(x: torch.Tensor, w: torch.Tensor) -> tuple[Expected]:
     """y in float64. Rounding y to FP16 errs by at most 2⁻¹¹ · |y|, accumulating in FP32 by K · 2⁻²⁴ · Σ|w·x| (Higham,
     "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1); by 0 for integers whose sums stay below 2²⁴."""
@@ -71,6 +80,7 @@ def _numbers(**values):
 
 GEMV_BYTES = Exercise(
     answer="kernels/cost.py::gemv_bytes",
+    lesson="01_gemv_fp16",
     points=1,
     cases=(_numbers(N=4096, K=4096), _numbers(N=1, K=1), _numbers(N=127, K=300), _numbers(N=22016, K=2048)),
     oracle=lambda N, K: (Expected(sum(torch.empty(shape, dtype=torch.float16, device="meta").nbytes
@@ -90,8 +100,10 @@ GEMV_BYTES = Exercise(
 
 ROOFLINE_US = Exercise(
     answer="kernels/cost.py::roofline_us",
+    lesson="01_gemv_fp16",
     points=1,
-    cases=(_numbers(flops=33_554_432, num_bytes=33_570_816, tflops=989.0, gb_per_s=4800.0),
+    cases=(_numbers(flops=3_000_000, num_bytes=2_000_000, tflops=1.0, gb_per_s=1000.0),
+           _numbers(flops=33_554_432, num_bytes=33_570_816, tflops=989.0, gb_per_s=4800.0),
            _numbers(flops=2_000_000_000_000, num_bytes=1_000_000, tflops=500.0, gb_per_s=2000.0),
            _numbers(flops=1000, num_bytes=1_000_000, tflops=1.0, gb_per_s=1.0)),
     oracle=lambda flops, num_bytes, tflops, gb_per_s: (
@@ -119,6 +131,7 @@ _OTHER_MISSING = "Lanes that a mask turns off hold anything at all unless the lo
 
 GEMV_FP16_ROW = Exercise(
     answer="kernels/gemv.py::gemv_fp16_row_kernel",
+    lesson="01_gemv_fp16",
     entry="gemv_fp16_row",
     outputs=("y",),
     points=3,
@@ -131,6 +144,7 @@ GEMV_FP16_ROW = Exercise(
         Case("rows of a wider matrix, N=5 K=127", rows_of_a_wider_matrix(5, 127)),
         Case("sums beyond FP16, N=3 K=2050", swelling(3, 2050)),
         Case("products beyond FP16, N=4 K=128", odd_products(4, 128)),
+        Case("rows 2^30 elements apart, N=3 K=5", far_rows(3, 5)),
         Case("normal, N=9 K=129", normal(9, 129)),
     ),
     mutants=(
@@ -153,11 +167,22 @@ GEMV_FP16_ROW = Exercise(
         Mutant("W read as if it were transposed", (("n * stride_wn + offs_k", "offs_k * stride_wn + n"),),
                "W is (N, K), row by row: element (n, k) stands at n * stride_wn + k."),
         Mutant("every program writes y[0]", (("y_ptr + n", "y_ptr"),), "Program n owns y[n]: store at y_ptr + n."),
+        Mutant("every program takes itself for program 0", (("tl.program_id(0)", "tl.program_id(1)"),),
+               "The grid (N,) has one axis, axis 0: tl.program_id(0) counts along it."),
+        Mutant("the mask on K lets one element too many through", (("offs_k < K", "offs_k <= K"),),
+               "The last element of a row is number K - 1: the mask is `offs_k < K`, not `<=`."),
+        Mutant("the last element of each row is left out", (("offs_k < K", "offs_k < K - 1"),),
+               "The last element of a row is number K - 1: the mask is `offs_k < K`."),
+        Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),),
+               "n * stride_wn can pass 2³¹, where 32-bit numbers wrap around: keep n in 64 bits."),
+        Mutant("x is read from a place that moves with n", (("x_ptr + offs_k", "x_ptr + n + offs_k"),),
+               "Every row needs the same x: its address does not depend on n."),
     ),
 )
 
 GEMV_FP16 = Exercise(
     answer="kernels/gemv.py::gemv_fp16_kernel",
+    lesson="01_gemv_fp16",
     entry="gemv_fp16",
     outputs=("y",),
     points=5,
@@ -170,18 +195,19 @@ GEMV_FP16 = Exercise(
         Case("rows of a wider matrix, N=65 K=127", rows_of_a_wider_matrix(65, 127)),
         Case("sums beyond FP16, N=5 K=2050", swelling(5, 2050)),
         Case("products beyond FP16, N=4 K=128", odd_products(4, 128)),
+        Case("rows 2^30 elements apart, N=3 K=5", far_rows(3, 5)),
         Case("normal, N=70 K=129", normal(70, 129)),
     ),
     mutants=(
         Mutant("the mask on K is missing",
                (("x_ptr + offs_k, mask=mask_k, other=0.0", "x_ptr + offs_k"),
-                ("mask_n[:, None] & mask_k[None, :]", "mask_n[:, None] & (offs_k >= 0)[None, :]")),
+                ("mask_n[:, None] & mask_k[None, :]", "mask_n[:, None]")),
                "The last step along K reaches past K unless BLOCK_K divides it: load only where `offs_k < K`."),
         Mutant("the mask on K is missing when W is loaded",
-               (("mask_n[:, None] & mask_k[None, :]", "mask_n[:, None] & (offs_k >= 0)[None, :]"),),
+               (("mask_n[:, None] & mask_k[None, :]", "mask_n[:, None]"),),
                "After a row's K elements comes the next row, and after the last row nothing: mask K as well as N."),
         Mutant("the mask on rows is missing when W is loaded",
-               (("mask_n[:, None] & mask_k[None, :]", "(offs_n >= 0)[:, None] & mask_k[None, :]"),),
+               (("mask_n[:, None] & mask_k[None, :]", "mask_k[None, :]"),),
                "The last program has rows past N unless BLOCK_N divides it: load only where `offs_n < N`."),
         Mutant("the mask on rows is missing when y is stored", (("y, mask=mask_n)", "y)"),),
                "The last program has rows past N: store only where `offs_n < N`, or you write into other memory."),
@@ -212,6 +238,31 @@ GEMV_FP16 = Exercise(
                "W may be part of a wider matrix: its rows are stride_wn elements apart, not K."),
         Mutant("every program works on the first rows", (("tl.program_id(0) * BLOCK_N + ", ""),),
                "Program i owns rows i * BLOCK_N to (i + 1) * BLOCK_N - 1."),
+        Mutant("no load has a mask",
+               (("x_ptr + offs_k, mask=mask_k, other=0.0", "x_ptr + offs_k"),
+                ("offs_k[None, :], mask=mask, other=0.0", "offs_k[None, :]")),
+               "The last step reaches past K and the last program past N: load x only where `offs_k < K`, W only where "
+               "also `offs_n < N`."),
+        Mutant("the mask on K does not move with the step", (("mask_k = offs_k < K", "mask_k = tl.arange(0, BLOCK_K) < K"),),
+               "In step k the block starts at k: the mask must compare k + 0, k + 1, ... with K, as offs_k does."),
+        Mutant("the mask on K lets one element too many through", (("mask_k = offs_k < K", "mask_k = offs_k <= K"),),
+               "The last element of a row is number K - 1: the mask is `offs_k < K`, not `<=`."),
+        Mutant("the mask on rows lets one row too many through", (("mask_n = offs_n < N", "mask_n = offs_n <= N"),),
+               "The last row is number N - 1: the mask is `offs_n < N`, not `<=`."),
+        Mutant("neither x nor W is advanced", (("offs_k = k + tl.arange", "offs_k = tl.arange"),),
+               "Step k works on the elements from k on: offs_k is k + tl.arange(0, BLOCK_K)."),
+        Mutant("the first block of K is skipped", (("range(0, K, BLOCK_K)", "range(BLOCK_K, K, BLOCK_K)"),),
+               "The loop starts at 0."),
+        Mutant("the loop stops one block early", (("range(0, K, BLOCK_K)", "range(0, K - BLOCK_K, BLOCK_K)"),),
+               "The loop goes on while k < K: the last block counts too, whole or partial."),
+        Mutant("the steps are counted, not their elements", (("range(0, K, BLOCK_K)", "range(0, tl.cdiv(K, BLOCK_K))"),),
+               "k counts blocks here, and the block starts at element k * BLOCK_K."),
+        Mutant("32-bit offsets", (("offs_n.to(tl.int64)[:, None]", "offs_n[:, None]"),),
+               "offs_n * stride_wn can pass 2³¹, where 32-bit numbers wrap around: keep the given `.to(tl.int64)`."),
+        Mutant("y is stored in every step",
+               (("\n    y = tl.sum(acc, axis=1)", "\n        y = tl.sum(acc, axis=1)"),
+                ("\n    tl.store(y_ptr", "\n        tl.store(y_ptr")),
+               "Only the sum over all steps is wanted: store it once, after the loop."),
         Mutant("W is loaded twice",
                (("        acc += w", "        again = tl.load(row_ptrs + offs_k[None, :], mask=mask, other=0.0)\n"
                  "        w = 0.5 * (w + again)\n        acc += w"),),

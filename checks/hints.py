@@ -1,0 +1,69 @@
+"""What often-made slips look like in the source or in Triton's own words, and what to say instead."""
+
+import ast
+import re
+
+from checks.source import source_of
+
+
+def hint(function, message: str) -> str | None:
+    """A sentence for the student whose `function` failed with `message`, or None if nothing here fits."""
+    try:
+        tree = ast.parse(source_of(function)).body[0]
+    except (OSError, SyntaxError):
+        return None
+    found = (sentence for test, sentence in _SOURCE if test(tree))
+    said = (sentence for pattern, sentence in _MESSAGE if re.search(pattern, message))
+    return next(found, None) or next(said, None)
+
+
+def _is_kernel(tree) -> bool:
+    return any(argument.arg.endswith("_ptr") for argument in tree.args.args)
+
+
+def _anywhere(kind, test):
+    return lambda tree: _is_kernel(tree) and any(isinstance(node, kind) and test(node) for node in ast.walk(tree))
+
+
+def _undecorated(tree) -> bool:
+    return _is_kernel(tree) and not tree.decorator_list
+
+
+def _block_like(node) -> bool:
+    return any(isinstance(part, ast.Subscript | ast.Compare) for part in ast.walk(node))
+
+
+def _name(node) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+_SOURCE = [
+    (_undecorated, "The line `@triton.jit` above the kernel is missing."),
+    (_anywhere(ast.BoolOp, lambda node: all(map(_block_like, node.values))),
+     "Python's `and` and `or` keep only one of two blocks: join masks with `&` or `|`."),
+    (_anywhere(ast.Attribute, lambda node: _name(node.value) in ("torch", "np", "numpy")),
+     "torch and NumPy do not work inside a kernel: use Triton's own, such as tl.float32, tl.zeros, tl.sum."),
+    (_anywhere(ast.Subscript, lambda node: _name(node.value).endswith("_ptr")),
+     "A pointer cannot be indexed: read with `tl.load(x_ptr + offsets)`, write with `tl.store(y_ptr + offsets, value)`."),
+    (_anywhere(ast.Call, lambda node: getattr(node.func, "attr", "") in ("float", "half", "int")),
+     "Blocks have no `.float()` or `.half()`: convert with `.to(tl.float32)` or `.to(tl.float16)`."),
+    (_anywhere(ast.Call, lambda node: _name(node.func) in ("sum", "max", "min")),
+     "Python's sum, max and min do not work on blocks: use `tl.sum`, `tl.max` or `tl.min`."),
+]
+
+_MESSAGE = [
+    (r"make_shape_compatible|[Ii]ncompatible (shapes|dimensions)|could not be broadcast|cannot broadcast",
+     "Two blocks whose shapes do not fit meet here. `a[:, None]` makes a column and `a[None, :]` a row; "
+     "`tl.sum(block, axis=1)` sums along each row."),
+    (r"Value argument cannot be block type", "A whole block is stored at one address: is a `tl.sum` missing before it?"),
+    (r"arguments must be of type tl\.constexpr|arange's arguments must be",
+     "`tl.arange` takes numbers known at compile time: use BLOCK_K (a power of two) and a mask, not K."),
+    (r"arange's range must be a power of 2", "The length of `tl.arange` must be a power of two: use BLOCK_K and a mask."),
+    (r"non-?constexpr|global variable", "It uses a name that is not one of its arguments. Numbers that a kernel needs "
+     "are its arguments, or written out in it."),
+    (r"'int' object is not iterable",
+     "Something here is a number or a pointer where a block was meant: is a `tl.load` missing?"),
+    (r"NoneType", "A value here is None: is a `return` missing?"),
+]
+
+

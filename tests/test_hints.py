@@ -1,0 +1,92 @@
+"""Slips typed as students type them, and the sentence each one gets."""
+
+import pytest
+
+from checks.exercises import EXERCISES
+from checks.judge import NOT_ATTEMPTED, judge
+from checks.source import answer_source, define
+from kernels.runtime import INTERPRETED
+
+ROW, BLOCK = EXERCISES["gemv_fp16_row_kernel"], EXERCISES["gemv_fp16_kernel"]
+LOADS = ("    x = tl.load(x_ptr + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
+         "    w = tl.load(w_ptr + n * stride_wn + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
+         "    y = tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)\n")
+
+
+def verdict_on(exercise, *edits):
+    source = answer_source(exercise.answer)
+    for old, new in edits:
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    return judge(exercise, define(source, exercise.name, dict(vars(exercise.module))))
+
+
+SLIPS = [
+    (BLOCK, [("mask_n[:, None] & mask_k[None, :]", "mask_n[:, None] and mask_k[None, :]")], "join masks with `&` or `|`"),
+    (ROW, [("@triton.jit\n", "")], "`@triton.jit` above the kernel is missing"),
+    (ROW, [("w.to(tl.float32)", "w.to(torch.float32)")], "torch and NumPy do not work inside a kernel"),
+    (ROW, [("tl.load(x_ptr + offs_k, mask=mask_k, other=0.0)", "x_ptr[offs_k]")], "A pointer cannot be indexed"),
+    (ROW, [("w.to(tl.float32)", "w.float()")], "convert with `.to(tl.float32)`"),
+    (ROW, [("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)", "sum(w.to(tl.float32) * x.to(tl.float32))")],
+     "Python's sum, max and min"),
+    (BLOCK, [("tl.sum(acc, axis=1)", "tl.sum(acc, axis=0)")], "Two blocks whose shapes do not fit"),
+    (ROW, [("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)", "w.to(tl.float32) * x.to(tl.float32)")],
+     "is a `tl.sum` missing"),
+    (ROW, [("tl.arange(0, BLOCK_K)", "tl.arange(0, K)")], "`tl.arange` takes numbers known at compile time"),
+]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="the sentences answer what the interpreter says")
+@pytest.mark.parametrize(("exercise", "edits", "sentence"), SLIPS, ids=[sentence for *_, sentence in SLIPS])
+def test_a_slip_gets_its_sentence(exercise, edits, sentence):
+    verdict = verdict_on(exercise, *edits)
+    assert not verdict.passed
+    assert sentence in verdict.message
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="accesses are counted in the interpreter")
+def test_one_element_at_a_time_is_right_but_not_enough():
+    loop = ("    y = 0.0\n    for k in range(K):\n        y += (tl.load(x_ptr + k).to(tl.float32)\n"
+            "              * tl.load(w_ptr + n * stride_wn + k).to(tl.float32))\n")
+    verdict = verdict_on(ROW, (LOADS, loop))
+    assert not verdict.passed and "work on whole blocks" in verdict.message
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="what was read is known in the interpreter")
+def test_an_unknown_mistake_is_told_what_was_never_read():
+    verdict = verdict_on(ROW, ("offs_k < K", "(offs_k < K) & (offs_k != 2)"))
+    assert verdict.mistake is None
+    assert "elements of `x` are never read, all in x[2]" in verdict.message
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="stores are counted in the interpreter")
+def test_a_kernel_that_stores_nothing_is_told_so():
+    verdict = verdict_on(ROW, ("tl.store(y_ptr + n, y)", "return y"))
+    assert "nothing is ever written to `y`: no `tl.store` ran" in verdict.message
+
+
+def test_a_todo_left_beside_the_code_is_pointed_at():
+    both = "    tl.store(y_ptr + n, y)\n    tl.static_assert(False, \"TODO\")"
+    verdict = verdict_on(ROW, ("    tl.store(y_ptr + n, y)", both))
+    assert verdict.status == NOT_ATTEMPTED and "if it is written, delete the line" in verdict.message
+
+
+def test_a_plain_function_without_return_is_asked_for_it():
+    exercise = EXERCISES["gemv_bytes"]
+    verdict = verdict_on(exercise, ("return 2 *", "total = 2 *"))
+    assert "Is a `return` missing?" in verdict.message
+
+
+def test_correct_kernels_in_other_styles_pass():
+    block_of_sums = [("acc = tl.zeros((BLOCK_N, BLOCK_K)", "acc = tl.zeros((BLOCK_N,)"),
+                     ("acc += w.to(tl.float32) * x.to(tl.float32)[None, :]",
+                      "acc += tl.sum(w.to(tl.float32) * x.to(tl.float32)[None, :], axis=1)"),
+                     ("y = tl.sum(acc, axis=1)", "y = acc")]
+    with_where = [("mask=mask_k, other=0.0)  # (BLOCK_K,)", "mask=mask_k)\n        x = tl.where(mask_k, x, 0.0)"),
+                  ("mask=mask, other=0.0", "mask=mask"),
+                  ("acc += w.to(tl.float32)", "acc += tl.where(mask, w, 0.0).to(tl.float32)")]
+    advancing = [("row_ptrs + offs_k[None, :]", "row_ptrs + tl.arange(0, BLOCK_K)[None, :]"),
+                 ("        acc += w", "        row_ptrs += BLOCK_K\n        acc += w")]
+    for edits in (block_of_sums, with_where, advancing):
+        verdict = verdict_on(BLOCK, *edits)
+        assert verdict.passed, verdict.message
