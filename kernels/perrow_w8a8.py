@@ -105,8 +105,8 @@ def perrow_w8a8_matmul_kernel(
     tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=mask_m[:, None] & mask_n[None, :])
 
 
-# Larger tiles do more arithmetic per byte fetched; smaller ones fill the GPU when there are few tiles, or fit where shared
-# memory is small (99 KiB on sm_86 and sm_89).
+# Larger tiles do more arithmetic per byte fetched; smaller ones fill the GPU when there are few tiles, or fit where
+# shared memory is small (99 KiB on sm_86 and sm_89).
 GROUPED_CONFIGS = [
     tiles(128, 128, 128, GROUP_M=8, num_warps=8, num_stages=3),
     tiles(128, 256, 64, GROUP_M=8, num_warps=8, num_stages=3),
