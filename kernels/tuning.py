@@ -81,7 +81,7 @@ def has_tma() -> bool:
 
 
 @cache
-def has_pingpong() -> bool:
+def has_hopper_gemm() -> bool:
     """Whether `kernels.hopper_gemm` runs here: its instructions are those of 9.0 alone, and Gluon is still changing."""
     if capability() != (9, 0):
         return False

@@ -57,7 +57,9 @@ def gemm(kernel, config, element, capability, gluon=False, out="fp16", bias=True
               "y_desc": (out, "BLOCK_M", "BLOCK_N")}
     types = {"x_ptr": f"*{element}", "w_ptr": f"*{element}", "y_ptr": f"*{out}", **SCALES}
     for name, (dtype, *sides) in shapes.items():
-        block = [tile.get(side, 64) for side in sides]
+        block = [tile[side] for side in sides]
+        if gluon and name == "y_desc" and block[0] * block[1] > 128 * 128:
+            block[0] //= 2  # each consumer has half of the rows
         layout = f",{gl.NVMMASharedLayout.get_default_for(block, GLUON[dtype])!r}" if gluon else ""
         types[name] = f"tensordesc<{dtype}[{block[0]},{block[1]}]{layout}>"
     if "GROUP_M" not in kernel.arg_names:
@@ -65,7 +67,8 @@ def gemm(kernel, config, element, capability, gluon=False, out="fp16", bias=True
     if "bias_ptr" in kernel.arg_names and not bias:
         tile["bias_ptr"] = None
     if gluon:
-        tile["NUM_STAGES"] = config.num_stages
+        pingpong = tile["BLOCK_M"] * tile["BLOCK_N"] <= 128 * 128
+        tile |= {"NUM_STAGES": config.num_stages, "PINGPONG": pingpong}
         if element != "i8":
             tile |= {"x_scale_ptr": None, "w_scale_ptr": None}
     return compiled(kernel, types, tile, capability, config.num_warps, config.num_stages, gluon)

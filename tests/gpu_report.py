@@ -20,13 +20,14 @@ from kernels import matmul, perrow_w8a8  # noqa: E402
 from kernels.matmul_int8 import matmul_int8  # noqa: E402
 from kernels.quantize import quantize_int8_perrow  # noqa: E402
 from kernels.runtime import capability  # noqa: E402
-from kernels.tuning import descriptor_ready, has_pingpong, has_tma, shared_bytes, tiles  # noqa: E402
+from kernels.tuning import descriptor_ready, has_hopper_gemm, has_tma, shared_bytes, tiles  # noqa: E402
 
 RAGGED = [(1, 8, 16), (127, 129, 65), (128, 128, 128), (129, 136, 272), (300, 264, 2064), (65, 2048, 2048),
           (1000, 1000, 1000), (70, 72, 11008)]
 PREFILL = [(2048, 2048), (2048, 6144), (2048, 22016), (11008, 2048)]  # (K, N), all with M = 16384
-PINGPONG = {torch.int8: [tiles(128, 128, 128, GROUP_M=g, num_warps=4, num_stages=s) for g, s in ((8, 5), (3, 4))],
-            torch.float16: [tiles(128, 128, 64, GROUP_M=g, num_warps=4, num_stages=s) for g, s in ((8, 5), (3, 4))]}
+HOPPER = {torch.int8: [tiles(128, 128, 128, GROUP_M=g, num_warps=4, num_stages=s) for g, s in ((8, 5), (3, 4))],
+          torch.float16: [tiles(128, n, 64, GROUP_M=g, num_warps=4, num_stages=s)
+                          for n, g, s in ((256, 8, 3), (256, 3, 2), (128, 8, 5))]}
 
 
 def fitting(configs, dtype):
@@ -46,8 +47,8 @@ def fp16_variants():
         found["grouped " + name] = (lambda x, w, c=c: matmul.matmul_fp16_grouped(x, w, config=c), False)
     for name, c in named(fitting(matmul.TMA_CONFIGS, torch.float16)).items() if has_tma() else ():
         found["TMA " + name] = (lambda x, w, c=c: matmul.matmul_fp16(x, w, config=c), True)
-    for name, c in named(PINGPONG[torch.float16]).items() if has_pingpong() else ():
-        found["ping-pong " + name] = (lambda x, w, c=c: pingpong(x, w, torch.float16, config=c), True)
+    for name, c in named(HOPPER[torch.float16]).items() if has_hopper_gemm() else ():
+        found["Hopper " + name] = (lambda x, w, c=c: hopper(x, w, torch.float16, config=c), True)
     return found
 
 
@@ -59,13 +60,13 @@ def int8_variants():
         found["grouped " + name] = (lambda *a, c=c: perrow_w8a8.perrow_w8a8_matmul_grouped(*a, config=c), False)
     for name, c in named(fitting(perrow_w8a8.TMA_CONFIGS, torch.int8)).items() if has_tma() else ():
         found["TMA " + name] = (lambda *a, c=c: perrow_w8a8.perrow_w8a8_matmul(*a, config=c), True)
-    for name, c in named(PINGPONG[torch.int8]).items() if has_pingpong() else ():
-        found["ping-pong " + name] = (lambda x, x_scale, w, w_scale, bias=None, out_dtype=torch.float16, c=c: pingpong(
+    for name, c in named(HOPPER[torch.int8]).items() if has_hopper_gemm() else ():
+        found["Hopper " + name] = (lambda x, x_scale, w, w_scale, bias=None, out_dtype=torch.float16, c=c: hopper(
             x, w, out_dtype, x_scale, w_scale, bias, c), True)
     return found
 
 
-def pingpong(x, w, out_dtype, x_scale=None, w_scale=None, bias=None, config=None):
+def hopper(x, w, out_dtype, x_scale=None, w_scale=None, bias=None, config=None):
     from kernels.hopper_gemm import hopper_gemm
 
     y = torch.full((x.shape[0], w.shape[0]), float("nan"), dtype=out_dtype, device="cuda")
@@ -125,6 +126,8 @@ def check_int8(checks):
             where = f"INT8 {name} at {(M, N, K)}"
             y, want = run(x, sx, w, sw), scaled(x, sx, w, sw)
             checks.expect(torch.equal(y.nan_to_num(7), want.nan_to_num(7)), where)
+            if (M, N, K) not in RAGGED[3:5]:
+                continue
             # Conversion, two products and the sum err by 2⁻²⁴ of the larger term each, the rounding to FP16 by 2⁻¹¹.
             product = (x.double() @ w.double().T) * sx.double()[:, None] * sw.double()
             want, y = product + bias.double(), run(x, sx, w, sw, bias).double()
