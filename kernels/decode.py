@@ -5,7 +5,7 @@ Reading w takes nearly all of the time, so the kernels keep that stream going an
 The ladder:
   decode_quantize_kernel     the rows of x, each cut into slices: with one token, one program per row would leave the
                              GPU waiting for it. Every program reads its whole row, and rounds only its slice.
-  decode_gemv_w8a8_kernel    M = 1 on the ordinary units: INT8 products summed in INT32, rows of w straight to registers.
+  decode_gemv_w8a8_kernel    M = 1 without tensor cores: products summed in INT32, rows of w straight into registers.
   decode_w8a8_kernel         M ≤ 64 on the tensor cores, operands swapped: w's rows fill the tile's long side, where the
                              16 or more that the tensor cores ask for are plenty, and x's few rows its short side.
   decode_reduce_kernel       split-K for small N: programs that share rows of w each sum a part of K, and this one adds
@@ -195,9 +195,10 @@ def decode_w8a8(
 def plan(M: int, N: int, K: int, sms: int) -> tuple[Tile, int]:
     """The tile and the number of parts of K for 2 to 64 rows on a GPU of `sms` multiprocessors."""
     few = M <= 16
-    if N >= 64 * sms:
+    rows_each = N / sms  # of w, for each multiprocessor
+    if rows_each >= 64:
         return (WIDE if few else WIDE_TALL), 1
-    if few and N >= 24 * sms:
+    if few and rows_each >= 24:
         return NARROW, 1
     return SPLIT, max(1, min(sms // triton.cdiv(N, SPLIT.BLOCK_N), K // 1024))
 
@@ -283,8 +284,8 @@ def _check_decode(x, w_q, w_scale, bias) -> tuple[int, int, int]:
     if M > MAX_M:
         raise ValueError(f"x must have at most {MAX_M} rows, got {M}: use matmul_int8")
     if K > MAX_K:
-        raise ValueError(f"x and w_q must have at most {MAX_K} columns, got {K}: an INT32 sum of more products of codes "
-                         "may overflow")
+        raise ValueError(f"x and w_q must have at most {MAX_K} columns, got {K}: an INT32 sum of more products of "
+                         "codes up to 127 can overflow")
     if M > 1 and (capability() or (8, 0)) < (8, 0):
         raise ValueError(f"x must have one row on this GPU, got {M}: Triton's INT8 dot needs compute capability 8.0")
     return M, N, K

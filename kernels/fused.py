@@ -11,8 +11,8 @@ y itself exists in FP32 only: it is not rounded to FP16 before it is quantized. 
 are: the codes are those of x · weight, and it only multiplies the row's scale. So a single reading finds the sum of
 squares and the amax.
 
-The ladder, one constexpr: ROW_FITS, a row in one block, read once and kept in registers; else in chunks, read twice, the
-second time from the cache.
+Each kernel is a ladder of two, told apart by a constexpr. ROW_FITS: a row in one block, read once, kept in registers.
+Else a row in chunks, read twice, the second time from the cache.
 """
 
 import torch
@@ -142,4 +142,4 @@ def _blocks(K: int) -> dict:
     """Rows up to 16,384 elements stay in registers, 16 of them a thread; longer ones go in chunks of 4,096."""
     whole = triton.next_power_of_2(K)
     BLOCK_K = whole if whole <= 16384 else 4096
-    return {"BLOCK_K": BLOCK_K, "ROW_FITS": BLOCK_K == whole, "num_warps": max(1, min(32, BLOCK_K // 512))}
+    return {"BLOCK_K": BLOCK_K, "ROW_FITS": whole <= 16384, "num_warps": max(1, min(32, BLOCK_K // 512))}

@@ -1,4 +1,4 @@
-"""Matrix-vector product y = W x with W in INT8 and x in FP16 (W8A16): decode with half the bytes and no quantization of x.
+"""Matrix-vector product y = W x with W in INT8 and x in FP16 (W8A16): decode with half the bytes, x as it is.
 
     y[n] = (Σ_k w_q[n, k] · x[k]) · w_scale[n]
 
@@ -8,8 +8,8 @@ The ladder:
   gemv_w8a16       one program per block of rows, in steps along K, the next steps' codes on their way to shared memory
                    while this one is summed: an INT8 row has half the bytes, so more rows must be in flight.
 
-w_q is (N, K), w_scale is (N,), both from `quantize_int8_perrow`; x is (K,), y is (N,). Sums and scales are FP32, with one
-rounding at the end. Nothing here needs tensor cores, so it runs on any GPU.
+w_q is (N, K), w_scale is (N,), both from `quantize_int8_perrow`; x is (K,), y is (N,). Sums and scales are FP32, and
+rounded once at the end. Nothing here needs tensor cores, so it runs on any GPU.
 """
 
 import torch
