@@ -13,18 +13,18 @@ _chosen: dict[tuple, triton.Config] = {}
 
 def choose(
     kernel: str, configs: list[triton.Config], shape: tuple[int, int, int], dtype: torch.dtype,
-    launch: Callable[[triton.Config], None], remembered: Callable[..., int] | None = None,
+    launch: Callable[[triton.Config], None],
 ) -> triton.Config:
     """The fastest of `configs` for `kernel` at `shape` (M, N, K) with inputs of `dtype`.
 
-    `remembered(M, N, K)` answers with a place in `configs` where it was measured before. Otherwise each config that
-    fits the GPU's shared memory is timed through `launch`, once per process for all M between two powers of two.
+    Every list begins with the same three kinds, of which `place_on_hopper` knows the best there. On other GPUs each that
+    fits the shared memory is timed through `launch`, once per process for all M between two powers of two.
     """
     M, N, K = shape
     if INTERPRETED:
         return configs[0]
-    if remembered is not None:
-        return configs[remembered(M, N, K)]
+    if capability() == (9, 0):
+        return configs[place_on_hopper(M, N, multiprocessors())]
     key = (kernel, min(triton.next_power_of_2(M), 8192), N, K, torch.cuda.current_device())
     if key not in _chosen:
         fitting = [config for config in configs if shared_bytes(config, dtype) <= _shared_limit(key[-1])]
@@ -36,6 +36,18 @@ def choose(
         _chosen[key] = min(fitting, key=lambda config: triton.testing.do_bench(
             lambda: launch(config), warmup=5, rep=20, return_mode="median"))
     return _chosen[key]
+
+
+def place_on_hopper(M: int, N: int, sms: int) -> int:
+    """Where in a list of configs the best one stands, as measured on an H200 for M from 65 to 16,384.
+
+    0: tiles of 128 x 128, once they are three quarters as many as the multiprocessors. With fewer, smaller tiles keep
+    more multiprocessors busy. 1: 64 x 64 with long steps along K, down to one tile for each; 2: with short steps, so
+    that several programs share a multiprocessor.
+    """
+    if triton.cdiv(M, 128) * triton.cdiv(N, 128) >= 0.75 * sms:
+        return 0
+    return 1 if triton.cdiv(M, 64) * triton.cdiv(N, 64) <= sms else 2
 
 
 def tiles(
@@ -53,6 +65,11 @@ def shared_bytes(config: triton.Config, dtype: torch.dtype) -> int:
 
 
 @cache
+def multiprocessors() -> int:
+    return torch.cuda.get_device_properties("cuda").multi_processor_count
+
+
+@cache
 def _shared_limit(device: int) -> int:
     return triton.runtime.driver.active.utils.get_device_properties(device)["max_shared_mem"]
 
@@ -61,6 +78,18 @@ def _shared_limit(device: int) -> int:
 def has_tma() -> bool:
     """Whether the GPU has a tensor copy engine (TMA): Hopper (9.0) and later."""
     return (capability() or (0, 0)) >= (9, 0)
+
+
+@cache
+def has_pingpong() -> bool:
+    """Whether `kernels.hopper_gemm` runs here: its instructions are those of 9.0 alone, and Gluon is still changing."""
+    if capability() != (9, 0):
+        return False
+    try:
+        from kernels import hopper_gemm  # noqa: F401
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def descriptor_ready(*tensors: torch.Tensor) -> bool:

@@ -35,7 +35,7 @@ def rows(M, K, dtype, seed=0):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("M, K", [(1, 1), (3, 127), (2, 128), (3, 129), (2, 2048), (2, 3072), (2, 4096), (2, 4097),
-                                  (2, 11008)])
+                                  (2, 11008), (1, 16500)])
 def test_codes_and_scales_equal_the_definition(dtype, M, K):
     assert_quantizes(rows(M, K, dtype))
 
