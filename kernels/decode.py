@@ -69,11 +69,11 @@ def decode_quantize_kernel(
     m = tl.program_id(0)
     x_row = x_ptr + m.to(tl.int64) * stride_xm
     offs_s = tl.program_id(1) * SLICE + tl.arange(0, SLICE)
-    x_slice = tl.load(x_row + offs_s, mask=offs_s < K, other=0.0).to(tl.float32)  # (SLICE,)
+    x_slice = tl.load(x_row + offs_s, mask=offs_s < K, other=0.0)  # (SLICE,)
     magnitude = tl.zeros((BLOCK_K,), dtype=tl.float32)
     for k in range(0, K, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
-        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0).to(tl.float32)  # (BLOCK_K,)
+        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)  # (BLOCK_K,)
         magnitude = tl.maximum(magnitude, finite_or_inf(x))
     scale = row_scale(tl.max(magnitude, axis=0))
     tl.store(q_ptr + m * K + offs_s, codes(x_slice, scale), mask=offs_s < K)

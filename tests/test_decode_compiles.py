@@ -36,7 +36,8 @@ def jobs():
         for BLOCK_K, warps in ((2048, 4), (16384, 16)):
             yield job("decode", "decode_quantize_kernel", [F16, I8, F32], 2, sm, warps,
                       BLOCK_K=BLOCK_K, SLICE=1024, OVERLAP=overlap)
-        yield job("decode", "decode_reduce_kernel", ["*i32", F16, F32, F32, F16], 3, sm, 4, BLOCK_N=512, OVERLAP=overlap)
+        yield job("decode", "decode_reduce_kernel", ["*i32", F16, F32, F32, F16], 3, sm, 4,
+                  BLOCK_N=512, OVERLAP=overlap)
         yield job("gemv_int8", "gemv_w8a16_row_kernel", [F16, I8, F16, F32], 2, sm, 4, BLOCK_K=4096)
         yield job("gemv_int8", "gemv_w8a16_kernel", [F16, I8, F16, F32], 3, sm, 2, BLOCK_N=4, BLOCK_K=512, IN_FLIGHT=4)
         for BLOCK_K, warps, fits in ((4096, 8, True), (16384, 32, True), (4096, 8, False)):
@@ -55,7 +56,7 @@ def compile_all(jobs):
     import importlib
 
     import torch
-    torch.cuda.is_available = lambda: True  # or `kernels` would have Triton interpret; nothing here asks the GPU for more
+    torch.cuda.is_available = lambda: True  # or `kernels` would have Triton interpret; nothing here asks for more
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
