@@ -47,7 +47,7 @@ class Tile(NamedTuple):
 WIDE = Tile(64, 256, 4, 3)  # M ≤ 16, w has a tile per multiprocessor: 60 KB a program, so that three share one
 WIDE_TALL = Tile(64, 128, 4, 4)  # the same for M up to 64, where x takes half of the shared memory
 NARROW = Tile(32, 512, 4, 4)  # M ≤ 16, down to half a tile of 64 per multiprocessor: no split, so nothing to add up
-SPLIT = Tile(64, 256, 4, 4)  # all others: K is split until every multiprocessor has a program
+SPLIT = Tile(64, 256, 4, 6)  # all others: K is split until every multiprocessor has a program
 TILES = {"wide": WIDE, "wide, tall": WIDE_TALL, "narrow": NARROW, "split": SPLIT}
 
 # (BLOCK_N, BLOCK_K, num_warps) of the GEMV: four rows at 16 bytes a thread are 64 registers of weights on their way.
@@ -94,10 +94,15 @@ def decode_gemv_w8a8_kernel(
     w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn
     if OVERLAP:
         gdc_launch_dependents()
-    # w is there already, only x's codes may not be: the first weights are on their way while the wait lasts.
+    # w is there already, only x's codes may not be: the first weights are on their way while the wait lasts. The scales
+    # and the bias come early too: loaded after the loop, they would add their whole latency, 1 µs.
     w = tl.load(w_rows + offs_k[None, :], mask=mask_n[:, None] & (offs_k < K)[None, :], other=0)  # (BLOCK_N, BLOCK_K)
+    w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
+    if bias_ptr is not None:
+        bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)  # (BLOCK_N,)
     if OVERLAP:
         gdc_wait()
+    x_scale = tl.load(x_scale_ptr)
     acc = tl.zeros((BLOCK_N,), dtype=tl.int32)
     for k in range(0, K, BLOCK_K):
         offs_next = k + BLOCK_K + offs_k
@@ -105,9 +110,9 @@ def decode_gemv_w8a8_kernel(
         x = tl.load(x_ptr + k + offs_k, mask=k + offs_k < K, other=0)  # (BLOCK_K,)
         acc += tl.sum(w.to(tl.int32) * x.to(tl.int32)[None, :], axis=1)
         w = w_next
-    y = acc.to(tl.float32) * tl.load(x_scale_ptr) * tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)
+    y = acc.to(tl.float32) * x_scale * w_scale
     if bias_ptr is not None:
-        y += tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)
+        y += bias
     tl.store(y_ptr + offs_n, y.to(y_ptr.dtype.element_ty), mask=mask_n)
 
 
@@ -132,7 +137,14 @@ def decode_w8a8_kernel(
     k_end = tl.minimum((pid_k + 1) * k_per_split, K)
     if OVERLAP:
         gdc_launch_dependents()
+    if not PARTIAL:
+        w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
+        if bias_ptr is not None:
+            bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)  # (BLOCK_N,)
+    if OVERLAP:
         gdc_wait()
+    if not PARTIAL:
+        x_scale = tl.load(x_scale_ptr + offs_m, mask=mask_m, other=0.0)  # (BLOCK_M,)
     acc = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.int32)
     for k in range(pid_k * k_per_split, k_end, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
@@ -145,11 +157,9 @@ def decode_w8a8_kernel(
     if PARTIAL:
         tl.store(y_ptrs, acc, mask=mask)
     else:
-        x_scale = tl.load(x_scale_ptr + offs_m, mask=mask_m, other=0.0)  # (BLOCK_M,)
-        w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
         y = acc.to(tl.float32) * x_scale[None, :] * w_scale[:, None]
         if bias_ptr is not None:
-            y += tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)[:, None]
+            y += bias[:, None]
         tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
@@ -165,13 +175,18 @@ def decode_reduce_kernel(
     mask_n = offs_n < N
     if OVERLAP:
         gdc_launch_dependents()
+    w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
+    if bias_ptr is not None:
+        bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)  # (BLOCK_N,)
+    if OVERLAP:
         gdc_wait()
+    x_scale = tl.load(x_scale_ptr + m)
     acc = tl.zeros((BLOCK_N,), dtype=tl.int32)
     for s in range(splits):
         acc += tl.load(partial_ptr + (s * M + m).to(tl.int64) * N + offs_n, mask=mask_n, other=0)
-    y = acc.to(tl.float32) * tl.load(x_scale_ptr + m) * tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)
+    y = acc.to(tl.float32) * x_scale * w_scale
     if bias_ptr is not None:
-        y += tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)
+        y += bias
     tl.store(y_ptr + m.to(tl.int64) * N + offs_n, y.to(y_ptr.dtype.element_ty), mask=mask_n)
 
 
@@ -203,6 +218,11 @@ def plan(M: int, N: int, K: int, sms: int) -> tuple[Tile, int]:
     return SPLIT, max(1, min(sms // triton.cdiv(N, SPLIT.BLOCK_N), K // 1024))
 
 
+def stages(tile: Tile, BLOCK_M: int, shared_bytes: int) -> int:
+    """The tile's stages, or as many of them as that much shared memory holds."""
+    return min(tile.num_stages, shared_bytes // ((BLOCK_M + tile.BLOCK_N) * tile.BLOCK_K))
+
+
 def gemv_with(blocks: tuple[int, int, int], x, w_q, w_scale, bias=None) -> torch.Tensor:
     """`decode_w8a8` for one row, with the given (BLOCK_N, BLOCK_K, num_warps)."""
     (N, K), (BLOCK_N, BLOCK_K, num_warps) = w_q.shape, blocks
@@ -223,14 +243,13 @@ def matmul_with(tile: Tile, splits: int, x, w_q, w_scale, bias=None) -> torch.Te
     BLOCK_M = max(16, triton.next_power_of_2(M))
     k_per_split = triton.cdiv(triton.cdiv(K, splits), 128) * 128  # parts that start on a cache line
     splits = triton.cdiv(K, k_per_split)
-    num_stages = min(tile.num_stages, _shared_limit() // ((BLOCK_M + tile.BLOCK_N) * tile.BLOCK_K))
     y = torch.empty((M, N), device=x.device, dtype=x.dtype)
     out = y if splits == 1 else torch.empty((splits, M, N), device=x.device, dtype=torch.int32)
     x_q, x_scale = _quantize(x)
     decode_w8a8_kernel[(triton.cdiv(N, tile.BLOCK_N), splits)](
         x_q, w_q, out, x_scale, w_scale, bias, M, N, K, w_q.stride(0), k_per_split,
         BLOCK_M=BLOCK_M, BLOCK_N=tile.BLOCK_N, BLOCK_K=tile.BLOCK_K, PARTIAL=splits > 1,
-        num_warps=tile.num_warps, num_stages=num_stages, **_overlap(),
+        num_warps=tile.num_warps, num_stages=stages(tile, BLOCK_M, _shared_limit()), **_overlap(),
     )
     if splits > 1:
         BLOCK_N = 512
@@ -243,12 +262,14 @@ def matmul_with(tile: Tile, splits: int, x, w_q, w_scale, bias=None) -> torch.Te
 def _quantize(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     M, K = x.shape
     BLOCK_K = min(triton.next_power_of_2(K), 16384)
-    SLICE = min(BLOCK_K, 16384 if INTERPRETED else 1024)
+    # A program for every second multiprocessor: with many rows, more would only read them over and over.
+    slices = max(1, multiprocessors() // (2 * M))
+    SLICE = min(BLOCK_K, max(1024, triton.next_power_of_2(triton.cdiv(K, slices))))
     x_q = torch.empty((M, K), device=x.device, dtype=torch.int8)
     x_scale = torch.empty(M, device=x.device, dtype=torch.float32)
     decode_quantize_kernel[(M, triton.cdiv(K, SLICE))](
         x, x_q, x_scale, K, x.stride(0),
-        BLOCK_K=BLOCK_K, SLICE=SLICE, num_warps=max(4, min(16, BLOCK_K // 512)), **_overlap(),
+        BLOCK_K=BLOCK_K, SLICE=SLICE, num_warps=max(4, min(16, BLOCK_K // 256)), **_overlap(),
     )
     return x_q, x_scale
 

@@ -33,7 +33,7 @@ def jobs():
         for BLOCK_N, BLOCK_K, warps in ((4, 2048, 4), (4, 4096, 8)):
             yield job("decode", "decode_gemv_w8a8_kernel", [I8, I8, F16, F32, F32, F16], 3, sm, warps,
                       BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, OVERLAP=overlap)
-        for BLOCK_K, warps in ((2048, 4), (16384, 16)):
+        for BLOCK_K, warps in ((2048, 8), (16384, 16)):
             yield job("decode", "decode_quantize_kernel", [F16, I8, F32], 2, sm, warps,
                       BLOCK_K=BLOCK_K, SLICE=1024, OVERLAP=overlap)
         yield job("decode", "decode_reduce_kernel", ["*i32", F16, F32, F32, F16], 3, sm, 4,
@@ -45,7 +45,7 @@ def jobs():
                       scalars=["fp32"], BLOCK_K=BLOCK_K, ROW_FITS=fits)
             yield job("fused", "silu_mul_quantize_int8_kernel", [F16, F16, I8, F32], 3, sm, warps,
                       BLOCK_K=BLOCK_K, ROW_FITS=fits)
-    for sm in (80, 90):
+    for sm in (80, 89, 90):
         for name, BLOCK_M in (("WIDE", 16), ("WIDE_TALL", 32), ("WIDE_TALL", 64), ("NARROW", 16), ("SPLIT", 16),
                               ("SPLIT", 64)):
             yield job("decode", "decode_w8a8_kernel", [I8, I8, F16, F32, F32, F16], 5, sm, name,
@@ -67,7 +67,8 @@ def compile_all(jobs):
         if isinstance(options["num_warps"], str):  # a tile by name
             tile = getattr(module, options["num_warps"])
             constexprs |= {"BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K}
-            options |= {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+            num_stages = module.stages(tile, constexprs["BLOCK_M"], SHARED_LIMIT[job["capability"]])
+            options |= {"num_warps": tile.num_warps, "num_stages": num_stages}
         names = kernel.arg_names
         signature = dict(zip(names, job["types"], strict=False)) | dict.fromkeys(constexprs, "constexpr")
         aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(job["types"]) if kind != "fp32"}
