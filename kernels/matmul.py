@@ -17,7 +17,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
-from kernels.tuning import choose, descriptor_ready, has_pingpong, has_tma, tiles
+from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
 
 
 @triton.jit
@@ -180,7 +180,7 @@ def matmul_fp16(x: torch.Tensor, w: torch.Tensor, config: triton.Config | None =
 
     if config is None:
         config = choose("matmul_fp16", TMA_CONFIGS, (M, N, K), x.dtype, launch)
-        if config is TMA_CONFIGS[0] and has_pingpong():
+        if config is TMA_CONFIGS[0] and has_hopper_gemm():
             from kernels.hopper_gemm import hopper_gemm
 
             return hopper_gemm(x, w, y)

@@ -23,7 +23,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
 from kernels.matmul import grouped_tile
-from kernels.tuning import choose, descriptor_ready, has_pingpong, has_tma, tiles
+from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
 
 MAX_K = (2**31 - 1) // 127**2
 """The longest row whose INT32 sum of products cannot overflow: 133,144."""
@@ -198,7 +198,7 @@ def perrow_w8a8_matmul(
 
     if config is None:
         config = choose("perrow_w8a8_matmul", TMA_CONFIGS, (M, N, K), x_q.dtype, launch)
-        if config is TMA_CONFIGS[0] and has_pingpong():
+        if config is TMA_CONFIGS[0] and has_hopper_gemm():
             from kernels.hopper_gemm import hopper_gemm
 
             return hopper_gemm(x_q, w_q, y, x_scale, w_scale, bias)

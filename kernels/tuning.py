@@ -17,8 +17,8 @@ def choose(
 ) -> triton.Config:
     """The fastest of `configs` for `kernel` at `shape` (M, N, K) with inputs of `dtype`.
 
-    Every list begins with the same three kinds, of which `place_on_hopper` knows the best there. On other GPUs each that
-    fits the shared memory is timed through `launch`, once per process for all M between two powers of two.
+    Every list begins with the same three kinds, of which `place_on_hopper` knows the best there. On other GPUs each
+    that fits the shared memory is timed through `launch`, once per process for all M between two powers of two.
     """
     M, N, K = shape
     if INTERPRETED:
@@ -81,7 +81,7 @@ def has_tma() -> bool:
 
 
 @cache
-def has_pingpong() -> bool:
+def has_hopper_gemm() -> bool:
     """Whether `kernels.hopper_gemm` runs here: its instructions are those of 9.0 alone, and Gluon is still changing."""
     if capability() != (9, 0):
         return False

@@ -36,9 +36,9 @@ def test_strided_input_is_handled():
 
 @pytest.mark.parametrize("M", [3, 70])
 def test_error_is_that_of_two_roundings(M):
-    """A code is off by half a scale at most, so |y - x·w| ≤ Σ (s_x/2 |w| + s_w/2 |x| + s_x s_w/4), then FP16's 2⁻¹¹.
+    """Codes are off by half a scale, y by Σ (s_x/2 |w| + s_w/2 |x| + s_x s_w/4), and FP16 rounds by 2⁻¹¹.
 
-    The other terms: FP32 scaling (three roundings of 2⁻²⁴) and the scales' own rounding, together below 2⁻²¹ of the sum.
+    The other terms: scaling in FP32 (three roundings of 2⁻²⁴) and the scales' own rounding, below 2⁻²¹ of the sum.
     """
     x, w, bias = randn(M, 200), randn(50, 200, seed=1), randn(50, seed=2)
     w_q, w_scale = quantize_int8_perrow(w)
