@@ -90,7 +90,8 @@ def main(capability):
         kernel = hopper_gemm.hopper_gemm_kernel
         found.append(gemm(kernel, hopper_gemm.INT8_CONFIG, "i8", 90, gluon=True))
         found.append(gemm(kernel, hopper_gemm.INT8_CONFIG, "i8", 90, gluon=True, out="bf16", bias=False))
-        found.append(gemm(kernel, hopper_gemm.FP16_CONFIG, "fp16", 90, gluon=True, bias=False))
+        for config in (hopper_gemm.FP16_CONFIG, hopper_gemm.FP16_FEW_TILES_CONFIG):
+            found.append(gemm(kernel, config, "fp16", 90, gluon=True, bias=False))
     for dtype in ("fp16", "bf16") if capability >= 80 else ("fp16",):
         types = {"x_ptr": f"*{dtype}", "q_ptr": "*i8", "scale_ptr": "*fp32"}
         for kernel, blocks, num_warps in [

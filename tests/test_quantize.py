@@ -12,8 +12,11 @@ DTYPES = [torch.float16, torch.bfloat16]
 
 
 def definition(x):
-    """The design's numbers, in FP32 as IEEE 754 rounds: what every code and scale must equal."""
-    x = x.float()
+    """The design's numbers, in FP32 as IEEE 754 rounds: what every code and scale must equal.
+
+    On the CPU, for on a GPU torch divides by a number by multiplying with its inverse.
+    """
+    x = x.cpu().float()
     amax = x.abs().amax(dim=1)
     scale = torch.where(amax.isfinite(), amax / 127, torch.nan)
     q = (x / scale[:, None]).round().clamp(-127, 127)
@@ -24,9 +27,9 @@ def assert_quantizes(x):
     q, scale = quantize_int8_perrow(x)
     want_q, want_scale = definition(x)
     assert (q.dtype, q.shape, scale.dtype, scale.shape) == (torch.int8, x.shape, torch.float32, x.shape[:1])
-    assert torch.equal(scale.nan_to_num(-1), want_scale.nan_to_num(-1))
-    assert torch.equal(q, want_q)
-    return q, scale
+    assert torch.equal(scale.cpu().nan_to_num(-1), want_scale.nan_to_num(-1))
+    assert torch.equal(q.cpu(), want_q)
+    return q.cpu(), scale.cpu()
 
 
 def rows(M, K, dtype, seed=0):
