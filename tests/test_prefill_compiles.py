@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels import matmul, perrow_w8a8
+from kernels import hopper_gemm, matmul, perrow_w8a8
 from kernels.tuning import place_on_hopper, shared_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,3 +71,9 @@ def test_lists_of_configs(configs, dtype):
 @pytest.mark.parametrize("M, N, place", [(65, 2048, 1), (512, 2048, 2), (1024, 2048, 0), (65, 22016, 0)])
 def test_place_on_hopper(M, N, place):
     assert place_on_hopper(M, N, sms=132) == place
+
+
+def test_choose_hopper():
+    choices = [hopper_gemm.choose_hopper(M, 4096, dtype, sms=132) for M, dtype in [
+        (512, torch.float16), (2048, torch.float16), (512, torch.int8), (2048, torch.int8)]]
+    assert choices == [hopper_gemm.FP16_FEW_TILES_CONFIG, hopper_gemm.FP16_CONFIG, *[hopper_gemm.INT8_CONFIG] * 2]
