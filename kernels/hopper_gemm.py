@@ -179,7 +179,7 @@ def hopper_gemm_kernel(
 
 
 # 128 bytes along K fill one row of the shared memory's swizzle. Stages and tiles of y fill 225 and 209 of the 227 KiB.
-INT8_CONFIG = tiles(128, 128, 128, GROUP_M=8, num_warps=4, num_stages=5)
+INT8_CONFIG = tiles(128, 128, 128, GROUP_M=12, num_warps=4, num_stages=5)
 FP16_CONFIG = tiles(128, 256, 64, GROUP_M=8, num_warps=4, num_stages=3)
 
 

@@ -6,6 +6,7 @@ arithmetic does. `matmul_int8` picks by M, the product of x's leading dimensions
 
 import torch
 
+from kernels import decode
 from kernels.arguments import expect
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
 from kernels.quantize import quantize_int8_perrow
@@ -21,6 +22,10 @@ def matmul_int8(
     """
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
     lead = expect("x", x, (*("..." for _ in x.shape[:-1]), K), (torch.float16, torch.bfloat16), device=w_q.device)[:-1]
-    x_q, x_scale = quantize_int8_perrow(x.reshape(-1, K))
-    y = perrow_w8a8_matmul(x_q, x_scale, w_q, w_scale, bias, out_dtype=x.dtype)
+    rows = x.reshape(-1, K)
+    if rows.shape[0] <= decode.MAX_M:
+        y = decode.decode_w8a8(rows, w_q, w_scale, bias)
+    else:
+        x_q, x_scale = quantize_int8_perrow(rows)
+        y = perrow_w8a8_matmul(x_q, x_scale, w_q, w_scale, bias, out_dtype=x.dtype)
     return y.reshape(*lead, N)

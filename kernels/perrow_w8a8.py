@@ -23,6 +23,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
 from kernels.matmul import grouped_tile
+from kernels.runtime import capability
 from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
 
 MAX_K = (2**31 - 1) // 127**2
@@ -219,6 +220,9 @@ def _check_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype) -> tuple[int
     if K > MAX_K:
         raise ValueError(f"x_q and w_q must have at most {MAX_K} columns, got {K}: an INT32 sum of more products of "
                          "codes up to 127 can overflow")
+    if (capability() or (8, 0)) < (8, 0):
+        raise NotImplementedError("INT8 matrix products need a GPU of compute capability 8.0 (Ampere) or later, this "
+                                  f"one has {capability()}: Triton does not reach its INT8 tensor cores")
     if out_dtype not in (torch.float16, torch.bfloat16):
         raise TypeError(f"out_dtype must be torch.float16 or torch.bfloat16, got {out_dtype}")
     return M, N, K

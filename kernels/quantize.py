@@ -34,14 +34,19 @@ def quantize_int8_perrow_kernel(
     stride_xm, stride_qm,
     BLOCK_K: tl.constexpr,
 ):
-    """q[m, :] = round(x[m, :] / scale[m]), scale[m] = max |x[m, :]| / 127, program m for row m; BLOCK_K ≥ K."""
+    """q[m, :] = round(x[m, :] / scale[m]), scale[m] = max |x[m, :]| / 127, program m for row m; BLOCK_K ≥ K.
+
+    The cache is asked to keep q, which the product reads next, rather than x, which nobody does.
+    """
     m = tl.program_id(0).to(tl.int64)  # 64 bits: m * stride_xm passes 2³¹ for a long batch
     offs_k = tl.arange(0, BLOCK_K)
     mask_k = offs_k < K
-    x = tl.load(x_ptr + m * stride_xm + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)
+    x_ptrs = x_ptr + m * stride_xm + offs_k
+    x = tl.load(x_ptrs, mask=mask_k, other=0.0, eviction_policy="evict_first")  # (BLOCK_K,)
     scale = row_scale(tl.max(finite_or_inf(x), axis=0))
     tl.store(scale_ptr + m, scale)
-    tl.store(q_ptr + m * stride_qm + offs_k, codes(x, scale), mask=mask_k)
+    q_ptrs = q_ptr + m * stride_qm + offs_k
+    tl.store(q_ptrs, codes(x, scale), mask=mask_k, eviction_policy="evict_last")
 
 
 @triton.jit
@@ -58,12 +63,12 @@ def quantize_int8_perrow_two_blocks_kernel(
     mask_tail = offs_tail < K
     x_row = x_ptr + m * stride_xm
     q_row = q_ptr + m * stride_qm
-    head = tl.load(x_row + offs_head)  # (HEAD,)
-    tail = tl.load(x_row + offs_tail, mask=mask_tail, other=0.0)  # (TAIL,)
+    head = tl.load(x_row + offs_head, eviction_policy="evict_first")  # (HEAD,)
+    tail = tl.load(x_row + offs_tail, mask=mask_tail, other=0.0, eviction_policy="evict_first")  # (TAIL,)
     scale = row_scale(tl.maximum(tl.max(finite_or_inf(head), axis=0), tl.max(finite_or_inf(tail), axis=0)))
     tl.store(scale_ptr + m, scale)
-    tl.store(q_row + offs_head, codes(head, scale))
-    tl.store(q_row + offs_tail, codes(tail, scale), mask=mask_tail)
+    tl.store(q_row + offs_head, codes(head, scale), eviction_policy="evict_last")
+    tl.store(q_row + offs_tail, codes(tail, scale), mask=mask_tail, eviction_policy="evict_last")
 
 
 @triton.jit
@@ -86,8 +91,8 @@ def quantize_int8_perrow_long_kernel(
     tl.store(scale_ptr + m, scale)
     for k in range(0, K, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
-        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)  # (BLOCK_K,)
-        tl.store(q_row + offs_k, codes(x, scale), mask=offs_k < K)
+        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0, eviction_policy="evict_first")  # (BLOCK_K,)
+        tl.store(q_row + offs_k, codes(x, scale), mask=offs_k < K, eviction_policy="evict_last")
 
 
 @triton.jit

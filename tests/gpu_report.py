@@ -25,7 +25,7 @@ from kernels.tuning import descriptor_ready, has_hopper_gemm, has_tma, shared_by
 RAGGED = [(1, 8, 16), (127, 129, 65), (128, 128, 128), (129, 136, 272), (300, 264, 2064), (65, 2048, 2048),
           (1000, 1000, 1000), (70, 72, 11008)]
 PREFILL = [(2048, 2048), (2048, 6144), (2048, 22016), (11008, 2048)]  # (K, N), all with M = 16384
-HOPPER = {torch.int8: [tiles(128, 128, 128, GROUP_M=g, num_warps=4, num_stages=s) for g, s in ((8, 5), (3, 4))],
+HOPPER = {torch.int8: [tiles(128, 128, 128, GROUP_M=g, num_warps=4, num_stages=s) for g, s in ((12, 5), (3, 4))],
           torch.float16: [tiles(128, n, 64, GROUP_M=g, num_warps=4, num_stages=s)
                           for n, g, s in ((256, 8, 3), (256, 3, 2), (128, 8, 5))]}
 

@@ -134,3 +134,9 @@ def test_wrong_arguments_are_named(rung, change, words):
     right = {"x_q": x_q, "x_scale": x_scale, "w_q": w_q, "w_scale": w_scale}
     with pytest.raises((TypeError, ValueError), match=words):
         RUNGS[rung](**{**right, **change})
+
+
+def test_gpus_before_ampere_are_refused(monkeypatch):
+    monkeypatch.setattr(perrow_w8a8, "capability", lambda: (7, 5))
+    with pytest.raises(NotImplementedError, match=r"8.0 \(Ampere\) or later, this one has \(7, 5\)"):
+        perrow_w8a8.perrow_w8a8_matmul(*arguments(4, 5, 8))
