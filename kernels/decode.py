@@ -1,4 +1,4 @@
-"""y = x @ w.T with INT8 weights for few rows of x (decode): quantization of x included, at most 64 rows.
+"""y = x @ w.T with INT8 weights for few rows of x (decode): quantization of x included, at most 128 rows.
 
 Reading w takes nearly all of the time, so the kernels keep that stream going and everything else out of its way.
 
@@ -6,8 +6,8 @@ The ladder:
   decode_quantize_kernel     the rows of x, each cut into slices: with one token, one program per row would leave the
                              GPU waiting for it. Every program reads its whole row, and rounds only its slice.
   decode_gemv_w8a8_kernel    M = 1 without tensor cores: products summed in INT32, rows of w straight into registers.
-  decode_w8a8_kernel         M ≤ 64 on the tensor cores, operands swapped: w's rows fill the tile's long side, where the
-                             16 or more that the tensor cores ask for are plenty, and x's few rows its short side.
+  decode_w8a8_kernel         M ≤ 128 on the tensor cores, operands swapped: the side of a tile that must have 64 rows on
+                             Hopper takes w's, of which there are plenty, and x's few rows pad the other to 16 only.
   decode_reduce_kernel       split-K for small N: programs that share rows of w each sum a part of K, and this one adds
                              the parts. INT32 sums are exact, so the order does not matter: the same bits on every run.
 
@@ -30,8 +30,8 @@ from kernels.perrow_w8a8 import MAX_K
 from kernels.quantize import codes, finite_or_inf, row_scale
 from kernels.runtime import INTERPRETED, capability
 
-MAX_M = 64
-"""The most rows of x that count as decode: the tile of x is that wide."""
+MAX_M = 128
+"""The most rows of x: a program holds all of them in its tile."""
 
 
 class Tile(NamedTuple):
@@ -43,15 +43,16 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-# Measured on an H200 with w from memory; each is the fastest where `plan` takes it, the others lose 3 to 30 % there.
-WIDE = Tile(64, 256, 4, 3)  # M ≤ 16, w has a tile per multiprocessor: 60 KB a program, so that three share one
-WIDE_TALL = Tile(64, 128, 4, 4)  # the same for M up to 64, where x takes half of the shared memory
-NARROW = Tile(32, 512, 4, 4)  # M ≤ 16, down to half a tile of 64 per multiprocessor: no split, so nothing to add up
-SPLIT = Tile(64, 256, 4, 6)  # all others: K is split until every multiprocessor has a program
-TILES = {"wide": WIDE, "wide, tall": WIDE_TALL, "narrow": NARROW, "split": SPLIT}
+# Measured on an H200 with w from memory: each is the fastest, or within 3 % of it, where `plan` takes it.
+WIDE = Tile(64, 256, 4, 3)  # w has a tile for each multiprocessor, M ≤ 16: 60 KB a program, so that three share one
+WIDE_TALL = Tile(64, 128, 4, 4)  # the same for more rows, where x takes half of the shared memory
+SPLIT = Tile(64, 256, 4, 6)  # w has fewer: one program on each, K split until all have one, more tiles in flight
+SPLIT_TALL = Tile(64, 128, 4, 6)  # the same for M > 64, where a larger step does not fit Ampere's registers
+TILES = {"wide": WIDE, "wide, tall": WIDE_TALL, "split": SPLIT, "split, tall": SPLIT_TALL}
 
-# (BLOCK_N, BLOCK_K, num_warps) of the GEMV: four rows at 16 bytes a thread are 64 registers of weights on their way.
-GEMV_BLOCKS = {"short rows": (4, 2048, 4), "long rows": (4, 4096, 8)}
+# (BLOCK_N, BLOCK_K, num_warps) of the GEMV. A step is 16 bytes of each of four rows for every thread, and the next step
+# is on its way meanwhile. With few rows there are few programs, so each takes more warps.
+GEMV_BLOCKS = {"many rows": (4, 2048, 4), "few long rows": (4, 4096, 8)}
 
 
 @triton.jit
@@ -193,29 +194,27 @@ def decode_reduce_kernel(
 def decode_w8a8(
     x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """y = x @ (w_q · w_scale[:, None]).T + bias for at most 64 rows of x, which is quantized row by row on the way.
+    """y = x @ (w_q · w_scale[:, None]).T + bias for at most 128 rows of x, which is quantized row by row on the way.
 
     x (M, K) float16 or bfloat16, w_q (N, K) int8, both contiguous along K; w_scale (N,) float32; bias (N,) float16,
     bfloat16 or float32 -> y (M, N) in the dtype of x. Nothing is timed or kept between calls, so that it can be
-    captured in a CUDA graph, first call included. Raises ValueError for more than 64 rows, and on a GPU before Ampere,
+    captured in a CUDA graph, first call included. Raises ValueError for more than 128 rows, and on a GPU before Ampere,
     whose INT8 tensor cores Triton does not reach, for more than one.
     """
     M, N, K = _check_decode(x, w_q, w_scale, bias)
     if M == 1:
-        return gemv_with(GEMV_BLOCKS["short rows" if K <= 2048 else "long rows"], x, w_q, w_scale, bias)
+        few_long = K > 2048 and N / multiprocessors() < 24
+        return gemv_with(GEMV_BLOCKS["few long rows" if few_long else "many rows"], x, w_q, w_scale, bias)
     tile, splits = plan(M, N, K, multiprocessors())
     return matmul_with(tile, splits, x, w_q, w_scale, bias)
 
 
 def plan(M: int, N: int, K: int, sms: int) -> tuple[Tile, int]:
-    """The tile and the number of parts of K for 2 to 64 rows on a GPU of `sms` multiprocessors."""
-    few = M <= 16
-    rows_each = N / sms  # of w, for each multiprocessor
-    if rows_each >= 64:
-        return (WIDE if few else WIDE_TALL), 1
-    if few and rows_each >= 24:
-        return NARROW, 1
-    return SPLIT, max(1, min(sms // triton.cdiv(N, SPLIT.BLOCK_N), K // 1024))
+    """The tile and the number of parts of K for 2 to 128 rows on a GPU of `sms` multiprocessors."""
+    tiles = triton.cdiv(N, 64)
+    if tiles >= sms:
+        return (WIDE if M <= 16 else WIDE_TALL), 1
+    return (SPLIT if M <= 64 else SPLIT_TALL), max(1, min(sms // tiles, K // 1024))
 
 
 def stages(tile: Tile, BLOCK_M: int, shared_bytes: int) -> int:

@@ -79,7 +79,11 @@ def rmsnorm_quantize_int8(
     expect_rows("weight", weight)
     q = torch.empty((M, K), device=x.device, dtype=torch.int8)
     scale = torch.empty(M, device=x.device, dtype=torch.float32)
-    rmsnorm_quantize_int8_kernel[(M,)](x, weight, q, scale, K, x.stride(0), eps, **_blocks(K))
+    # 32 elements a thread: several passes over registers, with little to do in each. A row that fills less than three
+    # quarters of a block is faster in chunks, 90 µs against 105 for K = 5632 on an H200.
+    whole = triton.next_power_of_2(K)
+    blocks = _blocks(whole, whole * 3 // 4 < K and whole <= 16384, elements_per_warp=1024)
+    rmsnorm_quantize_int8_kernel[(M,)](x, weight, q, scale, K, x.stride(0), eps, **blocks)
     return q, scale
 
 
@@ -134,12 +138,14 @@ def silu_mul_quantize_int8(gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.
     expect_rows("up", up)
     q = torch.empty((M, K), device=gate.device, dtype=torch.int8)
     scale = torch.empty(M, device=gate.device, dtype=torch.float32)
-    silu_mul_quantize_int8_kernel[(M,)](gate, up, q, scale, K, gate.stride(0), up.stride(0), **_blocks(K))
+    # 16 elements a thread, and in chunks only where it must be: that takes every exponential twice.
+    whole = triton.next_power_of_2(K)
+    blocks = _blocks(whole, whole <= 16384, elements_per_warp=512)
+    silu_mul_quantize_int8_kernel[(M,)](gate, up, q, scale, K, gate.stride(0), up.stride(0), **blocks)
     return q, scale
 
 
-def _blocks(K: int) -> dict:
-    """Rows up to 16,384 elements stay in registers, 16 of them a thread; longer ones go in chunks of 4,096."""
-    whole = triton.next_power_of_2(K)
-    BLOCK_K = whole if whole <= 16384 else 4096
-    return {"BLOCK_K": BLOCK_K, "ROW_FITS": whole <= 16384, "num_warps": max(1, min(32, BLOCK_K // 512))}
+def _blocks(whole: int, row_fits: bool, elements_per_warp: int) -> dict:
+    if not row_fits:
+        return {"BLOCK_K": 2048, "ROW_FITS": False, "num_warps": 4}
+    return {"BLOCK_K": whole, "ROW_FITS": True, "num_warps": max(1, whole // elements_per_warp)}

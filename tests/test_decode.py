@@ -37,7 +37,7 @@ def assert_equal(got, want):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("M, N, K", [
     (1, 1, 1), (1, 127, 129), (1, 65, 2049), (2, 64, 128), (15, 127, 300), (16, 129, 127), (17, 65, 1000),
-    (33, 40, 4097), (64, 128, 256),
+    (33, 40, 4097), (64, 128, 256), (128, 65, 129),
 ])
 def test_equals_the_definition(dtype, M, N, K):
     x, w_q, w_scale = inputs(M, N, K, dtype)
@@ -112,7 +112,7 @@ def test_any_shape(M, N, K, seed):
 
 
 def test_the_plan_fills_the_gpu():
-    for M in (2, 16, 17, 64):
+    for M in (2, 16, 17, 128):
         for N, K in ((4096, 4096), (22016, 2048), (2048, 11008), (1024, 8192), (128, 512)):
             tile, splits = plan(M, N, K, sms=132)
             assert tile in TILES.values()
@@ -121,8 +121,8 @@ def test_the_plan_fills_the_gpu():
 
 def test_refusals_name_the_argument():
     x, w_q, w_scale = inputs(4, 32, 64)
-    with pytest.raises(ValueError, match="^x must have at most 64 rows, got 65: use matmul_int8"):
-        decode_w8a8(x[:1].expand(65, 64), w_q, w_scale)
+    with pytest.raises(ValueError, match="^x must have at most 128 rows, got 129: use matmul_int8"):
+        decode_w8a8(x[:1].expand(129, 64), w_q, w_scale)
     with pytest.raises(ValueError, match=r"^x must be \(M, 64\) .* got \(4, 63\)"):
         decode_w8a8(x[:, :63], w_q, w_scale)
     with pytest.raises(TypeError, match="^x must be .* got .* float32"):
