@@ -1,0 +1,311 @@
+"""y = x @ w.T with INT8 weights for few rows of x (decode): quantization of x included, at most 128 rows.
+
+Reading w takes nearly all of the time, so the kernels keep that stream going and everything else out of its way.
+
+The ladder:
+  decode_quantize_kernel     the rows of x, each cut into slices: with one token, one program per row would leave the
+                             GPU waiting for it. Every program reads its whole row, and rounds only its slice.
+  decode_gemv_w8a8_kernel    M = 1 without tensor cores: products summed in INT32, rows of w straight into registers.
+  decode_w8a8_kernel         M ≤ 128 on the tensor cores, operands swapped: the side of a tile that must have 64 rows on
+                             Hopper takes w's, of which there are plenty, and x's few rows pad the other to 16 only.
+  decode_reduce_kernel       split-K for small N: programs that share rows of w each sum a part of K, and this one adds
+                             the parts. INT32 sums are exact, so the order does not matter: the same bits on every run.
+
+On Hopper and later each launch starts while the one before it ends (programmatic dependent launch): `wait` is where a
+kernel stops for the results of its predecessors. That hides launch latency, 1 to 2 µs of about 8.
+
+Codes and scales are those of `kernels.quantize`, sums and rounding those of `kernels.perrow_w8a8`.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from kernels.arguments import expect, expect_rows
+from kernels.perrow_w8a8 import MAX_K
+from kernels.quantize import codes, finite_or_inf, row_scale
+from kernels.runtime import INTERPRETED, capability
+
+MAX_M = 128
+"""The most rows of x: a program holds all of them in its tile."""
+
+
+class Tile(NamedTuple):
+    """How `decode_w8a8_kernel` divides the work: rows of w, step along K, warps, tiles in flight."""
+
+    BLOCK_N: int
+    BLOCK_K: int
+    num_warps: int
+    num_stages: int
+
+
+# Measured on an H200 with w from memory: each is the fastest, or within 3 % of it, where `plan` takes it.
+WIDE = Tile(64, 256, 4, 3)  # w has a tile for each multiprocessor, M ≤ 16: 60 KB a program, so that three share one
+WIDE_TALL = Tile(64, 128, 4, 4)  # the same for more rows, where x takes half of the shared memory
+SPLIT = Tile(64, 256, 4, 6)  # w has fewer: one program on each, K split until all have one, more tiles in flight
+SPLIT_TALL = Tile(64, 128, 4, 6)  # the same for M > 64, where a larger step does not fit Ampere's registers
+TILES = {"wide": WIDE, "wide, tall": WIDE_TALL, "split": SPLIT, "split, tall": SPLIT_TALL}
+
+# (BLOCK_N, BLOCK_K, num_warps) of the GEMV. A step is 16 bytes of each of four rows for every thread, and the next step
+# is on its way meanwhile. With few rows there are few programs, so each takes more warps.
+GEMV_BLOCKS = {"many rows": (4, 2048, 4), "few long rows": (4, 4096, 8)}
+
+
+@triton.jit
+def decode_quantize_kernel(
+    x_ptr, q_ptr, scale_ptr,
+    K,
+    stride_xm,
+    BLOCK_K: tl.constexpr, SLICE: tl.constexpr, OVERLAP: tl.constexpr,
+):
+    """q[m, :] = round(x[m, :] / scale[m]), scale[m] = max |x[m, :]| / 127; program (m, s) rounds slice s of row m."""
+    if OVERLAP:
+        gdc_wait()
+        # Not before the wait: the next kernel may fetch w at its start, and w too may come from a kernel before this.
+        gdc_launch_dependents()
+    m = tl.program_id(0)
+    x_row = x_ptr + m.to(tl.int64) * stride_xm
+    offs_s = tl.program_id(1) * SLICE + tl.arange(0, SLICE)
+    x_slice = tl.load(x_row + offs_s, mask=offs_s < K, other=0.0)  # (SLICE,)
+    magnitude = tl.zeros((BLOCK_K,), dtype=tl.float32)
+    for k in range(0, K, BLOCK_K):
+        offs_k = k + tl.arange(0, BLOCK_K)
+        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)  # (BLOCK_K,)
+        magnitude = tl.maximum(magnitude, finite_or_inf(x))
+    scale = row_scale(tl.max(magnitude, axis=0))
+    tl.store(q_ptr + m * K + offs_s, codes(x_slice, scale), mask=offs_s < K)
+    tl.store(scale_ptr + m, scale)  # every slice's program stores the same number
+
+
+@triton.jit
+def decode_gemv_w8a8_kernel(
+    x_ptr, w_ptr, y_ptr, x_scale_ptr, w_scale_ptr, bias_ptr,
+    N, K,
+    stride_wn,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, OVERLAP: tl.constexpr,
+):
+    """y[n] = (Σ_k x[k] · w[n, k]) · x_scale · w_scale[n] + bias[n], BLOCK_N rows of w per program."""
+    offs_n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    offs_k = tl.arange(0, BLOCK_K)
+    mask_n = offs_n < N
+    w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn
+    if OVERLAP:
+        gdc_launch_dependents()
+    # w is there already, only x's codes may not be: the first weights are on their way while the wait lasts. The scales
+    # and the bias come early too: loaded after the loop, they would add their whole latency, 1 µs.
+    w = tl.load(w_rows + offs_k[None, :], mask=mask_n[:, None] & (offs_k < K)[None, :], other=0)  # (BLOCK_N, BLOCK_K)
+    w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
+    if bias_ptr is not None:
+        bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)  # (BLOCK_N,)
+    if OVERLAP:
+        gdc_wait()
+    x_scale = tl.load(x_scale_ptr)
+    acc = tl.zeros((BLOCK_N,), dtype=tl.int32)
+    for k in range(0, K, BLOCK_K):
+        offs_next = k + BLOCK_K + offs_k
+        w_next = tl.load(w_rows + offs_next[None, :], mask=mask_n[:, None] & (offs_next < K)[None, :], other=0)
+        x = tl.load(x_ptr + k + offs_k, mask=k + offs_k < K, other=0)  # (BLOCK_K,)
+        acc += tl.sum(w.to(tl.int32) * x.to(tl.int32)[None, :], axis=1)
+        w = w_next
+    y = acc.to(tl.float32) * x_scale * w_scale
+    if bias_ptr is not None:
+        y += bias
+    tl.store(y_ptr + offs_n, y.to(y_ptr.dtype.element_ty), mask=mask_n)
+
+
+@triton.jit
+def decode_w8a8_kernel(
+    x_ptr, w_ptr, y_ptr, x_scale_ptr, w_scale_ptr, bias_ptr,
+    M, N, K,
+    stride_wn, k_per_split,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTIAL: tl.constexpr, OVERLAP: tl.constexpr,
+):
+    """y[m, n] = (Σ_k x[m, k] · w[n, k]) · x_scale[m] · w_scale[n] + bias[n], program (pid_n, pid_k); BLOCK_M ≥ M.
+
+    With PARTIAL, y (splits, M, N) int32 takes each program's sum over its own part of K, and nothing is scaled.
+    """
+    pid_k = tl.program_id(1)
+    offs_n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    offs_m = tl.arange(0, BLOCK_M)
+    mask_n = offs_n < N
+    mask_m = offs_m < M
+    w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn
+    x_rows = x_ptr + offs_m[None, :] * K
+    k_end = tl.minimum((pid_k + 1) * k_per_split, K)
+    if OVERLAP:
+        gdc_launch_dependents()
+    if not PARTIAL:
+        w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
+        if bias_ptr is not None:
+            bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)  # (BLOCK_N,)
+    if OVERLAP:
+        gdc_wait()
+    if not PARTIAL:
+        x_scale = tl.load(x_scale_ptr + offs_m, mask=mask_m, other=0.0)  # (BLOCK_M,)
+    acc = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.int32)
+    for k in range(pid_k * k_per_split, k_end, BLOCK_K):
+        offs_k = k + tl.arange(0, BLOCK_K)
+        mask_k = offs_k < k_end
+        w = tl.load(w_rows + offs_k[None, :], mask=mask_n[:, None] & mask_k[None, :], other=0)  # (BLOCK_N, BLOCK_K)
+        x = tl.load(x_rows + offs_k[:, None], mask=mask_k[:, None] & mask_m[None, :], other=0)  # (BLOCK_K, BLOCK_M)
+        acc = tl.dot(w, x, acc, out_dtype=tl.int32)  # (BLOCK_N, BLOCK_M)
+    y_ptrs = y_ptr + (pid_k * M + offs_m)[None, :].to(tl.int64) * N + offs_n[:, None]
+    mask = mask_n[:, None] & mask_m[None, :]
+    if PARTIAL:
+        tl.store(y_ptrs, acc, mask=mask)
+    else:
+        y = acc.to(tl.float32) * x_scale[None, :] * w_scale[:, None]
+        if bias_ptr is not None:
+            y += bias[:, None]
+        tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def decode_reduce_kernel(
+    partial_ptr, y_ptr, x_scale_ptr, w_scale_ptr, bias_ptr,
+    M, N, splits,
+    BLOCK_N: tl.constexpr, OVERLAP: tl.constexpr,
+):
+    """y[m, n] = (Σ_s partial[s, m, n]) · x_scale[m] · w_scale[n] + bias[n], program (m, pid_n)."""
+    m = tl.program_id(0)
+    offs_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    mask_n = offs_n < N
+    if OVERLAP:
+        gdc_launch_dependents()
+    w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
+    if bias_ptr is not None:
+        bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)  # (BLOCK_N,)
+    if OVERLAP:
+        gdc_wait()
+    x_scale = tl.load(x_scale_ptr + m)
+    acc = tl.zeros((BLOCK_N,), dtype=tl.int32)
+    for s in range(splits):
+        acc += tl.load(partial_ptr + (s * M + m).to(tl.int64) * N + offs_n, mask=mask_n, other=0)
+    y = acc.to(tl.float32) * x_scale * w_scale
+    if bias_ptr is not None:
+        y += bias
+    tl.store(y_ptr + m.to(tl.int64) * N + offs_n, y.to(y_ptr.dtype.element_ty), mask=mask_n)
+
+
+def decode_w8a8(
+    x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """y = x @ (w_q · w_scale[:, None]).T + bias for at most 128 rows of x, which is quantized row by row on the way.
+
+    x (M, K) float16 or bfloat16, w_q (N, K) int8, both contiguous along K; w_scale (N,) float32; bias (N,) float16,
+    bfloat16 or float32 -> y (M, N) in the dtype of x. Nothing is timed or kept between calls, so that it can be
+    captured in a CUDA graph, first call included. Raises ValueError for more than 128 rows, and on a GPU before Ampere,
+    whose INT8 tensor cores Triton does not reach, for more than one.
+    """
+    M, N, K = _check_decode(x, w_q, w_scale, bias)
+    if M == 1:
+        few_long = K > 2048 and N / multiprocessors() < 24
+        return gemv_with(GEMV_BLOCKS["few long rows" if few_long else "many rows"], x, w_q, w_scale, bias)
+    tile, splits = plan(M, N, K, multiprocessors())
+    return matmul_with(tile, splits, x, w_q, w_scale, bias)
+
+
+def plan(M: int, N: int, K: int, sms: int) -> tuple[Tile, int]:
+    """The tile and the number of parts of K for 2 to 128 rows on a GPU of `sms` multiprocessors."""
+    tiles = triton.cdiv(N, 64)
+    if tiles >= sms:
+        return (WIDE if M <= 16 else WIDE_TALL), 1
+    return (SPLIT if M <= 64 else SPLIT_TALL), max(1, min(sms // tiles, K // 1024))
+
+
+def stages(tile: Tile, BLOCK_M: int, shared_bytes: int) -> int:
+    """The tile's stages, or as many of them as that much shared memory holds."""
+    return min(tile.num_stages, shared_bytes // ((BLOCK_M + tile.BLOCK_N) * tile.BLOCK_K))
+
+
+def gemv_with(blocks: tuple[int, int, int], x, w_q, w_scale, bias=None) -> torch.Tensor:
+    """`decode_w8a8` for one row, with the given (BLOCK_N, BLOCK_K, num_warps)."""
+    (N, K), (BLOCK_N, BLOCK_K, num_warps) = w_q.shape, blocks
+    if INTERPRETED:  # which pays per program, and knows nothing of registers
+        BLOCK_N, BLOCK_K = 64, 512
+    y = torch.empty((1, N), device=x.device, dtype=x.dtype)
+    x_q, x_scale = _quantize(x)
+    decode_gemv_w8a8_kernel[(triton.cdiv(N, BLOCK_N),)](
+        x_q, w_q, y, x_scale, w_scale, bias, N, K, w_q.stride(0),
+        BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=num_warps, **_overlap(),
+    )
+    return y
+
+
+def matmul_with(tile: Tile, splits: int, x, w_q, w_scale, bias=None) -> torch.Tensor:
+    """`decode_w8a8` on the tensor cores, with the given tile and number of parts of K."""
+    (M, K), N = x.shape, w_q.shape[0]
+    BLOCK_M = max(16, triton.next_power_of_2(M))
+    k_per_split = triton.cdiv(triton.cdiv(K, splits), 128) * 128  # parts that start on a cache line
+    splits = triton.cdiv(K, k_per_split)
+    y = torch.empty((M, N), device=x.device, dtype=x.dtype)
+    out = y if splits == 1 else torch.empty((splits, M, N), device=x.device, dtype=torch.int32)
+    x_q, x_scale = _quantize(x)
+    decode_w8a8_kernel[(triton.cdiv(N, tile.BLOCK_N), splits)](
+        x_q, w_q, out, x_scale, w_scale, bias, M, N, K, w_q.stride(0), k_per_split,
+        BLOCK_M=BLOCK_M, BLOCK_N=tile.BLOCK_N, BLOCK_K=tile.BLOCK_K, PARTIAL=splits > 1,
+        num_warps=tile.num_warps, num_stages=stages(tile, BLOCK_M, _shared_limit()), **_overlap(),
+    )
+    if splits > 1:
+        BLOCK_N = 512
+        decode_reduce_kernel[(M, triton.cdiv(N, BLOCK_N))](
+            out, y, x_scale, w_scale, bias, M, N, splits, BLOCK_N=BLOCK_N, num_warps=4, **_overlap(),
+        )
+    return y
+
+
+def _quantize(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    M, K = x.shape
+    BLOCK_K = min(triton.next_power_of_2(K), 16384)
+    # A program for every second multiprocessor: with many rows, more would only read them over and over.
+    slices = max(1, multiprocessors() // (2 * M))
+    SLICE = min(BLOCK_K, max(1024, triton.next_power_of_2(triton.cdiv(K, slices))))
+    x_q = torch.empty((M, K), device=x.device, dtype=torch.int8)
+    x_scale = torch.empty(M, device=x.device, dtype=torch.float32)
+    decode_quantize_kernel[(M, triton.cdiv(K, SLICE))](
+        x, x_q, x_scale, K, x.stride(0),
+        BLOCK_K=BLOCK_K, SLICE=SLICE, num_warps=max(4, min(16, BLOCK_K // 256)), **_overlap(),
+    )
+    return x_q, x_scale
+
+
+def _overlap() -> dict:
+    """The launch options of programmatic dependent launch, where the GPU has it (Hopper, 9.0, and later)."""
+    supported = (capability() or (0, 0)) >= (9, 0)
+    return {"OVERLAP": True, "launch_pdl": True} if supported else {"OVERLAP": False}
+
+
+@cache
+def multiprocessors() -> int:
+    """How many multiprocessors the GPU has; when interpreted, few, for programs run one by one."""
+    return 4 if INTERPRETED else torch.cuda.get_device_properties().multi_processor_count
+
+
+@cache
+def _shared_limit() -> int:
+    if INTERPRETED:
+        return 1 << 20
+    return triton.runtime.driver.active.utils.get_device_properties(torch.cuda.current_device())["max_shared_mem"]
+
+
+def _check_decode(x, w_q, w_scale, bias) -> tuple[int, int, int]:
+    N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
+    M, _ = expect("x", x, ("M", K), (torch.float16, torch.bfloat16), device=w_q.device)
+    expect("w_scale", w_scale, (N,), torch.float32, device=w_q.device)
+    for name, value in (("x", x), ("w_q", w_q), ("w_scale", w_scale)):
+        expect_rows(name, value)
+    if bias is not None:
+        expect("bias", bias, (N,), (torch.float16, torch.bfloat16, torch.float32), device=w_q.device)
+        expect_rows("bias", bias)
+    if M > MAX_M:
+        raise ValueError(f"x must have at most {MAX_M} rows, got {M}: use matmul_int8")
+    if K > MAX_K:
+        raise ValueError(f"x and w_q must have at most {MAX_K} columns, got {K}: an INT32 sum of more products of "
+                         "codes up to 127 can overflow")
+    if M > 1 and (capability() or (8, 0)) < (8, 0):
+        raise ValueError(f"x must have one row on this GPU, got {M}: Triton's INT8 dot needs compute capability 8.0")
+    return M, N, K

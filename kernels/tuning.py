@@ -1,0 +1,101 @@
+"""Which configuration a kernel runs with: remembered for GPUs it was measured on, timed once per shape elsewhere."""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import triton
+
+from kernels.runtime import INTERPRETED, capability
+
+_chosen: dict[tuple, triton.Config] = {}
+
+
+def choose(
+    kernel: str, configs: list[triton.Config], shape: tuple[int, int, int], dtype: torch.dtype,
+    launch: Callable[[triton.Config], None],
+) -> triton.Config:
+    """The fastest of `configs` for `kernel` at `shape` (M, N, K) with inputs of `dtype`.
+
+    Every list begins with the same three kinds, of which `place_on_hopper` knows the best there. On other GPUs each
+    that fits the shared memory is timed through `launch`, once per process for all M between two powers of two.
+    """
+    M, N, K = shape
+    if INTERPRETED:
+        return configs[0]
+    if capability() == (9, 0):
+        return configs[place_on_hopper(M, N, multiprocessors())]
+    key = (kernel, min(triton.next_power_of_2(M), 8192), N, K, torch.cuda.current_device())
+    if key not in _chosen:
+        fitting = [config for config in configs if shared_bytes(config, dtype) <= _shared_limit(key[-1])]
+        if not fitting:
+            raise RuntimeError(f"no configuration of {kernel} fits the shared memory of this GPU "
+                               f"({_shared_limit(key[-1])} bytes)")
+        if torch.cuda.is_current_stream_capturing():
+            return fitting[0]  # nothing can be timed inside a CUDA graph: run the shape once before capturing
+        _chosen[key] = min(fitting, key=lambda config: triton.testing.do_bench(
+            lambda: launch(config), warmup=5, rep=20, return_mode="median"))
+    return _chosen[key]
+
+
+def place_on_hopper(M: int, N: int, sms: int) -> int:
+    """Where in a list of configs the best one stands, as measured on an H200 for M from 65 to 16,384.
+
+    0: tiles of 128 x 128, once they are three quarters as many as the multiprocessors. With fewer, smaller tiles keep
+    more multiprocessors busy. 1: 64 x 64 with long steps along K, down to one tile for each; 2: with short steps, so
+    that several programs share a multiprocessor.
+    """
+    if triton.cdiv(M, 128) * triton.cdiv(N, 128) >= 0.75 * sms:
+        return 0
+    return 1 if triton.cdiv(M, 64) * triton.cdiv(N, 64) <= sms else 2
+
+
+def tiles(
+    BLOCK_M: int, BLOCK_N: int, BLOCK_K: int, *, GROUP_M: int, num_warps: int, num_stages: int,
+) -> triton.Config:
+    """A GEMM's configuration: its tile of y, its step along K, rows of tiles per group, warps, loads in flight."""
+    kwargs = {"BLOCK_M": BLOCK_M, "BLOCK_N": BLOCK_N, "BLOCK_K": BLOCK_K, "GROUP_M": GROUP_M}
+    return triton.Config(kwargs, num_warps=num_warps, num_stages=num_stages)
+
+
+def shared_bytes(config: triton.Config, dtype: torch.dtype) -> int:
+    """Shared memory that a GEMM with this config asks for: its stages of both input tiles."""
+    tile = config.kwargs
+    return config.num_stages * (tile["BLOCK_M"] + tile["BLOCK_N"]) * tile["BLOCK_K"] * dtype.itemsize
+
+
+@cache
+def multiprocessors() -> int:
+    return torch.cuda.get_device_properties("cuda").multi_processor_count
+
+
+@cache
+def _shared_limit(device: int) -> int:
+    return triton.runtime.driver.active.utils.get_device_properties(device)["max_shared_mem"]
+
+
+@cache
+def has_tma() -> bool:
+    """Whether the GPU has a tensor copy engine (TMA): Hopper (9.0) and later."""
+    return (capability() or (0, 0)) >= (9, 0)
+
+
+@cache
+def has_hopper_gemm() -> bool:
+    """Whether `kernels.hopper_gemm` runs here: its instructions are those of 9.0 alone, and Gluon is still changing."""
+    if capability() != (9, 0):
+        return False
+    try:
+        from kernels import hopper_gemm  # noqa: F401
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def descriptor_ready(*tensors: torch.Tensor) -> bool:
+    """Whether TMA can address each 2-D tensor: start and rows on multiples of 16 bytes, rows that do not overlap."""
+    return all(
+        t.data_ptr() % 16 == 0 and t.stride(0) * t.element_size() % 16 == 0
+        and t.stride(0) >= t.shape[1] and t.stride(1) == 1
+        for t in tensors
+    )
