@@ -77,7 +77,7 @@ def gemv_w8a16(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor) -> tor
     """
     N, K = _check_gemv(x, w_q, w_scale)
     # Two warps, each with whole lines of 512 bytes of two rows, are a program small enough for many to share a
-    # multiprocessor: within 1 % of the best of 15 shapes on an H200, four warps 3 to 7 % behind.
+    # multiprocessor: within 1 % of the best of 15 such blocks on an H200, four warps 3 to 7 % behind.
     BLOCK_N, BLOCK_K = (64, 512) if INTERPRETED else (4, 512)
     y = torch.empty(N, device=x.device, dtype=x.dtype)
     gemv_w8a16_kernel[(triton.cdiv(N, BLOCK_N),)](
