@@ -15,6 +15,26 @@ def gemv_bytes(N: int, K: int) -> int:
     return 2 * (N * K + K + N)
 
 
+def matmul_flops(M: int, N: int, K: int) -> int:
+    """Operations of y = x wᵀ with x (M, K) and w (N, K), integer or not: a multiply and an add for each product."""
+    return 2 * M * N * K
+
+
+def matmul_fp16_bytes(M: int, N: int, K: int) -> int:
+    """Bytes that y = x wᵀ must move in FP16: x (M, K) and w (N, K) in, y (M, N) out."""
+    return 2 * (M * K + N * K + M * N)
+
+
+def quantize_int8_perrow_bytes(M: int, K: int) -> int:
+    """Bytes that per-row quantization must move: x (M, K) FP16 in, codes (M, K) INT8 and scales (M,) FP32 out."""
+    return 2 * M * K + M * K + 4 * M
+
+
+def perrow_w8a8_matmul_bytes(M: int, N: int, K: int) -> int:
+    """Bytes that the INT8 product must move: codes (M, K) and (N, K) and their FP32 scales in, y (M, N) FP16 out."""
+    return M * K + N * K + 4 * (M + N) + 2 * M * N
+
+
 def roofline_us(flops: float, num_bytes: float, tflops: float, gb_per_s: float) -> float:
     """The least time in microseconds of some work on a chip of `tflops` TFLOPS and `gb_per_s` GB/s.
 

@@ -17,7 +17,6 @@ kernel stops for the results of its predecessors. That hides launch latency, 0.6
 Codes and scales are those of `kernels.quantize`, sums and rounding those of `kernels.perrow_w8a8`.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -28,7 +27,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from kernels.arguments import expect, expect_rows
 from kernels.perrow_w8a8 import MAX_K
 from kernels.quantize import codes, finite_or_inf, row_scale
-from kernels.runtime import INTERPRETED, capability
+from kernels.runtime import INTERPRETED, capability, multiprocessors, shared_memory_limit
 
 MAX_M = 128
 """The most rows of x: a program holds all of them in its tile."""
@@ -248,7 +247,7 @@ def matmul_with(tile: Tile, splits: int, x, w_q, w_scale, bias=None) -> torch.Te
     decode_w8a8_kernel[(triton.cdiv(N, tile.BLOCK_N), splits)](
         x_q, w_q, out, x_scale, w_scale, bias, M, N, K, w_q.stride(0), k_per_split,
         BLOCK_M=BLOCK_M, BLOCK_N=tile.BLOCK_N, BLOCK_K=tile.BLOCK_K, PARTIAL=splits > 1,
-        num_warps=tile.num_warps, num_stages=stages(tile, BLOCK_M, _shared_limit()), **_overlap(),
+        num_warps=tile.num_warps, num_stages=stages(tile, BLOCK_M, shared_memory_limit()), **_overlap(),
     )
     if splits > 1:
         BLOCK_N = 512
@@ -277,19 +276,6 @@ def _overlap() -> dict:
     """The launch options of programmatic dependent launch, where the GPU has it (Hopper, 9.0, and later)."""
     supported = (capability() or (0, 0)) >= (9, 0)
     return {"OVERLAP": True, "launch_pdl": True} if supported else {"OVERLAP": False}
-
-
-@cache
-def multiprocessors() -> int:
-    """How many multiprocessors the GPU has; when interpreted, few, for programs run one by one."""
-    return 4 if INTERPRETED else torch.cuda.get_device_properties().multi_processor_count
-
-
-@cache
-def _shared_limit() -> int:
-    if INTERPRETED:
-        return 1 << 20
-    return triton.runtime.driver.active.utils.get_device_properties(torch.cuda.current_device())["max_shared_mem"]
 
 
 def _check_decode(x, w_q, w_scale, bias) -> tuple[int, int, int]:

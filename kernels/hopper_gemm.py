@@ -33,7 +33,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from kernels.tuning import multiprocessors, tiles
+from kernels.runtime import multiprocessors
+from kernels.tuning import tiles
 
 barrier = getattr(gl, "thread_barrier", None) or gl.barrier  # its name in Triton 3.6, and from 3.7
 

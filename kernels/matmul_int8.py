@@ -1,7 +1,7 @@
 """y = x @ w.T + bias with x in FP16 or BF16 and w in INT8: quantize the rows of x, multiply the codes, scale the sums.
 
 Few rows (decode) and many rows (prefill) want different kernels: with few, reading w takes the time; with many,
-arithmetic does. `matmul_int8` picks by M, the product of x's leading dimensions.
+arithmetic does. `matmul_int8` picks by M, the product of x's leading dimensions: decode up to 128 rows.
 """
 
 import torch

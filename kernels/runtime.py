@@ -5,6 +5,7 @@ Triton decides at its own import whether kernels are interpreted, so this module
 
 import os
 import sys
+from functools import cache
 
 import torch
 
@@ -31,6 +32,20 @@ def capability() -> tuple[int, int] | None:
     if INTERPRETED or torch.version.hip:
         return None
     return torch.cuda.get_device_capability()
+
+
+@cache
+def multiprocessors() -> int:
+    """How many multiprocessors the GPU has; when interpreted, few, for programs run one by one."""
+    return 4 if INTERPRETED else torch.cuda.get_device_properties("cuda").multi_processor_count
+
+
+@cache
+def shared_memory_limit() -> int:
+    """Bytes of shared memory that one program may have on this GPU."""
+    if INTERPRETED:
+        return 1 << 20
+    return triton.runtime.driver.active.utils.get_device_properties(torch.cuda.current_device())["max_shared_mem"]
 
 
 def autotune(configs: list[triton.Config], key: list[str], **options):

@@ -6,7 +6,7 @@ from functools import cache
 import torch
 import triton
 
-from kernels.runtime import INTERPRETED, capability
+from kernels.runtime import INTERPRETED, capability, multiprocessors, shared_memory_limit
 
 _chosen: dict[tuple, triton.Config] = {}
 
@@ -27,10 +27,10 @@ def choose(
         return configs[place_on_hopper(M, N, multiprocessors())]
     key = (kernel, min(triton.next_power_of_2(M), 8192), N, K, torch.cuda.current_device())
     if key not in _chosen:
-        fitting = [config for config in configs if shared_bytes(config, dtype) <= _shared_limit(key[-1])]
+        fitting = [config for config in configs if shared_bytes(config, dtype) <= shared_memory_limit()]
         if not fitting:
             raise RuntimeError(f"no configuration of {kernel} fits the shared memory of this GPU "
-                               f"({_shared_limit(key[-1])} bytes)")
+                               f"({shared_memory_limit()} bytes)")
         if torch.cuda.is_current_stream_capturing():
             return fitting[0]  # nothing can be timed inside a CUDA graph: run the shape once before capturing
         _chosen[key] = min(fitting, key=lambda config: triton.testing.do_bench(
@@ -62,16 +62,6 @@ def shared_bytes(config: triton.Config, dtype: torch.dtype) -> int:
     """Shared memory that a GEMM with this config asks for: its stages of both input tiles."""
     tile = config.kwargs
     return config.num_stages * (tile["BLOCK_M"] + tile["BLOCK_N"]) * tile["BLOCK_K"] * dtype.itemsize
-
-
-@cache
-def multiprocessors() -> int:
-    return torch.cuda.get_device_properties("cuda").multi_processor_count
-
-
-@cache
-def _shared_limit(device: int) -> int:
-    return triton.runtime.driver.active.utils.get_device_properties(device)["max_shared_mem"]
 
 
 @cache

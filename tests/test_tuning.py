@@ -22,7 +22,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(tuning, "_chosen", {})
     monkeypatch.setattr(tuning, "INTERPRETED", False)
     monkeypatch.setattr(tuning, "capability", lambda: (8, 6))
-    monkeypatch.setattr(tuning, "_shared_limit", lambda device: 101376)
+    monkeypatch.setattr(tuning, "shared_memory_limit", lambda: 101376)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(tuning.triton.testing, "do_bench", bench)
@@ -52,7 +52,7 @@ def test_inside_a_cuda_graph_nothing_is_timed(gpu, monkeypatch):
 
 
 def test_a_gpu_too_small_is_named(gpu, monkeypatch):
-    monkeypatch.setattr(tuning, "_shared_limit", lambda device: 16384)
+    monkeypatch.setattr(tuning, "shared_memory_limit", lambda: 16384)
     with pytest.raises(RuntimeError, match="no configuration of kernel fits the shared memory of this GPU"):
         choose(gpu[0], 100)
 
