@@ -1,6 +1,7 @@
 """Int8Linear and its operators: right values, and nothing lost between state_dict, torch.compile and a whole model."""
 
 import copy
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,13 @@ def test_a_wrong_shape_is_refused_while_tracing():
         matmul_int8_op(x, w_q, w_scale)
     with pytest.raises(ValueError, match=r"w_scale must be \(40,\)"):
         matmul_int8_op(w_q.half(), w_q, w_scale[:39])
+
+
+def test_no_installed_distribution_is_called_kernels():
+    """`transformers` asks for the distribution `kernels`, another library, and would take ours for it."""
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version("kernels")
+    assert importlib.metadata.version("int8-matmul-workshop")
 
 
 def test_transformers_imports_beside_our_kernels():
