@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from checks import diagnosis, hints
+from checks import diagnosis, elsewhere, hints
 from checks.compiler import TARGETS, Compilation, Compiled
 from checks.exercise import Exercise
-from checks.source import find_hole, source_of
+from checks.source import find_hole, python_function, self_contained, source_of
 from checks.trial import FAILED, PASSED, TIMEOUT, Outcome, try_case
 from kernels.runtime import INTERPRETED
 
@@ -48,6 +48,29 @@ def judge(exercise: Exercise, function, seed: int | None = None) -> Verdict:
         return Verdict(exercise, NOT_ATTEMPTED, f"{exercise.name}: not attempted yet, for the line `{hole}` is still there. "
                        "Your code goes in its place; if it is written, delete the line.")
     seed = SESSION_SEED if seed is None else seed
+    if INTERPRETED or not exercise.is_kernel or not elsewhere.available():
+        return _judge_here(exercise, function, written, seed)
+    # On a GPU machine: guarded first, where nothing can break; then on the GPU.
+    interpreted = _judge_elsewhere(exercise, function, seed)
+    if not interpreted.passed:
+        return interpreted
+    verdict = _judge_here(exercise, function, written, seed)
+    if verdict.passed:
+        verdict.traffic, verdict.message = interpreted.traffic, f"{interpreted.message} · right on this GPU too"
+    return verdict
+
+
+def _judge_elsewhere(exercise: Exercise, function, seed: int) -> Verdict:
+    try:
+        found = elsewhere.ask("judge", exercise.name, self_contained(function), python_function(function).__name__, seed)
+    except ValueError as error:  # the source cannot stand alone
+        return Verdict(exercise, FAILED, f"{exercise.name}: {error}")
+    case, wrong = found.pop("case"), found.pop("wrong")
+    outcome = None if case is None else Outcome(exercise.cases[case], {}, (), wrong=wrong)
+    return Verdict(exercise, outcome=outcome, **found)
+
+
+def _judge_here(exercise: Exercise, function, written, seed: int) -> Verdict:
     outcomes, answer, compilation = [], None, None
     for case in exercise.cases:
         outcome = try_case(exercise, function, case, seed)

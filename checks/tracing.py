@@ -1,12 +1,8 @@
 """The trace of a function's kernels on any machine: in this process where it interprets, else in one that does."""
 
-import os
-import pickle
-import subprocess
-import sys
-
+from checks import elsewhere
 from checks.launches import Launch, watch
-from checks.source import define, python_function, self_contained
+from checks.source import python_function, self_contained
 from kernels.runtime import INTERPRETED
 
 
@@ -19,24 +15,4 @@ def trace(function, **inputs) -> list[Launch]:
         with watch() as launches:
             function(**inputs)
         return launches
-    job = pickle.dumps((self_contained(function), python_function(function).__name__, inputs))
-    done = subprocess.run([sys.executable, "-m", "checks.tracing"], input=job, capture_output=True, timeout=120,
-                          env=os.environ | {"TRITON_INTERPRET": "1"}, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.decode().strip().splitlines()[-1])
-    return pickle.loads(done.stdout)
-
-
-def _serve() -> None:
-    source, name, inputs = pickle.load(sys.stdin.buffer)
-    answer = os.dup(1)
-    os.dup2(2, 1)  # a kernel's prints must not mix with the answer
-    launches = trace(define(source, name, {"__name__": name}), **inputs)
-    for launch in launches:
-        launch.kernel, launch.arguments = None, {}  # neither travels, nor is wanted
-    with os.fdopen(answer, "wb") as out:
-        pickle.dump(launches, out)
-
-
-if __name__ == "__main__":
-    _serve()
+    return elsewhere.ask("trace", self_contained(function), python_function(function).__name__, inputs)

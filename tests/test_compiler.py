@@ -1,6 +1,5 @@
 """Compiling for GPUs that are not here."""
 
-import pytest
 import torch
 import triton
 import triton.language as tl
@@ -8,8 +7,6 @@ import triton.language as tl
 from checks.compiler import TARGETS, Compilation
 from checks.launches import Launch
 from checks.source import define, self_contained
-from checks.tracing import trace
-from kernels import gemv_fp16
 
 
 @triton.jit
@@ -68,14 +65,3 @@ def test_a_local_name_that_a_notebook_also_uses_is_no_global():
     kernel = define("@triton.jit\ndef local_kernel(y_ptr):\n    w = tl.load(y_ptr)\n    tl.store(y_ptr, w)\n",
                     "local_kernel", namespace)
     assert "def local_kernel" in self_contained(kernel)
-
-
-@pytest.mark.skipif(triton.__version__ < "3.7", reason="Triton 3.6 interprets loops only with NumPy below 2.4")
-def test_a_trace_from_another_process_is_the_trace_from_this_one(monkeypatch):
-    inputs = {"x": torch.ones(40).half(), "w": torch.ones(70, 40).half()}
-    (here,) = trace(gemv_fp16, **inputs)
-    monkeypatch.setattr("checks.tracing.INTERPRETED", False)
-    (there,) = trace(gemv_fp16, **inputs)
-    assert here.traffic() == there.traffic() and here.footprint() == there.footprint()
-    with pytest.raises(RuntimeError, match="x must be"):
-        trace(gemv_fp16, x=inputs["x"][:3], w=inputs["w"])

@@ -1,0 +1,90 @@
+"""A second process in which Triton interprets, for machines on whose GPU this one runs kernels.
+
+There, too, a student's kernel is first tried where every access is guarded and counted: on a GPU an access out of bounds
+gives wrong numbers, or takes the notebook's process with it.
+"""
+
+import atexit
+import os
+import pickle
+import select
+import subprocess
+import sys
+
+import triton
+
+TIMEOUT_S = 120
+_child: subprocess.Popen | None = None
+
+
+def available() -> bool:
+    """Whether this machine's Triton interprets reliably: before 3.7 its loops fail with NumPy 2.4 and later."""
+    return tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7)
+
+
+def ask(what: str, *arguments):
+    """What `trace` or `judge` of this module gives for the arguments, found in the other process.
+
+    Raises RuntimeError with what went wrong there, TimeoutError when no answer comes.
+    """
+    global _child
+    if _child is None or _child.poll() is not None:
+        _child = subprocess.Popen([sys.executable, "-m", "checks.elsewhere"], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, env=os.environ | {"TRITON_INTERPRET": "1"})
+        atexit.register(_child.kill)
+    pickle.dump((what, arguments), _child.stdin)
+    _child.stdin.flush()
+    if not select.select([_child.stdout], [], [], TIMEOUT_S)[0]:
+        _child.kill()
+        raise TimeoutError(f"the interpreter did not answer within {TIMEOUT_S} s")
+    try:
+        worked, result = pickle.load(_child.stdout)
+    except EOFError:
+        raise RuntimeError("the interpreter's process ended without an answer") from None
+    if not worked:
+        raise RuntimeError(result)
+    return result
+
+
+def trace(source: str, name: str, inputs: dict) -> list:
+    """The launches of `name(**inputs)`, defined by `source`, without their kernels and arguments."""
+    from checks.source import define
+    from checks.tracing import trace
+
+    launches = trace(define(source, name, {"__name__": name}), **inputs)
+    for launch in launches:
+        launch.kernel, launch.arguments = None, {}  # neither travels, nor is wanted
+    return launches
+
+
+def judge(exercise_name: str, source: str, name: str, seed: int) -> dict:
+    """The verdict on `name`, defined by `source`: its fields, and of its outcome what a picture needs."""
+    from checks.exercises import EXERCISES
+    from checks.judge import judge
+    from checks.source import define
+
+    exercise = EXERCISES[exercise_name]
+    verdict = judge(exercise, define(source, name, {"__name__": name}), seed)
+    case = verdict.outcome and [case.name for case in exercise.cases].index(verdict.outcome.case.name)
+    return {"status": verdict.status, "message": verdict.message, "mistake": verdict.mistake, "traffic": verdict.traffic,
+            "compiled": verdict.compiled, "case": case, "wrong": verdict.outcome and verdict.outcome.wrong}
+
+
+def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a kernel prints must not mix with the answers
+    while True:
+        try:
+            what, arguments = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = True, {"trace": trace, "judge": judge}[what](*arguments)
+        except Exception as error:
+            answer = False, f"{type(error).__name__}: {error}"
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve()

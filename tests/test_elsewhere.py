@@ -1,0 +1,70 @@
+"""A machine with a GPU asks a second process, where Triton interprets; here that machine is made up."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from checks import elsewhere
+from checks.exercises import EXERCISES
+from checks.judge import judge
+from checks.source import answer_source, define
+from checks.tracing import trace
+from kernels import gemv_fp16
+
+pytestmark = pytest.mark.skipif(not elsewhere.available(), reason="this Triton interprets loops only with older NumPy")
+GEMV = EXERCISES["gemv_fp16_kernel"]
+
+
+@pytest.fixture
+def gpu_machine(monkeypatch):
+    for module in ("checks.tracing", "checks.judge"):
+        monkeypatch.setattr(f"{module}.INTERPRETED", False)
+
+
+def test_a_trace_from_another_process_is_the_trace_from_this_one(monkeypatch):
+    inputs = {"x": torch.ones(40).half(), "w": torch.ones(70, 40).half()}
+    (here,) = trace(gemv_fp16, **inputs)
+    monkeypatch.setattr("checks.tracing.INTERPRETED", False)
+    (there,) = trace(gemv_fp16, **inputs)
+    assert here.traffic() == there.traffic() and here.footprint() == there.footprint()
+    with pytest.raises(RuntimeError, match="x must be"):
+        trace(gemv_fp16, x=inputs["x"][:3], w=inputs["w"])
+    (again,) = trace(gemv_fp16, **inputs)
+    assert again.traffic() == here.traffic()
+
+
+def edited(old, new):
+    source = answer_source(GEMV.answer).replace(old, new)
+    return define(source, GEMV.name, dict(vars(GEMV.module)))
+
+
+def test_a_kernel_out_of_bounds_never_reaches_the_gpu(gpu_machine, monkeypatch):
+    monkeypatch.setattr("checks.judge._judge_here", lambda *_: pytest.fail("it ran on the GPU"))
+    verdict = judge(GEMV, edited("& mask_k[None, :]", ""))
+    assert "out-of-bounds load on `w_ptr`" in verdict.message
+    assert verdict.mistake == "the mask on K is missing when W is loaded"
+
+
+def test_a_wrong_kernel_is_named_and_its_picture_can_be_drawn(gpu_machine):
+    verdict = judge(GEMV, edited("acc += w", "acc = w"))
+    assert verdict.mistake == "only the last block of K is kept"
+    assert verdict.outcome.wrong.any() and verdict.outcome.case in GEMV.cases
+
+
+def test_a_right_kernel_is_then_tried_on_the_gpu(gpu_machine):
+    verdict = judge(GEMV, gemv_fp16)
+    assert verdict.passed and verdict.message.endswith("right on this GPU too")
+    assert verdict.traffic and "registers" in verdict.message
+
+
+def test_a_process_that_died_is_started_again():
+    inputs = {"x": torch.ones(8).half(), "w": torch.ones(3, 8).half()}
+    source = "import torch\ndef f(x, w):\n    return w @ x\n"
+    assert elsewhere.ask("trace", source, "f", inputs) == []
+    os.kill(elsewhere._child.pid, signal.SIGKILL)
+    elsewhere._child.wait()
+    assert elsewhere.ask("trace", source, "f", inputs) == []
+    with pytest.raises(RuntimeError, match="ended without an answer"):
+        elsewhere.ask("trace", "import os\ndef f(x, w):\n    os._exit(3)\n", "f", inputs)
