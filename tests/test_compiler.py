@@ -56,6 +56,11 @@ def test_what_the_compiler_refuses_is_reported_for_each_target_in_its_words():
     assert all(report.error and "Traceback" not in report.error for report in reports.values())
 
 
+def test_a_student_s_kernel_does_not_wait_for_torch():
+    (report,) = start([{"source": "import sys\nraise ImportError('torch' in sys.modules)", "name": "any"}])()
+    assert report.error == "False"
+
+
 def test_a_compiler_that_does_not_finish_or_cannot_start_is_an_error(monkeypatch):
     with pytest.raises(TimeoutError, match="did not finish within 0 s"):
         start([{"name": "slow"}], timeout_s=0)()
