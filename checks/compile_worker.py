@@ -57,7 +57,7 @@ def from_source(job: dict, folder: str):
 
 
 def from_module(job: dict):
-    if "torch" not in sys.modules:
+    if "kernels" not in sys.modules:
         import torch
 
         torch.cuda.is_available = lambda: True  # or `kernels` would have Triton interpret; nothing is launched here
