@@ -4,6 +4,7 @@ import functools
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,50 +27,71 @@ class Compiled:
 
     registers: int | None = None  # per thread
     spills: int = 0  # bytes of registers that went to memory
+    stack: int = 0  # bytes of memory per thread, spilled registers among them
     shared: int = 0  # bytes of shared memory per program
     tensor_cores: str | None = None  # "mma", "wgmma" or None
+    tma: bool = False  # whether Hopper's copy engine moves tiles
+    overlap: bool = False  # whether it waits for the kernel before it (programmatic dependent launch)
     error: str | None = None
 
 
-class Compilation:
-    """Launches' kernels being compiled for each of TARGETS, in another process, while this one goes on."""
+def start(jobs: list[dict], processes: int = 1, timeout_s: float = TIMEOUT_S) -> Callable[[], list[Compiled]]:
+    """Start compiling `jobs` (checks/compile_worker.py) in other processes, while this one goes on.
 
-    def __init__(self, launches: list[Launch]):
-        self._errors, self._jobs, self._process = {}, {}, None
-        for index, launch in enumerate(launches):
-            for capability in TARGETS:
-                try:
-                    self._jobs[index, capability] = json.dumps(_job(launch, capability))
-                except ValueError as error:
-                    self._errors[index, capability] = Compiled(error=str(error))
-        self._launches = len(launches)
-        self._missing = [job for job in dict.fromkeys(self._jobs.values()) if job not in _cache]
-        if self._missing:
-            worker = Path(__file__).with_name("compile_worker.py")
-            self._process = subprocess.Popen([sys.executable, worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             stderr=subprocess.PIPE, text=True)
-            self._process.stdin.write(f"[{', '.join(self._missing)}]")
-            self._process.stdin.flush()
-            self._process.stdin.close()
-            self._process.stdin = None  # so that communicate() does not close it again
+    Returns a function that waits for the report on each. It raises TimeoutError, or RuntimeError when a process fails.
+    """
+    texts = [json.dumps(job) for job in jobs]
+    missing = [text for text in dict.fromkeys(texts) if text not in _cache]
+    shares = [share for share in (missing[i::processes] for i in range(processes)) if share]
+    workers = [_worker(share) for share in shares]
 
-    def reports(self) -> list[dict[int, Compiled]]:
-        """For each launch, by compute capability. Raises TimeoutError, or RuntimeError when the process itself fails."""
-        if self._process:
+    def reports() -> list[Compiled]:
+        while workers:
             try:
-                out, err = self._process.communicate(timeout=TIMEOUT_S)
+                out, err = workers[-1].communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                raise TimeoutError(f"the compiler did not finish within {TIMEOUT_S} s") from None
-            if self._process.returncode:
+                for worker in workers:
+                    worker.kill()
+                raise TimeoutError(f"the compiler did not finish within {timeout_s} s") from None
+            if workers.pop().returncode:
                 raise RuntimeError(f"the compiling process failed: {err.strip()[-500:]}")
-            _cache.update(zip(self._missing, (Compiled(**report) for report in json.loads(out)), strict=True))
-            self._process = None
-        found = self._errors | {key: _cache[job] for key, job in self._jobs.items()}
-        return [{capability: found[index, capability] for capability in TARGETS} for index in range(self._launches)]
+            _cache.update(zip(shares.pop(), (Compiled(**report) for report in json.loads(out)), strict=True))
+        return [_cache[text] for text in texts]
+
+    return reports
 
 
 _cache: dict[str, Compiled] = {}
+
+
+def _worker(jobs: list[str]) -> subprocess.Popen:
+    script = Path(__file__).with_name("compile_worker.py")
+    process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    process.stdin.write(f"[{', '.join(jobs)}]")
+    process.stdin.flush()
+    process.stdin.close()
+    process.stdin = None  # so that communicate() does not close it again
+    return process
+
+
+class Compilation:
+    """Launches' kernels being compiled for each of TARGETS."""
+
+    def __init__(self, launches: list[Launch]):
+        self._launches, self._errors, jobs = len(launches), {}, {}
+        for index, launch in enumerate(launches):
+            for capability in TARGETS:
+                try:
+                    jobs[index, capability] = _job(launch, capability)
+                except ValueError as error:
+                    self._errors[index, capability] = Compiled(error=str(error))
+        self._compiling, self._finish = list(jobs), start(list(jobs.values()))
+
+    def reports(self) -> list[dict[int, Compiled]]:
+        """For each launch, by compute capability. Raises as `start` says."""
+        found = self._errors | dict(zip(self._compiling, self._finish(), strict=True))
+        return [{capability: found[index, capability] for capability in TARGETS} for index in range(self._launches)]
 
 
 def _job(launch: Launch, capability: int) -> dict:

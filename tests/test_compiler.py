@@ -4,7 +4,7 @@ import torch
 import triton
 import triton.language as tl
 
-from checks.compiler import TARGETS, Compilation
+from checks.compiler import TARGETS, Compilation, start
 from checks.launches import Launch
 from checks.source import define, self_contained
 
@@ -51,6 +51,19 @@ def test_what_the_compiler_refuses_is_reported_for_each_target_in_its_words():
     x = torch.zeros(8, dtype=torch.int32)
     (reports,) = Compilation([launch(python_if_kernel, x_ptr=x, y_ptr=x)]).reports()
     assert all(report.error and "Traceback" not in report.error for report in reports.values())
+
+
+def test_a_student_s_kernel_does_not_wait_for_torch():
+    (report,) = start([{"source": "import sys\nraise ImportError('torch' in sys.modules)", "name": "any"}])()
+    assert report.error == "False"
+
+
+def test_a_compiler_that_does_not_finish_or_cannot_start_is_an_error(monkeypatch):
+    with pytest.raises(TimeoutError, match="did not finish within 0 s"):
+        start([{"name": "slow"}], timeout_s=0)()
+    monkeypatch.setenv("PYTHONHOME", "/nonexistent")
+    with pytest.raises(RuntimeError, match="(?s)the compiling process failed: .*encodings"):
+        start([{"name": "nowhere"}])()
 
 
 def test_a_kernel_that_leans_on_a_tensor_outside_is_refused_with_its_name():

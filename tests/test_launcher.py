@@ -1,34 +1,19 @@
 """workshop.py in temporary copies, with real environments and pips, but nothing large to install and no network."""
 
-import ast
 import contextlib
-import importlib.util
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import zipfile
-from collections import namedtuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-LAUNCHER = Path(__file__).resolve().parents[1] / "workshop.py"
-
-# Stands for pytest, JupyterLab and `python -m checks`: says how it was started.
-PROGRAM = """
-import json, os, sys
-print(json.dumps({"program": __spec__.name, "arguments": sys.argv[1:], "folder": os.getcwd(), "prefix": sys.prefix,
-                  "venv": os.environ["VIRTUAL_ENV"], "path": os.environ["PATH"].split(":")[0]}))
-sys.exit(int(os.environ.get("EXIT", 0)))
-"""
-DOCTOR = "def gather():\n    return 'made-up machine'\ndef summary(machine):\n    return 'this is a ' + machine\n"
+from launcher_copy import load, new_copy
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +29,6 @@ def wheels(tmp_path_factory):
                                            "Tag: py3-none-any\n")
             wheel.writestr(info + "RECORD", "")
     return folder
-
-
-def new_copy(root, requirements):
-    (root / "checks").mkdir(parents=True)
-    (root / "lessons").mkdir()
-    shutil.copy(LAUNCHER, root / "workshop.py")
-    (root / "requirements.txt").write_text(requirements)
-    (root / "pyproject.toml").write_text("")
-    for program in ("pytest.py", "jupyterlab.py", "checks/__main__.py"):
-        (root / program).write_text(PROGRAM)
-    (root / "checks/__init__.py").write_text("")
-    (root / "checks/doctor.py").write_text(DOCTOR)
-    for lesson in ("02_more.ipynb", "01_gemv.ipynb"):
-        (root / "lessons" / lesson).write_text("{}")
-    return root
 
 
 def popen(root, *arguments, **variables):
@@ -138,22 +108,6 @@ def slow_index(wheels):
     server.shutdown()
 
 
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    """The launcher as a module, in a folder with nothing set up; it can neither install nor start anything."""
-    module = load(new_copy(tmp_path / "module", "torch==2.13.0\n"))
-    for step in ("run_in_venv", "start"):
-        monkeypatch.setattr(module, step, lambda *_, step=step, **__: pytest.fail(f"{step} was reached"))
-    return module
-
-
-def load(root):
-    spec = importlib.util.spec_from_file_location("workshop_copy", root / "workshop.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # set-up and pass-through, for real
 
 
@@ -202,13 +156,6 @@ def test_lab_opens_the_first_lesson_and_says_what_runs_the_kernels(template):
     assert "--LabApp.default_url=/lab/tree/lessons/01_gemv.ipynb" in arguments
     assert arguments[-1] == "--no-browser"
     assert ("--allow-root" in arguments) == (os.geteuid() == 0)
-
-
-@pytest.mark.parametrize("user, allowed", [(0, True), (1000, False)])
-def test_only_root_may_be_root_in_jupyterlab(module, monkeypatch, user, allowed):
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: None)
-    assert ("--allow-root" in module.lab([])) == allowed
 
 
 def test_jupyterlab_does_not_ask_about_news(template):
@@ -377,183 +324,3 @@ def test_a_change_that_fails_while_unpacking_leaves_no_stamp(made_anew, monkeypa
     with pytest.raises(module.Stop):
         module.prepare()
     assert not module.STAMP.exists()
-
-
-# messages
-
-
-def stop_message(module, capsys, *arguments):
-    """What main() says when it gives up, before it starts anything."""
-    assert module.main(list(arguments) or ["lab"]) == 1
-    assert not module.VENV.exists()
-    return capsys.readouterr().err
-
-
-@pytest.mark.parametrize("system, machine, expected", [
-    ("Darwin", "arm64", "Triton has no macOS build. With Docker, run"),
-    ("Windows", "AMD64", "wsl --install"),
-    ("Linux", "riscv64", "this is Linux on riscv64"),
-    ("FreeBSD", "x86_64", "this is FreeBSD on x86_64"),
-])
-def test_machines_without_a_build(module, monkeypatch, capsys, system, machine, expected):
-    monkeypatch.setattr(platform, "system", lambda: system)
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert expected in stop_message(module, capsys)
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_machines_with_a_build(module, monkeypatch, machine):
-    monkeypatch.setattr(platform, "system", lambda: "Linux")
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    module.check_machine()
-
-
-@pytest.mark.parametrize("others, advice", [
-    (("python3.11",), "run python3.11 workshop.py"), ((), "Install Python 3.12"),
-])
-def test_old_python(module, monkeypatch, capsys, others, advice):
-    monkeypatch.setattr(module.shutil, "which", lambda name: name if name in others else None)
-    monkeypatch.setattr(sys, "version_info", (3, 10, 4))
-    message = stop_message(module, capsys)
-    assert "this is Python 3.10, and the workshop needs 3.11 or newer" in message
-    assert advice in message
-
-
-def test_an_old_python_can_parse_the_launcher():
-    tree = ast.parse(LAUNCHER.read_text(), feature_version=(3, 6))
-    imports = [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
-    imports += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert "__future__" not in imports
-    assert {name.split(".")[0] for name in imports} <= sys.stdlib_module_names
-
-
-@pytest.mark.parametrize("missing", ["venv", "ensurepip"])
-def test_no_venv_module(module, monkeypatch, capsys, missing):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name))
-    assert "sudo apt install python3." in stop_message(module, capsys)
-
-
-def test_full_disk(module, monkeypatch, capsys):
-    usage = namedtuple("usage", "total used free")(10e9, 9e9, 1e9)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
-    assert f"needs about 3 GB of disk and {module.ROOT} has 1.0 GB left" in stop_message(module, capsys)
-
-
-def test_venv_that_fails_shows_its_last_lines(module, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "_base_executable", shutil.which("false"))
-    monkeypatch.setattr(module, "need_space", lambda gigabytes: None)
-    assert "false -m venv failed:" in stop_message(module, capsys)
-
-
-def test_folder_that_cannot_be_written(module, monkeypatch, capsys):
-    def refuse():
-        raise PermissionError(13, "Permission denied", "workshop.py")
-
-    monkeypatch.setattr(module, "one_at_a_time", refuse)
-    assert f"cannot set up .venv in {module.ROOT}: [Errno 13] Permission denied" in stop_message(module, capsys)
-
-
-@pytest.mark.parametrize("log, reason, advice", [
-    ("2026-01-01T00:00:00,000 ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
-     "    ERROR: Could not install packages", "The disk is full"),
-    ("x WARNING: Retrying: NameResolutionError('no')\nx ERROR: No matching distribution found for torch==2.13.0",
-     "    ERROR: No matching distribution found for torch==2.13.0", "Check the network"),
-    ("x SSLError(SSLCertVerificationError('CERTIFICATE_VERIFY_FAILED'))\nx ERROR: No matching distribution found",
-     "    ERROR: No matching", "PIP_CERT"),
-    ("x ERROR: No matching distribution found for setuptools\nx ERROR: [present-rich] pip subprocess exited with 1",
-     "    ERROR: No matching distribution found for setuptools\nThere", "no build of this package"),
-    ("x ERROR: No matching distribution found for torch==2.13.0", "    ERROR: No matching",
-     "no build of this package for Python 3."),
-    ("x ERROR: Exception:\nTraceback (most recent call last):\nKeyError: 'odd'", "    KeyError: 'odd'", "pip.log"),
-    ("", "", "pip.log"),
-])
-def test_pip_failures_are_explained(module, log, reason, advice):
-    message = module.pip_failure(log)
-    assert reason in message
-    assert advice in message
-
-
-def test_help_needs_no_environment(module, capsys):
-    assert module.main([]) == 2
-    assert "Start with: python3 workshop.py lab" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(SystemExit) as stop:
-        module.main(["test", "--help"])
-    assert stop.value.code == 0
-    assert "more arguments go to pytest" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(SystemExit) as stop:
-        module.main(["tset"])
-    assert stop.value.code == 2
-    assert "invalid choice: 'tset'" in capsys.readouterr().err
-    assert not module.VENV.exists()
-
-
-# torch's CPU build
-
-
-@pytest.fixture
-def torch_step(module, monkeypatch):
-    """run(listed, *codes) -> (commands, need_space calls): install_cpu_torch with made-up answers to its commands."""
-    def run(listed, *codes):
-        commands, spaces, codes = [], [], list(codes)
-
-        def answer(command, lock, variables, quiet=False):
-            commands.append(" ".join(command).replace(str(module.PYTHON), "python"))
-            if "index" in command:
-                return SimpleNamespace(stdout=listed, returncode=0)
-            return SimpleNamespace(stdout="", returncode=codes.pop(0))
-
-        monkeypatch.setattr(module, "run_in_venv", answer)
-        monkeypatch.setattr(module, "need_space", spaces.append)
-        module.install_cpu_torch(lock=None)
-        assert not codes
-        return commands[1:], spaces
-    return run
-
-
-FETCH = "uv pip install --python python --no-deps --torch-backend cpu torch==2.13.0"
-
-
-def test_pip_that_takes_the_cpu_build_anyway_is_left_to_it(torch_step):
-    assert torch_step("torch (2.15.0)\nAvailable versions: 2.15.0, 2.13.0+cpu, 2.13.0, 2.12.1+cpu\n") == ([], [])
-
-
-@pytest.mark.parametrize("listed", ["Available versions: 2.14.0+cpu, 2.13.0, 2.12.0\n",
-                                    "Available versions: 2.13.0+cu130, 2.13.0+cpu, 2.13.0\n", ""])
-def test_otherwise_uv_fetches_it(torch_step, capsys, listed):
-    commands, spaces = torch_step(listed, 0, 0, 0)
-    assert commands[1:] == [FETCH + " --dry-run", FETCH]
-    assert spaces == []
-    assert "cannot be reached" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("codes", [(1,), (0, 1), (0, 0, 1)])
-def test_without_uv_or_its_index_pip_goes_on(torch_step, capsys, codes):
-    commands, spaces = torch_step("Available versions: 2.13.0\n", *codes)
-    assert len(commands) == len(codes)
-    assert "the CPU build cannot be reached from here, so pip takes the default one" in capsys.readouterr().out
-    assert spaces == [8]
-
-
-@pytest.mark.parametrize("sign", ["", "dev/nvidia0", "dev/kfd", "bin/nvidia-smi"])
-def test_signs_of_a_gpu(module, monkeypatch, tmp_path, sign):
-    (tmp_path / "dev").mkdir()
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "dev/nvidiactl").touch()
-    if sign:
-        (tmp_path / sign).touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(module, "Path", lambda path: tmp_path / path.lstrip("/"))
-    assert module.has_gpu() == bool(sign)
-
-
-@pytest.mark.parametrize("gpu, machine, asked", [(False, "x86_64", True), (True, "x86_64", False),
-                                                 (False, "aarch64", False)])
-def test_only_an_x86_machine_without_a_gpu_asks_for_the_cpu_build(module, monkeypatch, gpu, machine, asked):
-    calls = []
-    monkeypatch.setattr(module, "has_gpu", lambda: gpu)
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(module, "install_cpu_torch", lambda lock: calls.append("cpu"))
-    monkeypatch.setattr(module, "pip", lambda *arguments, lock: SimpleNamespace(returncode=0))
-    module.install(lock=None)
-    assert calls == ["cpu"] * asked

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from kernels import perrow_w8a8, tuning
+from kernels import hopper_gemm, matmul, perrow_w8a8, tuning
 
 CONFIGS = perrow_w8a8.GROUPED_CONFIGS
+SMALL, LARGE = 101376, 232448  # bytes of shared memory a program may have on sm_86 and sm_89, and on sm_90
 MICROSECONDS = dict(zip(map(id, CONFIGS), [5, 4, 3, 2, 1, 0.5], strict=True))
 
 
@@ -22,7 +23,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(tuning, "_chosen", {})
     monkeypatch.setattr(tuning, "INTERPRETED", False)
     monkeypatch.setattr(tuning, "capability", lambda: (8, 6))
-    monkeypatch.setattr(tuning, "shared_memory_limit", lambda: 101376)
+    monkeypatch.setattr(tuning, "shared_memory_limit", lambda: SMALL)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(tuning.triton.testing, "do_bench", bench)
@@ -35,7 +36,7 @@ def choose(launched, M, N=256, K=512):
 
 def test_the_fastest_that_fits_is_timed_once_per_bucket(gpu):
     launched, timed = gpu
-    fitting = [config for config in CONFIGS if tuning.shared_bytes(config, torch.int8) <= 101376]
+    fitting = [config for config in CONFIGS if tuning.shared_bytes(config, torch.int8) <= SMALL]
     best = min(fitting, key=lambda config: MICROSECONDS[id(config)])
     assert choose(launched, 100) is choose(launched, 128) is best
     assert timed == fitting
@@ -47,7 +48,7 @@ def test_the_fastest_that_fits_is_timed_once_per_bucket(gpu):
 
 def test_inside_a_cuda_graph_nothing_is_timed(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    assert tuning.shared_bytes(choose(gpu[0], 100), torch.int8) <= 101376
+    assert tuning.shared_bytes(choose(gpu[0], 100), torch.int8) <= SMALL
     assert gpu[1] == [] and tuning._chosen == {}
 
 
@@ -63,6 +64,29 @@ def test_hopper_needs_no_timing(gpu, monkeypatch):
     assert choose(gpu[0], 16384, N=2048) is CONFIGS[0]
     assert choose(gpu[0], 65, N=2048) is CONFIGS[1]
     assert gpu[1] == []
+
+
+@pytest.mark.parametrize("configs, dtype", [
+    (matmul.GROUPED_CONFIGS, torch.float16), (matmul.TMA_CONFIGS, torch.float16),
+    (perrow_w8a8.GROUPED_CONFIGS, torch.int8), (perrow_w8a8.TMA_CONFIGS, torch.int8),
+])
+def test_lists_of_configs(configs, dtype):
+    assert len(configs) <= 8
+    assert all(tuning.shared_bytes(config, dtype) <= LARGE for config in configs)
+    assert sum(tuning.shared_bytes(config, dtype) <= SMALL for config in configs) >= 2
+    sides = [(config.kwargs["BLOCK_M"], config.kwargs["BLOCK_N"]) for config in configs[:3]]
+    assert sides == [(128, 128), (64, 64), (64, 64)]  # the places that `place_on_hopper` means
+
+
+@pytest.mark.parametrize("M, N, place", [(65, 2048, 1), (512, 2048, 2), (1024, 2048, 0), (65, 22016, 0)])
+def test_place_on_hopper(M, N, place):
+    assert tuning.place_on_hopper(M, N, sms=132) == place
+
+
+def test_choose_hopper():
+    choices = [hopper_gemm.choose_hopper(M, 4096, dtype, sms=132) for M, dtype in [
+        (512, torch.float16), (2048, torch.float16), (512, torch.int8), (2048, torch.int8)]]
+    assert choices == [hopper_gemm.FP16_FEW_TILES_CONFIG, hopper_gemm.FP16_CONFIG, *[hopper_gemm.INT8_CONFIG] * 2]
 
 
 def test_descriptors_need_aligned_rows_that_do_not_overlap():
