@@ -1,5 +1,6 @@
 """Compiling for GPUs that are not here."""
 
+import pytest
 import torch
 import triton
 import triton.language as tl
