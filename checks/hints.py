@@ -57,8 +57,8 @@ _MESSAGE = [
      "`tl.sum(block, axis=1)` sums along each row."),
     (r"Value argument cannot be block type", "A whole block is stored at one address: is a `tl.sum` missing before it?"),
     (r"arguments must be of type tl\.constexpr|arange's arguments must be",
-     "`tl.arange` takes numbers known at compile time: use BLOCK_K (a power of two) and a mask, not K."),
-    (r"arange's range must be a power of 2", "The length of `tl.arange` must be a power of two: use BLOCK_K and a mask."),
+     "`tl.arange` takes numbers known at compile time: use the block size (such as BLOCK_K, a power of two) and a mask."),
+    (r"arange's range must be a power of 2", "The length of `tl.arange` must be a power of two: use the block size and a mask."),
     (r"non-?constexpr|global variable", "It uses a name that is not one of its arguments. Numbers that a kernel needs "
      "are its arguments, or written out in it."),
     (r"'int' object is not iterable",

@@ -5,6 +5,8 @@ import pickle
 import subprocess
 import sys
 
+import torch
+
 from checks.launches import Launch, watch
 from checks.source import define, python_function, self_contained
 from kernels.runtime import INTERPRETED
@@ -33,9 +35,16 @@ def _serve() -> None:
     os.dup2(2, 1)  # a kernel's prints must not mix with the answer
     launches = trace(define(source, name, {"__name__": name}), **inputs)
     for launch in launches:
-        launch.kernel, launch.arguments = None, {}  # neither travels, nor is wanted
+        # The kernel does not travel; of its tensors, shape and strides are enough.
+        launch.kernel, launch.arguments = None, {name: _outline(value) for name, value in launch.arguments.items()}
     with os.fdopen(answer, "wb") as out:
         pickle.dump(launches, out)
+
+
+def _outline(value):
+    if not isinstance(value, torch.Tensor):
+        return None
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
 if __name__ == "__main__":
