@@ -15,7 +15,7 @@ from kernels.arguments import expect, expect_rows
 
 
 def programs_needed(N: int, BLOCK: int) -> int:
-    """How many blocks of BLOCK elements cover N elements: ⌈N / BLOCK⌉. The last block may be partly empty."""
+    """How many blocks of BLOCK elements cover N elements: ⌈N / BLOCK⌉."""
     return (N + BLOCK - 1) // BLOCK
 
 
@@ -62,7 +62,7 @@ def smooth_kernel(
 
 
 def smooth(x: torch.Tensor, BLOCK: int = 1024) -> torch.Tensor:
-    """Each element averaged with its neighbours, weights 1, 2, 1. x (N,) float32 -> (N,) float32."""
+    """The mean of each element and its neighbours, weights 1, 2, 1. x (N,) float32 -> (N,)."""
     (N,) = expect("x", x, ("N",), torch.float32)
     expect_rows("x", x)
     out = torch.empty(N, device=x.device)
@@ -91,7 +91,8 @@ def row_sum(x: torch.Tensor) -> torch.Tensor:
     M, N = expect("x", x, ("M", "N"), torch.float32)
     expect_rows("x", x)
     if N > 65536:
-        raise ValueError(f"row_sum holds a whole row in registers, so N must be at most 65536, got {N}")
+        raise ValueError("row_sum holds a whole row in registers, so N must be at most "
+                         f"65536, got {N}")
     out = torch.empty(M, device=x.device)
     row_sum_kernel[(M,)](x, out, N, x.stride(0), BLOCK_N=triton.next_power_of_2(N))
     return out
@@ -117,9 +118,10 @@ def copy_2d_kernel(
 
 
 def copy_2d(x: torch.Tensor, column_major: bool = False) -> torch.Tensor:
-    """A dense copy of x (M, N) float32 of any strides: row by row in memory, or column by column."""
+    """A dense copy of x (M, N) float32 of any strides, row-major or column-major."""
     M, N = expect("x", x, ("M", "N"), torch.float32)
-    out = torch.empty((N, M), device=x.device).t() if column_major else torch.empty((M, N), device=x.device)
+    out = torch.empty((N, M) if column_major else (M, N), device=x.device)
+    out = out.t() if column_major else out
     BLOCK_M, BLOCK_N = 16, 64
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
     copy_2d_kernel[grid](x, out, M, N, *x.stride(), *out.stride(), BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N)
