@@ -34,7 +34,9 @@ def _block_like(node) -> bool:
 
 
 def _joined(node) -> bool:
-    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr)
+    """`a & b`, but not the arithmetic of `a & 15`."""
+    return (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr)
+            and not any(isinstance(side, ast.Constant) for side in (node.left, node.right)))
 
 
 def _name(node) -> str:
