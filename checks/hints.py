@@ -33,6 +33,12 @@ def _block_like(node) -> bool:
     return any(isinstance(part, ast.Subscript | ast.Compare) for part in ast.walk(node))
 
 
+def _joined(node) -> bool:
+    """`a & b`, but not the arithmetic of `a & 15`."""
+    return (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr)
+            and not any(isinstance(side, ast.Constant) for side in (node.left, node.right)))
+
+
 def _name(node) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
@@ -41,6 +47,12 @@ _SOURCE = [
     (_undecorated, "The line `@triton.jit` above the kernel is missing."),
     (_anywhere(ast.BoolOp, lambda node: all(map(_block_like, node.values))),
      "Python's `and` and `or` keep only one of two blocks: join masks with `&` or `|`."),
+    (_anywhere(ast.Compare, lambda node: any(map(_joined, [node.left, *node.comparators]))),
+     "`&` binds more tightly than `<` and `>`: put each comparison in parentheses, `mask & (offs > 0)`."),
+    (_anywhere(ast.Compare, lambda node: len(node.ops) > 1),
+     "A chain such as `0 < offs < N` keeps only one of the two blocks: write `(offs > 0) & (offs < N)`."),
+    (_anywhere(ast.If, lambda node: any(_name(part).startswith(("offs", "mask")) for part in ast.walk(node.test))),
+     "An `if` decides for a whole program, not lane by lane: give each load and store a `mask=`."),
     (_anywhere(ast.Attribute, lambda node: _name(node.value) in ("torch", "np", "numpy")),
      "torch and NumPy do not work inside a kernel: use Triton's own, such as tl.float32, tl.zeros, tl.sum."),
     (_anywhere(ast.Subscript, lambda node: _name(node.value).endswith("_ptr")),
@@ -55,10 +67,17 @@ _MESSAGE = [
     (r"make_shape_compatible|[Ii]ncompatible (shapes|dimensions)|could not be broadcast|cannot broadcast",
      "Two blocks whose shapes do not fit meet here. `a[:, None]` makes a column and `a[None, :]` a row; "
      "`tl.sum(block, axis=1)` sums along each row."),
-    (r"Value argument cannot be block type", "A whole block is stored at one address: is a `tl.sum` missing before it?"),
+    (r"Value argument cannot be block type",
+     "A whole block is stored at one address: is a `tl.sum` missing before it, or the offsets in the address?"),
+    (r"Mask argument cannot be block type", "The mask is a block and the address is a single one: add the offsets to it."),
+    (r"axis \d out of bounds", "A block with one dimension has one axis only: axis 0."),
+    (r"cannot add pointers together", "A pointer is an address, not a value: read the values first, with `tl.load`."),
+    (r"Unsupported ptr type", "The address comes first: `tl.load(address)`, `tl.store(address, value)`."),
     (r"arguments must be of type tl\.constexpr|arange's arguments must be",
-     "`tl.arange` takes numbers known at compile time: use BLOCK_K (a power of two) and a mask, not K."),
-    (r"arange's range must be a power of 2", "The length of `tl.arange` must be a power of two: use BLOCK_K and a mask."),
+     "`tl.arange` takes numbers known at compile time, from 0 to the block size (such as BLOCK_K, a power of two): add to "
+     "it what is known later, and use a mask."),
+    (r"arange's range must be a power of 2",
+     "The length of `tl.arange` must be a power of two: use the block size and a mask."),
     (r"non-?constexpr|global variable", "It uses a name that is not one of its arguments. Numbers that a kernel needs "
      "are its arguments, or written out in it."),
     (r"'int' object is not iterable",

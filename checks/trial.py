@@ -179,11 +179,13 @@ def _compare_tensor(outcome: Outcome, name: str, got, want: Expected) -> None:
 def _unwritten(outcome: Outcome, got: torch.Tensor) -> torch.Tensor:
     poisoned = is_poison(got).cpu()
     if INTERPRETED and poisoned.any():  # a wrong kernel may compute -128: ask the trace what was stored
+        stored = torch.zeros(got.untyped_storage().nbytes() // got.element_size(), dtype=torch.bool)
         for launch in outcome.launches:
             for access in launch.accesses:
                 target = launch.arguments.get(access.tensor)
                 if access.kind == "store" and isinstance(target, torch.Tensor) and target.data_ptr() == got.data_ptr():
-                    poisoned.view(-1)[torch.from_numpy(access.offsets[access.live])] = False
+                    stored[torch.from_numpy(access.offsets[access.live])] = True
+        poisoned &= ~stored.as_strided(got.shape, got.stride())
     return poisoned
 
 

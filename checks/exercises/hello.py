@@ -1,0 +1,274 @@
+"""Lesson 00: programs, blocks, masks, strides."""
+
+import torch
+
+from checks.exercise import Case, Exercise, Expected, Mutant
+
+EPS = 2.0**-24  # the relative error of one rounding to FP32
+
+
+def _numbers(**values):
+    return Case(", ".join(f"{k}={v}" for k, v in values.items()), lambda g: dict(values))
+
+
+def vectors(*names: str, N: int, BLOCK: int):
+    """Normal numbers, the tensors that `names` names, each (N,)."""
+    def inputs(g: torch.Generator) -> dict:
+        return {name: torch.randn(N, generator=g) for name in names} | {"BLOCK": BLOCK}
+    return inputs
+
+
+def integers(M: int, N: int):
+    """Small integers from 1 up: every sum up to 2²⁴ is exact in FP32 in any order, and no element can be left out."""
+    return lambda g: {"x": torch.randint(1, 9, (M, N), generator=g).float()}
+
+
+def normal(M: int, N: int):
+    return lambda g: {"x": torch.randn(M, N, generator=g)}
+
+
+def rows_of_a_wider_matrix(M: int, N: int):
+    """x is the left part of a matrix with longer rows, so its rows are not N apart."""
+    return lambda g: {"x": integers(M, N + 24)(g)["x"][:, :N]}
+
+
+def transposed(M: int, N: int, column_major: bool):
+    return lambda g: {"x": torch.randn(N, M, generator=g).t(), "column_major": column_major}
+
+
+def every_third_column(M: int, N: int, column_major: bool):
+    return lambda g: {"x": torch.randn(M, 3 * N, generator=g)[:, ::3], "column_major": column_major}
+
+
+def row_by_row(M: int, N: int, column_major: bool):
+    return lambda g: {"x": torch.randn(M, N, generator=g), "column_major": column_major}
+
+
+def exact_sum(x, y, BLOCK) -> tuple[Expected]:
+    """One addition, rounded once: |error| ≤ 2⁻²⁴ · |x + y| (IEEE 754)."""
+    exact = x.double() + y.double()
+    return (Expected(exact, EPS * exact.abs(), torch.float32),)
+
+
+def exact_smooth(x, BLOCK) -> tuple[Expected]:
+    """Two additions of three terms (doubling and dividing by 4 are exact): |error| ≤ γ₂ · Σ|terms|, γ₂ = 2u / (1 - 2u)
+    with u = 2⁻²⁴ (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 4.2)."""
+    padded = torch.nn.functional.pad(x.double(), (1, 1))
+    terms = torch.stack([padded[:-2], 2 * padded[1:-1], padded[2:]]) / 4
+    return (Expected(terms.sum(0), 2 * EPS / (1 - 2 * EPS) * terms.abs().sum(0), torch.float32),)
+
+
+def exact_row_sum(x) -> tuple[Expected]:
+    """Sums of N terms in any order: |error| ≤ γ₍N-1₎ · Σ|x| (Higham, as above); none for integers that stay below 2²⁴."""
+    size, n = x.double().abs().sum(1), x.shape[1] - 1
+    whole = bool((x == x.round()).all() and size.max() < 2**24)
+    return (Expected(x.double().sum(1), 0.0 if whole else n * EPS / (1 - n * EPS) * size, torch.float32),)
+
+
+PROGRAMS_NEEDED = Exercise(
+    answer="kernels/hello.py::programs_needed",
+    lesson="00_hello_triton",
+    points=1,
+    cases=(_numbers(N=50, BLOCK=16), _numbers(N=64, BLOCK=16), _numbers(N=1, BLOCK=1024), _numbers(N=1025, BLOCK=1024),
+           _numbers(N=2**40 + 1, BLOCK=2)),
+    oracle=lambda N, BLOCK: (Expected(-(-N // BLOCK)),),
+    mutants=(
+        Mutant("rounded down", (("(N + BLOCK - 1) // BLOCK", "N // BLOCK"),),
+               "When BLOCK does not divide N, the rest needs one more program: round up."),
+        Mutant("one program too many when BLOCK divides N", (("(N + BLOCK - 1) // BLOCK", "N // BLOCK + 1"),),
+               "64 elements in blocks of 16 are 4 blocks, not 5: add one only when there is a rest."),
+        Mutant("a fraction of a program", (("(N + BLOCK - 1) // BLOCK", "N / BLOCK"),),
+               "The number of programs is whole: round up."),
+        Mutant("`//` before `+`", (("(N + BLOCK - 1) // BLOCK", "N + BLOCK - 1 // BLOCK"),),
+               "`//` binds more tightly than `+`: put the sum in parentheses."),
+        Mutant("a program for each element", (("(N + BLOCK - 1) // BLOCK", "N"),),
+               "One program works on BLOCK elements, so fewer programs are needed."),
+    ),
+)
+
+VECTOR_ADD = Exercise(
+    answer="kernels/hello.py::vector_add_kernel",
+    lesson="00_hello_triton",
+    entry="vector_add",
+    outputs=("out",),
+    points=2,
+    least_bytes=lambda x, y, BLOCK: 3 * x.nbytes,
+    oracle=exact_sum,
+    cases=(
+        Case("N=300 BLOCK=128", vectors("x", "y", N=300, BLOCK=128)),
+        Case("whole blocks, N=64 BLOCK=32", vectors("x", "y", N=64, BLOCK=32)),
+        Case("one element more, N=65 BLOCK=32", vectors("x", "y", N=65, BLOCK=32)),
+        Case("less than one block, N=3 BLOCK=16", vectors("x", "y", N=3, BLOCK=16)),
+        Case("one element, N=1 BLOCK=1", vectors("x", "y", N=1, BLOCK=1)),
+    ),
+    mutants=(
+        Mutant("no mask when x is loaded", (("x_ptr + offs, mask=mask", "x_ptr + offs"),),
+               "The last block reaches past N unless BLOCK divides N: load and store only where `offs < N`."),
+        Mutant("no mask when y is loaded", (("y_ptr + offs, mask=mask", "y_ptr + offs"),),
+               "y has N elements as x has: it needs the same mask."),
+        Mutant("no mask when out is stored", (("x + y, mask=mask", "x + y"),),
+               "A store without a mask writes all BLOCK lanes, also those past N: they belong to someone else."),
+        Mutant("every program works on the first block", (("p * BLOCK + tl.arange", "tl.arange"),),
+               "Program p starts at element p * BLOCK: add that to tl.arange(0, BLOCK)."),
+        Mutant("blocks that start one element apart", (("p * BLOCK + tl.arange", "p + tl.arange"),),
+               "Program p starts p blocks in, at element p * BLOCK, not at element p."),
+        Mutant("lanes taken to be BLOCK elements apart",
+               (("p * BLOCK + tl.arange(0, BLOCK)", "p + tl.arange(0, BLOCK) * BLOCK"),),
+               "Program p owns neighbouring elements, from p * BLOCK on: p * BLOCK + tl.arange(0, BLOCK)."),
+        Mutant("the mask lets one element too many through", (("offs < N", "offs <= N"),),
+               "The last element is number N - 1: the mask is `offs < N`, not `<=`."),
+        Mutant("the last element is left out", (("offs < N", "offs < N - 1"),),
+               "The last element is number N - 1: the mask is `offs < N`."),
+        Mutant("a mask that does not move with the program", (("offs < N", "tl.arange(0, BLOCK) < N"),),
+               "The mask must compare the elements' own numbers, offs, with N."),
+        Mutant("x added to itself", (("y_ptr + offs, mask", "x_ptr + offs, mask"),),
+               "The second load must read from y_ptr."),
+    ),
+)
+
+SMOOTH = Exercise(
+    answer="kernels/hello.py::smooth_kernel",
+    lesson="00_hello_triton",
+    entry="smooth",
+    outputs=("out",),
+    points=2,
+    least_bytes=lambda x, BLOCK: 2 * x.nbytes,
+    oracle=exact_smooth,
+    cases=(
+        Case("N=300 BLOCK=128", vectors("x", N=300, BLOCK=128)),
+        Case("whole blocks, N=64 BLOCK=32", vectors("x", N=64, BLOCK=32)),
+        Case("one element more, N=65 BLOCK=32", vectors("x", N=65, BLOCK=32)),
+        Case("less than one block, N=3 BLOCK=16", vectors("x", N=3, BLOCK=16)),
+        Case("one element, N=1 BLOCK=16", vectors("x", N=1, BLOCK=16)),
+    ),
+    mutants=(
+        Mutant("the left neighbour of element 0 is read", (("mask=mask & (offs > 0)", "mask=mask"),),
+               "This load reads element offs - 1: only where that is at least 0, which is where `offs > 0`."),
+        Mutant("the right neighbour of the last element is read", (("mask=offs + 1 < N", "mask=mask"),),
+               "This load reads element offs + 1: only where that is less than N."),
+        Mutant("the mask for the left neighbours has lost `offs < N`", (("mask=mask & (offs > 0)", "mask=offs > 0"),),
+               "The last block has lanes past N, and their left neighbours lie past N too: join both masks with `&`."),
+        Mutant("`offs <= N` for the right neighbours", (("mask=offs + 1 < N", "mask=offs <= N"),),
+               "The right neighbour is element offs + 1, and it must be less than N: `offs + 1 < N`."),
+        Mutant("the right neighbour of the last but one is left out", (("offs + 1 < N", "offs + 1 < N - 1"),),
+               "The last element is number N - 1, and it is somebody's right neighbour: read where `offs + 1 < N`."),
+        Mutant("the left neighbour of element 1 is left out", (("offs > 0", "offs > 1"),),
+               "Element 0 is the left neighbour of element 1: read where `offs > 0`."),
+        Mutant("the end elements are repeated",
+               (("x_ptr + offs - 1, mask=mask & (offs > 0)", "x_ptr + tl.maximum(offs - 1, 0), mask=mask"),
+                ("x_ptr + offs + 1, mask=offs + 1 < N", "x_ptr + tl.minimum(offs + 1, N - 1), mask=mask")),
+               "In front of x and behind it zeros are wanted: turn those lanes off, and give them `other=0.0`."),
+        Mutant("the ends of a block taken for the ends of x", (("(offs > 0)", "(tl.arange(0, BLOCK) > 0)"),),
+               "Only element 0 of x has no left neighbour. The other blocks' first lanes have one, in the block before."),
+        Mutant("`other=` is missing", (("(offs > 0), other=0.0", "(offs > 0)"), ("offs + 1 < N, other=0.0", "offs + 1 < N")),
+               "Lanes that a mask turns off hold anything at all unless the load says `other=0.0`; here they are added."),
+        Mutant("no mask when out is stored", (("/ 4, mask=mask)", "/ 4)"),),
+               "A store without a mask writes all BLOCK lanes, also those past N: store only where `offs < N`."),
+        Mutant("neighbours mixed up with the element itself",
+               (("x_ptr + offs - 1, mask=mask & (offs > 0)", "x_ptr + offs, mask=mask & (offs > 0)"),
+                ("x_ptr + offs + 1, mask", "x_ptr + offs, mask")),
+               "The neighbours stand at x_ptr + offs - 1 and x_ptr + offs + 1."),
+    ),
+)
+
+ROW_SUM = Exercise(
+    answer="kernels/hello.py::row_sum_kernel",
+    lesson="00_hello_triton",
+    entry="row_sum",
+    outputs=("out",),
+    points=3,
+    least_bytes=lambda x: 4 * (x.numel() + len(x)),
+    oracle=exact_row_sum,
+    cases=(
+        Case("integers, M=9 N=300", integers(9, 300)),
+        Case("integers, M=3 N=256", integers(3, 256)),
+        Case("one element, M=1 N=1", integers(1, 1)),
+        Case("rows of a wider matrix, M=5 N=127", rows_of_a_wider_matrix(5, 127)),
+        Case("normal, M=6 N=129", normal(6, 129)),
+    ),
+    mutants=(
+        Mutant("the mask is missing", (("offs_n, mask=mask_n, other=0.0", "offs_n"),),
+               "After a row's N elements comes the next row, after the last row nothing: load only where `offs_n < N`."),
+        Mutant("`other=` is missing", (("mask=mask_n, other=0.0", "mask=mask_n"),),
+               "Lanes that a mask turns off hold anything at all unless the load says `other=0.0`; here they are summed."),
+        Mutant("every program sums row 0", (("m * stride_xm + offs_n", "offs_n"),),
+               "Row m starts m * stride_xm elements after x_ptr."),
+        Mutant("rows taken to start one element apart", (("m * stride_xm + offs_n", "m + offs_n"),),
+               "Row m starts m * stride_xm elements after x_ptr, not m."),
+        Mutant("rows taken to be N apart", (("m * stride_xm + offs_n", "m * N + offs_n"),),
+               "x may be part of a wider matrix: its rows are stride_xm elements apart, not N."),
+        Mutant("rows taken to be BLOCK_N apart", (("m * stride_xm + offs_n", "m * BLOCK_N + offs_n"),),
+               "BLOCK_N is how many lanes a program has; the rows are stride_xm elements apart."),
+        Mutant("columns summed instead of rows", (("m * stride_xm + offs_n", "offs_n * stride_xm + m"),),
+               "Element (m, n) stands at m * stride_xm + n: the block must run along n."),
+        Mutant("the mask compares places in memory", (("mask_n = offs_n < N", "mask_n = m * stride_xm + offs_n < N"),),
+               "The mask is about the place in the row: `offs_n < N`, without the start of the row."),
+        Mutant("sums stored stride_xm apart", (("out_ptr + m", "out_ptr + m * stride_xm"),),
+               "out has one element per row, side by side: store at out_ptr + m."),
+        Mutant("every program writes out[0]", (("out_ptr + m", "out_ptr"),), "Program m owns out[m]: store at out_ptr + m."),
+        Mutant("the mask lets one element too many through", (("offs_n < N", "offs_n <= N"),),
+               "The last element of a row is number N - 1: the mask is `offs_n < N`, not `<=`."),
+        Mutant("the last element of each row is left out", (("offs_n < N", "offs_n < N - 1"),),
+               "The last element of a row is number N - 1: the mask is `offs_n < N`."),
+    ),
+)
+
+COPY_2D = Exercise(
+    answer="kernels/hello.py::copy_2d_kernel",
+    lesson="00_hello_triton",
+    entry="copy_2d",
+    outputs=("out",),
+    points=4,
+    least_bytes=lambda x, column_major: 2 * 4 * x.numel(),
+    oracle=lambda x, column_major: (Expected(x.double(), 0.0, torch.float32),),
+    cases=(
+        Case("row by row, M=18 N=66", row_by_row(18, 66, False)),
+        Case("row by row to column by column, M=17 N=65", row_by_row(17, 65, True)),
+        Case("column by column to row by row, M=17 N=63", transposed(17, 63, False)),
+        Case("every third column, M=15 N=63", every_third_column(15, 63, False)),
+        Case("every third column to column by column, M=18 N=5", every_third_column(18, 5, True)),
+        Case("whole blocks, M=16 N=64", row_by_row(16, 64, True)),
+        Case("one element, M=1 N=1", row_by_row(1, 1, False)),
+    ),
+    mutants=(
+        Mutant("the mask on rows is missing", (("(offs_m[:, None] < M) & (offs_n[None, :] < N)",
+                                               "(offs_m[:, None] >= 0) & (offs_n[None, :] < N)"),),
+               "The last blocks have rows past M: a lane counts only where `offs_m < M` and `offs_n < N`."),
+        Mutant("the mask on columns is missing", (("(offs_m[:, None] < M) & (offs_n[None, :] < N)",
+                                                  "(offs_m[:, None] < M) & (offs_n[None, :] >= 0)"),),
+               "The last blocks have columns past N, and past a row's end comes the next row: mask N as well as M."),
+        Mutant("M and N change places in the mask", (("(offs_m[:, None] < M) & (offs_n[None, :] < N)",
+                                                      "(offs_m[:, None] < N) & (offs_n[None, :] < M)"),),
+               "offs_m counts rows, of which there are M; offs_n counts columns, of which there are N."),
+        Mutant("masks joined with `|`", (("< M) & (", "< M) | ("),),
+               "A lane is inside only where both are true: join the masks with `&`."),
+        Mutant("the load has no mask", (("tl.load(x_ptrs, mask=mask)", "tl.load(x_ptrs)"),),
+               "The blocks at the edges reach past M and N: load only where the mask is true."),
+        Mutant("the store has no mask", (("tl.store(out_ptrs, x, mask=mask)", "tl.store(out_ptrs, x)"),),
+               "The blocks at the edges reach past M and N: store only where the mask is true."),
+        Mutant("x's strides change places", (("offs_m[:, None] * stride_xm + offs_n[None, :] * stride_xn",
+                                             "offs_m[:, None] * stride_xn + offs_n[None, :] * stride_xm"),),
+               "One row down is stride_xm elements on, one column to the right stride_xn."),
+        Mutant("out's strides change places", (("offs_m[:, None] * stride_om + offs_n[None, :] * stride_on",
+                                               "offs_m[:, None] * stride_on + offs_n[None, :] * stride_om"),),
+               "One row down is stride_om elements on, one column to the right stride_on."),
+        Mutant("columns of x taken to lie side by side", (("[None, :] * stride_xn", "[None, :]"),),
+               "x may be transposed or have gaps: element (m, n) stands at m * stride_xm + n * stride_xn."),
+        Mutant("columns of out taken to lie side by side", (("[None, :] * stride_on", "[None, :]"),),
+               "out may lie column by column: element (m, n) stands at m * stride_om + n * stride_on."),
+        Mutant("x taken to lie row by row without gaps",
+               (("offs_m[:, None] * stride_xm + offs_n[None, :] * stride_xn", "offs_m[:, None] * N + offs_n[None, :]"),),
+               "x may be transposed or have gaps: use its strides, m * stride_xm + n * stride_xn."),
+        Mutant("out taken to lie row by row",
+               (("offs_m[:, None] * stride_om + offs_n[None, :] * stride_on", "offs_m[:, None] * N + offs_n[None, :]"),),
+               "out may lie column by column: use its strides, m * stride_om + n * stride_on."),
+        Mutant("out is written with x's strides",
+               (("* stride_om + offs_n[None, :] * stride_on", "* stride_xm + offs_n[None, :] * stride_xn"),),
+               "out has strides of its own, stride_om and stride_on."),
+        Mutant("x is read with out's strides",
+               (("* stride_xm + offs_n[None, :] * stride_xn", "* stride_om + offs_n[None, :] * stride_on"),),
+               "x has strides of its own, stride_xm and stride_xn."),
+    ),
+)
+
+EXERCISES = [PROGRAMS_NEEDED, VECTOR_ADD, SMOOTH, ROW_SUM, COPY_2D]
