@@ -47,6 +47,8 @@ _SOURCE = [
      "A pointer cannot be indexed: read with `tl.load(x_ptr + offsets)`, write with `tl.store(y_ptr + offsets, value)`."),
     (_anywhere(ast.Call, lambda node: getattr(node.func, "attr", "") in ("float", "half", "int")),
      "Blocks have no `.float()` or `.half()`: convert with `.to(tl.float32)` or `.to(tl.float16)`."),
+    (_anywhere(ast.Call, lambda node: getattr(node.func, "attr", _name(node.func)) in ("round", "rint")),
+     "There is no rounding that works everywhere: add 12582912.0 to an FP32 number and subtract it again."),
     (_anywhere(ast.Call, lambda node: _name(node.func) in ("sum", "max", "min")),
      "Python's sum, max and min do not work on blocks: use `tl.sum`, `tl.max` or `tl.min`."),
 ]
@@ -55,7 +57,8 @@ _MESSAGE = [
     (r"make_shape_compatible|[Ii]ncompatible (shapes|dimensions)|could not be broadcast|cannot broadcast",
      "Two blocks whose shapes do not fit meet here. `a[:, None]` makes a column and `a[None, :]` a row; "
      "`tl.sum(block, axis=1)` sums along each row."),
-    (r"Value argument cannot be block type", "A whole block is stored at one address: is a `tl.sum` missing before it?"),
+    (r"Value argument cannot be block type",
+     "A whole block is stored at one address: is a `tl.sum` missing before it, or a `tl.max`?"),
     (r"arguments must be of type tl\.constexpr|arange's arguments must be",
      "`tl.arange` takes numbers known at compile time: use BLOCK_K (a power of two) and a mask, not K."),
     (r"arange's range must be a power of 2", "The length of `tl.arange` must be a power of two: use BLOCK_K and a mask."),

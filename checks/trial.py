@@ -142,7 +142,8 @@ def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
     if not any(isinstance(value, torch.Tensor) for value in outcome.inputs.values()):
         on = "With " + ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
     if isinstance(got, bool) or not isinstance(got, Real):
-        hint = " Is a `return` missing?" if got is None else ""
+        hint = (" Is a `return` missing?" if got is None else
+                " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
         outcome.fail(f"{on} it returns {got!r}, and a number is wanted.{hint}")
     elif not abs(got - want.value) <= want.tolerance:
         outcome.fail(f"{on} it returns {got:,.10g}; expected {want.value:,.10g}.")
