@@ -55,7 +55,7 @@ def show_scales(function):
     axes.set(xscale="log", yscale="log", xlabel="amax of the row", ylabel="relative error of the scale", ylim=(5e-10, 4),
              title="1 means that the scale has become 0")
     axes.title.set_fontsize(10)
-    axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.36))
+    axes.legend(frameon=False, loc="upper right")
     return _show(figure)
 
 
