@@ -51,7 +51,7 @@ def show_scales(function):
         error = (127 * got.double() / amax - 1).abs().clamp(min=1e-9)
         axes.plot(amax, error, marker, color=colour, markersize=4, label=name)
     axes.axvline(127 * 2.0**-14, color="black", linestyle="--", linewidth=1)
-    axes.text(127 * 2.0**-14 * 1.3, 1e-1, "here scale passes 2⁻¹⁴,\nFP16's smallest normal number", fontsize=9, va="center")
+    axes.text(127 * 2.0**-14 * 1.3, 1e-2, "here scale passes 2⁻¹⁴,\nFP16's smallest normal number", fontsize=9, va="center")
     axes.set(xscale="log", yscale="log", xlabel="amax of the row", ylabel="relative error of the scale", ylim=(5e-10, 4),
              title="1 means that the scale has become 0")
     axes.title.set_fontsize(10)
