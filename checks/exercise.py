@@ -94,8 +94,17 @@ class Exercise:
                             "and keep the kernel's name")
         return function.__globals__[self.name]
 
+    @functools.cached_property
+    def _mutated(self) -> dict:
+        return {}
+
     def mutated(self, mutant: Mutant):
-        """The answer with the mutant's mistake in it."""
+        """The answer with the mutant's mistake in it, the same function each time: the interpreter rewrites it once."""
+        if mutant not in self._mutated:
+            self._mutated[mutant] = self._mutate(mutant)
+        return self._mutated[mutant]
+
+    def _mutate(self, mutant: Mutant):
         source = answer_source(self.answer)
         for old, new in mutant.edits:
             if source.count(old) != 1:

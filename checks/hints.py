@@ -59,6 +59,8 @@ _SOURCE = [
      "A pointer cannot be indexed: read with `tl.load(x_ptr + offsets)`, write with `tl.store(y_ptr + offsets, value)`."),
     (_anywhere(ast.Call, lambda node: getattr(node.func, "attr", "") in ("float", "half", "int")),
      "Blocks have no `.float()` or `.half()`: convert with `.to(tl.float32)` or `.to(tl.float16)`."),
+    (_anywhere(ast.Call, lambda node: getattr(node.func, "attr", _name(node.func)) in ("round", "rint")),
+     "There is no rounding that works everywhere: add 12582912.0 to an FP32 number and subtract it again."),
     (_anywhere(ast.Call, lambda node: _name(node.func) in ("sum", "max", "min")),
      "Python's sum, max and min do not work on blocks: use `tl.sum`, `tl.max` or `tl.min`."),
 ]
@@ -68,7 +70,8 @@ _MESSAGE = [
      "Two blocks whose shapes do not fit meet here. `a[:, None]` makes a column and `a[None, :]` a row; "
      "`tl.sum(block, axis=1)` sums along each row."),
     (r"Value argument cannot be block type",
-     "A whole block is stored at one address: is a `tl.sum` missing before it, or the offsets in the address?"),
+     "A whole block is stored at one address: is a `tl.sum` missing before it, or a `tl.max`, or the offsets in the "
+     "address?"),
     (r"Mask argument cannot be block type", "The mask is a block and the address is a single one: add the offsets to it."),
     (r"axis \d out of bounds", "A block with one dimension has one axis only: axis 0."),
     (r"cannot add pointers together", "A pointer is an address, not a value: read the values first, with `tl.load`."),

@@ -88,7 +88,7 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Run every cell, in lessons/, and keep the outputs. Raises nbclient's CellExecutionError where a cell fails."""
     from nbclient import NotebookClient
 
-    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False,
+    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False, coalesce_streams=True,
                    resources={"metadata": {"path": str(LESSONS)}}).execute()
     notebook.metadata.pop("widgets", None)
     language = notebook.metadata.language_info

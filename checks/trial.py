@@ -62,7 +62,7 @@ def try_case(exercise: Exercise, function, case: Case, seed: int) -> Outcome:
     if broken:
         outcome.fail(f"{_on(case)} it writes outside `{broken[0]}`: is a mask missing?")
     changed = [name for name, value in inputs.items() if isinstance(value, torch.Tensor)
-               and not torch.equal(value, given[name].cpu())]
+               and not torch.equal(*(tensor.cpu().nan_to_num(0.5) for tensor in (value, given[name])))]
     if changed and outcome.status == PASSED:
         outcome.fail(f"{_on(case)} it changes its input `{changed[0]}`, which must stay as it was.")
     if outcome.status == PASSED:
@@ -138,12 +138,15 @@ def _compare(exercise: Exercise, outcome: Outcome) -> None:
 
 
 def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
-    arguments = ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
+    on = _on(outcome.case)
+    if not any(isinstance(value, torch.Tensor) for value in outcome.inputs.values()):
+        on = "With " + ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
     if isinstance(got, bool) or not isinstance(got, Real):
-        hint = " Is a `return` missing?" if got is None else ""
-        outcome.fail(f"With {arguments} it returns {got!r}, and a number is wanted.{hint}")
+        hint = (" Is a `return` missing?" if got is None else
+                " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
+        outcome.fail(f"{on} it returns {got!r}, and a number is wanted.{hint}")
     elif not abs(got - want.value) <= want.tolerance:
-        outcome.fail(f"With {arguments} it returns {got:,.10g}; expected {want.value:,.10g}.")
+        outcome.fail(f"{on} it returns {got:,.10g}; expected {want.value:,.10g}.")
 
 
 def _compare_tensor(outcome: Outcome, name: str, got, want: Expected) -> None:

@@ -26,7 +26,8 @@ def matmul_fp16_bytes(M: int, N: int, K: int) -> int:
 
 
 def quantize_int8_perrow_bytes(M: int, K: int) -> int:
-    """Bytes that per-row quantization must move: x (M, K) FP16 in, codes (M, K) INT8 and scales (M,) FP32 out."""
+    """Bytes that per-row quantization must move: x (M, K) FP16 in, codes (M, K) INT8 and scales
+    (M,) FP32 out."""
     return 2 * M * K + M * K + 4 * M
 
 

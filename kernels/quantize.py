@@ -4,7 +4,9 @@
     q = round(x / scale)      halves to the even neighbour
 
 The ladder:
-  quantize_int8_perrow_kernel              one program per row, the whole row in registers: read once, written once.
+  quantize_int8_perrow_torch               the definition.
+  quantize_int8_perrow_plain_kernel        one program per row, the whole row in registers, each step written out.
+  quantize_int8_perrow_kernel              the same with fewer instructions and two hints to the cache.
   quantize_int8_perrow_two_blocks_kernel   the row in two blocks, for blocks are powers of two and most rows are not.
   quantize_int8_perrow_long_kernel         the row in chunks, twice: once for amax, once for the codes. The second
                                            reading finds a row that other programs have not pushed out of the cache.
@@ -23,8 +25,48 @@ import triton.language as tl
 from kernels.arguments import expect, expect_rows
 from kernels.runtime import INTERPRETED
 
+LONG = 16384
+"""From this K on a row goes through the registers in chunks."""
+
 ON_GPU = tl.constexpr(not INTERPRETED)
 """NumPy, and so the interpreter, differs in two things used here: the lesser of NaN and a number, and `tl.fma`."""
+
+
+def quantize_int8_perrow_torch(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """q = round(x / scale), scale = max |x| / 127 of each row, all in FP32, halves to even.
+
+    x (M, K) -> q (M, K) int8 from -127 to 127, scale (M,) float32. A row of zeros gives q = 0 and
+    scale = 0, a row that holds NaN or Inf scale = NaN.
+    """
+    x = x.float()
+    amax = x.abs().amax(dim=1)
+    scale = torch.where(amax.isfinite(), amax / 127, torch.nan)
+    q = (x / scale[:, None]).round().clamp(-127, 127)
+    q = torch.where(scale[:, None] > 0, q, 0)
+    return q.to(torch.int8), scale
+
+
+@triton.jit
+def quantize_int8_perrow_plain_kernel(
+    x_ptr, q_ptr, scale_ptr,
+    K,
+    stride_xm, stride_qm,
+    BLOCK_K: tl.constexpr,
+):
+    """q[m, :] = round(x[m, :] / scale[m]), scale[m] = max |x[m, :]| / 127; BLOCK_K ≥ K."""
+    m = tl.program_id(0).to(tl.int64)  # 64 bits: m * stride_xm can pass 2³¹
+    offs_k = tl.arange(0, BLOCK_K)
+    mask_k = offs_k < K
+    x = tl.load(x_ptr + m * stride_xm + offs_k, mask=mask_k, other=0.0).to(tl.float32)
+    magnitude = tl.abs(x)
+    magnitude = tl.where(magnitude < float("inf"), magnitude, float("inf"))  # NaN becomes Inf
+    amax = tl.max(magnitude, axis=0)
+    scale = tl.where(amax < float("inf"), tl.div_rn(amax, 127.0), float("nan"))
+    quotient = tl.where(scale > 0.0, tl.div_rn(x, scale), 0.0)
+    quotient = tl.minimum(tl.maximum(quotient, -127.0), 127.0)
+    q = (quotient + 12582912.0) - 12582912.0  # rounds: at 1.5 · 2²³ FP32 numbers are whole
+    tl.store(scale_ptr + m, scale)
+    tl.store(q_ptr + m * stride_qm + offs_k, q.to(tl.int8), mask=mask_k)
 
 
 @triton.jit
@@ -78,11 +120,11 @@ def quantize_int8_perrow_long_kernel(
     stride_xm, stride_qm,
     BLOCK_K: tl.constexpr,
 ):
-    """The same for rows of any length, in chunks of BLOCK_K; each lane keeps the maximum of its own elements."""
-    m = tl.program_id(0).to(tl.int64)
+    """The same for rows of any length, in chunks of BLOCK_K, read twice: for amax, and for q."""
+    m = tl.program_id(0).to(tl.int64)  # 64 bits: m * stride_xm can pass 2³¹
     x_row = x_ptr + m * stride_xm
     q_row = q_ptr + m * stride_qm
-    magnitude = tl.zeros((BLOCK_K,), dtype=tl.float32)
+    magnitude = tl.zeros((BLOCK_K,), dtype=tl.float32)  # each lane keeps its own maximum
     for k in range(0, K, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
         x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)  # (BLOCK_K,)
@@ -91,7 +133,7 @@ def quantize_int8_perrow_long_kernel(
     tl.store(scale_ptr + m, scale)
     for k in range(0, K, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
-        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0, eviction_policy="evict_first")  # (BLOCK_K,)
+        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0, eviction_policy="evict_first")
         tl.store(q_row + offs_k, codes(x, scale), mask=offs_k < K, eviction_policy="evict_last")
 
 
@@ -142,26 +184,50 @@ def divide(x, scale):
     return quotient
 
 
+def quantize_int8_perrow_plain(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`quantize_int8_perrow` by the plain kernel."""
+    q, scale = empty_codes(x)
+    M, K = x.shape
+    quantize_int8_perrow_plain_kernel[(M,)](
+        x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=triton.next_power_of_2(K),
+    )
+    return q, scale
+
+
+def quantize_int8_perrow_long(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`quantize_int8_perrow` by the kernel for long rows."""
+    q, scale = empty_codes(x)
+    M, K = x.shape
+    quantize_int8_perrow_long_kernel[(M,)](
+        x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=4096, num_warps=8,
+    )
+    return q, scale
+
+
 def quantize_int8_perrow(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """INT8 codes and FP32 scales of the rows of x.
 
     x (M, K) float16 or bfloat16, contiguous along K -> q (M, K) int8, scale (M,) float32.
     """
     M, K = expect("x", x, ("M", "K"), (torch.float16, torch.bfloat16))
-    expect_rows("x", x)
-    q = torch.empty((M, K), device=x.device, dtype=torch.int8)
-    scale = torch.empty(M, device=x.device, dtype=torch.float32)
+    if K >= LONG:
+        return quantize_int8_perrow_long(x)
+    q, scale = empty_codes(x)
     whole = triton.next_power_of_2(K)
     if K <= 1024 or whole <= 4096 and whole * 3 // 4 < K:
         kernel, blocks = quantize_int8_perrow_kernel, {"BLOCK_K": whole}
-    elif K < 16384:
+    else:
         tail = max(128, triton.next_power_of_2(K - whole // 2))
         kernel, blocks = quantize_int8_perrow_two_blocks_kernel, {"HEAD": whole // 2, "TAIL": tail}
-    else:
-        kernel, blocks = quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}
     # About 32 elements a thread did best on the H200: fewer leave too little in flight, more too few threads.
     num_warps = next(warps for warps in (8, 4, 2, 1) if warps == 1 or sum(blocks.values()) >= 1024 * warps)
-    if kernel is quantize_int8_perrow_long_kernel:
-        num_warps = 8
     kernel[(M,)](x, q, scale, K, x.stride(0), q.stride(0), **blocks, num_warps=num_warps)
     return q, scale
+
+
+def empty_codes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Room for the codes and scales of x (M, K). Raises TypeError or ValueError where x cannot be quantized."""
+    M, K = expect("x", x, ("M", "K"), (torch.float16, torch.bfloat16))
+    expect_rows("x", x)
+    q = torch.empty((M, K), device=x.device, dtype=torch.int8)
+    return q, torch.empty(M, device=x.device, dtype=torch.float32)

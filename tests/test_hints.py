@@ -8,6 +8,7 @@ from checks.source import answer_source, define
 from kernels.runtime import INTERPRETED
 
 ROW, BLOCK = EXERCISES["gemv_fp16_row_kernel"], EXERCISES["gemv_fp16_kernel"]
+QUANTIZE = EXERCISES["quantize_int8_perrow_plain_kernel"]
 LOADS = ("    x = tl.load(x_ptr + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
          "    w = tl.load(w_ptr + n * stride_wn + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
          "    y = tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)\n")
@@ -32,6 +33,7 @@ SLIPS = [
     (BLOCK, [("tl.sum(acc, axis=1)", "tl.sum(acc, axis=0)")], "Two blocks whose shapes do not fit"),
     (ROW, [("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)", "w.to(tl.float32) * x.to(tl.float32)")],
      "is a `tl.sum` missing"),
+    (QUANTIZE, [("(quotient + 12582912.0) - 12582912.0", "quotient.round()")], "add 12582912.0"),
     (ROW, [("tl.arange(0, BLOCK_K)", "tl.arange(0, K)")], "`tl.arange` takes numbers known at compile time"),
 ]
 
@@ -75,6 +77,21 @@ def test_a_plain_function_without_return_is_asked_for_it():
     exercise = EXERCISES["gemv_bytes"]
     verdict = verdict_on(exercise, ("return 2 *", "total = 2 *"))
     assert "Is a `return` missing?" in verdict.message
+
+
+def test_a_number_left_in_a_tensor_is_asked_for():
+    verdict = verdict_on(EXERCISES["sqnr_db"], ("10 * math.log10(signal / noise)", "10 * (signal / noise).log10()"))
+    assert "On the case" in verdict.message and "`.item()` makes a number of it" in verdict.message
+
+
+def test_quantizing_in_other_styles_passes():
+    by_hand = [("(quotient + 12582912.0) - 12582912.0",
+                "tl.floor(quotient + 0.5) - tl.where((quotient - tl.floor(quotient) == 0.5)\n"
+                "        & (tl.floor(quotient) == 2 * tl.floor(quotient / 2)), 1.0, 0.0)")]
+    by_the_inverse = [("tl.div_rn(x, scale)", "x * (1 / scale)"), ("tl.div_rn(amax, 127.0)", "amax / 127")]
+    for edits in (by_hand, by_the_inverse):
+        verdict = verdict_on(QUANTIZE, *edits)
+        assert verdict.passed, verdict.message
 
 
 def test_correct_kernels_in_other_styles_pass():

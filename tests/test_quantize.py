@@ -5,7 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.quantize import quantize_int8_perrow
+from kernels.quantize import (
+    quantize_int8_perrow,
+    quantize_int8_perrow_long,
+    quantize_int8_perrow_plain,
+    quantize_int8_perrow_torch,
+)
 from kernels.runtime import device
 
 DTYPES = [torch.float16, torch.bfloat16]
@@ -16,11 +21,7 @@ def definition(x):
 
     On the CPU, for on a GPU torch divides by a number by multiplying with its inverse.
     """
-    x = x.cpu().float()
-    amax = x.abs().amax(dim=1)
-    scale = torch.where(amax.isfinite(), amax / 127, torch.nan)
-    q = (x / scale[:, None]).round().clamp(-127, 127)
-    return torch.where(scale[:, None] > 0, q, 0).to(torch.int8), scale
+    return quantize_int8_perrow_torch(x.cpu())
 
 
 def assert_quantizes(x):
@@ -30,6 +31,13 @@ def assert_quantizes(x):
     assert torch.equal(scale.cpu().nan_to_num(-1), want_scale.nan_to_num(-1))
     assert torch.equal(q.cpu(), want_q)
     return q.cpu(), scale.cpu()
+
+
+def assert_all_quantize(x):
+    want_q, want_scale = definition(x)
+    for quantize in (quantize_int8_perrow_plain, quantize_int8_perrow_long):
+        q, scale = quantize(x)
+        assert torch.equal(scale.cpu().nan_to_num(-1), want_scale.nan_to_num(-1)) and torch.equal(q.cpu(), want_q)
 
 
 def rows(M, K, dtype, seed=0):
@@ -56,6 +64,7 @@ def test_special_rows(dtype, K):
     x[6] = -0.0
     # The least FP16 number; in BF16 the interpreter takes numbers below the normal ones for zero.
     x[7] = 2**-24 if dtype is torch.float16 else 2**-118
+    assert_all_quantize(x)
     q, scale = assert_quantizes(x)
     assert (q[[0, 3, 4, 5, 6]] == 0).all()
     assert scale.isnan().tolist() == [False, False, False, True, True, True, False, False, False]

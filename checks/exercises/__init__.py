@@ -1,9 +1,10 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import gemv, hello
+from checks.exercises import gemv, hello, quantize
 
-EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in [*hello.EXERCISES, *gemv.EXERCISES]}
+EXERCISES: dict[str, Exercise] = {
+    exercise.name: exercise for noun in (hello, gemv, quantize) for exercise in noun.EXERCISES}
 
 
 def find_exercise(name: str) -> Exercise:
