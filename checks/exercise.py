@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import triton
+from triton.runtime import KernelInterface
 
 from checks.source import answer_source, define, python_function, rebind
 
@@ -77,10 +79,15 @@ class Exercise:
         return getattr(self.module, self.name)
 
     def callable_for(self, function):
-        """What to call to try `function`: itself, or our entry with `function` as its kernel."""
-        if self.is_kernel and python_function(function).__name__ == self.name:
-            return rebind(getattr(self.module, self.entry), **{self.name: function})
-        return function
+        """What to call to try `function`: itself, or our entry with `function` as its kernel, or called by its kernel."""
+        if not self.is_kernel or python_function(function).__name__ != self.name:
+            return function
+        entry, ours = getattr(self.module, self.entry), vars(self.module)
+        callers = {name: triton.jit(rebind(python_function(ours[name]), **{self.name: function}))
+                   for name in entry.__code__.co_names
+                   if isinstance(ours.get(name), KernelInterface)
+                   and self.name in python_function(ours[name]).__code__.co_names}
+        return rebind(entry, **{self.name: function}, **callers)
 
     def written_by_student(self, function):
         """The function that held the hole: the kernel that the entry `function` launches, or `function` itself.

@@ -25,6 +25,15 @@ def matmul_fp16_bytes(M: int, N: int, K: int) -> int:
     return 2 * (M * K + N * K + M * N)
 
 
+def tiled_matmul_bytes(M: int, N: int, K: int, BLOCK_M: int, BLOCK_N: int) -> int:
+    """Bytes that programs of one (BLOCK_M, BLOCK_N) tile of y each ask for in FP16, if none reads for another.
+
+    A program reads all of its tile's rows of x and of w once, as far as they exist, and writes its tile.
+    """
+    rows_of_tiles, columns_of_tiles = -(-M // BLOCK_M), -(-N // BLOCK_N)  # rounded up
+    return 2 * (M * K * columns_of_tiles + N * K * rows_of_tiles + M * N)
+
+
 def quantize_int8_perrow_bytes(M: int, K: int) -> int:
     """Bytes that per-row quantization must move: x (M, K) FP16 in, codes (M, K) INT8 and scales (M,) FP32 out."""
     return 2 * M * K + M * K + 4 * M

@@ -1,9 +1,9 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import gemv
+from checks.exercises import gemv, matmul
 
-EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in [*gemv.EXERCISES]}
+EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in [*gemv.EXERCISES, *matmul.EXERCISES]}
 
 
 def find_exercise(name: str) -> Exercise:
