@@ -4,12 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import triton
+from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
 from checks.cache import bytes_from_memory, in_launch_order
 from checks.launches import Launch
 from checks.pictures import COLOURS, NOTHING, _ready, _show
-from checks.source import rebind
+from checks.source import python_function, rebind
 from checks.tracing import trace
 from kernels.matmul import matmul_fp16_grouped_kernel, matmul_fp16_naive_kernel
 
@@ -47,20 +48,22 @@ def show_one_tile(kernel, program: tuple[int, int] = (1, 1), M: int = 200, N: in
     steps = dict.fromkeys(parts, 0)
     for access in launch.accesses:
         if access.program[:2] == program:
-            parts[access.tensor].reshape(-1)[access.offsets[access.live]] = 2 if access.tensor == "y_ptr" else steps[access.tensor]
+            colour = 2 if access.tensor == "y_ptr" else steps[access.tensor]
+            parts[access.tensor].reshape(-1)[access.offsets[access.live]] = colour
             steps[access.tensor] += 1
     figure, axes = plt.subplots(2, 2, figsize=(7, 5), width_ratios=[K, N], height_ratios=[K, M], layout="constrained")
     axes[0, 0].axis("off")
     panels = [(axes[1, 0], parts["x_ptr"], "x (M, K)", "k", "m"), (axes[0, 1], parts["w_ptr"].T, "w.T (K, N)", "n", "k"),
               (axes[1, 1], parts["y_ptr"], "y (M, N)", "n", "m")]
-    colours = plt.matplotlib.colors.ListedColormap([NOTHING, *COLOURS])
+    colours = ListedColormap([NOTHING, *COLOURS])
     for panel, values, title, across, down in panels:
         panel.imshow(values, cmap=colours, vmin=-1, vmax=len(COLOURS) - 1, aspect="auto", interpolation="nearest")
         panel.set_title(title, fontsize=10)
         panel.set(xlabel=across, ylabel=down)
     axes[0, 0].legend(handles=[Rectangle((0, 0), 1, 1, color=COLOURS[step], label=f"read in step {step}")
                                for step in range(min(2, max(steps["x_ptr"], 1)))]
-                      + [Rectangle((0, 0), 1, 1, color=COLOURS[2], label="written")], frameon=False, fontsize=8, loc="center")
+                      + [Rectangle((0, 0), 1, 1, color=COLOURS[2], label="written")],
+                      frameon=False, fontsize=8, loc="center")
     figure.suptitle(f"Program {program} of {len(in_launch_order(launch))}", fontsize=11)
     print(f"All programs together ask for {launch.traffic().total():,} bytes (M={M}, N={N}, K={K}, tiles of 128 x 128).")
     return _show(figure)
@@ -77,7 +80,7 @@ def show_order(naive, grouped):
         "column by column": trace(rebind(_column_by_column, matmul_fp16_naive_kernel=naive), x=x, w=w, **block)[-1],
         f"groups of {GROUP} rows": trace(rebind(_in_groups, matmul_fp16_grouped_kernel=grouped), x=x, w=w, GROUP_M=GROUP,
                                          **block)[-1]}
-    figure, panels = plt.subplots(1, 2, figsize=(7, 3.9), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(8.4, 4.6), layout="constrained")
     for panel, (name, launch) in zip(panels, launches.items(), strict=True):
         _draw_map(panel, name, launch)
     _show(figure)
@@ -86,7 +89,7 @@ def show_order(naive, grouped):
 
 def _ready_helper(grouped) -> bool:
     """Whether the `grouped_tile` that the kernel calls has been written."""
-    return _ready(grouped.fn.__globals__["grouped_tile"])
+    return _ready(python_function(grouped).__globals__["grouped_tile"])
 
 
 def _draw_map(panel, name: str, launch: Launch) -> None:
@@ -97,9 +100,9 @@ def _draw_map(panel, name: str, launch: Launch) -> None:
             first = access.offsets[access.live].min()
             number[first // (TILE * TILES) // TILE, first % (TILE * TILES) // TILE] = order[access.program]
     now = (number >= 0) & (number < TOGETHER)
-    panel.imshow(np.where(now, 1, 0), cmap=plt.matplotlib.colors.ListedColormap([NOTHING, COLOURS[1]]), vmin=0, vmax=1)
+    panel.imshow(np.where(now, 1, 0), cmap=ListedColormap([NOTHING, COLOURS[1]]), vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(number):
-        panel.text(column, row, str(value) if value >= 0 else "", ha="center", va="center", fontsize=5)
+        panel.text(column, row, str(value) if value >= 0 else "", ha="center", va="center", fontsize=6)
     rows, columns = now.any(axis=1).sum(), now.any(axis=0).sum()
     panel.set_title(f"{name}: the first {TOGETHER}\nneed {rows} of x + {columns} of w = {rows + columns} panels", fontsize=9)
     panel.set(xlabel="column of tiles (pid_n)", ylabel="row of tiles (pid_m)")
@@ -120,7 +123,7 @@ def _draw_loads(launches: dict[str, Launch], all_of_x: int):
     axes.axvline(TILES, color="black", linestyle=":", linewidth=1)
     axes.annotate("all of x fits", (TILES, 0.62), xycoords=("data", "axes fraction"), xytext=(4, 0),
                   textcoords="offset points", fontsize=9)
-    axes.set(xlabel="cache, in panels (one panel: the rows of x, or of w, that one tile needs)", ylabel="loads from memory, kB",
-             ylim=(0, asked / 1e3 * 1.15))
+    axes.set(xlabel="cache, in panels (one panel: the rows of x, or of w, that one tile needs)",
+             ylabel="loads from memory, kB", ylim=(0, asked / 1e3 * 1.15))
     axes.legend(frameon=False, loc="center right")
     return figure

@@ -16,7 +16,7 @@ def gemv_bytes(N: int, K: int) -> int:
 
 
 def matmul_flops(M: int, N: int, K: int) -> int:
-    """Operations of y = x wᵀ with x (M, K) and w (N, K), integer or not: a multiply and an add for each product."""
+    """Operations of y = x wᵀ with x (M, K), w (N, K), integer or not: two for each product."""
     return 2 * M * N * K
 
 
@@ -26,9 +26,9 @@ def matmul_fp16_bytes(M: int, N: int, K: int) -> int:
 
 
 def tiled_matmul_bytes(M: int, N: int, K: int, BLOCK_M: int, BLOCK_N: int) -> int:
-    """Bytes that programs of one (BLOCK_M, BLOCK_N) tile of y each ask for in FP16, if none reads for another.
+    """Bytes that all programs ask for in FP16, one program for each (BLOCK_M, BLOCK_N) tile of y.
 
-    A program reads all of its tile's rows of x and of w once, as far as they exist, and writes its tile.
+    Each reads its tile's rows of x and of w once, as far as they exist, and writes its tile.
     """
     rows_of_tiles, columns_of_tiles = -(-M // BLOCK_M), -(-N // BLOCK_N)  # rounded up
     return 2 * (M * K * columns_of_tiles + N * K * rows_of_tiles + M * N)

@@ -29,7 +29,7 @@ def matmul_fp16_naive_kernel(
     stride_xm, stride_wn, stride_ym,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):
-    """y[m, n] = Σ_k x[m, k] · w[n, k], program (pid_m, pid_n) for one (BLOCK_M, BLOCK_N) tile of y."""
+    """y[m, n] = Σ_k x[m, k] · w[n, k], one program per (BLOCK_M, BLOCK_N) tile of y."""
     offs_m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     offs_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_m = offs_m < M
@@ -67,9 +67,9 @@ def matmul_fp16_naive(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 
 @triton.jit
 def grouped_tile(pid, num_pid_m, num_pid_n, GROUP_M: tl.constexpr):
-    """The tile (pid_m, pid_n) of program `pid`: GROUP_M rows of tiles at a time, down each column of such a group.
+    """The tile (pid_m, pid_n) of program `pid`: groups of GROUP_M rows, each down its columns.
 
-    Programs that run together then cover a block about as tall as wide, so they share rows of x and of w.
+    Programs that run together then cover a block about as tall as wide, and share rows of x and w.
     """
     group_size = GROUP_M * num_pid_n
     first_m = (pid // group_size) * GROUP_M
@@ -89,7 +89,7 @@ def grouped_order_kernel(order_ptr, num_pid_m, num_pid_n, GROUP_M: tl.constexpr)
 
 
 def grouped_order(num_pid_m: int, num_pid_n: int, GROUP_M: int) -> torch.Tensor:
-    """The tiles of a (num_pid_m, num_pid_n) grid in the order of `grouped_tile`: (num_pid_m * num_pid_n, 2) int32."""
+    """The tiles (pid_m, pid_n) in the order of `grouped_tile`: (num_pid_m * num_pid_n, 2) int32."""
     order = torch.empty((num_pid_m * num_pid_n, 2), device=device(), dtype=torch.int32)
     grouped_order_kernel[(len(order),)](order, num_pid_m, num_pid_n, GROUP_M=GROUP_M)
     return order
@@ -102,7 +102,7 @@ def matmul_fp16_grouped_kernel(
     stride_xm, stride_wn, stride_ym,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
 ):
-    """y[m, n] = Σ_k x[m, k] · w[n, k], one program per tile of y, tiles in groups of GROUP_M rows."""
+    """y[m, n] = Σ_k x[m, k] · w[n, k], tiles of y in groups of GROUP_M rows."""
     pid_m, pid_n = grouped_tile(tl.program_id(0), tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N), GROUP_M)
     offs_m = pid_m * BLOCK_M + tl.arange(0, BLOCK_M)
     offs_n = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
