@@ -8,6 +8,7 @@ from checks.source import answer_source, define
 from kernels.runtime import INTERPRETED
 
 ROW, BLOCK = EXERCISES["gemv_fp16_row_kernel"], EXERCISES["gemv_fp16_kernel"]
+TILE = EXERCISES["matmul_fp16_naive_kernel"]
 LOADS = ("    x = tl.load(x_ptr + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
          "    w = tl.load(w_ptr + n * stride_wn + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
          "    y = tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)\n")
@@ -33,6 +34,9 @@ SLIPS = [
     (ROW, [("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)", "w.to(tl.float32) * x.to(tl.float32)")],
      "is a `tl.sum` missing"),
     (ROW, [("tl.arange(0, BLOCK_K)", "tl.arange(0, K)")], "`tl.arange` takes numbers known at compile time"),
+    (TILE, [("acc = tl.dot(x, w.T, acc)", "acc += x @ w.T")], "the matrix product of two blocks is `tl.dot(a, b)`"),
+    (TILE, [("dtype=tl.float32)", "dtype=tl.float16)"), ("acc = tl.dot(x, w.T, acc)", "acc += tl.dot(x, w.T)")],
+     "What a loop changes must keep its type"),
 ]
 
 

@@ -83,7 +83,8 @@ def test_any_shape(M, N, K, seed):
 @settings(max_examples=30, deadline=None)
 def test_groups_go_down_their_columns_and_visit_every_tile(rows, columns, GROUP_M):
     assert matmul.grouped_order(rows, columns, GROUP_M).tolist() == [
-        [m, n] for first in range(0, rows, GROUP_M) for n in range(columns) for m in range(first, min(first + GROUP_M, rows))]
+        [m, n] for first in range(0, rows, GROUP_M) for n in range(columns)
+        for m in range(first, min(first + GROUP_M, rows))]
 
 
 @pytest.mark.parametrize("M, N, K", [(128, 256, 64), (200, 300, 100), (5, 130, 7)])
