@@ -65,8 +65,8 @@ _MESSAGE = [
      "are its arguments, or written out in it."),
     (r"'int' object is not iterable",
      "Something here is a number or a pointer where a block was meant: is a `tl.load` missing?"),
-    (r"Loop-carried variable", "What a loop changes must keep its type and shape: let it start with those that the loop gives "
-     "it. `tl.dot` gives tl.float32."),
+    (r"Loop-carried variable", "What a loop changes must keep its type and shape: let it start with those that the loop "
+     "gives it. `tl.dot` gives tl.float32."),
     (r"NoneType", "A value here is None: is a `return` missing?"),
 ]
 
