@@ -101,6 +101,7 @@ class Exercise:
                             "and keep the kernel's name")
         return function.__globals__[self.name]
 
+    @functools.cache  # noqa: B019  exercises live as long as the process; Triton takes a while to rewrite a kernel
     def mutated(self, mutant: Mutant):
         """The answer with the mutant's mistake in it."""
         source = answer_source(self.answer)
