@@ -12,8 +12,9 @@ from checks.trial import PASSED, Outcome, try_case, where
 
 def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant | None:
     """The mutant that does what the student's function did on every case, or None."""
-    # A failing case rules most mutants out at once.
-    outcomes = sorted(outcomes, key=lambda outcome: outcome.status == PASSED)
+    # A failing case rules most mutants out at once; the one with the fewest loads and stores is the quickest to run.
+    outcomes = sorted(outcomes, key=lambda outcome: (
+        outcome.status == PASSED, sum(len(launch.accesses) for launch in outcome.launches)))
     for mutant in exercise.mutants:
         function = exercise.mutated(mutant)
         if all(_alike(outcome, try_case(exercise, function, outcome.case, seed)) for outcome in outcomes):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import triton
+from triton.runtime import KernelInterface
 
 from checks.source import answer_source, define, python_function, rebind
 
@@ -17,6 +19,11 @@ class Case:
 
     name: str
     inputs: Callable[[torch.Generator], dict]
+
+
+def numbers(**values) -> Case:
+    """A case whose arguments are these numbers, and whose name shows them."""
+    return Case(", ".join(f"{name}={value}" for name, value in values.items()), lambda _: dict(values))
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,15 @@ class Exercise:
         return getattr(self.module, self.name)
 
     def callable_for(self, function):
-        """What to call to try `function`: itself, or our entry with `function` as its kernel."""
-        if self.is_kernel and python_function(function).__name__ == self.name:
-            return rebind(getattr(self.module, self.entry), **{self.name: function})
-        return function
+        """What to call to try `function`: itself, or our entry with `function` as its kernel, or called by its kernel."""
+        if not self.is_kernel or python_function(function).__name__ != self.name:
+            return function
+        entry, ours = getattr(self.module, self.entry), vars(self.module)
+        callers = {name: triton.jit(rebind(python_function(ours[name]), **{self.name: function}))
+                   for name in entry.__code__.co_names
+                   if isinstance(ours.get(name), KernelInterface)
+                   and self.name in python_function(ours[name]).__code__.co_names}
+        return rebind(entry, **{self.name: function}, **callers)
 
     def written_by_student(self, function):
         """The function that held the hole: the kernel that the entry `function` launches, or `function` itself.
@@ -94,17 +106,9 @@ class Exercise:
                             "and keep the kernel's name")
         return function.__globals__[self.name]
 
-    @functools.cached_property
-    def _mutated(self) -> dict:
-        return {}
-
+    @functools.cache  # noqa: B019  exercises live as long as the process; Triton takes a while to rewrite a kernel
     def mutated(self, mutant: Mutant):
         """The answer with the mutant's mistake in it, the same function each time: the interpreter rewrites it once."""
-        if mutant not in self._mutated:
-            self._mutated[mutant] = self._mutate(mutant)
-        return self._mutated[mutant]
-
-    def _mutate(self, mutant: Mutant):
         source = answer_source(self.answer)
         for old, new in mutant.edits:
             if source.count(old) != 1:

@@ -61,6 +61,8 @@ _SOURCE = [
      "Blocks have no `.float()` or `.half()`: convert with `.to(tl.float32)` or `.to(tl.float16)`."),
     (_anywhere(ast.Call, lambda node: getattr(node.func, "attr", _name(node.func)) in ("round", "rint")),
      "There is no rounding that works everywhere: add 12582912.0 to an FP32 number and subtract it again."),
+    (_anywhere(ast.BinOp, lambda node: isinstance(node.op, ast.MatMult)),
+     "Blocks have no `@`: the matrix product of two blocks is `tl.dot(a, b)`."),
     (_anywhere(ast.Call, lambda node: _name(node.func) in ("sum", "max", "min")),
      "Python's sum, max and min do not work on blocks: use `tl.sum`, `tl.max` or `tl.min`."),
 ]
@@ -85,6 +87,8 @@ _MESSAGE = [
      "are its arguments, or written out in it."),
     (r"'int' object is not iterable",
      "Something here is a number or a pointer where a block was meant: is a `tl.load` missing?"),
+    (r"Loop-carried variable", "What a loop changes must keep its type and shape: let it start with those that the loop "
+     "gives it. `tl.dot` gives tl.float32."),
     (r"NoneType", "A value here is None: is a `return` missing?"),
 ]
 

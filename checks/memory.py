@@ -5,7 +5,7 @@ import itertools
 
 import torch
 
-BAND = 4096  # elements on each side
+BAND = 2**15  # elements on each side: what 128 rows of a case reach past a tensor must not fall into the next
 _BITS = {1: (torch.int8, -128), 2: (torch.int16, 0x7E5A), 4: (torch.int32, 0x7FC05A5A), 8: (torch.int64, -2**63)}
 # A NaN that arithmetic does not produce, so that "never written" differs from "computed NaN"; for int8 -128, a code that
 # a symmetric quantizer never emits.

@@ -16,13 +16,22 @@ def gemv_bytes(N: int, K: int) -> int:
 
 
 def matmul_flops(M: int, N: int, K: int) -> int:
-    """Operations of y = x wᵀ with x (M, K) and w (N, K), integer or not: a multiply and an add for each product."""
+    """Operations of y = x wᵀ with x (M, K), w (N, K), integer or not: two for each product."""
     return 2 * M * N * K
 
 
 def matmul_fp16_bytes(M: int, N: int, K: int) -> int:
     """Bytes that y = x wᵀ must move in FP16: x (M, K) and w (N, K) in, y (M, N) out."""
     return 2 * (M * K + N * K + M * N)
+
+
+def tiled_matmul_bytes(M: int, N: int, K: int, BLOCK_M: int, BLOCK_N: int) -> int:
+    """Bytes that all programs ask for in FP16, one program for each (BLOCK_M, BLOCK_N) tile of y.
+
+    Each reads its tile's rows of x and of w once, as far as they exist, and writes its tile.
+    """
+    rows_of_tiles, columns_of_tiles = -(-M // BLOCK_M), -(-N // BLOCK_N)  # rounded up
+    return 2 * (M * K * columns_of_tiles + N * K * rows_of_tiles + M * N)
 
 
 def quantize_int8_perrow_bytes(M: int, K: int) -> int:

@@ -1,7 +1,8 @@
 """Matrix product D = A @ B.T in FP16, the operation of prefill: many tokens (x) against each weight matrix (w).
 
 The ladder:
-  matmul_fp16_naive     one program per tile of y, tiles in row-major order, steps of BLOCK_K along K.
+  matmul_fp16_naive     one program per tile of y, tiles down one column after the other (axis 0 of the grid is
+                        the one that counts fastest), steps of BLOCK_K along K.
   matmul_fp16_grouped   the same tiles in groups of GROUP_M rows, so that programs that run together read the same rows
                         of x and w, and the L2 cache serves them.
   matmul_fp16           the same order, tiles fetched by the copy engine of Hopper (TMA) where there is one, and a tile
@@ -17,6 +18,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
+from kernels.runtime import device
 from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
 
 
@@ -27,27 +29,32 @@ def matmul_fp16_naive_kernel(
     stride_xm, stride_wn, stride_ym,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):
-    """y[m, n] = Σ_k x[m, k] · w[n, k], program (pid_m, pid_n) for one (BLOCK_M, BLOCK_N) tile of y."""
+    """y[m, n] = Σ_k x[m, k] · w[n, k], one program per (BLOCK_M, BLOCK_N) tile of y."""
     offs_m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     offs_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_m = offs_m < M
     mask_n = offs_n < N
-    x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * stride_xm  # 64 bits: M * K passes 2³¹ for a long batch
+    x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * stride_xm  # 64 bits: M * K can pass 2³¹
     w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for k in range(0, K, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
         mask_k = offs_k < K
-        x = tl.load(x_rows + offs_k[None, :], mask=mask_m[:, None] & mask_k[None, :], other=0.0)  # (BLOCK_M, BLOCK_K)
-        w = tl.load(w_rows + offs_k[None, :], mask=mask_n[:, None] & mask_k[None, :], other=0.0)  # (BLOCK_N, BLOCK_K)
+        mask_x = mask_m[:, None] & mask_k[None, :]  # (BLOCK_M, BLOCK_K)
+        x = tl.load(x_rows + offs_k[None, :], mask=mask_x, other=0.0)
+        mask_w = mask_n[:, None] & mask_k[None, :]  # (BLOCK_N, BLOCK_K)
+        w = tl.load(w_rows + offs_k[None, :], mask=mask_w, other=0.0)
         acc = tl.dot(x, w.T, acc)  # (BLOCK_M, BLOCK_N)
     y_ptrs = y_ptr + offs_m.to(tl.int64)[:, None] * stride_ym + offs_n[None, :]
     tl.store(y_ptrs, acc.to(tl.float16), mask=mask_m[:, None] & mask_n[None, :])
 
 
 def matmul_fp16_naive(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """y = x @ w.T, tiles in row-major order. x (M, K), w (N, K) float16 -> y (M, N) float16; any M, N and K."""
-    M, N, K = _check_matmul(x, w)
+    """y = x @ w.T, one column of tiles after the other.
+
+    x (M, K), w (N, K) float16 -> y (M, N) float16; any M, N and K.
+    """
+    M, N, K = expect_matmul(x, w)
     BLOCK_M, BLOCK_N, BLOCK_K = 128, 128, 64
     y = torch.empty((M, N), device=x.device, dtype=x.dtype)
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
@@ -60,9 +67,9 @@ def matmul_fp16_naive(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 
 @triton.jit
 def grouped_tile(pid, num_pid_m, num_pid_n, GROUP_M: tl.constexpr):
-    """The tile (pid_m, pid_n) of program `pid` when tiles go GROUP_M rows at a time, down each group's columns.
+    """The tile (pid_m, pid_n) of program `pid`: groups of GROUP_M rows, each down its columns.
 
-    Programs that run together then cover a block about as tall as wide, whose rows of x and w the L2 cache holds.
+    Programs that run together then cover a block about as tall as wide, and share rows of x and w.
     """
     group_size = GROUP_M * num_pid_n
     first_m = (pid // group_size) * GROUP_M
@@ -73,13 +80,29 @@ def grouped_tile(pid, num_pid_m, num_pid_n, GROUP_M: tl.constexpr):
 
 
 @triton.jit
+def grouped_order_kernel(order_ptr, num_pid_m, num_pid_n, GROUP_M: tl.constexpr):
+    """order[pid] = (pid_m, pid_n), the tile that program `pid` takes."""
+    pid = tl.program_id(0)
+    pid_m, pid_n = grouped_tile(pid, num_pid_m, num_pid_n, GROUP_M)
+    tl.store(order_ptr + 2 * pid, pid_m)
+    tl.store(order_ptr + 2 * pid + 1, pid_n)
+
+
+def grouped_order(num_pid_m: int, num_pid_n: int, GROUP_M: int) -> torch.Tensor:
+    """The tiles (pid_m, pid_n) in the order of `grouped_tile`: (num_pid_m * num_pid_n, 2) int32."""
+    order = torch.empty((num_pid_m * num_pid_n, 2), device=device(), dtype=torch.int32)
+    grouped_order_kernel[(len(order),)](order, num_pid_m, num_pid_n, GROUP_M=GROUP_M)
+    return order
+
+
+@triton.jit
 def matmul_fp16_grouped_kernel(
     x_ptr, w_ptr, y_ptr,
     M, N, K,
     stride_xm, stride_wn, stride_ym,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
 ):
-    """y[m, n] = Σ_k x[m, k] · w[n, k], one program per tile of y, tiles in groups of GROUP_M rows."""
+    """y[m, n] = Σ_k x[m, k] · w[n, k], tiles of y in groups of GROUP_M rows."""
     pid_m, pid_n = grouped_tile(tl.program_id(0), tl.cdiv(M, BLOCK_M), tl.cdiv(N, BLOCK_N), GROUP_M)
     offs_m = pid_m * BLOCK_M + tl.arange(0, BLOCK_M)
     offs_n = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -91,8 +114,10 @@ def matmul_fp16_grouped_kernel(
     for k in range(0, K, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
         mask_k = offs_k < K
-        x = tl.load(x_rows + offs_k[None, :], mask=mask_m[:, None] & mask_k[None, :], other=0.0)  # (BLOCK_M, BLOCK_K)
-        w = tl.load(w_rows + offs_k[None, :], mask=mask_n[:, None] & mask_k[None, :], other=0.0)  # (BLOCK_N, BLOCK_K)
+        mask_x = mask_m[:, None] & mask_k[None, :]  # (BLOCK_M, BLOCK_K)
+        x = tl.load(x_rows + offs_k[None, :], mask=mask_x, other=0.0)
+        mask_w = mask_n[:, None] & mask_k[None, :]  # (BLOCK_N, BLOCK_K)
+        w = tl.load(w_rows + offs_k[None, :], mask=mask_w, other=0.0)
         acc = tl.dot(x, w.T, acc)  # (BLOCK_M, BLOCK_N)
     y_ptrs = y_ptr + offs_m.to(tl.int64)[:, None] * stride_ym + offs_n[None, :]
     tl.store(y_ptrs, acc.to(tl.float16), mask=mask_m[:, None] & mask_n[None, :])
@@ -115,7 +140,7 @@ def matmul_fp16_grouped(x: torch.Tensor, w: torch.Tensor, config: triton.Config 
 
     `config` is one of GROUPED_CONFIGS; left out, it is the one that suits the GPU and the shape.
     """
-    M, N, K = _check_matmul(x, w)
+    M, N, K = expect_matmul(x, w)
     y = torch.empty((M, N), device=x.device, dtype=x.dtype)
 
     def launch(config: triton.Config) -> None:
@@ -164,7 +189,7 @@ def matmul_fp16(x: torch.Tensor, w: torch.Tensor, config: triton.Config | None =
     Through tensor descriptors where the GPU has them and the tensors allow (rows on multiples of 16 bytes: K and N
     multiples of 8), through pointers elsewhere. `config` is one of TMA_CONFIGS.
     """
-    M, N, K = _check_matmul(x, w)
+    M, N, K = expect_matmul(x, w)
     y = torch.empty((M, N), device=x.device, dtype=x.dtype)
     if not ((config or has_tma()) and descriptor_ready(x, w, y)):
         return matmul_fp16_grouped(x, w)
@@ -188,7 +213,8 @@ def matmul_fp16(x: torch.Tensor, w: torch.Tensor, config: triton.Config | None =
     return y
 
 
-def _check_matmul(x: torch.Tensor, w: torch.Tensor) -> tuple[int, int, int]:
+def expect_matmul(x: torch.Tensor, w: torch.Tensor) -> tuple[int, int, int]:
+    """M, N and K of x (M, K) and w (N, K) FP16. Raises TypeError or ValueError where they are anything else."""
     M, K = expect("x", x, ("M", "K"), torch.float16)
     N, _ = expect("w", w, ("N", K), torch.float16, device=x.device)
     expect_rows("x", x)

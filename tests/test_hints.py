@@ -9,6 +9,7 @@ from kernels.runtime import INTERPRETED
 
 ROW, BLOCK = EXERCISES["gemv_fp16_row_kernel"], EXERCISES["gemv_fp16_kernel"]
 QUANTIZE = EXERCISES["quantize_int8_perrow_plain_kernel"]
+TILE = EXERCISES["matmul_fp16_naive_kernel"]
 LOADS = ("    x = tl.load(x_ptr + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
          "    w = tl.load(w_ptr + n * stride_wn + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
          "    y = tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)\n")
@@ -35,6 +36,9 @@ SLIPS = [
      "is a `tl.sum` missing"),
     (QUANTIZE, [("(quotient + 12582912.0) - 12582912.0", "quotient.round()")], "add 12582912.0"),
     (ROW, [("tl.arange(0, BLOCK_K)", "tl.arange(0, K)")], "`tl.arange` takes numbers known at compile time"),
+    (TILE, [("acc = tl.dot(x, w.T, acc)", "acc += x @ w.T")], "the matrix product of two blocks is `tl.dot(a, b)`"),
+    (TILE, [("dtype=tl.float32)", "dtype=tl.float16)"), ("acc = tl.dot(x, w.T, acc)", "acc += tl.dot(x, w.T)")],
+     "What a loop changes must keep its type"),
 ]
 
 

@@ -136,3 +136,11 @@ def test_an_autotuned_kernel_is_judged_like_any_other():
     assert verdict.passed, verdict.message
 
 
+
+
+def test_a_helper_is_tried_inside_our_kernel_that_calls_it():
+    exercise = EXERCISES["grouped_tile"]
+    row_by_row = define("@triton.jit\ndef grouped_tile(pid, num_pid_m, num_pid_n, GROUP_M: tl.constexpr):\n"
+                        "    return pid // num_pid_n, pid % num_pid_n\n", "grouped_tile", dict(vars(exercise.module)))
+    assert exercise.callable_for(row_by_row)(2, 3, GROUP_M=2).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+    assert exercise.callable_for(exercise.answer_function())(2, 3, GROUP_M=2)[1].tolist() == [1, 0]  # ours is as it was

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import matmul
+from checks.pictures_matmul import trace_naive
+from kernels import cost, matmul
 from kernels.runtime import device
 from kernels.tuning import descriptor_ready
 
@@ -80,15 +81,16 @@ def test_any_shape(M, N, K, seed):
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5))
 @settings(max_examples=30, deadline=None)
-def test_groups_visit_every_tile_once(rows, columns, GROUP_M):
-    """The order of `grouped_tile`, in plain Python: every tile once, a group's columns before the next group."""
-    order = []
-    for pid in range(rows * columns):
-        first = pid // (GROUP_M * columns) * GROUP_M
-        height = min(rows - first, GROUP_M)
-        place = pid % (GROUP_M * columns)
-        order.append((first + place % height, place // height))
-    assert sorted(order) == [(m, n) for m in range(rows) for n in range(columns)]
+def test_groups_go_down_their_columns_and_visit_every_tile(rows, columns, GROUP_M):
+    assert matmul.grouped_order(rows, columns, GROUP_M).tolist() == [
+        [m, n] for first in range(0, rows, GROUP_M) for n in range(columns)
+        for m in range(first, min(first + GROUP_M, rows))]
+
+
+@pytest.mark.parametrize("M, N, K", [(128, 256, 64), (200, 300, 100), (5, 130, 7)])
+def test_the_model_of_a_tiled_product_s_bytes_is_what_the_naive_kernel_asks_for(M, N, K):
+    launch = trace_naive(matmul.matmul_fp16_naive_kernel, M, N, K)
+    assert launch.traffic().total() == cost.tiled_matmul_bytes(M, N, K, 128, 128)
 
 
 @pytest.mark.parametrize("rung", RUNGS)

@@ -2,7 +2,7 @@
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant
+from checks.exercise import Case, Exercise, Expected, Mutant, numbers
 from kernels import cost
 
 
@@ -74,15 +74,11 @@ def least_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
     return cost.gemv_bytes(*w.shape)
 
 
-def _numbers(**values):
-    return Case(", ".join(f"{k}={v}" for k, v in values.items()), lambda g: dict(values))
-
-
 GEMV_BYTES = Exercise(
     answer="kernels/cost.py::gemv_bytes",
     lesson="01_gemv_fp16",
     points=1,
-    cases=(_numbers(N=4096, K=4096), _numbers(N=1, K=1), _numbers(N=127, K=300), _numbers(N=22016, K=2048)),
+    cases=(numbers(N=4096, K=4096), numbers(N=1, K=1), numbers(N=127, K=300), numbers(N=22016, K=2048)),
     oracle=lambda N, K: (Expected(sum(torch.empty(shape, dtype=torch.float16, device="meta").nbytes
                                       for shape in [(N, K), (K,), (N,)])),),
     mutants=(
@@ -102,10 +98,10 @@ ROOFLINE_US = Exercise(
     answer="kernels/cost.py::roofline_us",
     lesson="01_gemv_fp16",
     points=1,
-    cases=(_numbers(flops=3_000_000, num_bytes=2_000_000, tflops=1.0, gb_per_s=1000.0),
-           _numbers(flops=33_554_432, num_bytes=33_570_816, tflops=989.0, gb_per_s=4800.0),
-           _numbers(flops=2_000_000_000_000, num_bytes=1_000_000, tflops=500.0, gb_per_s=2000.0),
-           _numbers(flops=1000, num_bytes=1_000_000, tflops=1.0, gb_per_s=1.0)),
+    cases=(numbers(flops=3_000_000, num_bytes=2_000_000, tflops=1.0, gb_per_s=1000.0),
+           numbers(flops=33_554_432, num_bytes=33_570_816, tflops=989.0, gb_per_s=4800.0),
+           numbers(flops=2_000_000_000_000, num_bytes=1_000_000, tflops=500.0, gb_per_s=2000.0),
+           numbers(flops=1000, num_bytes=1_000_000, tflops=1.0, gb_per_s=1.0)),
     oracle=lambda flops, num_bytes, tflops, gb_per_s: (
         Expected(v := 1e6 * max(flops / (tflops * 1e12), num_bytes / (gb_per_s * 1e9)), 1e-9 * v),),
     mutants=(

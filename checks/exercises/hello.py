@@ -2,13 +2,9 @@
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant
+from checks.exercise import Case, Exercise, Expected, Mutant, numbers
 
 EPS = 2.0**-24  # the relative error of one rounding to FP32
-
-
-def _numbers(**values):
-    return Case(", ".join(f"{k}={v}" for k, v in values.items()), lambda g: dict(values))
 
 
 def vectors(*names: str, N: int, BLOCK: int):
@@ -69,8 +65,8 @@ PROGRAMS_NEEDED = Exercise(
     answer="kernels/hello.py::programs_needed",
     lesson="00_hello_triton",
     points=1,
-    cases=(_numbers(N=50, BLOCK=16), _numbers(N=64, BLOCK=16), _numbers(N=1, BLOCK=1024), _numbers(N=1025, BLOCK=1024),
-           _numbers(N=2**40 + 1, BLOCK=2)),
+    cases=(numbers(N=50, BLOCK=16), numbers(N=64, BLOCK=16), numbers(N=1, BLOCK=1024), numbers(N=1025, BLOCK=1024),
+           numbers(N=2**40 + 1, BLOCK=2)),
     oracle=lambda N, BLOCK: (Expected(-(-N // BLOCK)),),
     mutants=(
         Mutant("rounded down", (("(N + BLOCK - 1) // BLOCK", "N // BLOCK"),),
