@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant
+from checks.exercise import Case, Exercise, Expected, Mutant, numbers
 from kernels import cost
 
 
@@ -90,10 +90,6 @@ def exact_codes(x: torch.Tensor) -> tuple[Expected, Expected]:
 
 def least_bytes(x: torch.Tensor) -> int:
     return cost.quantize_int8_perrow_bytes(*x.shape)
-
-
-def _numbers(**values) -> Case:
-    return Case(", ".join(f"{k}={v}" for k, v in values.items()), lambda g: dict(values))
 
 
 _ROUND = "Truncation throws the fraction away; the definition takes the nearest whole number."
@@ -213,8 +209,8 @@ UNIFORM = Exercise(
     lesson="04_quantize",
     points=1,
     oracle=lambda low, high: (Expected(v := (low * low + low * high + high * high) / 3, 1e-9 * v),),
-    cases=(_numbers(low=-0.5, high=0.5), _numbers(low=0.0, high=1.0), _numbers(low=-1.0, high=2.0),
-           _numbers(low=0.25, high=1.75), _numbers(low=-3.0, high=0.0)),
+    cases=(numbers(low=-0.5, high=0.5), numbers(low=0.0, high=1.0), numbers(low=-1.0, high=2.0),
+           numbers(low=0.25, high=1.75), numbers(low=-3.0, high=0.0)),
     mutants=(
         Mutant("the variance", (("(low**2 + low * high + high**2) / 3", "(high - low)**2 / 12"),),
                "That is the spread around the mean error. An error that is always positive has a mean too, and it counts."),
@@ -235,7 +231,7 @@ QUANTIZE_BYTES = Exercise(
     answer="kernels/cost.py::quantize_int8_perrow_bytes",
     lesson="04_quantize",
     points=1,
-    cases=(_numbers(M=16384, K=4096), _numbers(M=1, K=1), _numbers(M=127, K=300), _numbers(M=5, K=11008)),
+    cases=(numbers(M=16384, K=4096), numbers(M=1, K=1), numbers(M=127, K=300), numbers(M=5, K=11008)),
     oracle=lambda M, K: (Expected(sum(torch.empty(shape, dtype=dtype, device="meta").nbytes for shape, dtype in [
         ((M, K), torch.float16), ((M, K), torch.int8), ((M,), torch.float32)])),),
     mutants=(
