@@ -9,7 +9,7 @@ from triton.experimental.gluon import language as gl
 
 from checks.compiler import start
 from checks.source import python_function
-from kernels import decode, fused, gemv, gemv_int8, hopper_gemm, matmul, perrow_w8a8, quantize
+from kernels import decode, fused, gemv, gemv_int8, hello, hopper_gemm, matmul, perrow_w8a8, quantize
 
 KERNELS = Path(decode.__file__).parent
 SHARED_LIMIT = {75: 65_536, 80: 166_912, 89: 101_376, 90: 232_448}  # bytes a program, CUDA's programming guide
@@ -37,12 +37,19 @@ def job(kernel, capability, constexprs, types=None, **options):
 
 def row_jobs(sm):
     """Kernels that use no tensor cores."""
+    fp32 = dict.fromkeys(("x_ptr", "y_ptr", "out_ptr"), "*fp32")
+    for kernel in (hello.vector_add_kernel, hello.smooth_kernel):
+        yield job(kernel, sm, {"BLOCK": 1024}, fp32)
+    yield job(hello.row_sum_kernel, sm, {"BLOCK_N": 4096}, fp32)
+    yield job(hello.copy_2d_kernel, sm, {"BLOCK_M": 16, "BLOCK_N": 64}, fp32)
+    yield job(matmul.grouped_order_kernel, sm, {"GROUP_M": 8}, {"order_ptr": "*i32"})
     for kernel, types in ((gemv.gemv_fp16_row_kernel, {}), (gemv_int8.gemv_w8a16_row_kernel, WEIGHTS)):
         yield job(kernel, sm, {"BLOCK_K": 4096}, types)
     yield job(gemv.gemv_fp16_kernel, sm, {"BLOCK_N": 2, "BLOCK_K": 1024})
     yield job(gemv_int8.gemv_w8a16_kernel, sm, {"BLOCK_N": 4, "BLOCK_K": 512, "IN_FLIGHT": 4}, WEIGHTS, num_warps=2)
     for dtype in ("*fp16", "*bf16") if sm >= 80 else ("*fp16",):
         for kernel, blocks, num_warps in [
+            (quantize.quantize_int8_perrow_plain_kernel, {"BLOCK_K": 4096}, 4),
             (quantize.quantize_int8_perrow_kernel, {"BLOCK_K": 4096}, 4),
             (quantize.quantize_int8_perrow_two_blocks_kernel, {"HEAD": 8192, "TAIL": 4096}, 8),
             (quantize.quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}, 8),
