@@ -1,12 +1,13 @@
 """Why a result is wrong: the same mistake, made on purpose, gives the same output."""
 
+import functools
 import math
 from collections import Counter
 from numbers import Real
 
 import torch
 
-from checks.exercise import Exercise, Mutant
+from checks.exercise import Case, Exercise, Mutant
 from checks.trial import PASSED, Outcome, try_case, where
 
 
@@ -16,10 +17,20 @@ def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant 
     outcomes = sorted(outcomes, key=lambda outcome: (
         outcome.status == PASSED, sum(len(launch.accesses) for launch in outcome.launches)))
     for mutant in exercise.mutants:
-        function = exercise.mutated(mutant)
-        if all(_alike(outcome, try_case(exercise, function, outcome.case, seed)) for outcome in outcomes):
+        if all(_alike(outcome, _mutant_on(exercise, mutant, outcome.case, seed)) for outcome in outcomes):
             return mutant
     return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> Outcome:
+    """What a mutant comes to on a case, kept for the session's later checks; without the trace, which is large."""
+    outcome = try_case(exercise, exercise.mutated(mutant), case, seed)
+    outcome.inputs, outcome.expected, outcome.launches, outcome.wrong = {}, (), [], None
+    if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
+        outcome.error = outcome.error.with_traceback(None)
+        outcome.error.__context__ = None
+    return outcome
 
 
 def recognise_traffic(exercise: Exercise, outcome: Outcome, traffic: Counter, seed: int) -> Mutant | None:
