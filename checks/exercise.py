@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,10 +74,6 @@ class Exercise:
     @property
     def is_kernel(self) -> bool:
         return self.entry is not None
-
-    @property
-    def parameters(self) -> list[str]:
-        return list(inspect.signature(getattr(self.module, self.entry or self.name)).parameters)
 
     def answer_function(self):
         return getattr(self.module, self.name)

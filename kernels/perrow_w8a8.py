@@ -6,7 +6,7 @@ The scales do not depend on k, so they leave the sum: the loop multiplies intege
 and the epilogue scales each sum once in FP32 and rounds it once.
 
 The ladder:
-  perrow_w8a8_matmul_plain     one program per tile of y, tiles in row-major order.
+  perrow_w8a8_matmul_plain     one program per tile of y, tiles column by column.
   perrow_w8a8_matmul_grouped   tiles in groups of GROUP_M rows, for the L2 cache (see `kernels.matmul`).
   perrow_w8a8_matmul           the same order, tiles fetched by the copy engine of Hopper (TMA) where there is one, and
                                a tile size chosen for the GPU and the shape. On Hopper, large shapes go to
@@ -64,7 +64,7 @@ def perrow_w8a8_matmul_plain(
     x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
     bias: torch.Tensor | None = None, out_dtype: torch.dtype = torch.float16,
 ) -> torch.Tensor:
-    """`perrow_w8a8_matmul`, tiles in row-major order."""
+    """`perrow_w8a8_matmul`, tiles column by column."""
     M, N, K = _check_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     BLOCK_M, BLOCK_N, BLOCK_K = 128, 128, 128
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
