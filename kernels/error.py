@@ -4,7 +4,7 @@
     product_error_std              how far a product will be, from the scales alone
     fake_quantize_int8             what is left of x with one scale for each block, of any shape
     matmul_decomposed              outlier channels multiplied apart (LLM.int8())
-    smooth                         outliers of x moved into w, the product unchanged (SmoothQuant)
+    smoothquant                    outliers of x moved into w, the product unchanged (SmoothQuant)
     layers_to_keep                 which layers of a model to leave in FP16
 """
 
@@ -82,7 +82,7 @@ def matmul_decomposed(x: torch.Tensor, w: torch.Tensor, threshold: float) -> tor
     return exact + fake_quantize_int8(x, 1, x.shape[1]) @ fake_quantize_int8(w, 1, w.shape[1]).T
 
 
-def smooth(x: torch.Tensor, w: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
+def smoothquant(x: torch.Tensor, w: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
     """x / s and w · s, s_k = (max_m |x_mk|)^α / (max_n |w_nk|)^(1 - α): the same product, x easier to quantize.
 
     x (M, K), w (N, K) -> the same in float32. Where a channel of x or of w is all zeros, s_k = 1. From

@@ -292,7 +292,7 @@ _AMAXES = "x.abs().amax(dim=0), w.abs().amax(dim=0)"
 _S = "x_amax**alpha / w_amax ** (1 - alpha)"
 
 SMOOTH = Exercise(
-    answer="kernels/error.py::smooth",
+    answer="kernels/error.py::smoothquant",
     lesson="06_error",
     outputs=("x / s", "w · s"),
     points=3,
@@ -340,7 +340,8 @@ def layers(sqnr: tuple[float, ...], weights: tuple[int, ...], budget: int):
     """The layers of a model in random order."""
     def inputs(g: torch.Generator) -> dict:
         order = torch.randperm(len(sqnr), generator=g)
-        return {"sqnr_db": torch.tensor(sqnr, dtype=torch.float64)[order], "weights": torch.tensor(weights)[order], "budget": budget}
+        return {"sqnr_db": torch.tensor(sqnr, dtype=torch.float64)[order], "weights": torch.tensor(weights)[order],
+                "budget": budget}
     return inputs
 
 
