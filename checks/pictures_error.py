@@ -68,14 +68,14 @@ def show_outlier_sweep(fake_quantize_int8, sqnr_db_per_channel):
     if not (_ready(fake_quantize_int8) and _ready(sqnr_db_per_channel)):
         return None
     sizes = [1, 2, 5, 10, 20, 50, 100, 200, 500]
-    (M, K) = activations(1)[0].shape
+    made = [activations(size) for size in sizes]
+    M, K = made[0][0].shape
     blocks = {"one scale for x": (M, K), "for each row": (1, K), "for each 128 of a row": (1, 128),
               "for each channel": (M, 1)}
     figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
     for (name, block), colour, marker in zip(blocks.items(), COLOURS, "osD^", strict=False):
         medians, whole = [], []
-        for size in sizes:
-            x, ordinary = activations(size)
+        for x, ordinary in made:
             approximation = fake_quantize_int8(x, *block)
             medians.append(float(sqnr_db_per_channel(x, approximation)[ordinary].median()))
             whole.append(error.sqnr_db(x, approximation))
@@ -137,7 +137,8 @@ def show_layers(layers_to_keep, rankings: dict[str, dict[str, float]], weights_o
         sizes = torch.tensor([weights_of[name] for name in ranking])
         keep = layers_to_keep(torch.tensor(list(ranking.values()), dtype=torch.float64), sizes, budget).tolist()
         for place, (value, kept) in enumerate(zip(ranking.values(), keep, strict=True)):
-            panel.bar(place, value, color=COLOURS[1] if kept else COLOURS[0], hatch="//" if kept else None, edgecolor="white")
+            look = {"color": COLOURS[1], "hatch": "//"} if kept else {"color": COLOURS[0]}
+            panel.bar(place, value, edgecolor="white", **look)
             panel.annotate(f"{value:.0f}", (place, value), ha="center", va="bottom", fontsize=8)
         panel.set_xticks(range(len(ranking)), ranking, fontsize=9)
         kept = sum(size for size, kept in zip(sizes.tolist(), keep, strict=True) if kept)

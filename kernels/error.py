@@ -38,11 +38,11 @@ def product_error_std(K: int, x_rms: float, w_rms: float, x_scale: float, w_scal
     """
     x_variance = x_scale**2 / 12
     w_variance = w_scale**2 / 12
-    return math.sqrt(K * (x_variance * w_rms**2 + x_rms**2 * w_variance + x_variance * w_variance))
+    return (K * (x_variance * w_rms**2 + x_rms**2 * w_variance + x_variance * w_variance)) ** 0.5
 
 
 def fake_quantize_int8(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """q · scale: what x is after INT8, with one scale, amax / 127, for each block of rows x columns.
+    """q · scale: what INT8 leaves of x, with a scale, amax / 127, for each block of rows x columns.
 
     x (M, K), M a multiple of rows and K of columns -> (M, K) float32. A block of zeros stays zeros.
     """
@@ -62,7 +62,7 @@ def expect_blocks(x: torch.Tensor, rows: int, columns: int) -> tuple[int, int]:
 
 
 def sqnr_db_per_channel(x: torch.Tensor, approximation: torch.Tensor) -> torch.Tensor:
-    """The SQNR of each channel in decibels. x, approximation (M, K), a channel is a column -> (K,) float64."""
+    """The SQNR of each channel, a column, in decibels: x, approximation (M, K) -> (K,) float64."""
     x, approximation = x.double(), approximation.double()
     signal = x.square().sum(dim=0)
     noise = (approximation - x).square().sum(dim=0)
@@ -82,11 +82,13 @@ def matmul_decomposed(x: torch.Tensor, w: torch.Tensor, threshold: float) -> tor
     return exact + fake_quantize_int8(x, 1, x.shape[1]) @ fake_quantize_int8(w, 1, w.shape[1]).T
 
 
-def smoothquant(x: torch.Tensor, w: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """x / s and w · s, s_k = (max_m |x_mk|)^α / (max_n |w_nk|)^(1 - α): the same product, x easier to quantize.
+def smoothquant(
+    x: torch.Tensor, w: torch.Tensor, alpha: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x / s and w · s, of the same product, with s_k = (max_m |x_mk|)^α / (max_n |w_nk|)^(1 - α).
 
-    x (M, K), w (N, K) -> the same in float32. Where a channel of x or of w is all zeros, s_k = 1. From
-    G. Xiao et al., "SmoothQuant", ICML 2023.
+    x (M, K), w (N, K) -> both in float32. Where a channel of x or of w is all zeros, s_k = 1.
+    From G. Xiao et al., "SmoothQuant", ICML 2023.
     """
     x, w = x.float(), w.float()
     x_amax, w_amax = x.abs().amax(dim=0), w.abs().amax(dim=0)  # (K,)
@@ -96,10 +98,9 @@ def smoothquant(x: torch.Tensor, w: torch.Tensor, alpha: float) -> tuple[torch.T
 
 
 def layers_to_keep(sqnr_db: torch.Tensor, weights: torch.Tensor, budget: int) -> torch.Tensor:
-    """Which layers to leave in FP16: those of lowest SQNR first, each one that the budget still has room for.
+    """Which layers to leave in FP16: from the lowest SQNR up, each that still fits into the budget.
 
-    sqnr_db (L,) of each layer's output, weights (L,) the number of its weights, budget how many weights
-    may stay in FP16 -> bool (L,).
+    sqnr_db (L,), weights (L,) how many a layer has, budget how many may stay in FP16 -> bool (L,).
     """
     keep = torch.zeros_like(sqnr_db, dtype=torch.bool)
     for layer in sqnr_db.argsort().tolist():

@@ -27,10 +27,10 @@ PRODUCT_ERROR = Exercise(
         numbers(K=16, x_rms=0.5, w_rms=4.0, x_scale=0.0, w_scale=0.125),
     ),
     mutants=(
-        Mutant("grows with K, not with its root", ((f"math.sqrt({_SUM})", f"K * math.sqrt({_SUM.removeprefix('K * ')})"),),
+        Mutant("grows with K, not with its root", ((f"({_SUM}) ** 0.5", f"K * {_SUM.removeprefix('K * ')} ** 0.5"),),
                "The K errors are independent and of both signs, so their squares add up: K belongs under the root."),
         Mutant("the error of one term alone", (("K * (", "("),), "A product is a sum of K terms, each with an error."),
-        Mutant("the variance", ((f"math.sqrt({_SUM})", _SUM),), "A standard deviation is the root of the variance."),
+        Mutant("the variance", ((f"({_SUM}) ** 0.5", _SUM),), "A standard deviation is the root of the variance."),
         Mutant("the rounding of w left out", ((" + x_rms**2 * w_variance + x_variance * w_variance", ""),),
                "w is rounded too: each term also errs by x times the error of w."),
         Mutant("the rounding of x left out",
@@ -38,8 +38,8 @@ PRODUCT_ERROR = Exercise(
                "x is rounded too: each term also errs by the error of x times w."),
         Mutant("the product of the two errors left out", ((" + x_variance * w_variance", ""),),
                "(x + e)(w + f) - x w has three terms: e w, x f and e f. The last is small, but not zero."),
-        Mutant("the two deviations added", ((f"math.sqrt({_SUM})", "math.sqrt(K * x_variance) * w_rms + "
-                                             "x_rms * math.sqrt(K * w_variance)"),),
+        Mutant("the two deviations added", ((f"({_SUM}) ** 0.5", "(K * x_variance) ** 0.5 * w_rms + "
+                                             "x_rms * (K * w_variance) ** 0.5"),),
                "Independent errors add up by their squares: add variances, then take one root."),
         Mutant("the error of x times x", (("x_variance * w_rms**2 + x_rms**2 * w_variance",
                                            "x_variance * x_rms**2 + w_rms**2 * w_variance"),),
