@@ -28,6 +28,7 @@ class Outcome:
     case: Case
     inputs: dict = field(repr=False)
     expected: tuple[Expected, ...] = field(repr=False)
+    given: dict = field(default_factory=dict, repr=False)  # the same inputs as the function got them, on the device
     outputs: tuple = ()
     launches: list[Launch] = field(default_factory=list, repr=False)
     status: str = PASSED
@@ -48,6 +49,7 @@ def try_case(exercise: Exercise, function, case: Case, seed: int) -> Outcome:
     arena = Arena(device())
     given = {name: arena.place(value, name) if isinstance(value, torch.Tensor) else value
              for name, value in inputs.items()}
+    outcome.given = given
     call = exercise.callable_for(function)
     try:
         with np.errstate(all="ignore"), _deadline(TIMEOUT_S), watch() as outcome.launches, arena.poisoning_empty():
