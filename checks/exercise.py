@@ -49,7 +49,8 @@ class Exercise:
 
     `answer` names it, `kernels/gemv.py::gemv_fp16_kernel`; `entry` is the function of that file that is called, which
     for a kernel is the one that launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)`
-    is the traffic no kernel can go below; None for an exercise that moves no data.
+    is the traffic no kernel can go below; None for an exercise that moves no data. A kernel may move `traffic_limit` times
+    the answer's bytes.
     """
 
     answer: str
@@ -61,6 +62,7 @@ class Exercise:
     entry: str | None = None
     outputs: tuple[str, ...] = ("result",)
     least_bytes: Callable[..., int] | None = None
+    traffic_limit: float = 1.25
 
     @property
     def name(self) -> str:

@@ -18,7 +18,6 @@ from checks.trial import FAILED, PASSED, TIMEOUT, Outcome, try_case
 from kernels.runtime import INTERPRETED
 
 NOT_ATTEMPTED = "not attempted"
-TRAFFIC_LIMIT = 1.25  # times the answer's own bytes
 LOADS_LIMIT = 4  # times the answer's own number of loads and stores
 SESSION_SEED = torch.seed() % 2**32  # fresh in each session; within one, an edit alone changes what is computed
 
@@ -136,7 +135,8 @@ def _weigh(exercise: Exercise, written, outcome: Outcome, answer: Outcome, seed:
     times, wanted = (of[kind, tensor] / max(1, sum(launch.footprint()[kind, tensor] for launch in o.launches))
                      for of, o in ((mine, outcome), (theirs, answer)))
     message = None
-    if mine.total() > TRAFFIC_LIMIT * theirs.total() or times > TRAFFIC_LIMIT * wanted > 0 and kind == "store":
+    limit = exercise.traffic_limit
+    if mine.total() > limit * theirs.total() or times > limit * wanted > 0 and kind == "store":
         message = (f"the result is right, but it {kind}s each element of `{tensor}` {times:.1f} times (the answer: "
                    f"{wanted:.1f}), and moves {mine.total():,} bytes (the answer: {theirs.total():,}).")
     elif accesses > LOADS_LIMIT * allowed:

@@ -60,6 +60,41 @@ def perrow_w8a8_matmul_bytes(M: int, N: int, K: int) -> int:
     return M * K + N * K + 4 * (M + N) + 2 * M * N
 
 
+def unfused_bytes(M: int, N: int, K: int) -> int:
+    """Bytes of y = norm(x) wᵀ in four passes, each writing its result to memory for the next.
+
+    RMSNorm: FP16 to FP16. Quantizer: FP16 to INT8. Product: INT8 to INT32 sums. Scaling: INT32 to FP16.
+    x and norm(x) are (M, K), the norm's weight (K,), the codes of w (N, K), y (M, N), scales FP32.
+    """
+    norm = 2 * M * K + 2 * K + 2 * M * K
+    quantizer = 2 * M * K + M * K + 4 * M
+    product = M * K + N * K + 4 * M * N
+    scaling = 4 * M * N + 4 * (M + N) + 2 * M * N
+    return norm + quantizer + product + scaling
+
+
+def epilogue_fused_bytes(M: int, N: int, K: int) -> int:
+    """Bytes of the same in three passes: the product scales its sums itself and writes FP16."""
+    norm = 2 * M * K + 2 * K + 2 * M * K
+    quantizer = 2 * M * K + M * K + 4 * M
+    product = M * K + N * K + 4 * (M + N) + 2 * M * N
+    return norm + quantizer + product
+
+
+def producer_fused_bytes(M: int, N: int, K: int) -> int:
+    """Bytes of the same in two passes: the norm writes INT8 itself as well."""
+    norm = 2 * M * K + 2 * K + M * K + 4 * M
+    product = M * K + N * K + 4 * (M + N) + 2 * M * N
+    return norm + product
+
+
+def main_loop_quantizations(M: int, N: int, K: int, BLOCK_M: int, BLOCK_N: int) -> int:
+    """How many numbers all programs quantize when each reads its rows of x (M, K) in FP16 and makes the
+    codes in its own loop along K, one program for each (BLOCK_M, BLOCK_N) tile of y (M, N)."""
+    columns_of_tiles = -(-N // BLOCK_N)  # rounded up
+    return M * K * columns_of_tiles
+
+
 def roofline_us(flops: float, num_bytes: float, tflops: float, gb_per_s: float) -> float:
     """The least time in microseconds of some work on a chip of `tflops` TFLOPS and `gb_per_s` GB/s.
 

@@ -11,8 +11,13 @@ y itself exists in FP32 only: it is not rounded to FP16 before it is quantized. 
 are: the codes are those of x · weight, and it only multiplies the row's scale. So a single reading finds the sum of
 squares and the amax.
 
-Each kernel is a ladder of two, told apart by a constexpr. ROW_FITS: a row in one block, read once, kept in registers.
-Else a row in chunks, read twice, the second time from the cache.
+The ladder of each:
+  rmsnorm_quantize_int8_plain_kernel    a row in registers, each step written out, y divided by the root before amax.
+  rmsnorm_quantize_int8_long_kernel     a row in chunks, read twice, the root taken out of the codes.
+  silu_mul_quantize_int8_plain_kernel   a row in registers, each step written out.
+  rmsnorm_quantize_int8_kernel, silu_mul_quantize_int8_kernel
+                                        both ways in one, told apart by a constexpr. ROW_FITS: a row in one block, read
+                                        once. Else a row in chunks, read twice, the second time from the cache.
 """
 
 import torch
@@ -23,6 +28,84 @@ from kernels.arguments import expect, expect_rows
 from kernels.quantize import codes, finite_or_inf, row_scale
 
 FLOATS = (torch.float16, torch.bfloat16)
+
+
+@triton.jit
+def rmsnorm_quantize_int8_plain_kernel(
+    x_ptr, weight_ptr, q_ptr, scale_ptr,
+    K,
+    stride_xm, stride_qm,
+    eps,
+    BLOCK_K: tl.constexpr,
+):
+    """q[m, :] = round(y / scale[m]), scale[m] = max |y| / 127; BLOCK_K ≥ K.
+
+    y = x[m, :] / sqrt(mean(x[m, :]²) + eps) · weight
+    """
+    m = tl.program_id(0).to(tl.int64)  # 64 bits: m * stride_xm can pass 2³¹
+    offs_k = tl.arange(0, BLOCK_K)
+    mask_k = offs_k < K
+    x = tl.load(x_ptr + m * stride_xm + offs_k, mask=mask_k, other=0.0).to(tl.float32)
+    weight = tl.load(weight_ptr + offs_k, mask=mask_k, other=0.0).to(tl.float32)
+    mean_square = tl.sum(x * x, axis=0) / K  # the masked lanes add 0
+    y = x / tl.sqrt(mean_square + eps) * weight
+    scale = row_scale(tl.max(finite_or_inf(y), axis=0))
+    tl.store(scale_ptr + m, scale)
+    tl.store(q_ptr + m * stride_qm + offs_k, codes(y, scale), mask=mask_k)
+
+
+def rmsnorm_quantize_int8_plain(
+    x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`rmsnorm_quantize_int8` by the plain kernel."""
+    q, scale = empty_rmsnorm_codes(x, weight)
+    M, K = x.shape
+    rmsnorm_quantize_int8_plain_kernel[(M,)](
+        x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=triton.next_power_of_2(K),
+    )
+    return q, scale
+
+
+@triton.jit
+def rmsnorm_quantize_int8_long_kernel(
+    x_ptr, weight_ptr, q_ptr, scale_ptr,
+    K,
+    stride_xm, stride_qm,
+    eps,
+    BLOCK_K: tl.constexpr,
+):
+    """The same for rows of any length, in chunks of BLOCK_K, read twice."""
+    m = tl.program_id(0).to(tl.int64)  # 64 bits: m * stride_xm can pass 2³¹
+    x_row = x_ptr + m * stride_xm
+    q_row = q_ptr + m * stride_qm
+    squares = tl.zeros((BLOCK_K,), dtype=tl.float32)
+    magnitude = tl.zeros((BLOCK_K,), dtype=tl.float32)
+    for k in range(0, K, BLOCK_K):
+        offs_k = k + tl.arange(0, BLOCK_K)
+        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0).to(tl.float32)
+        weight = tl.load(weight_ptr + offs_k, mask=offs_k < K, other=0.0).to(tl.float32)
+        squares += x * x
+        magnitude = tl.maximum(magnitude, finite_or_inf(x * weight))
+    rms = tl.sqrt(tl.sum(squares, axis=0) / K + eps)
+    scale = row_scale(tl.max(magnitude, axis=0))  # of x · weight: the codes are the same
+    tl.store(scale_ptr + m, scale / rms)
+    for k in range(0, K, BLOCK_K):
+        offs_k = k + tl.arange(0, BLOCK_K)
+        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0).to(tl.float32)
+        weight = tl.load(weight_ptr + offs_k, mask=offs_k < K, other=0.0).to(tl.float32)
+        tl.store(q_row + offs_k, codes(x * weight, scale), mask=offs_k < K)
+
+
+def rmsnorm_quantize_int8_long(
+    x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`rmsnorm_quantize_int8` by the kernel for long rows."""
+    q, scale = empty_rmsnorm_codes(x, weight)
+    M, K = x.shape
+    rmsnorm_quantize_int8_long_kernel[(M,)](
+        x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=2048,
+    )
+    return q, scale
 
 
 @triton.jit
@@ -73,17 +156,59 @@ def rmsnorm_quantize_int8(
     x (M, K) float16 or bfloat16, contiguous along K; weight (K,) float16, bfloat16 or float32 -> q (M, K) int8,
     scale (M,) float32. RMSNorm: Zhang and Sennrich, "Root mean square layer normalization", 2019.
     """
-    M, K = expect("x", x, ("M", "K"), FLOATS)
-    expect("weight", weight, (K,), (*FLOATS, torch.float32), device=x.device)
-    expect_rows("x", x)
-    expect_rows("weight", weight)
-    q = torch.empty((M, K), device=x.device, dtype=torch.int8)
-    scale = torch.empty(M, device=x.device, dtype=torch.float32)
+    q, scale = empty_rmsnorm_codes(x, weight)
+    M, K = x.shape
     # 32 elements a thread: several passes over registers, with little to do in each. A row that fills less than three
     # quarters of a block is faster in chunks, 90 µs against 105 for K = 5632 on an H200.
     whole = triton.next_power_of_2(K)
     blocks = _blocks(whole, whole * 3 // 4 < K and whole <= 16384, elements_per_warp=1024)
     rmsnorm_quantize_int8_kernel[(M,)](x, weight, q, scale, K, x.stride(0), eps, **blocks)
+    return q, scale
+
+
+def empty_rmsnorm_codes(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Room for the codes and scales of x (M, K), normed with weight (K,). Raises TypeError or ValueError where they are
+    anything else."""
+    M, K = expect("x", x, ("M", "K"), FLOATS)
+    expect("weight", weight, (K,), (*FLOATS, torch.float32), device=x.device)
+    expect_rows("x", x)
+    expect_rows("weight", weight)
+    q = torch.empty((M, K), device=x.device, dtype=torch.int8)
+    return q, torch.empty(M, device=x.device, dtype=torch.float32)
+
+
+@triton.jit
+def silu_mul_quantize_int8_plain_kernel(
+    gate_ptr, up_ptr, q_ptr, scale_ptr,
+    K,
+    stride_gm, stride_um, stride_qm,
+    BLOCK_K: tl.constexpr,
+):
+    """q[m, :] = round(y / scale[m]), scale[m] = max |y| / 127; BLOCK_K ≥ K.
+
+    y = gate[m, :] / (1 + exp(-gate[m, :])) · up[m, :]
+    """
+    m = tl.program_id(0).to(tl.int64)  # 64 bits: m * stride_gm can pass 2³¹
+    offs_k = tl.arange(0, BLOCK_K)
+    mask_k = offs_k < K
+    gate = tl.load(gate_ptr + m * stride_gm + offs_k, mask=mask_k, other=0.0).to(tl.float32)
+    up = tl.load(up_ptr + m * stride_um + offs_k, mask=mask_k, other=0.0).to(tl.float32)
+    y = gate / (1.0 + tl.exp(-gate)) * up
+    scale = row_scale(tl.max(finite_or_inf(y), axis=0))
+    tl.store(scale_ptr + m, scale)
+    tl.store(q_ptr + m * stride_qm + offs_k, codes(y, scale), mask=mask_k)
+
+
+def silu_mul_quantize_int8_plain(
+    gate: torch.Tensor, up: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`silu_mul_quantize_int8` by the plain kernel."""
+    q, scale = empty_silu_mul_codes(gate, up)
+    M, K = gate.shape
+    silu_mul_quantize_int8_plain_kernel[(M,)](
+        gate, up, q, scale, K, gate.stride(0), up.stride(0), q.stride(0),
+        BLOCK_K=triton.next_power_of_2(K),
+    )
     return q, scale
 
 
@@ -132,17 +257,24 @@ def silu_mul_quantize_int8(gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.
     gate, up (M, K) float16 or bfloat16, of one dtype and contiguous along K: the two halves of one (M, 2K) product will
     do -> q (M, K) int8, scale (M,) float32.
     """
-    M, K = expect("gate", gate, ("M", "K"), FLOATS)
-    expect("up", up, (M, K), gate.dtype, device=gate.device)
-    expect_rows("gate", gate)
-    expect_rows("up", up)
-    q = torch.empty((M, K), device=gate.device, dtype=torch.int8)
-    scale = torch.empty(M, device=gate.device, dtype=torch.float32)
+    q, scale = empty_silu_mul_codes(gate, up)
+    M, K = gate.shape
     # 16 elements a thread, and in chunks only where it must be: that takes every exponential twice.
     whole = triton.next_power_of_2(K)
     blocks = _blocks(whole, whole <= 16384, elements_per_warp=512)
     silu_mul_quantize_int8_kernel[(M,)](gate, up, q, scale, K, gate.stride(0), up.stride(0), **blocks)
     return q, scale
+
+
+def empty_silu_mul_codes(gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Room for the codes and scales of silu(gate) · up, both (M, K). Raises TypeError or ValueError where they are
+    anything else."""
+    M, K = expect("gate", gate, ("M", "K"), FLOATS)
+    expect("up", up, (M, K), gate.dtype, device=gate.device)
+    expect_rows("gate", gate)
+    expect_rows("up", up)
+    q = torch.empty((M, K), device=gate.device, dtype=torch.int8)
+    return q, torch.empty(M, device=gate.device, dtype=torch.float32)
 
 
 def _blocks(whole: int, row_fits: bool, elements_per_warp: int) -> dict:

@@ -1,10 +1,10 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import error, gemv, hello, int_mm, matmul, perrow_w8a8, quantize
+from checks.exercises import error, fused, gemv, hello, int_mm, matmul, matmul_int8, perrow_w8a8, quantize
 
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in (
-    hello, gemv, matmul, quantize, int_mm, perrow_w8a8, error) for exercise in noun.EXERCISES}
+    hello, gemv, matmul, quantize, int_mm, perrow_w8a8, error, matmul_int8, fused) for exercise in noun.EXERCISES}
 
 
 def find_exercise(name: str) -> Exercise:
