@@ -123,3 +123,55 @@ def with_outlier_channel(model: Transformer, factor: float) -> Transformer:
             for linear in behind:
                 linear.weight[:, 0] /= factor
     return model
+
+
+def schemes() -> list[Scheme]:
+    return [Scheme(bits, per, truncate) for bits in (8, 7, 6, 5, 4)
+            for per, truncate in (("row", False), ("row", True), ("tensor", False))]
+
+
+def measure(model: Transformer, rows: torch.Tensor, say: Callable[[str], None] = print) -> dict:
+    """What each scheme, each layer alone and each outlier channel costs the model on rows of tokens (B, T)."""
+    baseline = perplexity_of(model, rows)
+    say(f"{'FP16':24} perplexity {baseline:8.4f} on {rows[:, 1:].numel():,} bytes")
+
+    def figures(name: str, quantized: Transformer) -> dict:
+        found = perplexity_of(quantized, rows)
+        say(f"{name:24} perplexity {found:8.4f}  {cost_percent(found, baseline):+8.3f} %")
+        return {"perplexity": found, "cost_percent": cost_percent(found, baseline)}
+
+    record = {"schema": 1, "torch": torch.__version__, "bytes": rows[:, 1:].numel(), "fp16_perplexity": baseline}
+    record["schemes"] = [{"name": s.name, **dataclasses.asdict(s), **figures(s.name, simulated(model, s))} for s in schemes()]
+    for per in ("row", "tensor"):
+        sqnr = layer_sqnr_db(model, Scheme(per=per), rows)
+        record[f"sqnr_per_{per}_db"] = sqnr
+        worst = min(sqnr, key=sqnr.get)
+        say(f"INT8 per {per}: the layer with the least SQNR is {worst}, {sqnr[worst]:.1f} dB")
+    record["layers"] = [
+        {"name": name, "weights": linear.weight.numel(),
+         **figures(f"INT4, {name} alone", simulated(model, Scheme(bits=4), only=(name,)))}
+        for name, linear in linears(model).items()]
+    record["outliers"] = []
+    for factor in OUTLIERS:
+        grown = with_outlier_channel(model, factor)
+        record["outliers"] += [
+            {"factor": factor, "name": name, **figures(f"channel {factor} x, {name}", quantized)} for name, quantized in
+            [("FP16", grown), *((s.name, simulated(grown, s)) for s in (Scheme(), Scheme(per="tensor")))]]
+    return record
+
+
+def recorded_accuracy() -> dict:
+    """What `measure` found for the committed model. Raises FileNotFoundError where there is no record."""
+    if not RECORD.exists():
+        raise FileNotFoundError(f"there is no record at {RECORD}: run `python3 workshop.py accuracy`")
+    return json.loads(RECORD.read_text())
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="workshop.py accuracy", description="Measure what INT8 costs the trained model.")
+    parser.add_argument("--out", type=Path, default=RECORD, help="file for the figures (default: results/transformer/)")
+    args = parser.parse_args(argv)
+    record = measure(load(), windows(tokens_of("held_out")))
+    write_whole(args.out, lambda draft: draft.write_text(json.dumps(record, indent=1) + "\n"))
+    print(f"written to {args.out}")
+    return 0

@@ -141,3 +141,30 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="workshop.py train", description="Train the small model of lesson 10 on the frozen text (about five minutes on "
+        "two cores) and write its weights to results/transformer/. Then measure it: workshop.py accuracy.")
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the text and the weights")
+    parser.add_argument("--freeze-text", action="store_true", help="first take the text from the documents as they are now")
+    args = parser.parse_args(argv)
+    if args.steps < 1:
+        parser.error(f"--steps must be at least 1, got {args.steps}")
+    if args.freeze_text:
+        freeze_text(args.out)
+    if not (args.out / "train.txt").exists():
+        parser.error(f"there is no text in {args.out}: add --freeze-text")
+    recipe, started = Recipe(steps=args.steps), time.monotonic()
+    tokens = tokens_of("train", args.out)
+    model, losses = train(tokens, recipe)
+    save(model, args.out / "model.safetensors")
+    record = {"recipe": dataclasses.asdict(recipe), "config": dataclasses.asdict(CONFIG), "context": CONTEXT,
+              "parameters": sum(weight.numel() for weight in model.parameters()), "train_bytes": len(tokens),
+              "held_out": HELD_OUT, "torch": torch.__version__, "threads": torch.get_num_threads(),
+              "minutes": round((time.monotonic() - started) / 60, 1), "loss": losses}
+    write_whole(args.out / "training.json", lambda draft: draft.write_text(json.dumps(record, indent=1) + "\n"))
+    print(f"written to {args.out}")
+    return 0
