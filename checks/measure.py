@@ -8,11 +8,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
-from kernels.runtime import INTERPRETED
-
-FLUSH_BYTES = 256_000_000  # more than any GPU's L2 cache
+from kernels import timing
 
 
 @dataclass(frozen=True)
@@ -26,23 +22,7 @@ class Timing:
 
 def time_us(sides: dict[str, Callable[[], object]], repeats: int = 50, warmup: int = 5) -> dict[str, Timing]:
     """Time the functions by name, in turns. Raises RuntimeError where there is no GPU: interpreted times are no speeds."""
-    if INTERPRETED:
-        raise RuntimeError("kernels are interpreted here, so there is no speed to measure: this needs a GPU")
-    flush = torch.empty(FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")
-    for side in sides.values():
-        for _ in range(warmup):
-            side()
-    events = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, side in sides.items():
-            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            flush.zero_()  # it also keeps the GPU busy while the launch is queued, so the launch itself is not timed
-            start.record()
-            side()
-            stop.record()
-            events[name].append((start, stop))
-    torch.cuda.synchronize()
-    return {name: _timing([1e3 * start.elapsed_time(stop) for start, stop in pairs]) for name, pairs in events.items()}
+    return {name: _timing(times) for name, times in timing.time_us(sides, timing.CudaGPU(), repeats, warmup).items()}
 
 
 def _timing(times: list[float]) -> Timing:
