@@ -38,7 +38,26 @@ def doctor_command(argv: list[str]) -> int:
     return main(argv)
 
 
-COMMANDS = {"check": check_command, "solutions": solutions_command, "bench": bench_command, "doctor": doctor_command}
+def train_command(argv: list[str]) -> int:
+    from checks.training import main
+
+    return main(argv)
+
+
+def accuracy_command(argv: list[str]) -> int:
+    from checks.accuracy import main
+
+    return main(argv)
+
+
+def card_command(argv: list[str]) -> int:
+    from checks.report_card import main
+
+    return main(argv)
+
+
+COMMANDS = {"check": check_command, "solutions": solutions_command, "bench": bench_command, "doctor": doctor_command,
+            "train": train_command, "accuracy": accuracy_command, "card": card_command}
 
 
 def main() -> int:

@@ -41,13 +41,13 @@ def workload(config: Config, phase: str, batch: int, length: int) -> tuple:
 
 
 @torch.no_grad()
-def block_rows(config: Config = LLAMA_3_8B, say: Callable[[str], None] = print) -> list[dict]:
+def block_rows(config: Config = LLAMA_3_8B, places=PLACES, say: Callable[[str], None] = print) -> list[dict]:
     """Every variant in every mode at every size, each result compared with FP16's first.
 
     Raises AssertionError where a variant is further from FP16 than INT8 can explain.
     """
     rows, blocks = [], make_blocks(config)
-    for place in PLACES:
+    for place in places:
         torch.compiler.reset()  # or the shapes of one place count as recompilations in the next, of which few are allowed
         rows += _rows_at(blocks, config, *place, say)
     return rows
@@ -110,7 +110,7 @@ def block_work(config: Config, function: str, phase: str, batch: int, length: in
 
 
 @torch.no_grad()
-def product_rows(config: Config = LLAMA_3_8B, say: Callable[[str], None] = print) -> list[dict]:
+def product_rows(config: Config = LLAMA_3_8B, places=PLACES, say: Callable[[str], None] = print) -> list[dict]:
     """Each of the block's products alone, in FP16 and in INT8, and what lies between them in attention.
 
     An INT8 product includes the quantization of its input; the rows "quantize" are that part, timed on its own.
@@ -118,7 +118,7 @@ def product_rows(config: Config = LLAMA_3_8B, say: Callable[[str], None] = print
     block, rows = make_blocks(config)["FP16"], []
     layers = {name: getattr(part, name) for part in (block.attention, block.mlp) for name in block_products(1, 1, 1)
               if hasattr(part, name)}
-    for phase, batch, length in PLACES:
+    for phase, batch, length in places:
         x, _, past = workload(config, phase, batch, length)
         place = {"phase": phase, "batch": batch, "context": length, "M": x.shape[0] * x.shape[1], "mode": "eager"}
         sides = {}

@@ -130,6 +130,17 @@ def load(path: Path = FOLDER / "model.safetensors") -> Transformer:
     return model.to(device()).eval().requires_grad_(False)
 
 
+@torch.no_grad()
+def continuation(model: Transformer, prompt: str, length: int = 160, seed: int = 0) -> str:
+    """The prompt and `length` bytes more, each drawn from what the model thinks of the next."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = list(prompt.encode())
+    for _ in range(length):
+        logits = model(torch.tensor(tokens[-CONTEXT:], device=device())[None])[0, -1].float().cpu()
+        tokens.append(int(torch.multinomial((logits / 0.7).softmax(dim=0), 1, generator=generator)))
+    return bytes(tokens).decode(errors="replace")
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write(draft)` write a draft beside `path`, then put it in its place: a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,14 +168,14 @@ def main(argv: list[str]) -> int:
         freeze_text(args.out)
     if not (args.out / "train.txt").exists():
         parser.error(f"there is no text in {args.out}: add --freeze-text")
-    recipe, started = Recipe(steps=args.steps), time.monotonic()
+    recipe, started = Recipe(steps=args.steps), time.process_time()
     tokens = tokens_of("train", args.out)
     model, losses = train(tokens, recipe)
     save(model, args.out / "model.safetensors")
     record = {"recipe": dataclasses.asdict(recipe), "config": dataclasses.asdict(CONFIG), "context": CONTEXT,
               "parameters": sum(weight.numel() for weight in model.parameters()), "train_bytes": len(tokens),
               "held_out": HELD_OUT, "torch": torch.__version__, "threads": torch.get_num_threads(),
-              "minutes": round((time.monotonic() - started) / 60, 1), "loss": losses}
+              "core_minutes": round((time.process_time() - started) / 60, 1), "loss": losses}
     write_whole(args.out / "training.json", lambda draft: draft.write_text(json.dumps(record, indent=1) + "\n"))
     print(f"written to {args.out}")
     return 0
