@@ -176,8 +176,8 @@ def _compare_tensor(outcome: Outcome, name: str, got, want: Expected) -> None:
         first = tuple(int(i) for i in outcome.wrong.nonzero()[0])
         place = f"{name}[{', '.join(map(str, first))}]"
         outcome.fail(f"{on} {int(outcome.wrong.sum())} of {got.numel()} elements are wrong"
-                     f"{where(outcome.wrong, name)}. First: {place} is {float(exact[first]):.6g}; "
-                     f"expected {float(want.value[first]):.6g}.")
+                     f"{where(outcome.wrong, name)}. First: {place} is {_shown(exact[first])}; "
+                     f"expected {_shown(want.value[first])}.")
     return None
 
 
@@ -192,6 +192,10 @@ def _unwritten(outcome: Outcome, got: torch.Tensor) -> torch.Tensor:
                     stored[torch.from_numpy(access.offsets[access.live])] = True
         poisoned &= ~stored.as_strided(got.shape, got.stride())
     return poisoned
+
+
+def _shown(value: torch.Tensor) -> str:
+    return f"{value.item():.6g}" if value.is_floating_point() else f"{value.item():,}"
 
 
 def _on(case: Case) -> str:

@@ -41,7 +41,7 @@ def quantize_int8_perrow_bytes(M: int, K: int) -> int:
 
 
 def words_of_four_codes(n: int, k: int, stride_n: int, stride_k: int) -> int:
-    """In how many words of four bytes the INT8 codes w[n, k] to w[n, k + 3] lie, w starting at a whole word.
+    """In how many words of four bytes INT8 codes w[n, k] to w[n, k + 3] lie; w starts at a word.
 
     On an NVIDIA GPU these four share a register when tensor cores multiply.
     """
@@ -56,7 +56,8 @@ def scaling_flops(M: int, N: int, K: int, GROUP_K: int) -> int:
 
 
 def perrow_w8a8_matmul_bytes(M: int, N: int, K: int) -> int:
-    """Bytes that the INT8 product must move: codes (M, K) and (N, K) and their FP32 scales in, y (M, N) FP16 out."""
+    """Bytes that the INT8 product must move: codes (M, K) and (N, K) and their FP32 scales in,
+    y (M, N) FP16 out."""
     return M * K + N * K + 4 * (M + N) + 2 * M * N
 
 

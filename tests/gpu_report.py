@@ -16,7 +16,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kernels import int_mm, matmul, perrow_w8a8  # noqa: E402
+from kernels import matmul, perrow_w8a8  # noqa: E402
+from kernels.int_mm import MAX_K  # noqa: E402
 from kernels.matmul_int8 import matmul_int8  # noqa: E402
 from kernels.quantize import quantize_int8_perrow  # noqa: E402
 from kernels.runtime import capability  # noqa: E402
@@ -167,7 +168,7 @@ def check_codes(checks, x, what):
 
 def check_limits(checks):
     """Longest rows; inputs and outputs beyond 2³¹ elements."""
-    for K in (131072, int_mm.MAX_K):
+    for K in (131072, MAX_K):
         x, w = torch.full((65, K), 127, dtype=torch.int8, device="cuda"), codes(72, K)
         w[0], w[1] = 127, -127
         sx, sw = torch.full((65,), 2.0**-9, device="cuda"), torch.full((72,), 2.0**-9, device="cuda")
