@@ -159,16 +159,29 @@ def show_traffic(function, M: int = 128, N: int = 128, K: int = 1024):
     for index, total in enumerate(totals):
         axes.text(left[index], index, f" {total:,} bytes", va="center", fontsize=9)
     axes.invert_yaxis()
-    axes.set(xlabel="kB asked for", xlim=(0, max(left) * 1.45),
+    axes.set(xlabel="kB asked for", xlim=(0, max(left) * 1.25),
              title=f"FP16 asks for {totals[0] / totals[1]:.2f} times the bytes of INT8 (M={M}, N={N}, K={K})")
     axes.title.set_fontsize(10)
-    axes.legend(frameon=False, loc="center right", fontsize=9)
+    figure.legend(frameon=False, loc="outside right center", fontsize=9)
     return _show(figure)
 
 
+NO_FIGURES = "results/ holds no figures of INT8 products: `python3 workshop.py bench` records them on a machine with a GPU."
 SPEED_M, SPEED_K, SPEED_N = 16384, 2048, (2048, 4096, 6144, 11008, 22016)
 FP16 = ("matmul_fp16_naive", "cuBLAS FP16")
 INT8 = ("perrow_w8a8_matmul_plain", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul")
+
+
+def say_gain(N: int = 6144) -> None:
+    """What the fastest INT8 product of codes was recorded to gain over cuBLAS in FP16."""
+    rows, gpu = _recorded("gemm")
+    speed = {row["function"]: row["tflops"] for row in rows if (row["M"], row["N"], row["K"]) == (SPEED_M, N, SPEED_K)}
+    if not {"cuBLAS FP16", "perrow_w8a8_matmul"} <= speed.keys():
+        print(NO_FIGURES)
+        return
+    fp16, int8 = speed["cuBLAS FP16"], speed["perrow_w8a8_matmul"]
+    print(f"Recorded on an {gpu}, M = {SPEED_M:,}, N = {N:,}, K = {SPEED_K:,}: cuBLAS in FP16 {fp16:,.0f} TFLOPS, "
+          f"our fastest INT8 product of codes {int8:,.0f} TOPS, {int8 / fp16:.2f} times as fast.")
 
 
 def show_speed(function):
@@ -179,8 +192,7 @@ def show_speed(function):
     rows, title = _figures("gemm", speed_rows, function)
     rows = [row for row in rows if (row["M"], row["K"]) == (SPEED_M, SPEED_K) and row["function"] in FP16 + INT8]
     if not rows:
-        print("There is no GPU here, and results/ holds no figures of INT8 products: `python3 workshop.py bench` on a "
-              "machine with a GPU records them.")
+        print(f"There is no GPU here, and {NO_FIGURES}")
         return None
     figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
     for name, colour, marker, line in zip(FP16 + INT8, COLOURS, "osD^v", ("--", "--", "-", "-", "-"), strict=False):
@@ -223,6 +235,10 @@ def _figures(test: str, measure, function) -> tuple[list[dict], str]:
     """Rows of one test, and what they are: measured now where there is a GPU, else as recorded on one."""
     if not INTERPRETED:
         return measure(function), f"measured now on this {torch.cuda.get_device_name()}"
+    rows, gpu = _recorded(test)
+    return rows, f"recorded on an {gpu} (there is no GPU here)"
+
+
+def _recorded(test: str) -> tuple[list[dict], str]:
     figures = recorded()
-    return ([row for row in figures.get("rows", []) if row["test"] == test],
-            f"recorded on an {figures['gpu']} (there is no GPU here)")
+    return [row for row in figures.get("rows", []) if row["test"] == test], figures["gpu"]

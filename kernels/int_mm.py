@@ -14,7 +14,7 @@ from kernels.runtime import capability
 
 
 def max_k(bits: int, code: int) -> int:
-    """How many products of two codes, -code to code, always add up to an integer of `bits` bits."""
+    """The largest K for which K products of codes, -code to code, add up within `bits` bits."""
     return (2 ** (bits - 1) - 1) // code**2
 
 

@@ -113,6 +113,23 @@ def test_wrong_integers_are_shown_whole():
     assert got != expected.split("\n")[0] and "," in got
 
 
+def test_correct_kernels_in_other_styles_pass():
+    added = [("acc = tl.dot(x, w.T, acc, out_dtype=tl.int32)", "acc += tl.dot(x, w.T)")]
+    pointers = [("x_rows + offs_k[None, :]", "x_rows + tl.arange(0, BLOCK_K)[None, :]"),
+                ("        acc = tl.dot", "        x_rows += BLOCK_K\n        acc = tl.dot")]
+    for edits in (added, pointers):
+        verdict = judge(EXERCISE, edited(*edits))
+        assert verdict.passed, verdict.message
+
+
+def test_the_scales_may_be_multiplied_first_in_fp32():
+    exercise = EXERCISES["perrow_w8a8_matmul_plain_kernel"]
+    source = answer_source(exercise.answer).replace("acc.to(tl.float32) * x_scale[:, None] * w_scale[None, :]",
+                                                    "acc * (x_scale[:, None] * w_scale[None, :])")
+    verdict = judge(exercise, define(source, exercise.name, dict(vars(exercise.module))))
+    assert verdict.passed, verdict.message
+
+
 @pytest.mark.skipif(not INTERPRETED, reason="what was read is known in the interpreter")
 def test_what_was_never_read_is_found_whatever_the_kernel_calls_its_pointer():
     verdict = judge(EXERCISE, edited(("mask_k = offs_k < K", "mask_k = (offs_k < K) & (offs_k != 2)")))
