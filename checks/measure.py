@@ -24,6 +24,7 @@ from kernels import timing
 WIDEST = {"eager": 0.4, "idle": 1.5, "graph": 0.2}
 """The most that the middle 80 % of calls may spread, as a part of the median. From an idle GPU, the CPU's own spread is
 in the time."""
+POLL_S = 1.0
 RESOLUTION_US = 2.0  # a spread below it says nothing: events have a resolution of half a microsecond
 SLEEP_CYCLES = 300_000  # about 150 µs: the host queues any call meanwhile, so that the GPU never waits for a launch
 
@@ -203,7 +204,7 @@ class Monitor:
 
     def _read(self) -> None:
         query = ["nvidia-smi", f"--query-gpu={','.join(self.FIELDS.values())}", "--format=csv,noheader,nounits", "--id=0"]
-        while not self._end.wait(1):
+        while not self._end.wait(POLL_S):
             with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):  # ValueError: "[N/A]"
                 said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
                 self.readings.append((time.monotonic(), [float(value) for value in said.split(",")]))
