@@ -1,6 +1,5 @@
 """Pictures for the lesson on the INT8 product, from runs, traces and compilations of the student's own kernels."""
 
-import functools
 from collections import Counter
 
 import matplotlib.pyplot as plt
@@ -8,18 +7,18 @@ import numpy as np
 import torch
 from matplotlib.colors import LogNorm
 
-from checks.bench import recorded
+from checks import perf
 from checks.compiler import TARGETS, Compilation
+from checks.figures import COLOURS, tflops_figure
 from checks.launches import watch
-from checks.measure import time_us
-from checks.pictures import COLOURS, _ready, _show
-from checks.source import python_function
+from checks.operands import Operands
+from checks.peers import LAYOUTS, PEERS, in_both_layouts
+from checks.pictures import _ready, _show
+from checks.results import recorded, select
 from checks.tracing import trace
-from kernels import cost, matmul_fp16_naive, perrow_w8a8_matmul, perrow_w8a8_matmul_grouped
+from kernels import matmul_fp16_naive, perrow_w8a8_matmul, perrow_w8a8_matmul_grouped
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
-
-LAYOUTS = ("w K-major", "w N-major")
 
 
 def show_sums(function=None, K: int = 4096):
@@ -57,15 +56,20 @@ def show_sums(function=None, K: int = 4096):
 
 def show_layouts(function):
     """What the two layouts of w cost: instructions that move single bytes, from the compiler, and where there are figures
-    of a GPU, live or recorded, the speed."""
+    of a GPU, live or recorded, the speed with M = N = K = 4096."""
     if not _ready(function):
         return None
-    x, w = torch.randint(-127, 128, (2, 256, 256), dtype=torch.int8, device=device())
+    operands = Operands(256, 256, 256)
     with watch() as launches:
-        for layout in LAYOUTS:
-            function(x, _in_layout(w, layout))
+        for product in in_both_layouts(function).values():
+            product(*operands.arguments(product))
     reports = Compilation(launches).reports()
-    rows, title = _figures("matmul_layout", layout_rows, function)
+    if INTERPRETED:
+        figures = recorded()
+        rows, title = select(figures, test="layout"), f"recorded on an {figures['gpu']}\n(there is no GPU here)"
+    else:
+        rows = perf.test_perf_gemm(in_both_layouts(function), [(4096, 4096, 4096)])
+        title = f"measured now on this\n{torch.cuda.get_device_name()}"
     figure, axes = plt.subplots(1, 2 if rows else 1, figsize=(8 if rows else 5, 3), squeeze=False, layout="constrained")
     for index, (layout, report) in enumerate(zip(LAYOUTS, reports, strict=True)):
         bars = axes[0, 0].bar(np.arange(len(TARGETS)) + 0.38 * (index - 0.5), [r.byte_moves for r in report.values()], 0.36,
@@ -83,22 +87,6 @@ def show_layouts(function):
     for panel in axes[0]:
         panel.title.set_fontsize(10)
     return _show(figure)
-
-
-def layout_rows(function, size: int = 4096) -> list[dict]:
-    """Time `function(x_q, w_q)` on this GPU with M = N = K = `size` and w in both layouts; a row for each."""
-    x, w = torch.randint(-127, 128, (2, size, size), dtype=torch.int8, device="cuda")
-    weights = {layout: _in_layout(w, layout) for layout in LAYOUTS}
-    timings = time_us({layout: functools.partial(function, x, weight) for layout, weight in weights.items()})
-    moved = 2 * size * size + 4 * size * size
-    name = python_function(function).__name__
-    return [_row("matmul_layout", f"{name}, {layout}", (size, size, size), moved, timing)
-            for layout, timing in timings.items()]
-
-
-def _in_layout(w: torch.Tensor, layout: str) -> torch.Tensor:
-    """w (N, K) itself, or the same numbers stored as (K, N)."""
-    return w if layout == LAYOUTS[0] else w.T.contiguous().T
 
 
 def show_error_map(function, M: int = 128, N: int = 128, K: int = 512):
@@ -159,7 +147,7 @@ def show_traffic(function, M: int = 128, N: int = 128, K: int = 1024):
     for index, total in enumerate(totals):
         axes.text(left[index], index, f" {total:,} bytes", va="center", fontsize=9)
     axes.invert_yaxis()
-    axes.set(xlabel="kB asked for", xlim=(0, max(left) * 1.25),
+    axes.set(xlabel="kB asked for", xlim=(0, max(left) * 1.3),
              title=f"FP16 asks for {totals[0] / totals[1]:.2f} times the bytes of INT8 (M={M}, N={N}, K={K})")
     axes.title.set_fontsize(10)
     figure.legend(frameon=False, loc="outside right center", fontsize=9)
@@ -167,21 +155,22 @@ def show_traffic(function, M: int = 128, N: int = 128, K: int = 1024):
 
 
 NO_FIGURES = "results/ holds no figures of INT8 products: `python3 workshop.py bench` records them on a machine with a GPU."
-SPEED_M, SPEED_K, SPEED_N = 16384, 2048, (2048, 4096, 6144, 11008, 22016)
-FP16 = ("matmul_fp16_naive", "cuBLAS FP16")
-INT8 = ("perrow_w8a8_matmul_plain", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul")
+PREFILL = {"M": 16384, "K": 2048, "mode": "eager"}
+PRODUCTS = ("cuBLAS FP16", "matmul_fp16_naive", "perrow_w8a8_matmul_plain", "perrow_w8a8_matmul_grouped",
+            "perrow_w8a8_matmul")
 
 
 def say_gain(N: int = 6144) -> None:
     """What the fastest INT8 product of codes was recorded to gain over cuBLAS in FP16."""
-    rows, gpu = _recorded("gemm")
-    speed = {row["function"]: row["tflops"] for row in rows if (row["M"], row["N"], row["K"]) == (SPEED_M, N, SPEED_K)}
+    figures = recorded()
+    speed = {row["function"]: row["tflops"] for row in select(figures, test="gemm", N=N, **PREFILL)}
     if not {"cuBLAS FP16", "perrow_w8a8_matmul"} <= speed.keys():
         print(NO_FIGURES)
         return
     fp16, int8 = speed["cuBLAS FP16"], speed["perrow_w8a8_matmul"]
-    print(f"Recorded on an {gpu}, M = {SPEED_M:,}, N = {N:,}, K = {SPEED_K:,}: cuBLAS in FP16 {fp16:,.0f} TFLOPS, "
-          f"our fastest INT8 product of codes {int8:,.0f} TOPS, {int8 / fp16:.2f} times as fast.")
+    print(f"Recorded on an {figures['gpu']} with M = {PREFILL['M']:,}, N = {N:,}, K = {PREFILL['K']:,}:\n"
+          f"cuBLAS in FP16 {fp16:,.0f} TFLOPS, our fastest INT8 product of codes {int8:,.0f} TOPS, "
+          f"{int8 / fp16:.2f} times as fast.")
 
 
 def show_speed(function):
@@ -189,56 +178,15 @@ def show_speed(function):
     recorded on one. Quantizing x is not part of it."""
     if not _ready(function):
         return None
-    rows, title = _figures("gemm", speed_rows, function)
-    rows = [row for row in rows if (row["M"], row["K"]) == (SPEED_M, SPEED_K) and row["function"] in FP16 + INT8]
+    if INTERPRETED:
+        figures = recorded()
+        rows, roofs = select(figures, test="gemm", function=PRODUCTS, **PREFILL), figures["roofs"]
+        title = f"Recorded on an {figures['gpu']} (there is no GPU here)"
+    else:
+        products = (PEERS["cuBLAS FP16"], matmul_fp16_naive, function, perrow_w8a8_matmul_grouped, perrow_w8a8_matmul)
+        rows, roofs = perf.test_perf_gemm(dict(zip(PRODUCTS, products, strict=True))), {}
+        title = f"Measured now on this {torch.cuda.get_device_name()}"
     if not rows:
         print(f"There is no GPU here, and {NO_FIGURES}")
         return None
-    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
-    for name, colour, marker, line in zip(FP16 + INT8, COLOURS, "osD^v", ("--", "--", "-", "-", "-"), strict=False):
-        mine = sorted((row["N"], row["tflops"]) for row in rows if row["function"] == name)
-        axes.plot(*zip(*mine, strict=True), marker=marker, linestyle=line, color=colour, label=name)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(SPEED_N, [f"{N:,}" for N in SPEED_N])
-    axes.minorticks_off()
-    axes.set(xlabel=f"N, rows of w (M = {SPEED_M:,}, K = {SPEED_K:,})", ylabel="TFLOPS (INT8: TOPS)", title=title)
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8)
-    return _show(figure)
-
-
-def speed_rows(function) -> list[dict]:
-    """Time FP16 and INT8 products at (SPEED_M, N, SPEED_K) on this GPU, `function` as perrow_w8a8_matmul_plain."""
-    rows = []
-    for N in SPEED_N:
-        shape = SPEED_M, N, SPEED_K
-        x, w = (torch.randn(size, SPEED_K, device="cuda").half() for size in (SPEED_M, N))
-        products = dict(zip(FP16, (matmul_fp16_naive, lambda x, w: x @ w.T), strict=True))
-        sides = {name: functools.partial(product, x, w) for name, product in products.items()}
-        codes = *quantize_int8_perrow(x), *quantize_int8_perrow(w)
-        products = dict(zip(INT8, (function, perrow_w8a8_matmul_grouped, perrow_w8a8_matmul), strict=True))
-        sides |= {name: functools.partial(product, *codes) for name, product in products.items()}
-        moved = dict.fromkeys(FP16, cost.matmul_fp16_bytes(*shape))
-        moved |= dict.fromkeys(INT8, cost.perrow_w8a8_matmul_bytes(*shape))
-        rows += [_row("gemm", name, shape, moved[name], timing) for name, timing in time_us(sides, repeats=20).items()]
-    return rows
-
-
-def _row(test: str, function: str, shape: tuple[int, int, int], moved: int, timing) -> dict:
-    flops = cost.matmul_flops(*shape)
-    return {"test": test, "function": function, **dict(zip("MNK", shape, strict=True)), "mode": "eager", "bytes": moved,
-            "flops": flops, "median_us": timing.median_us, "low_us": timing.low_us, "high_us": timing.high_us,
-            "gb_per_s": moved / timing.median_us / 1e3, "tflops": flops / timing.median_us / 1e6}
-
-
-def _figures(test: str, measure, function) -> tuple[list[dict], str]:
-    """Rows of one test, and what they are: measured now where there is a GPU, else as recorded on one."""
-    if not INTERPRETED:
-        return measure(function), f"measured now on this {torch.cuda.get_device_name()}"
-    rows, gpu = _recorded(test)
-    return rows, f"recorded on an {gpu} (there is no GPU here)"
-
-
-def _recorded(test: str) -> tuple[list[dict], str]:
-    figures = recorded()
-    return [row for row in figures.get("rows", []) if row["test"] == test], figures["gpu"]
+    return _show(tflops_figure(rows, roofs, title))
