@@ -150,14 +150,16 @@ def _fresh_gemv(x: torch.Tensor, w: torch.Tensor) -> Callable:
 
 def _draw_times(axes, times: dict[str, float], truth: float, where: str) -> None:
     names = list(times)
-    axes.barh(names, list(times.values()), color=[COLOURS[5]] * (len(names) - 1) + [COLOURS[2]])
+    colours = [COLOURS[5]] * (len(names) - 1) + [COLOURS[2]]
+    axes.hlines(names, truth, list(times.values()), colors=colours, linewidth=3)
+    axes.scatter(list(times.values()), names, color=colours, zorder=3)
     axes.axvline(truth, color="black", linestyle="--", linewidth=1)
     for name, us in times.items():
         axes.annotate(" us, ".join(f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for value in (us, us / truth)) + " x",
-                      (us, name), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+                      (us, name), xytext=(-7 if us < 0.99 * truth else 7, 0), ha="right" if us < 0.99 * truth else "left",
+                      textcoords="offset points", va="center", fontsize=8)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlim=(truth / 5, 60 * max(times.values())), xlabel="us")
+    axes.set(xscale="log", xlim=(min(times.values()) / 100, 200 * max(times.values())), xlabel="us")
     axes.set_title(f"One call of y = W x, W (4096, 4096) FP16, {where}", fontsize=10)
 
 
@@ -178,6 +180,8 @@ def show_roofline(attainable_tflops: Callable, time_us: Callable):
                   fontsize=9, xytext=(10, -2), textcoords="offset points")
     for name, colour, marker in ((FP16, COLOURS[0], "o"), (OURS, COLOURS[2], "s"), (INT8, COLOURS[5], "D")):
         mine = [row for row in rows if row["function"] == name]
+        if not mine:
+            continue
         axes.plot([row["flops"] / row["bytes"] for row in mine], [row["tflops"] for row in mine], marker, color=colour,
                   markersize=5, label=name)
         for row in [row for row in mine if name == INT8 and (row["M"] <= 256 or row is mine[-1])]:

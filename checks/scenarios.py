@@ -58,10 +58,10 @@ def _read(num_bytes: float, name: str = "x", **numbers) -> dict:
 
 TIMERS = {
     "launches that do not wait": Scenario((_read(160e6),), (_read(320e6),)),
+    "inputs that fit in the cache": Scenario((_read(24e6, "x"),), (_read(16e6, "w"),)),
     "kernels shorter than their launches": Scenario((_read(4e6),), (_read(8e6),), {"launch_us": 9.0}),
     "kernels compiled at their first call": Scenario((_read(160e6, compile_us=3e5),), (_read(80e6, compile_us=2e5),)),
     "a clock that wakes up with work": Scenario(({"flops": 32e9},), ({"flops": 32e9},), {"wake_us": 300.0}),
-    "inputs that fit in the cache": Scenario((_read(24e6, "x"),), (_read(16e6, "w"),)),
     "two sides that read the same input": Scenario((_read(40e6),), (_read(40e6),)),
     "calls of different lengths": Scenario((_read(80e6, "a"), _read(240e6, "b")), (_read(160e6, "c"),)),
     "a clock that sags under load": Scenario(({"flops": 160e9},), ({"flops": 160e9},), {"sag": 0.4, "heat_us": 6000.0},
