@@ -16,7 +16,7 @@ MEANING = {"M": "M, rows of x", "N": "N, rows of w", "K": "K, length of a row"}
 
 def bandwidth_figure(rows: list[dict], roofs: dict, title: str):
     """GB/s of each function against the dimension that varies, under what a copy and a pure reading reach."""
-    figure, axes = _lines(rows, lambda row: row["gb_per_s"], title)
+    figure, axes, _ = _lines(rows, lambda row: row["gb_per_s"], title)
     _roof(axes, roofs.get("copy_gb_per_s"), "a copy on this GPU: {:,.0f} GB/s", left_below=True)
     _roof(axes, roofs.get("read_gb_per_s"), "reading alone: {:,.0f} GB/s", linestyle=":")
     axes.set(ylabel="GB/s (reads + writes)", ylim=(0, 1.12 * max([*(row["gb_per_s"] for row in rows), *_known(
@@ -27,7 +27,7 @@ def bandwidth_figure(rows: list[dict], roofs: dict, title: str):
 def tflops_figure(rows: list[dict], roofs: dict, title: str):
     """TFLOPS of each function against the dimension that varies, under the tensor cores' measured peaks."""
     rows = [row for row in rows if row["tflops"] is not None]
-    figure, axes = _lines(rows, lambda row: row["tflops"], title)
+    figure, axes, _ = _lines(rows, lambda row: row["tflops"], title)
     _roof(axes, roofs.get("fp16_tflops"), "FP16, a large square product: {:,.0f}")
     _roof(axes, roofs.get("int8_tops"), "INT8, a large square product: {:,.0f}")
     axes.set(ylabel="TFLOPS (INT8: TOPS)", ylim=(0, 1.12 * max([*(row["tflops"] for row in rows), *_known(
@@ -41,7 +41,7 @@ def speedup_figure(rows: list[dict], baseline: str, title: str):
                 for name in _functions(rows) if name != baseline for row, base in pairs(rows, name, baseline)]
     if not compared:
         raise ValueError(f"no row was timed together with {baseline}: there is nothing to draw")
-    figure, axes = _lines(compared, lambda row: row["speedup"], title)
+    figure, axes, _ = _lines(compared, lambda row: row["speedup"], title)
     axes.axhline(1, color="black", linewidth=1)
     axes.annotate(baseline, (0, 1), xycoords=("axes fraction", "data"), xytext=(4, 2), textcoords="offset points",
                   fontsize=9)
@@ -121,35 +121,36 @@ def roofline_figure(rows: list[dict], roofs: dict, title: str):
 
 
 def latency_figure(rows: list[dict], title: str, baseline: str = "cuBLAS FP16"):
-    """Microseconds of each function against M, with the M from which it is slower than `baseline`, if any."""
-    figure, axes = _lines(rows, lambda row: row["median_us"], title, dimension="M")
+    """Microseconds of each function against the dimension that varies, and where a function's time crosses `baseline`'s."""
+    figure, axes, dimension = _lines(rows, lambda row: row["median_us"], title)
     for name, style in _styles(rows).items():
-        for M, us in break_evens(rows, name, baseline):
-            axes.plot(M, us, marker="o", markersize=13, markerfacecolor="none", color=style["color"], linestyle="none")
-            axes.annotate(f"break-even\nM ≈ {M:.0f}", (M, us), xytext=(0, 12), textcoords="offset points", ha="center",
-                          fontsize=8)
-    axes.set(ylabel="µs for one product", ylim=(0, 1.15 * max(row["median_us"] for row in rows)))
+        for size, us in break_evens(rows, name, baseline, dimension):
+            axes.plot(size, us, marker="o", markersize=13, markerfacecolor="none", color=style["color"], linestyle="none")
+            axes.annotate(f"break-even\n{dimension} ≈ {size:,.0f}", (size, us), xytext=(0, 12), textcoords="offset points",
+                          ha="center", fontsize=8)
+    axes.set(ylabel="µs", ylim=(0, 1.15 * max(row["median_us"] for row in rows)))
     return _with_legend(figure, axes)
 
 
-def break_evens(rows: list[dict], function: str, baseline: str) -> list[tuple[float, float]]:
-    """Where the times of two functions cross: (M, microseconds), both read off straight lines between measured M on a
+def break_evens(rows: list[dict], function: str, baseline: str, dimension: str = "M") -> list[tuple[float, float]]:
+    """Where the times of two functions cross: (size, microseconds), read off straight lines between measured sizes on a
     logarithmic axis."""
     if function == baseline:
         return []
     found = []
-    compared = sorted(pairs(rows, function, baseline), key=lambda pair: pair[0]["M"])
+    compared = sorted(pairs(rows, function, baseline), key=lambda pair: pair[0][dimension])
     for (a, base_a), (b, base_b) in zip(compared, compared[1:], strict=False):
         before, after = a["median_us"] - base_a["median_us"], b["median_us"] - base_b["median_us"]
         if before * after < 0:
             part = before / (before - after)
-            found.append((a["M"] * (b["M"] / a["M"]) ** part, a["median_us"] + part * (b["median_us"] - a["median_us"])))
+            size = a[dimension] * (b[dimension] / a[dimension]) ** part
+            found.append((size, a["median_us"] + part * (b["median_us"] - a["median_us"])))
     return found
 
 
-def _lines(rows, value, title: str, dimension: str | None = None):
-    """A line for each function against the dimension that takes the most values."""
-    dimension = dimension or max("NMK", key=lambda name: len({row[name] for row in _some(rows)}))
+def _lines(rows, value, title: str):
+    """A line for each function against the dimension that takes the most values: the figure, its axes, that dimension."""
+    dimension = max("NMK", key=lambda name: len({row[name] for row in _some(rows)}))
     figure, axes = plt.subplots(figsize=(8.2, 3.9), layout="constrained")
     for name, style in _styles(rows).items():
         mine = sorted((row for row in rows if row["function"] == name), key=lambda row: row[dimension])
@@ -162,7 +163,7 @@ def _lines(rows, value, title: str, dimension: str | None = None):
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
     axes.set(title=title, xlabel=MEANING[dimension] + (f" ({', '.join(fixed)})" if fixed else ""))
     axes.title.set_fontsize(11)
-    return figure, axes
+    return figure, axes, dimension
 
 
 def _apart(sizes: list[float], part: float = 0.05) -> list[float]:

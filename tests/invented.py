@@ -9,6 +9,11 @@ PART = {"cuBLAS FP16": 0.9, "matmul_fp16_naive": 0.6, "matmul_fp16": 0.92, "perr
 
 def row(test, function, M, N, K, mode="eager", extra_us=0.0):
     """A row whose time is that of the roofline, divided by a part of its own for each function, plus extra_us."""
+    if function.startswith("copy of x, then "):
+        extra_us, function_alone = extra_us + 3, function.removeprefix("copy of x, then ")
+        return {**row(test, function_alone, M, N, K, mode, extra_us), "function": function}
+    if function == "copy of x":
+        return {**row("quant", "copy", M, 1, K, mode), "test": test, "function": function, "N": N}
     int8 = any(word in function for word in ("int8", "w8", "int_mm"))
     if test.startswith("quant"):
         num_bytes, flops = 3 * M * K + 4 * M, 0
