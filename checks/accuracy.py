@@ -36,7 +36,7 @@ class Scheme:
         return f"INT{self.bits} per {self.per}" + (", truncated" if self.truncate else "")
 
     def codes(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whole numbers in float32 and their scales (M,), for x (M, K); per row and rounded at 8 bits: those of the kernels."""
+        """Whole numbers in float32 and scales (M,), for x (M, K); with 8 bits per row, rounded, those of the kernels."""
         x = x.float()
         amax = x.abs().amax(dim=1) if self.per == "row" else x.abs().amax().expand(len(x))
         scale = amax / (2 ** (self.bits - 1) - 1)
@@ -112,8 +112,8 @@ def layer_sqnr_db(model: Transformer, scheme: Scheme, rows: torch.Tensor) -> dic
 def with_outlier_channel(model: Transformer, factor: float) -> Transformer:
     """The same function with one channel `factor` times as large in front of every layer that follows a norm.
 
-    Channel 0 of the norm's weight is multiplied and column 0 of the weights behind it divided by `factor`, a power of two: in
-    FP32 nothing changes. Large models grow such channels by themselves (T. Dettmers et al., LLM.int8(), NeurIPS 2022).
+    Channel 0 of the norm's weight is multiplied and column 0 of the weights behind it divided by `factor`, a power of two:
+    in FP32 nothing changes. Large models grow such channels by themselves (T. Dettmers et al., LLM.int8(), NeurIPS 2022).
     """
     model = copy.deepcopy(model)
     for block in model.blocks:
@@ -141,7 +141,9 @@ def measure(model: Transformer, rows: torch.Tensor, say: Callable[[str], None] =
         return {"perplexity": found, "cost_percent": cost_percent(found, baseline)}
 
     record = {"schema": 1, "torch": torch.__version__, "bytes": rows[:, 1:].numel(), "fp16_perplexity": baseline}
-    record["schemes"] = [{"name": s.name, **dataclasses.asdict(s), **figures(s.name, simulated(model, s))} for s in schemes()]
+    record["schemes"] = [
+        {"name": scheme.name, **dataclasses.asdict(scheme), **figures(scheme.name, simulated(model, scheme))}
+        for scheme in schemes()]
     for per in ("row", "tensor"):
         sqnr = layer_sqnr_db(model, Scheme(per=per), rows)
         record[f"sqnr_per_{per}_db"] = sqnr

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 
-from checks.measure import time_us
+from checks.measure import Refused, Timing, time_us
 from kernels.block_cost import block_products, block_weights, kv_cache_bytes
 from kernels.linear import Int8Linear, quantize_linears_
 from kernels.quantize import quantize_int8_perrow
@@ -68,13 +68,23 @@ def _rows_at(blocks, config, phase: str, batch: int, length: int, say) -> list[d
     for mode in MODES:
         # A call launched piece by piece is timed on an idle GPU, as it runs in a model: the launches count.
         sides = {name: call for (name, of), call in calls.items() if of == mode}
-        timings = time_us(sides, mode="eager" if mode == "graph" else "idle")
+        timings = timed(sides, "eager" if mode == "graph" else "idle", say)
         for name, t in timings.items():
             rows.append({"test": "block", "function": name, "phase": phase, "batch": batch, "context": length,
                          "M": x.shape[0] * x.shape[1], "mode": mode, "median_us": t.median_us, "low_us": t.low_us,
                          "high_us": t.high_us, **block_work(config, name, phase, batch, length)})
             say(f"{phase:8} batch {batch:3} x {length:5}  {name:12} {mode:8} {t.median_us:9.1f} us")
     return rows
+
+
+def timed(sides: dict, mode: str, say: Callable[[str], None]) -> dict[str, Timing]:
+    """`time_us`, without the sides whose times mean nothing: it says which, and why."""
+    try:
+        return time_us(sides, mode=mode)
+    except Refused as refused:
+        for name, reason in refused.reasons.items():
+            say(f"left out: {name}, {reason}")
+        return refused.timings
 
 
 def modes(block: torch.nn.Module, arguments: tuple) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
@@ -128,7 +138,7 @@ def product_rows(config: Config = LLAMA_3_8B, places=PLACES, say: Callable[[str]
                       (layer, "INT8"): functools.partial(Int8Linear.from_linear(linear), given),
                       (layer, "quantize"): functools.partial(quantize_int8_perrow, given.flatten(0, 1))}
         sides["attention", "FP16"] = scaled_dot_products(config, x, past)
-        for (layer, function), t in time_us(sides).items():
+        for (layer, function), t in timed(sides, "eager", say).items():
             rows.append({"test": "block_product", "function": function, "layer": layer, **place, "median_us": t.median_us,
                          "low_us": t.low_us, "high_us": t.high_us})
             say(f"{phase:8} batch {batch:3} x {length:5}  {layer:10} {function:10} {t.median_us:9.1f} us")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from checks import accuracy, block, report_card
 from checks.accuracy import Scheme, recorded_accuracy
@@ -15,7 +15,6 @@ from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import INTERPRETED, device
 from kernels.transformer import Transformer
 
-KINDS = ("q", "k", "v", "o", "gate", "up", "down", "lm_head")
 VARIANTS = {"FP16": "#555555", "INT8": COLOURS[0], "INT8 fused": COLOURS[2]}
 PARTS = ("products", "quantization", "attention", "norms, rotation, SiLU, sums")
 PERCENT = FuncFormatter(lambda value, _: f"{value:g} %")
@@ -25,19 +24,20 @@ def show_bits():
     """What each scheme costs the trained model against its bits, as recorded on the whole held-out text."""
     record = recorded_accuracy()
     figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
-    looks = {("row", False): ("a scale per row, rounded", COLOURS[0], "o-"), ("row", True): ("per row, truncated", COLOURS[1], "s--"),
+    looks = {("row", False): ("a scale per row, rounded", COLOURS[0], "o-"),
+             ("row", True): ("per row, truncated", COLOURS[1], "s--"),
              ("tensor", False): ("a scale per tensor, rounded", COLOURS[5], "D-.")}
     for (per, truncate), (label, colour, style) in looks.items():
         mine = [s for s in record["schemes"] if (s["per"], s["truncate"]) == (per, truncate)]
         axes.plot([s["bits"] for s in mine], [s["cost_percent"] for s in mine], style, color=colour, label=label)
     axes.axhline(0.5, color="black", linewidth=1, linestyle=":")
-    axes.annotate("0.5 %", (8, 0.5), xytext=(10, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yscale("symlog", linthresh=0.1)
+    axes.annotate("0.5 %", (4, 0.5), xytext=(0, 2), textcoords="offset points", va="bottom", fontsize=9)
+    axes.set_yscale("log")
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set(xlabel="bits of a code", ylabel="perplexity above FP16's", xticks=[4, 5, 6, 7, 8],
              title=f"Held-out text, {record['bytes']:,} bytes, FP16 perplexity {record['fp16_perplexity']:.3f}")
     axes.title.set_fontsize(10)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     return _show(figure)
 
 
@@ -54,7 +54,7 @@ def show_outliers():
     axes.yaxis.set_major_formatter(PERCENT)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda factor, _: f"{factor:g}"))
     axes.set(xlabel="how many times as large channel 0 is", ylabel="perplexity above FP16's",
-             xticks=sorted({point["factor"] for point in record}))
+             xticks=sorted({point["factor"] for point in record}), ylim=(-0.03, None))
     axes.legend(frameon=False)
     return _show(figure)
 
@@ -100,16 +100,18 @@ def show_cost(model: Transformer, int8_linear, perplexity):
     if not (_ready(int8_linear) and _ready(perplexity)):
         return None
     rows = sample_rows().to(device())
-    logits = {"FP16": model(rows), "INT8": accuracy.with_linears(model, lambda linear: YourLinear(linear, int8_linear))(rows)}
+    yours = accuracy.with_linears(model, lambda linear: YourLinear(linear, int8_linear))
+    logits = {"FP16": model(rows), "INT8": yours(rows)}
     found = {name: perplexity(values, rows) for name, values in logits.items()}
-    pieces = {name: [perplexity(values[i:i + 1], rows[i:i + 1]) for i in range(len(rows))] for name, values in logits.items()}
+    pieces = {name: [perplexity(values[i:i + 1], rows[i:i + 1]) for i in range(len(rows))]
+              for name, values in logits.items()}
     figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
     ends = [min(pieces["FP16"]) * 0.9, max(pieces["FP16"]) * 1.1]
     axes.plot(ends, ends, color="black", linewidth=1)
     axes.plot(pieces["FP16"], pieces["INT8"], "o", color=COLOURS[0], alpha=0.7)
     axes.set(xscale="log", yscale="log", xlabel="perplexity in FP16", ylabel="perplexity in INT8",
-             title=f"{len(rows)} pieces of {rows.shape[1] - 1} bytes: {found['FP16']:.4f} in FP16, {found['INT8']:.4f} in INT8 "
-             f"({accuracy.cost_percent(found['INT8'], found['FP16']):+.3f} %)")
+             title=f"{len(rows)} pieces of {rows.shape[1] - 1} bytes, perplexity {found['FP16']:.4f} in FP16,\n"
+             f"{found['INT8']:.4f} in INT8 ({accuracy.cost_percent(found['INT8'], found['FP16']):+.3f} %)")
     axes.title.set_fontsize(9)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -124,7 +126,7 @@ BYTES_A_SECOND = 4.8e12  # an H200's datasheet
 def frontier_points(model: Transformer, layers_to_skip) -> dict[str, tuple[float, float]]:
     """(µs, percent) by name: the predicted time to read an 8B block's weights, and the small model's cost in perplexity.
 
-    INT4 without some layers: those that `layers_to_skip` picks stay in FP16, by the costs recorded for each alone.
+    INT4 but for some layers: those that `layers_to_skip` picks, by the costs recorded for each alone, are in INT8.
     """
     rows, names = sample_rows(), accuracy.linears(model)
     weights = torch.tensor([linear.weight.numel() for linear in names.values()])
@@ -134,7 +136,8 @@ def frontier_points(model: Transformer, layers_to_skip) -> dict[str, tuple[float
     us = block_weights(**LLAMA_3_8B_DIMS) / BYTES_A_SECOND * 1e6  # for one byte a weight
 
     def point(scheme: Scheme, bytes_a_weight: float, only=None) -> tuple[float, float]:
-        quantized = accuracy.perplexity_of(accuracy.simulated(model, scheme, only), rows)
+        mixed = accuracy.simulated(accuracy.simulated(model, scheme, only), Scheme())  # INT8 where `scheme` is not
+        quantized = accuracy.perplexity_of(mixed, rows)
         return us * bytes_a_weight, accuracy.cost_percent(quantized, baseline)
 
     points = {"FP16": (2 * us, 0.0)}
@@ -144,7 +147,7 @@ def frontier_points(model: Transformer, layers_to_skip) -> dict[str, tuple[float
         skip = layers_to_skip(cost, weights, budget)
         share = float(weights[skip].sum() / weights.sum())
         kept = [name for name, skipped in zip(names, skip.tolist(), strict=True) if not skipped]
-        points[f"INT4, {share:.0%} in FP16"] = point(Scheme(4), 2 * share + 0.5 * (1 - share), kept)
+        points[f"INT4, {share:.0%} in INT8"] = point(Scheme(4), 1 * share + 0.5 * (1 - share), kept)
     return points
 
 
@@ -164,11 +167,12 @@ def frontier_figure(points: dict[str, tuple[float, float]], front: list[bool]):
     axes.plot(*zip(*frontier, strict=True), color=COLOURS[0], linewidth=1, zorder=1)
     for (name, (us, cost)), on in zip(points.items(), front, strict=True):
         axes.plot(us, cost, "o" if on else "x", color=COLOURS[0] if on else COLOURS[5], zorder=2)
-        axes.annotate(name, (us, cost), xytext=(6, 3), textcoords="offset points", fontsize=8,
+        axes.annotate(name, (us, cost), xytext=(6, 3 if on else -8), textcoords="offset points", fontsize=8,
                       color="black" if on else "#666666")
     axes.set_yscale("symlog", linthresh=0.1)
     axes.yaxis.set_major_formatter(PERCENT)
     axes.margins(x=0.2, y=0.08)
+    axes.set_ylim(bottom=-0.02)
     axes.set(xlabel="predicted µs to read the weights of a Llama-3-8B block", title="●  nothing is better in both     ×  "
              "something is", ylabel="small model's perplexity above FP16's")
     axes.title.set_fontsize(10)
@@ -196,8 +200,9 @@ def show_block(card: dict | None):
     if card is None:
         return None
     rows = [row for row in card["rows"] if row["test"] == "block"]
-    places = list(dict.fromkeys((row["phase"], row["batch"], row["context"]) for row in rows))
-    figure, panels = plt.subplots(1, len(places), figsize=(2.4 * len(places) + 0.6, 3.6), layout="constrained", squeeze=False)
+    places = _places(rows)
+    figure, panels = plt.subplots(1, len(places), figsize=(2.4 * len(places) + 0.6, 3.6), squeeze=False,
+                                  layout="constrained")
     for axes, place in zip(panels[0], places, strict=True):
         _bars(axes, [row for row in rows if (row["phase"], row["batch"], row["context"]) == place], block.MODES)
         axes.set_title(_place(*place), fontsize=9)
@@ -209,7 +214,8 @@ def show_block(card: dict | None):
 
 def _bars(axes, rows: list[dict], modes) -> None:
     for index, (name, colour) in enumerate(VARIANTS.items()):
-        us = [next((row["median_us"] for row in rows if (row["function"], row["mode"]) == (name, mode)), 0) for mode in modes]
+        us = [next((row["median_us"] for row in rows if (row["function"], row["mode"]) == (name, mode)), 0)
+              for mode in modes]
         places = [place + 0.27 * (index - 1) for place in range(len(modes))]
         axes.bar(places, us, 0.25, color=colour, label=name)
         for place, height in zip(places, us, strict=True):
@@ -219,8 +225,13 @@ def _bars(axes, rows: list[dict], modes) -> None:
     axes.set_xticks(range(len(modes)), modes, fontsize=8)
 
 
+def _places(rows: list[dict]) -> list[tuple[str, int, int]]:
+    """Where whole blocks were timed: (phase, batch, context), in the order of the rows."""
+    return list(dict.fromkeys((row["phase"], row["batch"], row["context"]) for row in rows if row["test"] == "block"))
+
+
 def _place(phase: str, batch: int, context: int) -> str:
-    return f"prefill\n{context:,} tokens" if phase == "prefill" else f"decode, batch {batch}\ncontext {context:,}"
+    return f"prefill\n{context:,} tokens" if phase == "prefill" else f"decode of {batch}\nat {context:,}"
 
 
 def _where(card: dict) -> str:
@@ -239,7 +250,7 @@ def show_time_now(card: dict | None):
 
 
 def draw_time_now(axes, rows: list[dict]) -> None:
-    places = list(dict.fromkeys((row["phase"], row["batch"], row["context"]) for row in rows if row["test"] == "block"))
+    places = _places(rows)
     bars = [(place, function) for place in places for function in ("FP16", "INT8")]
     for height, (place, function) in enumerate(bars):
         found, left = report_card.time_now(rows, function, *place[:2]), 0.0
@@ -255,7 +266,7 @@ def draw_time_now(axes, rows: list[dict]) -> None:
     labels = [f"{_place(*place)}".replace("\n", ", ") + f": {function}" for place, function in bars]
     axes.set_yticks(range(len(bars)), labels, fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1.12), xticks=[])
+    axes.set(xlim=(0, 1.16), xticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
@@ -265,7 +276,7 @@ def print_amdahl(amdahl_speedup, card: dict | None) -> None:
         return
     print(f"{'':36} {'part of the':>12} {'its':>9} {'predicted':>10} {'measured':>9}")
     print(f"{'':36} {'FP16 time':>12} {'speed-up':>9} {'':>10} {'':>9}")
-    for place in dict.fromkeys((row["phase"], row["batch"], row["context"]) for row in card["rows"] if row["test"] == "block"):
+    for place in _places(card["rows"]):
         before, after = (report_card.time_now(card["rows"], name, *place[:2]) for name in ("FP16", "INT8"))
         fraction = before["products"] / sum(before.values())
         speedup = before["products"] / (after["products"] + after["quantization"])
@@ -293,14 +304,19 @@ def show_card(model: Transformer, int8_linear, perplexity, card: dict | None, pa
 
 def card_figure(card: dict):
     """A report card's page: accuracy above, time below where the card has times."""
-    figure, panels = plt.subplots(2, 2, figsize=(10, 7.2), layout="constrained", width_ratios=[1, 1.3])
+    graphs = [row for row in card["rows"] if row["test"] == "block" and row["mode"] == "graph"]
+    height = 2 if graphs else 1
+    figure, panels = plt.subplots(height, 2, figsize=(11, 3.8 * height), layout="constrained", width_ratios=[1, 1.1],
+                                  squeeze=False)
     costs = {name: cost for name, cost in card["cost_percent"].items() if name != "FP16"}
     axes = panels[0, 0]
     axes.barh(list(costs), list(costs.values()), color=COLOURS[0])
     for place, cost in enumerate(costs.values()):
-        axes.annotate(f"{cost:+.2f} %", (max(cost, 0), place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.margins(x=0.25)
+        axes.annotate(f"{cost:+.2f} %", (max(cost, 0), place), xytext=(4, 0), textcoords="offset points", va="center",
+                      fontsize=9)
+    axes.margins(x=0.3)
     axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(PERCENT)
     axes.set_title(f"Perplexity above FP16's {card['perplexity']['FP16']:.3f}\n({card['bytes']:,} bytes held out, "
                    f"on {card['accuracy_on']})", fontsize=10)
@@ -310,20 +326,17 @@ def card_figure(card: dict):
     axes.set_xticks(range(len(names)), [name.removeprefix("blocks.").replace("attention.", "").replace("mlp.", "")
                                         for name in names], rotation=90, fontsize=6.5)
     axes.set_title("SQNR of each quantized layer's output, dB", fontsize=10)
-    graphs = [row for row in card["rows"] if row["test"] == "block" and row["mode"] == "graph"]
-    for axes in panels[1]:
-        axes.set_axis_off() if not graphs else None
     if graphs:
-        places = list(dict.fromkeys((row["phase"], row["batch"], row["context"]) for row in graphs))
+        places = _places(graphs)
         _bars(panels[1, 0], [{**row, "mode": _place(row["phase"], row["batch"], row["context"])} for row in graphs],
               [_place(*place) for place in places])
+        panels[1, 0].tick_params(axis="x", labelsize=7)
         panels[1, 0].set_yscale("log")
         panels[1, 0].set_title(f"A Llama-3-8B block in a CUDA graph, µs, on an {card['gpu']}", fontsize=10)
         panels[1, 0].legend(frameon=False, fontsize=8)
         draw_time_now(panels[1, 1], card["rows"])
         panels[1, 1].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
         panels[1, 1].set_title("Where its time goes", fontsize=10)
-    else:
-        panels[1, 0].text(0, 0.5, "No times on this card: there was no GPU.", fontsize=10)
-    figure.suptitle(f"Report card: a transformer in INT8 · {card['date']} · torch {card['torch']}", fontsize=12)
+    times = "" if graphs else " · no times: there was no GPU"
+    figure.suptitle(f"Report card: a transformer in INT8 · {card['date']} · torch {card['torch']}{times}", fontsize=12)
     return figure

@@ -1,8 +1,8 @@
 """The report card of lesson 10: on one page, what INT8 cost a model in accuracy and what it gained a block in time.
 
-A card is JSON with the fields of `FIELDS`. `python3 workshop.py card` makes one on a GPU, with this workshop's own kernels, and
-writes it to results/transformer/; the lesson's last cell makes the student's, from what their functions measured. Whoever
-reads one (a lesson, a grader) does so through `read_card`, which says what is wrong with a file that is none.
+A card is JSON with the fields of `FIELDS`. `python3 workshop.py card` makes one on a GPU, with this workshop's own kernels,
+and writes it to results/transformer/; the lesson's last cell makes the student's, from what their functions measured.
+Whoever reads one (a lesson, a grader) does so through `read_card`, which says what is wrong with a file that is none.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import torch
 import triton
 
 from checks.training import FOLDER, write_whole
+from kernels.block_cost import block_products
 from kernels.runtime import INTERPRETED
 
 SCHEMA = 1
@@ -34,15 +35,16 @@ def report_card(perplexity: dict[str, float], sqnr_db: dict[str, float], num_byt
                 gpu: str | None) -> dict:
     """A card from measurements.
 
-    perplexity: on the held-out text of `num_bytes` guesses, by variant, "FP16" among them; sqnr_db: of each quantized layer's
-    output, by its name; rows: the times of `checks.block` on a GPU named `gpu`, none without one. Raises BadCard where
-    these do not fit together.
+    perplexity: on the held-out text of `num_bytes` guesses, by variant, "FP16" among them; sqnr_db: of each quantized
+    layer's output, by its name; rows: the times of `checks.block` on a GPU named `gpu`, none without one. Raises BadCard
+    where these do not fit together.
     """
     if "FP16" not in perplexity:
         raise BadCard(f"perplexity must have FP16's, which the others are compared with, got {sorted(perplexity)}")
     card = {
-        "schema": SCHEMA, "date": datetime.date.today().isoformat(), "torch": torch.__version__, "triton": triton.__version__,
-        "accuracy_on": "CPU" if INTERPRETED else torch.cuda.get_device_name(), "bytes": num_bytes, "perplexity": perplexity,
+        "schema": SCHEMA, "date": datetime.date.today().isoformat(), "torch": torch.__version__,
+        "triton": triton.__version__, "accuracy_on": "CPU" if INTERPRETED else torch.cuda.get_device_name(),
+        "bytes": num_bytes, "perplexity": perplexity,
         "cost_percent": {name: 100 * (value / perplexity["FP16"] - 1) for name, value in perplexity.items()},
         "sqnr_db": sqnr_db, "gpu": gpu, "rows": rows}
     check_card(card)
@@ -113,23 +115,21 @@ def speedups(rows: list[dict], variant: str, baseline: str = "FP16") -> dict[tup
 
 
 def time_now(rows: list[dict], function: str, phase: str, batch: int) -> dict[str, float]:
-    """Microseconds by part of a whole block, replayed as a CUDA graph: products, quantization, attention, and the rest.
+    """Microseconds by part of a whole FP16 or INT8 block in a CUDA graph: products, quantization, attention, the rest.
 
     The parts were timed alone, so the rest is what is left of the whole. Raises LookupError where rows are missing.
     """
-    here = [row for row in rows if row["phase"] == phase and row["batch"] == batch]
-    whole = [row["median_us"] for row in here if row["test"] == "block" and row["function"] == function
-             and row["mode"] == "graph"]
-    parts = {(row["layer"], row["function"]): row["median_us"] for row in here if row["test"] == "block_product"}
-    if not whole or ("attention", "FP16") not in parts:
-        raise LookupError(f"there are no rows of {function} in {phase} with batch {batch}")
-    products = sum(us for (_, name), us in parts.items() if name == function and _ != "attention")
-    found = {"products": products, "quantization": 0.0, "attention": parts["attention", "FP16"]}
-    if function != "FP16":
-        found["quantization"] = sum(us for (_, name), us in parts.items() if name == "quantize")
-        found["products"] -= found["quantization"]
-    found["norms, rotation, SiLU, sums"] = max(0.0, whole[0] - sum(found.values()))
-    return found
+    us = {(row["test"], row.get("layer"), row["function"]): row["median_us"] for row in rows
+          if row["phase"] == phase and row["batch"] == batch and (row["test"] == "block_product" or row["mode"] == "graph")}
+    layers = block_products(1, 1, 1)
+    try:
+        products = sum(us["block_product", layer, function] for layer in layers)
+        attention, whole = us["block_product", "attention", "FP16"], us["block", None, function]
+        quantization = sum(us["block_product", layer, "quantize"] for layer in layers) if function == "INT8" else 0.0
+    except KeyError as missing:
+        raise LookupError(f"no row of {missing} in {phase} with batch {batch}") from None
+    return {"products": products - quantization, "quantization": quantization, "attention": attention,
+            "norms, rotation, SiLU, sums": max(0.0, whole - products - attention)}
 
 
 def main(argv: list[str]) -> int:
@@ -165,7 +165,8 @@ def measure_card() -> dict:
     from kernels.linear import quantize_linears_
 
     model, rows = load(), windows(tokens_of("held_out"))
-    perplexity = {"FP16": perplexity_of(model, rows), "INT8 per row": perplexity_of(quantize_linears_(copy.deepcopy(model)), rows)}
+    perplexity = {"FP16": perplexity_of(model, rows),
+                  "INT8 per row": perplexity_of(quantize_linears_(copy.deepcopy(model)), rows)}
     for scheme in (Scheme(truncate=True), Scheme(per="tensor")):
         perplexity[scheme.name] = perplexity_of(simulated(model, scheme), rows)
     times = block_rows() + product_rows()
