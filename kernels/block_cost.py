@@ -42,7 +42,7 @@ def products_fp16_us(
 def products_int8_us(
     M: int, dim: int, kv_dim: int, hidden: int, tops: float, gb_per_s: float,
 ) -> float:
-    """The least time of the same in INT8, in microseconds: each product after a pass that quantizes its x.
+    """The least time of the same in INT8: each product after a pass that quantizes its x (M, K).
 
     The two follow each other, so their times add. Quantizing is bound by memory alone.
     """
@@ -54,8 +54,9 @@ def products_int8_us(
 
 
 def amdahl_speedup(fraction: float, speedup: float) -> float:
-    """How many times as fast the whole becomes when `fraction` (0 to 1) of its time becomes `speedup` times as fast.
+    """How many times as fast the whole becomes when a part of it becomes `speedup` times as fast.
 
-    G. Amdahl, "Validity of the single processor approach to achieving large scale computing capabilities", AFIPS 1967.
+    The part takes `fraction` (0 to 1) of the time before. G. Amdahl, "Validity of the single
+    processor approach to achieving large scale computing capabilities", AFIPS 1967.
     """
     return 1 / (1 - fraction + fraction / speedup)

@@ -22,7 +22,7 @@ FLOATS = (torch.float16, torch.bfloat16)
 def int8_linear_torch(
     x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """y = (Σ x_q · w_q) · x_scale · w_scale + bias in torch: what `Int8Linear` computes, bit for bit.
+    """y = (Σ x_q · w_q) · x_scale · w_scale + bias in torch: `Int8Linear`, bit for bit.
 
     x (..., K) FP16, quantized row by row here; w_q (N, K) int8, w_scale (N,) float32, bias (N,) or
     None -> y (..., N) in x's dtype. Sums are exact; scales and bias come in FP32, rounded once.

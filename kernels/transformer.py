@@ -187,10 +187,10 @@ def stack(*linears: torch.nn.Linear) -> Int8Linear:
 
 
 def perplexity(logits: torch.Tensor, tokens: torch.Tensor) -> float:
-    """exp of the mean of -log p(tokens[b, t + 1]) over all b and t, where p = softmax(logits[b, t]).
+    """exp of the mean of -log p(tokens[b, t + 1]) over all b and t, with p = softmax(logits[b, t]).
 
-    logits (B, T, V) of any floating-point dtype, tokens (B, T) int64; logits[b, t] is the model's
-    guess at tokens[b, t + 1], made in FP32. The last logits of each row have nothing to be compared with.
+    logits (B, T, V) of any floating-point dtype, tokens (B, T) int64; computed in FP32.
+    logits[b, t] are about tokens[b, t + 1], so the last logits of each row have nothing to be compared with.
     """
     log_p = torch.log_softmax(logits[:, :-1].float(), dim=-1)  # (B, T - 1, V)
     log_p = log_p.gather(-1, tokens[:, 1:, None])  # (B, T - 1, 1)
@@ -198,7 +198,7 @@ def perplexity(logits: torch.Tensor, tokens: torch.Tensor) -> float:
 
 
 def layers_to_skip(cost: torch.Tensor, weights: torch.Tensor, budget: float) -> torch.Tensor:
-    """Which layers to leave in FP16: (L,) bool, chosen greedily.
+    """Which layers to leave out of a quantization: (L,) bool, chosen greedily.
 
     cost (L,) float64: what quantizing this layer alone costs; weights (L,) int64: how many it has.
     Layers with the largest cost per weight come first. A layer is taken if it costs anything and
@@ -215,8 +215,8 @@ def layers_to_skip(cost: torch.Tensor, weights: torch.Tensor, budget: float) -> 
 def pareto_front(us: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
     """Which points are worth a look: (n,) bool, False for each that another point dominates.
 
-    us (n,) and loss (n,) float64, the less the better. A point dominates another if it is at most as
-    large in both and smaller in one of them.
+    us (n,) and loss (n,) float64, the less the better. A point dominates another if it is at most
+    as large in both and smaller in at least one.
     """
     no_worse = (us[None, :] <= us[:, None]) & (loss[None, :] <= loss[:, None])  # (n, n): column by row
     better = (us[None, :] < us[:, None]) | (loss[None, :] < loss[:, None])

@@ -215,14 +215,14 @@ LAYERS_TO_SKIP = Exercise(
         Mutant("the layer's own weights are not counted", (("weights[skip].sum() + weights[layer]", "weights[skip].sum()"),),
                "With this layer the budget may be passed: add its own weights before you compare."),
         Mutant("less than the budget", (("<= budget", "< budget"),), "Exactly the budget is allowed: `<=`."),
-        Mutant("layers that cost nothing are kept in FP16", (("fits & (cost[layer] > 0)", "fits"),),
-               "A layer that costs nothing, or even gains, is better in INT8: take it only if its cost is above 0."),
+        Mutant("layers that cost nothing are left out too", (("fits & (cost[layer] > 0)", "fits"),),
+               "A layer that costs nothing, or even gains, is better quantized: take it only if its cost is above 0."),
         Mutant("the layers to quantize are returned", (("return skip", "return ~skip"),),
-               "True is for the layers that stay in FP16."),
+               "True is for the layers that are left out."),
         Mutant("the numbers of the layers are returned", (("return skip", "return skip.nonzero()[:, 0]"),),
                "One bool for each layer, in the layers' order."),
         Mutant("no budget at all", (("fits & (cost[layer] > 0)", "cost[layer] > 0"),),
-               "The weights that stay in FP16 are at most `budget` of all weights."),
+               "The weights left out are at most `budget` of all weights."),
     ),
 )
 
