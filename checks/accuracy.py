@@ -63,8 +63,8 @@ def linears(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
     return {name: module for name, module in model.named_modules() if type(module) is torch.nn.Linear}
 
 
-def with_linears(model: Transformer, replace: Callable[[torch.nn.Linear], torch.nn.Module], only=None) -> Transformer:
-    """A copy of the model with replace(linear) in the place of each linear layer, or of those named in `only`."""
+def with_linears(model: torch.nn.Module, replace: Callable[[torch.nn.Linear], torch.nn.Module], only=None):
+    """A copy of the model, or of a part of it, with replace(linear) in the place of each linear layer, or of those named in `only`."""
     model = copy.deepcopy(model)
     for name, linear in linears(model).items():
         if only is None or name in only:

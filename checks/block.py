@@ -15,6 +15,7 @@ from checks.measure import Refused, Timing, time_us
 from kernels.block_cost import block_products, block_weights, kv_cache_bytes
 from kernels.linear import Int8Linear, quantize_linears_
 from kernels.quantize import quantize_int8_perrow
+from kernels.runtime import device
 from kernels.transformer import LLAMA_3_8B, Block, Config, FusedInt8Block, Past, rotation
 
 PLACES = (("prefill", 1, 8192), ("decode", 1, 2048), ("decode", 16, 2048), ("decode", 64, 2048))
@@ -26,17 +27,17 @@ MODES = ("eager", "compile", "graph")  # as it is; by torch.compile; torch.compi
 def make_blocks(config: Config) -> dict[str, torch.nn.Module]:
     """The same random block by name of its variant."""
     torch.manual_seed(0)
-    block = Block(config).to("cuda", torch.float16).eval().requires_grad_(False)
+    block = Block(config).to(device(), torch.float16).eval().requires_grad_(False)
     return {"FP16": block, "INT8": quantize_linears_(copy.deepcopy(block)), "INT8 fused": FusedInt8Block(block)}
 
 
 def workload(config: Config, phase: str, batch: int, length: int) -> tuple:
     """(x, turn, past) of one call."""
     decode = phase == "decode"
-    x = torch.randn(batch, 1 if decode else length, config.dim, device="cuda", dtype=torch.float16)
-    position = torch.arange(length - 1 if decode else 0, length, device="cuda")
+    x = torch.randn(batch, 1 if decode else length, config.dim, device=device(), dtype=torch.float16)
+    position = torch.arange(length - 1 if decode else 0, length, device=device())
     shape = (batch, config.kv_heads, length, config.head_dim)
-    past = tuple(torch.randn(shape, device="cuda", dtype=torch.float16) for _ in range(2)) if decode else None
+    past = tuple(torch.randn(shape, device=device(), dtype=torch.float16) for _ in range(2)) if decode else None
     return x, rotation(config, position), past
 
 
@@ -133,7 +134,7 @@ def product_rows(config: Config = LLAMA_3_8B, places=PLACES, say: Callable[[str]
         place = {"phase": phase, "batch": batch, "context": length, "M": x.shape[0] * x.shape[1], "mode": "eager"}
         sides = {}
         for layer, linear in layers.items():
-            given = torch.randn(*x.shape[:2], linear.in_features, device="cuda", dtype=torch.float16)
+            given = torch.randn(*x.shape[:2], linear.in_features, device=device(), dtype=torch.float16)
             sides |= {(layer, "FP16"): functools.partial(linear, given),
                       (layer, "INT8"): functools.partial(Int8Linear.from_linear(linear), given),
                       (layer, "quantize"): functools.partial(quantize_int8_perrow, given.flatten(0, 1))}

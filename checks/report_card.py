@@ -7,6 +7,7 @@ Whoever reads one (a lesson, a grader) does so through `read_card`, which says w
 
 import argparse
 import datetime
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -83,11 +84,16 @@ def _expect(found, fields: dict, where: str) -> None:
 
 
 def write_card(card: dict, path: Path):
-    """Write a card to `path` (.json) and its picture beside it (.png), each whole or not at all; returns the figure."""
-    from checks.pictures_transformer import card_figure
+    """Write a card to `path` (.json) and its picture beside it (.png), each whole or not at all.
 
+    Returns the figure; None, and no picture, where matplotlib is not installed.
+    """
     check_card(card)
     write_whole(path, lambda draft: draft.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n"))
+    if importlib.util.find_spec("matplotlib") is None:
+        return None
+    from checks.pictures_transformer import card_figure
+
     figure = card_figure(card)
     write_whole(path.with_suffix(".png"), lambda draft: figure.savefig(draft, format="png", dpi=120,
                                                                        metadata={"Software": None}))
@@ -145,7 +151,8 @@ def main(argv: list[str]) -> int:
         return 1
     card = measure_card()
     path = args.out / ("".join(c if c.isalnum() else "_" for c in card["gpu"].lower()) + ".json")
-    write_card(card, path)
+    if write_card(card, path) is None:
+        print(f"no picture: matplotlib is not installed; `workshop.py card --redraw {path}` draws it later")
     for name, cost in card["cost_percent"].items():
         print(f"{name:28} perplexity {card['perplexity'][name]:.4f}  {cost:+.3f} %")
     for variant in ("INT8", "INT8 fused"):

@@ -6,6 +6,7 @@ rest of a document would give its words away.
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import math
@@ -20,7 +21,6 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from checks.notebooks import lessons, read
 from checks.source import ROOT
 from kernels.runtime import device
 from kernels.transformer import Config, Transformer
@@ -45,6 +45,8 @@ class Recipe:
 
 def documents() -> dict[str, str]:
     """What the workshop has to read, by file: the README, the prose of the lessons, and the source."""
+    from checks.notebooks import lessons, read  # here: a GPU machine that only measures need not have nbformat
+
     found = {"README.md": (ROOT / "README.md").read_text()}
     for path in lessons():  # without their code, most of which stands in kernels/ too
         cells = [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
@@ -133,10 +135,11 @@ def load(path: Path = FOLDER / "model.safetensors") -> Transformer:
 @torch.no_grad()
 def continuation(model: Transformer, prompt: str, length: int = 160, seed: int = 0) -> str:
     """The prompt and `length` bytes more, each drawn from what the model thinks of the next."""
+    model = copy.deepcopy(model).float()  # in which a CPU is several times as fast as in FP16
     generator = torch.Generator().manual_seed(seed)
     tokens = list(prompt.encode())
     for _ in range(length):
-        logits = model(torch.tensor(tokens[-CONTEXT:], device=device())[None])[0, -1].float().cpu()
+        logits = model(torch.tensor(tokens[-CONTEXT:], device=device())[None])[0, -1].cpu()
         tokens.append(int(torch.multinomial((logits / 0.7).softmax(dim=0), 1, generator=generator)))
     return bytes(tokens).decode(errors="replace")
 

@@ -190,7 +190,7 @@ def perplexity(logits: torch.Tensor, tokens: torch.Tensor) -> float:
     """exp of the mean of -log p(tokens[b, t + 1]) over all b and t, with p = softmax(logits[b, t]).
 
     logits (B, T, V) of any floating-point dtype, tokens (B, T) int64; computed in FP32.
-    logits[b, t] are about tokens[b, t + 1], so the last logits of each row have nothing to be compared with.
+    logits[b, t] are about tokens[b, t + 1]: a row's last ones have nothing to be compared with.
     """
     log_p = torch.log_softmax(logits[:, :-1].float(), dim=-1)  # (B, T - 1, V)
     log_p = log_p.gather(-1, tokens[:, 1:, None])  # (B, T - 1, 1)
