@@ -257,10 +257,9 @@ def lab(arguments):
 
 
 def test(arguments):
-    # A notebook's cells share one kernel, so that one worker takes all of a file.
     # Each worker and each notebook holds its own torch: more than four would fill a laptop's memory.
     workers = min(4, len(os.sched_getaffinity(0)))
-    return ["-m", "pytest", "-n", str(workers), "--dist", "loadscope", *arguments]
+    return ["-m", "pytest", "-n", str(workers), *arguments]
 
 
 def start(command, arguments):

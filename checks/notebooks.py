@@ -96,15 +96,17 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def build_solutions(folder: Path = SOLUTIONS) -> list[Path]:
-    """Write each lesson, solved and executed, into `folder`; returns the paths."""
+def build_solution(lesson: Path, folder: Path = SOLUTIONS) -> Path:
+    """Write the lesson, solved and executed, into `folder`; returns the path."""
     folder.mkdir(exist_ok=True)
-    written = []
-    for lesson in lessons():
-        solved = execute(solve(read(lesson)))
-        path = folder / lesson.name
-        nbformat.write(solved, path)
-        written.append(path)
-    for stale in set(folder.glob("*.ipynb")) - set(written):
+    path = folder / lesson.name
+    nbformat.write(execute(solve(read(lesson))), path)
+    return path
+
+
+def build_solutions() -> list[Path]:
+    """Write every lesson's solution and remove those of lessons that are no more; returns the paths."""
+    written = [build_solution(lesson) for lesson in lessons()]
+    for stale in set(SOLUTIONS.glob("*.ipynb")) - set(written):
         stale.unlink()
     return written

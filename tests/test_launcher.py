@@ -143,7 +143,7 @@ def test_test_runs_pytest_from_the_root_whatever_the_folder(template, tmp_path):
     done = said(launch(tmp_path, "test", "tests/test_gemv.py", "-k", "ragged"))
     workers = str(min(4, len(os.sched_getaffinity(0))))
     assert (done["program"], done["folder"]) == ("pytest", str(root))
-    assert done["arguments"] == ["-n", workers, "--dist", "loadscope", "tests/test_gemv.py", "-k", "ragged"]
+    assert done["arguments"] == ["-n", workers, "tests/test_gemv.py", "-k", "ragged"]
 
 
 def test_lab_opens_the_first_lesson_and_says_what_runs_the_kernels(template):
