@@ -132,7 +132,7 @@ def test_second_launch_starts_at_once_and_passes_arguments_and_status_on(templat
     assert (root / ".venv/pip.log").stat().st_mtime_ns == pip
 
 
-@pytest.mark.parametrize("command", ["check", "doctor", "solutions", "bench"])
+@pytest.mark.parametrize("command", ["check", "reset", "doctor", "solutions", "bench"])
 def test_commands_of_checks(template, command):
     assert said(launch(template[0], command, "--help"))["arguments"] == [command, "--help"]
 
