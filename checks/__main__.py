@@ -15,14 +15,23 @@ def check_command(argv: list[str]) -> int:
     return check_notebooks(parser.parse_args(argv).notebooks)
 
 
+def reset_command(argv: list[str]) -> int:
+    from checks.reset import main
+
+    return main(argv)
+
+
 def solutions_command(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="workshop.py solutions",
                                      description="Rebuild solutions/ from lessons/ and kernels/, and execute it.")
     parser.parse_args(argv)
     from checks.notebooks import build_solutions
 
-    for path in build_solutions():
-        print(f"wrote {path}")
+    try:
+        for path in build_solutions():
+            print(f"wrote {path}")
+    except ValueError as error:
+        parser.error(error.args[0])
     return 0
 
 
@@ -38,7 +47,8 @@ def doctor_command(argv: list[str]) -> int:
     return main(argv)
 
 
-COMMANDS = {"check": check_command, "solutions": solutions_command, "bench": bench_command, "doctor": doctor_command}
+COMMANDS = {"check": check_command, "reset": reset_command, "solutions": solutions_command, "bench": bench_command,
+            "doctor": doctor_command}
 
 
 def main() -> int:

@@ -17,27 +17,28 @@ def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant 
     outcomes = sorted(outcomes, key=lambda outcome: (
         outcome.status == PASSED, sum(len(launch.accesses) for launch in outcome.launches)))
     for mutant in exercise.mutants:
-        if all(_alike(outcome, _mutant_on(exercise, mutant, outcome.case, seed)) for outcome in outcomes):
+        if all(_alike(outcome, _mutant_on(exercise, mutant, outcome.case, seed)[0]) for outcome in outcomes):
             return mutant
     return None
 
 
 @functools.lru_cache(maxsize=4096)
-def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> Outcome:
-    """What a mutant comes to on a case, kept for the session's later checks; without the trace, which is large."""
+def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> tuple[Outcome, Counter]:
+    """What a mutant comes to on a case and moves, kept for the session's later checks without the trace, which is large."""
     outcome = try_case(exercise, exercise.mutated(mutant), case, seed)
+    traffic = outcome.traffic()
     outcome.inputs, outcome.given, outcome.expected, outcome.launches, outcome.wrong = {}, {}, (), [], None
     if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
         outcome.error = outcome.error.with_traceback(None)
         outcome.error.__context__ = None
-    return outcome
+    return outcome, traffic
 
 
-def recognise_traffic(exercise: Exercise, outcome: Outcome, traffic: Counter, seed: int) -> Mutant | None:
+def recognise_traffic(exercise: Exercise, outcome: Outcome, seed: int) -> Mutant | None:
     """The mutant whose result is right too and which moves the same bytes, tensor by tensor."""
     for mutant in exercise.mutants:
-        other = try_case(exercise, exercise.mutated(mutant), outcome.case, seed)
-        if other.status == PASSED and sum((launch.traffic() for launch in other.launches), Counter()) == traffic:
+        other, traffic = _mutant_on(exercise, mutant, outcome.case, seed)
+        if other.status == PASSED and traffic == outcome.traffic():
             return mutant
     return None
 

@@ -5,6 +5,7 @@ import linecache
 import signal
 import threading
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Real
 
@@ -36,6 +37,10 @@ class Outcome:
     error: Exception | None = None  # OutOfBounds, or what the function raised
     wrong: torch.Tensor | None = None  # bool map of the first wrong output
     output: int = 0  # its index
+
+    def traffic(self) -> Counter:
+        """Bytes by (kind, tensor) that the launches moved."""
+        return sum((launch.traffic() for launch in self.launches), Counter())
 
     def fail(self, message: str, status: str = FAILED) -> None:
         self.status, self.message = status, message
