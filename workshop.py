@@ -26,6 +26,7 @@ COMMANDS = {
     "lab": "open the first lesson in JupyterLab; more arguments go to JupyterLab (--no-browser, --port 8889)",
     "test": "run all tests, lessons and solutions; more arguments go to pytest (tests/test_gemv.py -k ragged)",
     "check": "check the exercises of all lessons, or of the notebooks named, and print a table",
+    "grade": "grade submissions: one, or a class (grade --help; for instructors)",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
     "bench": "measure the kernels on this machine's GPU",

@@ -38,7 +38,14 @@ def doctor_command(argv: list[str]) -> int:
     return main(argv)
 
 
-COMMANDS = {"check": check_command, "solutions": solutions_command, "bench": bench_command, "doctor": doctor_command}
+def grade_command(argv: list[str]) -> int:
+    from checks.grader.command import main
+
+    return main(argv)
+
+
+COMMANDS = {"check": check_command, "solutions": solutions_command, "bench": bench_command, "doctor": doctor_command,
+            "grade": grade_command}
 
 
 def main() -> int:

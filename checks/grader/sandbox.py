@@ -82,7 +82,7 @@ class Warm:
         finally:
             theirs.close()
             their_status.close()
-        return Child(ours, status, scratch, job, timeout_s)
+        return Child(self.kind, ours, status, scratch, job, timeout_s)
 
     def close(self) -> None:
         self.control.close()
@@ -98,8 +98,8 @@ class Warm:
 class Child:
     """One child; use it in a `with` block, which ends it."""
 
-    def __init__(self, sock, status, scratch, job, timeout_s):
-        self.sock, self.status, self.scratch = sock, status, scratch
+    def __init__(self, kind, sock, status, scratch, job, timeout_s):
+        self.kind, self.sock, self.status, self.scratch = kind, sock, status, scratch
         self.deadline = time.monotonic() + timeout_s
         self.job = job
 
@@ -162,6 +162,8 @@ class Child:
         if told["signal"]:
             return Ended(f"its process died (signal {told['signal']}): memory outside the tensors was touched, or the process "
                          "ended itself.")
+        if told["code"] == 91 and self.kind == "compile":
+            return Fault("the compiling child broke down")
         if told["code"] == 91:
             return Ended("its process broke down while the results were read.")
         return Ended(f"its process ended itself with code {told['code']} before the result was there.")

@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -175,9 +176,9 @@ def work(job: dict, answers: socket.socket) -> None:
             isolation.hide_files(ROOT, job["file_bytes"])
         else:
             os.chdir(job["scratch"])
-            os.environ["TMPDIR"] = job["scratch"]
             if "landlock" in job["levels"]:
                 isolation.fence_files([*isolation.visible_paths(), "/dev/null", "/dev/urandom"], [job["scratch"]])
+        os.environ["TMPDIR"] = tempfile.tempdir = os.getcwd()  # noqa: PTH109
         isolation.limit(job["data_bytes"], job["file_bytes"], int(job["timeout_s"]) + 1, 512)
         if "namespaces" in job["levels"]:
             isolation.give_up_rights()
