@@ -99,7 +99,10 @@ def serve(sock) -> None:
     frames.send(sock, {"nonce": None, "ready": True})
     while True:
         asked, data = frames.receive(sock, INPUT_LIMIT)
-        answer, payload = _answer(function, asked, data)
+        try:
+            answer, payload = _answer(function, asked, data)
+        except BaseException as error:  # such as SystemExit, or no memory for reading the results
+            answer, payload = {"outputs": [], "error": _error(error, student_line(error))}, b""
         answer["nonce"] = asked["nonce"]
         frames.send(sock, answer, payload)
 

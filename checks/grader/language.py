@@ -90,7 +90,7 @@ def _check(tree: ast.Module, given: dict[str, str]) -> None:
             for decorator in [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults,
                               *(a.annotation for a in node.args.args)]:
                 if decorator is not None:
-                    _walk(decorator, modules, names, _HOST)
+                    _walk(decorator, modules, names | _locals(decorator), _HOST)
             inner = ast.Module(body=node.body, type_ignores=[])
             for part in ast.walk(inner):
                 if isinstance(part, ast.FunctionDef | ast.Lambda):

@@ -73,7 +73,7 @@ class Warm:
         scratch = tempfile.mkdtemp(dir=self.scratch)
         ours, theirs = socket.socketpair()
         status, their_status = socket.socketpair()
-        order = {"levels": self.levels, "timeout_s": timeout_s, "memory_bytes": 3 * GIGABYTE, "data_bytes": data_bytes,
+        order = {"levels": self.levels, "timeout_s": timeout_s, "memory_bytes": 2 * GIGABYTE, "data_bytes": data_bytes,
                  "file_bytes": 64 << 20, "scratch": scratch}
         try:
             socket.send_fds(self.control, [json.dumps(order).encode()], [theirs.fileno(), their_status.fileno()])

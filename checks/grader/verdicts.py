@@ -55,10 +55,10 @@ def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compile
     chosen, done = None, None
     for program in code.programs:
         tried = run(paper, program, warm, exercise.cases + paper.hidden, probe=exercise.is_kernel and program.trust == OPEN)
-        public = tried.outcomes[:len(exercise.cases)]
-        if chosen is None or all(o.status == PASSED for o in public) and not _right(done, exercise):
+        counts = _right(tried, exercise) and not (exercise.is_kernel and _not_triton(exercise, program, tried))
+        if chosen is None or counts:
             chosen, done = program, tried
-        if _right(done, exercise):
+        if counts:
             break
     result |= {"trust": chosen.trust, "own_entry": chosen.own_entry}
     result["flags"] = _flags(exercise, code, chosen, done)
@@ -116,6 +116,8 @@ def _items(paper: Paper, code: Code, program: Program, done: Run, compiler, resu
         wrong = next((outcome for outcome in hidden if outcome.status != PASSED), None)
         reached = len(hidden) == len(paper.hidden)
         items["hidden"] = (RIGHT, "") if reached and wrong is None else (WRONG, _hidden_message(paper, code, done, wrong))
+        if items["hidden"][0] == WRONG and paper.only_numbers:  # numbers that the lesson shows prove nothing by themselves
+            items["public"] = (WRONG, f"{exercise.name}: right only for the numbers that the lesson shows.")
     bad = [message for state, message in items.values() if state == WRONG]
     result["status"] = PASSED if not bad else FAILED
     if bad:

@@ -22,8 +22,8 @@ class _Given(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.modules = modules
 
     def find_spec(self, name, path=None, target=None):
-        if name in self.modules or name.partition(".")[0] in ("kernels", "checks"):
-            return importlib.machinery.ModuleSpec(name, self, is_package=name.partition(".")[0] in ("kernels", "checks"))
+        if name in self.modules or name.partition(".")[0] == "checks":
+            return importlib.machinery.ModuleSpec(name, self, is_package=name in ("kernels", "checks") or name.startswith("checks."))
         return None
 
     def create_module(self, spec):
