@@ -4,6 +4,7 @@ Nothing here is trusted by the grader once a student's Python has run in the sam
 of the results is evidence (see checks/grader/language.py for when it is more).
 """
 
+import functools
 import os
 import sys
 import threading
@@ -112,6 +113,9 @@ def _function(job: dict):
     install(job["modules"])
     lesson = {"__name__": "lesson"}
     define(job["code"], "lesson", lesson)
+    if job["through"]:
+        define(job["entry_code"], job["through"], harness := {"__name__": job["through"]})
+        return functools.partial(harness[job["through"]], lesson[job["name"]])
     if job["entry"] is None:
         return lesson[job["call"]]
     around = {"__name__": job["entry"], job["name"]: lesson[job["name"]]}

@@ -8,9 +8,9 @@ from checks.grader import extract, language
 from checks.grader.library import launcher, lesson_cells, library_for
 from checks.grader.submissions import Submission, find_exercise_cell, given_notices, is_stub
 
-PROVEN, OPEN = "proven", "open"
+PROVEN, OPEN, HARNESS = "proven", "open", "harness"
 """Trust: in a proven program only kernels and host code that allocates, reshapes and launches can run; an open one is any
-Python, whose outputs alone count."""
+Python, whose outputs alone count; a harness makes those outputs beside the student's Python, which could reach it."""
 
 REACHES = {"_getframe", "settrace", "setprofile", "get_objects", "get_referrers", "modules", "_exit", "fork", "ctypes", "mmap",
            "subprocess", "socket", "urllib", "requests", "pickle", "__reduce__", "atexit", "signal", "ptrace", "importlib",

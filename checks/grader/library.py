@@ -9,15 +9,20 @@ from checks.exercise import Exercise
 from checks.grader import extract
 from checks.source import ROOT
 
-_FROM = re.compile(r"^\s*from\s+(kernels(?:\.\w+)?)\s+import\s+(.+)$", re.MULTILINE)
+_FROM = re.compile(r"^\s*from\s+((?:kernels|checks)(?:\.\w+)*)\s+import\s+(.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Library:
-    """`modules` by dotted name, and the text that defines our entry around the student's function."""
+    """`modules` by dotted name, and the text that defines our entry around the student's function.
+
+    Where an exercise is tried `through` a harness (a simulated GPU, say), the entry is that: it runs beside the student's
+    code, so that such a result is worth less trust than one whose inputs and outputs travel as bytes.
+    """
 
     modules: dict[str, str]
     entry_code: str | None
+    through: str | None = None
 
 
 @functools.cache
@@ -29,17 +34,21 @@ def library_for(exercise: Exercise) -> Library:
         module = exercise.module.__name__
         entry_code = _slice(module, {exercise.entry}, exercise.name)
         _follow(entry_code, wanted)
+    through = getattr(exercise, "through", None)
+    if through is not None:
+        entry_code = _slice(through.__module__, {through.__name__}, exercise.name)
+        _follow(entry_code, wanted)
     for cell in lesson_cells(exercise.lesson):
-        _follow(cell, wanted)
+        _follow(cell, wanted, ("kernels",))
     modules: dict[str, str] = {}
     while any(module not in modules or names - done[module] for module, names in wanted.items()):
         done = {module: set(names) for module, names in wanted.items()}
         for module, names in done.items():
-            modules[module] = _slice(module, names, exercise.name) if module != "kernels" else ""
+            modules[module] = _slice(module, names, exercise.name) if "." in module else ""
             _follow(modules[module], wanted)
         for module in wanted:
             done.setdefault(module, set())
-    return Library(modules, entry_code)
+    return Library(modules, entry_code, through and through.__name__)
 
 
 def launcher(exercise: Exercise, kernel: str) -> str:
@@ -62,18 +71,19 @@ def lesson_cells(lesson: str) -> tuple[str, ...]:
     return tuple("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
 
 
-def _follow(source: str, wanted: dict[str, set[str]]) -> None:
-    """Note what `source` imports from `kernels`."""
+def _follow(source: str, wanted: dict[str, set[str]], packages: tuple[str, ...] = ("kernels", "checks")) -> None:
+    """Note what `source` imports from these packages."""
+    starts = tuple(f"from {package}" for package in packages)
     try:
-        imports = [s.source for s in extract.statements(source) if s.source.lstrip().startswith("from kernels")]
+        imports = [s.source for s in extract.statements(source) if s.source.lstrip().startswith(starts)]
     except SyntaxError:
         return
     for module, names in (match.groups() for text in imports for match in _FROM.finditer(_one_line(text))):
         for name in (part.split(" as ")[0].strip() for part in names.split(",")):
-            if module == "kernels":  # a module as a whole: only what is used of it
-                wanted.setdefault("kernels", set())
+            if module in ("kernels", "checks"):  # a module as a whole: only what is used of it
+                wanted.setdefault(module, set())
                 used = set(re.findall(rf"\b{name}\.(\w+)", source))
-                wanted.setdefault(f"kernels.{name}", set()).update(used if "def " in source else ())
+                wanted.setdefault(f"{module}.{name}", set()).update(used if "def " in source else ())
             else:
                 wanted.setdefault(module, set()).add(name)
 

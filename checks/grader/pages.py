@@ -14,7 +14,7 @@ from checks.grader.results import FAULT, result_path, write_atomically
 from checks.grader.shown import items_for_student, messages_for_student, notices_for_student
 from checks.trial import PASSED
 
-FIELD = 8  # pixels of one field in a picture
+FIELD = 8  # pixels of one field in a picture, at least
 
 
 def write_pages(grades: Path, graded: list[dict], course: Course | None = None) -> list[Path]:
@@ -38,11 +38,10 @@ def _page(result: dict) -> str:
 
 def _student(result: dict, course: Course) -> dict:
     ones = [one | {"sign": "✓" if one["status"] == PASSED else "○" if one["status"] in ("not attempted", "missing") else "✗",
-                   "messages": messages_for_student(one, course), "items": items_for_student(one, course),
+                   "messages": messages_for_student(one, course), "rubric": items_for_student(one, course),
                    "notices": notices_for_student(one), "picture": _picture(one["picture"]),
-                   "picture_of": (one["picture"] or {}).get("output", 0) + 1, "points": one["points"]}
+                   "picture_of": (one["picture"] or {}).get("output", 0) + 1, "earned": one["points"] or 0.0}
             for one in result["exercises"]]
-    ones = [one | {"points": one["points"] or 0.0} for one in ones]
     lessons = [(lesson, list(group)) for lesson, group in groupby(ones, key=lambda one: one["lesson"])]
     return {"result": result, "course": course, "problems": result["problems"], "lessons": lessons}
 
@@ -53,12 +52,13 @@ def _picture(picture: dict | None) -> Markup | None:
         return None
     rows = picture["rows"]
     height, width = len(rows), len(rows[0])
+    size = min(32, max(FIELD, 512 // width))
     fields = "".join(
-        f'<rect x="{x * FIELD}" y="{y * FIELD}" width="{FIELD}" height="{FIELD}" fill="#e69f00"/>'
-        f'<path d="M{x * FIELD} {(y + 1) * FIELD}l{FIELD} -{FIELD}" stroke="#7a4f00"/>'
+        f'<rect x="{x * size}" y="{y * size}" width="{size}" height="{size}" fill="#e69f00"/>'
+        f'<path d="M{x * size} {(y + 1) * size}l{size} -{size}" stroke="#7a4f00"/>'
         for y, row in enumerate(rows) for x, wrong in enumerate(row) if wrong)
     shape = " × ".join(str(int(n)) for n in picture["of"])
-    return Markup(f'<svg viewBox="0 0 {width * FIELD} {height * FIELD}" width="{width * FIELD}" role="img" '
+    return Markup(f'<svg viewBox="0 0 {width * size} {height * size}" width="{width * size}" role="img" '
                   f'aria-label="Map of an output of shape {shape}">{fields}</svg>')
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+import checks.exercise as exercise_module
 from checks.attempt import Attempt
 from checks.exercise import Case
 from checks.grader.code import OPEN, Program
@@ -72,7 +73,7 @@ def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], pro
     own = program.own_entry or not exercise.is_kernel
     job = {"modules": library.modules, "code": program.code, "name": exercise.name,
            "call": exercise.entry if program.own_entry else exercise.name,
-           "entry": None if own else exercise.entry, "entry_code": library.entry_code}
+           "entry": None if own else exercise.entry, "entry_code": library.entry_code, "through": library.through}
     with warm.child(job, RUN_S, paper.data_bytes) as child:
         outcome = None
         try:
@@ -174,6 +175,8 @@ def _rebuilt(error) -> Exception:
                                tuple(map(int, shape)), int(lanes), bool(masked))
         except (TypeError, ValueError):
             pass
+    if name == "WrongAnswer" and hasattr(exercise_module, name):
+        return exercise_module.WrongAnswer(text)
     if name == "TimeoutError":
         return TimeoutError(text)
     if name in ("MemoryError", "OutOfMemoryError") or "allocate memory" in text:

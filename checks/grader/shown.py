@@ -29,17 +29,19 @@ def items_for_student(one: dict, course: Course | None = None) -> list[dict]:
 
 def messages_for_student(one: dict, course: Course | None = None) -> list[str]:
     """Sentences on one exercise that its student may read."""
+    return [said.removeprefix(f"{one['exercise']}: ") for said in _said(one, course)]
+
+
+def _said(one: dict, course: Course | None) -> list[str]:
     if one.get("override"):
         return [f"Your instructor set the points: {one['override']}"]
     if one["status"] == FAULT:
         return ["This exercise could not be graded yet: the fault is the grader's, and no points are lost."]
     lines = items_for_student(one, course)
-    if one["status"] == PASSED:
-        return [one["message"]]
-    if not lines or one["status"] == "held":
+    if one["status"] in (PASSED, "held") or not lines:
         return [one["message"]]
     wrong = [line for line in lines if line["result"] == "wrong"]
-    return [line["message"] or f"{line['title']}: not yet." for line in wrong] or [f"{one['exercise']}: {one['status']}"]
+    return [line["message"] or f"{line['title']}: not yet." for line in wrong] or [one["status"]]
 
 
 def notices_for_student(one: dict) -> list[str]:

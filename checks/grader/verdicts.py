@@ -12,7 +12,7 @@ from checks import diagnosis, hints
 from checks.compiler import TARGETS, Compiled
 from checks.compiler import signature as signature_of
 from checks.grader import extract
-from checks.grader.code import OPEN, PROVEN, Code, Program, kernel_source
+from checks.grader.code import HARNESS, OPEN, PROVEN, Code, Program, kernel_source
 from checks.grader.course import Course, share
 from checks.grader.library import answer_text, library_for
 from checks.grader.paper import Paper
@@ -60,7 +60,7 @@ def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compile
             chosen, done = program, tried
         if counts:
             break
-    result |= {"trust": chosen.trust, "own_entry": chosen.own_entry}
+    result |= {"trust": HARNESS if library_for(exercise).through else chosen.trust, "own_entry": chosen.own_entry}
     result["flags"] = _flags(exercise, code, chosen, done)
     items = _items(paper, code, chosen, done, compiler, result)
     return _score(result, course, exercise, items)
