@@ -2,8 +2,8 @@
 
     python tests/synthetic_class.py [--students 100] [--jobs 2] [--keep FOLDER]
 
-Each student is honest in some exercises, makes a known mistake (a mutant) in others, leaves stubs, cheats, or hands in something
-broken. What each exercise must get is known; the table counts, for each kind, how many got it.
+Each student is honest in some exercises, makes a known mistake (a mutant) in others, leaves stubs, cheats, or hands in
+something broken. What each exercise must get is known; the table counts, for each kind, how many got it.
 """
 
 import argparse
@@ -89,9 +89,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         rng = random.Random(args.seed)
-        mutants = {name: rng.sample(e.mutants, len(e.mutants)) for name, e in EXERCISES.items()}  # each is made at least once
-        known = {f"student{i:03}": write_student(folder / "submissions" / f"student{i:03}", rng, mutants)
-                 for i in range(args.students)}
+        mutants = {name: rng.sample(e.mutants, len(e.mutants)) for name, e in EXERCISES.items()}  # all are made
+        names = [f"student{i:03}" for i in range(args.students)]
+        known = {name: write_student(folder / "submissions" / name, rng, mutants) for name in names}
         (folder / "submissions" / "broken.ipynb").write_text('{"cells": [')
         (folder / "submissions" / "empty.zip").write_bytes(b"")
         started = time.monotonic()
@@ -115,8 +115,8 @@ def report(graded: list[dict], known: dict, tally, seconds: float, jobs: int) ->
             mistakes += mistake is not None
             named += mistake is not None and one["mistake"] == mistake
             if not fine:
-                print(f"MISJUDGED {result['student']} {one['exercise']} ({kind}, {mistake}): {one['status']}, {one['points']}: "
-                      f"{one['message'][:200]}")
+                print(f"MISJUDGED {result['student']} {one['exercise']} ({kind}, {mistake}): {one['status']}, "
+                      f"{one['points']}: {one['message'][:200]}")
     for kind in KINDS:
         print(f"{kind:13} {good[kind]:5} of {count[kind]:5} judged right")
     print(f"mistakes named as made: {named} of {mistakes} (others look the same as another mistake)")

@@ -79,7 +79,8 @@ def grade_class(folder: Path, grades: Path, settings: Settings, jobs: int, only:
     found = find_submissions(folder)
     unknown = set(only) - set(found)
     if unknown:
-        raise ValueError(f"there is no submission of {', '.join(sorted(unknown))}; there are {', '.join(list(found)[:10])} …")
+        raise ValueError(f"there is no submission of {', '.join(sorted(unknown))}; "
+                         f"there are {', '.join(list(found)[:10])} …")
     found = {student: paths for student, paths in found.items() if not only or student in only}
     tally, started = Tally(), time.monotonic()
     waiting = dict(found)
@@ -104,7 +105,8 @@ def grade_class(folder: Path, grades: Path, settings: Settings, jobs: int, only:
     return tally
 
 
-def _work(waiting: dict, grades: Path, settings: Settings, jobs: int, tally: Tally, count: int, started: float, say) -> list[str]:
+def _work(waiting: dict, grades: Path, settings: Settings, jobs: int, tally: Tally, count: int, started: float,
+          say) -> list[str]:
     """Grade what waits, taking out what is done; returns the students whose worker died."""
     context = multiprocessing.get_context("spawn")
     running = {}

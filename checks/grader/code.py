@@ -12,11 +12,12 @@ PROVEN, OPEN, HARNESS = "proven", "open", "harness"
 """Trust: in a proven program only kernels and host code that allocates, reshapes and launches can run; an open one is any
 Python, whose outputs alone count; a harness makes those outputs beside the student's Python, which could reach it."""
 
-REACHES = {"_getframe", "settrace", "setprofile", "get_objects", "get_referrers", "modules", "_exit", "fork", "ctypes", "mmap",
-           "subprocess", "socket", "urllib", "requests", "pickle", "__reduce__", "atexit", "signal", "ptrace", "importlib",
-           "linecache", "inspect", "meta_path", "environ", "kill", "popen", "system", "__globals__", "__closure__", "__code__",
-           "__subclasses__", "f_back", "f_locals", "tb_frame", "__builtins__", "builtins", "set_trace", "_patch_lang",
-           "interpreter_builder", "multiprocessing", "cffi", "dlopen", "CDLL"}
+REACHES = {"_getframe", "settrace", "setprofile", "get_objects", "get_referrers", "modules", "_exit", "fork", "ctypes",
+           "mmap", "subprocess", "socket", "urllib", "requests", "pickle", "__reduce__", "atexit", "signal", "ptrace",
+           "importlib", "linecache", "inspect", "meta_path", "environ", "kill", "popen", "system", "__globals__",
+           "__closure__", "__code__", "__subclasses__", "f_back", "f_locals", "tb_frame", "__builtins__", "builtins",
+           "set_trace", "_patch_lang", "interpreter_builder", "multiprocessing", "cffi", "dlopen", "CDLL"}
+"""Names by which code reaches beyond its function: a word for a person, not a verdict."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _programs(exercise: Exercise, available: list, own: list) -> list[Program]:
 
 
 def suspicious(source: str) -> list[str]:
-    """Names in a cell by which code reaches beyond its function; a word for a person, not a verdict."""
+    """What of REACHES a cell names."""
     try:
         tree = extract.parse(source)[0]
     except SyntaxError:

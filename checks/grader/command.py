@@ -127,7 +127,8 @@ def _class(args) -> int:
     tally = grade_class(args.folder, args.out, settings, args.jobs, tuple(args.only), args.resume,
                         lambda line: print(line, file=sys.stderr, flush=True))
     rate = f", {60 * tally.graded / tally.seconds:.1f} a minute" if tally.graded else ""
-    print(f"{tally.graded} graded, {tally.kept} kept, {tally.faults} with an infrastructure error, in {tally.seconds:.0f} s{rate}")
+    print(f"{tally.graded} graded, {tally.kept} kept, {tally.faults} with an infrastructure error, "
+          f"in {tally.seconds:.0f} s{rate}")
     graded = results.read_results(args.out)
     return FAULTS if tally.faults else _exit_code(graded, args.fail_under)
 

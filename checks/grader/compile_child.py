@@ -12,7 +12,8 @@ from checks.grader.virtual import install
 def warm_up() -> None:
     """In the warm process, before any child: the first compilation of all imports the compiler."""
     source = ("import triton\nimport triton.language as tl\n\n\n@triton.jit\ndef first(x_ptr, N, BLOCK: tl.constexpr):\n"
-              "    offs = tl.arange(0, BLOCK)\n    tl.store(x_ptr + offs, tl.load(x_ptr + offs, mask=offs < N), mask=offs < N)\n")
+              "    offs = tl.arange(0, BLOCK)\n    x = tl.load(x_ptr + offs, mask=offs < N)\n"
+              "    tl.store(x_ptr + offs, x, mask=offs < N)\n")
     job = {"source": source, "name": "first", "signature": {"x_ptr": "*fp32", "N": "i32", "BLOCK": "constexpr"},
            "constexprs": {"BLOCK": 32}, "aligned": [], "options": {}, "capability": 80}
     report = compile_job(job, tempfile.mkdtemp())

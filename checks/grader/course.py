@@ -89,5 +89,5 @@ def share(course: Course, points: float, results: dict[str, str]) -> dict[str, t
     applying = [item for item in course.items if item.name in results]
     whole = sum(item.weight for item in applying)
     locked = any(item.gate and results[item.name] != "right" for item in applying)
-    return {item.name: ((points * item.weight / whole if results[item.name] == "right" and not locked else 0.0) if whole else 0.0,
-                        points * item.weight / whole if whole else 0.0) for item in applying}
+    possible = {item.name: points * item.weight / whole if whole else 0.0 for item in applying}
+    return {name: (most if results[name] == "right" and not locked else 0.0, most) for name, most in possible.items()}

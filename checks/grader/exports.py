@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -34,11 +35,16 @@ def _csv(graded: list[dict]) -> str:
     for result in graded:
         by_name = {one["exercise"]: one for one in result["exercises"]}
         cells = [by_name[name]["points"] if name in by_name else None for name in exercises]
-        faults = [one["exercise"] for one in result["exercises"] if one["status"] == FAULT and "override" not in one]
+        faults = _faults(result)
         writer.writerow([_harmless(result["student"]), "" if faults else result["points"], result["possible"],
-                         *("" if cell is None else cell for cell in cells), sum(len(one["flags"]) for one in result["exercises"]),
-                         " ".join(faults), " ".join(one["exercise"] for one in result["exercises"] if "override" in one)])
+                         *("" if cell is None else cell for cell in cells),
+                         sum(len(one["flags"]) for one in result["exercises"]), " ".join(faults),
+                         " ".join(one["exercise"] for one in result["exercises"] if "override" in one)])
     return text.getvalue()
+
+
+def _faults(result: dict) -> list[str]:
+    return [one["exercise"] for one in result["exercises"] if one["status"] == FAULT and "override" not in one]
 
 
 def _harmless(text: str) -> str:
@@ -68,7 +74,7 @@ def _junit(graded: list[dict]) -> bytes:
 
 def _xml(text: str) -> str:
     """Without the control characters that XML cannot hold."""
-    return "".join(c if c in "\n\t" or " " <= c < "\ud800" or "\ue000" <= c < "\ufffe" or c > "\uffff" else "\ufffd" for c in text)
+    return re.sub(r"[^\n\t -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
 def _gradescope(result: dict) -> str:
@@ -76,10 +82,12 @@ def _gradescope(result: dict) -> str:
 
     An exercise that the grader could not judge makes the whole an error, for Gradescope would count it as 0.
     """
-    faults = [one["exercise"] for one in result["exercises"] if one["status"] == FAULT and "override" not in one]
+    faults = _faults(result)
     if faults:
-        return json.dumps({"output": f"infrastructure error in {', '.join(faults)}: grade again", "visibility": "hidden"}) + "\n"
+        said = f"infrastructure error in {', '.join(faults)}: grade again"
+        return json.dumps({"output": said, "visibility": "hidden"}) + "\n"
     tests = [{"name": f"{one['lesson']}: {one['exercise']}", "score": one["points"], "max_score": one["possible"],
               "status": "passed" if one["status"] == PASSED else "failed", "output": "\n".join(messages_for_student(one)),
               "visibility": "visible"} for one in result["exercises"]]
-    return json.dumps({"score": result["points"], "tests": tests, "visibility": "visible"}, indent=1, ensure_ascii=False) + "\n"
+    whole = {"score": result["points"], "tests": tests, "visibility": "visible"}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"

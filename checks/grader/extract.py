@@ -47,8 +47,8 @@ def statements(source: str, cell: int = 0) -> list[Statement]:
         if isinstance(node, ast.Expr | ast.Delete | ast.Assert | ast.Global | ast.Pass):
             continue
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-        found.append(Statement("\n".join(lines[first - 1:node.end_lineno]), frozenset(_bound(node)), frozenset(_needed(node)),
-                               (cell, first), isinstance(node, ast.FunctionDef)))
+        found.append(Statement("\n".join(lines[first - 1:node.end_lineno]), frozenset(_bound(node)),
+                               frozenset(_needed(node)), (cell, first), isinstance(node, ast.FunctionDef)))
     return found
 
 

@@ -134,7 +134,8 @@ def filter_calls(may_start_programs: bool) -> None:
     """Refuse (EPERM) the calls that reach outside this process, for good. Raises OSError without seccomp."""
     load, equal, bits, give = 0x20, 0x15, 0x45, 0x06  # BPF: ld [k], jeq, jset, ret
     refuse, allow, missing = 0x00050001, 0x7FFF0000, 0x00050026  # EPERM, go ahead, ENOSYS
-    code = [(load, 0, 0, 4), (equal, 1, 0, 0xC00000B7 if _ARM else 0xC000003E), (give, 0, 0, refuse)]  # the machine's own ABI
+    machine = 0xC00000B7 if _ARM else 0xC000003E  # calls in another ABI have other numbers
+    code = [(load, 0, 0, 4), (equal, 1, 0, machine), (give, 0, 0, refuse)]
     code += [(load, 0, 0, 0)]
     if not _ARM:
         code += [(0x35, 0, 1, 0x40000000), (give, 0, 0, refuse)]  # jge: the x32 ABI has numbers of its own

@@ -17,12 +17,13 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 _MODULES = {"triton": triton, "triton.language": tl, "triton.language.math": tl.math, "torch": torch, "math": math,
             "triton.tools.tensor_descriptor": None}
+_DESCRIPTOR = "from triton.tools.tensor_descriptor import TensorDescriptor"
 _TRITON = {"jit", "autotune", "heuristics", "Config", "cdiv", "next_power_of_2"}
 _TL_REFUSED = {"extern_elementwise", "tensor", "builtin", "PropagateNan"}
 _TORCH = {"empty", "empty_like", "empty_strided", "zeros", "zeros_like", "Tensor", "device", "dtype", "Size",
           *(name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype))}
-_BUILTINS = {"range", "len", "min", "max", "abs", "int", "float", "bool", "print", "sum", "tuple", "list", "zip",
-             "enumerate", "isinstance", "reversed", "round", "divmod", "str", "dict", "set", "sorted", "any", "all", "map", "pow",
+_BUILTINS = {"range", "len", "min", "max", "abs", "int", "float", "bool", "print", "sum", "tuple", "list", "zip", "map",
+             "enumerate", "isinstance", "reversed", "round", "divmod", "str", "dict", "set", "sorted", "any", "all", "pow",
              "ValueError", "TypeError", "AssertionError", "RuntimeError", "NotImplementedError"}
 _BLOCK = {name for kind in (tl.tensor, tl.dtype, tl.constexpr, tl.pointer_type, tl.block_type, tl.tensor_descriptor)
           for name in dir(kind) if not name.startswith("_")} - {"handle", "to_ir"} | {
@@ -61,8 +62,8 @@ def is_kernel(source: str, name: str) -> bool:
         tree = ast.parse(source)
     except SyntaxError:
         return False
-    aliases = {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "triton"
-               for alias in node.names if alias.name == "jit"}
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "triton"]
+    aliases = {alias.asname or alias.name for node in imports for alias in node.names if alias.name == "jit"}
     return any(isinstance(node, ast.FunctionDef) and node.name == name and _jitted(node, aliases) for node in tree.body)
 
 
@@ -80,7 +81,7 @@ def _check(tree: ast.Module, given: dict[str, str]) -> None:
         if isinstance(node, ast.FunctionDef):
             names.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.If | ast.AugAssign | ast.For):
-            names.update(part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
+            names |= _stored(node)
         elif not isinstance(node, ast.Import | ast.ImportFrom):
             raise Refused(node, f"a {type(node).__name__} outside a function")
     if names & set(modules):
@@ -106,7 +107,7 @@ def _import(node, given, modules: dict, names: set, jit: set) -> None:
     for alias in node.names:
         name = alias.asname or alias.name
         if isinstance(node, ast.Import):
-            if alias.name.partition(".")[0] == "checks" or alias.name not in _MODULES or "." in alias.name and not alias.asname:
+            if alias.name not in _MODULES or "." in alias.name and not alias.asname:
                 raise Refused(node, f"`import {alias.name}`")
             modules[name] = _MODULES[alias.name]
             continue
@@ -114,9 +115,7 @@ def _import(node, given, modules: dict, names: set, jit: set) -> None:
             raise Refused(node, "an import from nowhere")
         if node.module == "triton" and alias.name == "language":
             modules[name] = tl
-        elif node.module in given and alias.name != "*":
-            names.add(name)
-        elif node.module == "triton.tools.tensor_descriptor" and alias.name == "TensorDescriptor":
+        elif node.module in given and alias.name != "*" or ast.unparse(node).startswith(_DESCRIPTOR):
             names.add(name)
         elif node.module in _MODULES and _member(importlib.import_module(node.module), alias.name):
             names.add(name)
@@ -142,7 +141,11 @@ def _member(module, name: str) -> bool:
 def _locals(node: ast.AST) -> set[str]:
     bound = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
     bound |= {part.name for part in ast.walk(node) if isinstance(part, ast.FunctionDef)}
-    return bound | {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    return bound | _stored(node)
+
+
+def _stored(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
 
 
 def _walk(tree: ast.AST, modules: dict, names: set[str], attributes: set[str]) -> None:

@@ -41,13 +41,12 @@ def library_for(exercise: Exercise) -> Library:
     for cell in lesson_cells(exercise.lesson):
         _follow(cell, wanted, ("kernels",))
     modules: dict[str, str] = {}
-    while any(module not in modules or names - done[module] for module, names in wanted.items()):
-        done = {module: set(names) for module, names in wanted.items()}
-        for module, names in done.items():
+    followed: dict[str, set[str]] = {}
+    while followed != wanted:  # what a module needs of another may need more of a third
+        followed = {module: set(names) for module, names in wanted.items()}
+        for module, names in followed.items():
             modules[module] = _slice(module, names, exercise.name) if "." in module else ""
             _follow(modules[module], wanted)
-        for module in wanted:
-            done.setdefault(module, set())
     return Library(modules, entry_code, through and through.__name__)
 
 

@@ -75,7 +75,8 @@ def _class(graded: list[dict], course: Course) -> dict:
     rows.sort(key=lambda row: row["mean"] / (row["possible"] or 1))
     looked_at = [(result["student"], one) for result in graded for one in result["exercises"]
                  if one["flags"] or one["status"] == "held"]
-    return {"course": course, "results": graded, "exercises": rows, "mistakes": mistakes.most_common(15), "flagged": looked_at,
+    return {"course": course, "results": graded, "exercises": rows, "mistakes": mistakes.most_common(15),
+            "flagged": looked_at,
             "faults": [(r["student"], one) for r in graded for one in r["exercises"] if one["status"] == FAULT],
             "levels": sorted({", ".join(result["isolation"]) for result in graded}), "environment": graded[0]["environment"],
             "median": statistics.median(result["points"] for result in graded), "possible": graded[0]["possible"],

@@ -69,9 +69,10 @@ class Paper:
     @cached_property
     def data_bytes(self) -> int:
         """What a child may allocate: a view whose rows lie far apart reserves gigabytes that it never touches."""
-        extents = [sum((n - 1) * stride for n, stride in zip(value.shape, value.stride(), strict=True)) * value.element_size()
-                   for case in self.exercise.cases for value in self.asked(case).inputs.values()
+        tensors = [value for case in self.exercise.cases for value in self.asked(case).inputs.values()
                    if isinstance(value, torch.Tensor)]
+        extents = [t.element_size() * sum((n - 1) * stride for n, stride in zip(t.shape, t.stride(), strict=True))
+                   for t in tensors]
         return 2 * 2**30 + 3 * max(extents, default=0)
 
 

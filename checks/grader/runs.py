@@ -17,10 +17,10 @@ from checks.trial import CRASHED, OUT_OF_MEMORY, PASSED, TIMEOUT, TIMEOUT_S, Out
 
 RUN_S = 60  # for all cases of an exercise; an honest one takes a few seconds
 ALLOCATES = {"aten::" + name for name in (
-    "empty.memory_format empty_strided empty_like new_empty new_empty_strided zeros zeros_like zero_ fill_.Scalar new_zeros "
-    "as_strided view view.dtype _unsafe_view reshape slice.Tensor select.int t transpose.int permute expand unsqueeze squeeze "
-    "squeeze.dim alias detach clone narrow _reshape_alias new_full full set_.source_Storage_storage_offset lift_fresh "
-    "unsqueeze_ squeeze_ movedim.int new_ones").split()}
+    "empty.memory_format", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "zeros", "zeros_like",
+    "zero_", "fill_.Scalar", "new_zeros", "as_strided", "view", "view.dtype", "_unsafe_view", "reshape", "slice.Tensor",
+    "select.int", "t", "transpose.int", "permute", "expand", "unsqueeze", "squeeze", "squeeze.dim", "alias", "detach",
+    "clone", "narrow", "_reshape_alias", "new_full", "full", "movedim.int", "new_ones", "lift_fresh")}
 """Operators that a wrapper may run: they make, reshape and lay out tensors, and compute nothing."""
 
 
@@ -86,7 +86,8 @@ def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], pro
             for case in cases:
                 outcome = _blank(paper, case)
                 described, payload = encode(outcome.inputs)
-                answer, raw = child.ask({"inputs": described, "mode": "plain", "maps": exercise.is_kernel}, payload, TIMEOUT_S)
+                question = {"inputs": described, "mode": "plain", "maps": exercise.is_kernel}
+                answer, raw = child.ask(question, payload, TIMEOUT_S)
                 _settle(exercise, outcome, answer, raw)
                 done.outcomes.append(outcome)
                 done.answers.append(answer)
@@ -171,8 +172,8 @@ def _rebuilt(error) -> Exception:
     if name == "OutOfBounds" and isinstance(error.get("bounds"), list) and len(error["bounds"]) == 8:
         kind, tensor, program, lane, offset, shape, lanes, masked = error["bounds"]
         try:
-            return OutOfBounds(str(kind)[:10], str(tensor)[:80], tuple(map(int, program)), tuple(map(int, lane)), int(offset),
-                               tuple(map(int, shape)), int(lanes), bool(masked))
+            return OutOfBounds(str(kind)[:10], str(tensor)[:80], tuple(map(int, program)), tuple(map(int, lane)),
+                               int(offset), tuple(map(int, shape)), int(lanes), bool(masked))
         except (TypeError, ValueError):
             pass
     if name == "WrongAnswer" and hasattr(exercise_module, name):

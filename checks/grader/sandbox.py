@@ -3,6 +3,7 @@
 Everything that comes out of a child is bytes or JSON of limited size, read before a deadline, and never unpickled or run.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -51,7 +52,7 @@ class Warm:
         if kind == "run":
             variables |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
         script = Path(__file__).with_name("warm.py")
-        self.log = open(Path(self.scratch, "log"), "w+")  # noqa: SIM115
+        self.log = Path(self.scratch, "log").open("w+")  # noqa: SIM115  open as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-B", script, kind, str(ROOT), str(theirs.fileno())], pass_fds=[theirs.fileno()],
             env=variables, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=self.scratch)
@@ -114,10 +115,8 @@ class Child:
 
     def finish(self) -> dict:
         """End the child and say how it ended, as its keeper has it; empty when the keeper is gone too."""
-        try:
+        with contextlib.suppress(OSError):
             self.status.send(b"x")
-        except OSError:
-            pass
         try:
             return frames.receive(self.status, 0, time.monotonic() + 20)[0]
         except (EOFError, TimeoutError, frames.Garbled, OSError):
@@ -160,8 +159,8 @@ class Child:
         if told["reason"] == "time" or told["signal"] == 24:
             return Ended("it did not finish in time. Does a loop never end?", "timeout")
         if told["signal"]:
-            return Ended(f"its process died (signal {told['signal']}): memory outside the tensors was touched, or the process "
-                         "ended itself.")
+            return Ended(f"its process died (signal {told['signal']}): memory outside the tensors was touched, or the "
+                         "process ended itself.")
         if told["code"] == 91 and self.kind == "compile":
             return Fault("the compiling child broke down")
         if told["code"] == 91:
@@ -207,7 +206,8 @@ def decode(described: list, payload: bytes) -> list:
                 if (dtype is None or not all(isinstance(n, int) and n >= 0 for n in shape) or len(shape) > 8
                         or size != _product(shape) * dtype.itemsize or at + size > len(payload)):
                     raise ValueError
-                flat = torch.frombuffer(bytearray(payload[at:at + size]), dtype=dtype) if size else torch.empty(0, dtype=dtype)
+                raw = bytearray(payload[at:at + size])
+                flat = torch.frombuffer(raw, dtype=dtype) if size else torch.empty(0, dtype=dtype)
                 outputs.append(flat.reshape(shape))
                 at += size
             elif kind == "int":

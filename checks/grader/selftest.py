@@ -75,7 +75,8 @@ def run(grader, say=print) -> int:
                 cheat = grader._grade_exercise(name, submission_with(exercise, CHEAT.format(name=name)))
                 if cheat["points"]:
                     raise Misjudged(f"no kernel at all got points in {name}")
-            say(f"✓ {name}: answer {good['points']:g} of {good['possible']:g}; '{exercise.mutants[0].name}': {bad['status']}")
+            say(f"✓ {name}: answer {good['points']:g} of {good['possible']:g}; "
+                f"'{exercise.mutants[0].name}': {bad['status']}")
         except Misjudged as error:
             misjudged += 1
             say(f"✗ {error}")

@@ -22,8 +22,9 @@ def items_for_student(one: dict, course: Course | None = None) -> list[dict]:
         state = one["items"].get(item.name)
         if state is None or item.shown == "nothing":
             continue
-        lines.append({"sign": SIGNS[state["result"]], "result": state["result"], "title": item.title, "earned": state["earned"],
-                      "possible": state["possible"], "message": state["message"] if item.shown == "message" else ""})
+        lines.append({"sign": SIGNS[state["result"]], "result": state["result"], "title": item.title,
+                      "earned": state["earned"], "possible": state["possible"],
+                      "message": state["message"] if item.shown == "message" else ""})
     return lines
 
 

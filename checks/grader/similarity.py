@@ -1,7 +1,8 @@
 """Pairs of submissions whose code is alike once names are made the same and the lesson's own lines are taken out.
 
 A table for a person: short exercises have few right answers, so only pairs that are alike in several longer ones say much.
-Fingerprints by winnowing: Schleimer, Wilkerson, Aiken, "Winnowing: local algorithms for document fingerprinting", SIGMOD 2003.
+Fingerprints by winnowing: Schleimer, Wilkerson, Aiken, "Winnowing: local algorithms for document fingerprinting", SIGMOD
+2003.
 """
 
 import ast

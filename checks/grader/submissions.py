@@ -139,7 +139,7 @@ def _files(path: Path, problems: list[str]):
         yield from _zipped(path, problems)
         return
     inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-    kept = [file for file in inside if _counts(PurePosixPath(file.relative_to(path).as_posix() if file != path else file.name))
+    kept = [file for file in inside if _counts(PurePosixPath(file.relative_to(path) if file != path else file.name))
             and not file.is_symlink() and file.is_file()]
     if len(kept) > COUNT_LIMIT:
         problems.append(f"there are {len(kept)} notebooks and scripts; only the first {COUNT_LIMIT} were read")
@@ -157,7 +157,7 @@ def _zipped(path: Path, problems: list[str]):
             members = [info for info in archive.infolist() if not info.is_dir() and _counts(PurePosixPath(info.filename))]
             for info in sorted(members, key=lambda info: info.filename)[:COUNT_LIMIT]:
                 if info.file_size > SIZE_LIMIT:
-                    problems.append(f"{info.filename} has {info.file_size:,} bytes, more than the {SIZE_LIMIT:,} that are read")
+                    problems.append(f"{info.filename} has {info.file_size:,} bytes, more than the {SIZE_LIMIT:,} read")
                     continue
                 with archive.open(info) as member:  # what the archive says of its size may be a lie
                     data = member.read(SIZE_LIMIT + 1)
@@ -175,10 +175,7 @@ def _counts(name: PurePosixPath) -> bool:
 
 
 def _text(data: bytes) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encodings = ("utf-16",)
-    else:
-        encodings = ("utf-8-sig", "latin-1")
+    encodings = ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "latin-1")
     for encoding in encodings:
         try:
             return data.decode(encoding)

@@ -96,7 +96,8 @@ def _items(paper: Paper, code: Code, program: Program, done: Run, compiler, resu
         failing = failing or public[-1]
         verdict = failed(exercise, code.source, failing, failing.message,
                          functools.partial(diagnosis.recognise, exercise, public, paper.seed))
-        result |= {"status": verdict.status, "message": verdict.message, "mistake": verdict.mistake, "picture": _picture(failing)}
+        result |= {"status": verdict.status, "message": verdict.message, "mistake": verdict.mistake,
+                   "picture": _picture(failing)}
         return items | {"public": (WRONG, verdict.message)}
     items["public"] = (RIGHT, f"right on {count} cases")
     if exercise.is_kernel:
@@ -105,8 +106,8 @@ def _items(paper: Paper, code: Code, program: Program, done: Run, compiler, resu
             result |= {"status": FAILED, "message": f"{exercise.name}: {problem}"}
             return items | {"triton": (WRONG, problem)}
         if program.trust == OPEN:
-            result |= {"status": HELD, "message": f"{exercise.name}: the result is right, but only together with Python beside "
-                       f"the kernel that is not checked here ({program.why_open}). Your instructor will look at it."}
+            result |= {"status": HELD, "message": f"{exercise.name}: the result is right, but only together with Python "
+                       f"beside the kernel that is not checked here ({program.why_open}). Your instructor will look at it."}
             return items
         items["triton"] = (RIGHT, "")
         items["economical"] = _economical(paper, code, done, result)
@@ -144,7 +145,8 @@ def _not_triton(exercise, program: Program, done: Run) -> str | None:
             return "the result is right, but no Triton kernel computed it."
         return None
     around = program.code + (library_for(exercise).entry_code or "")
-    kernels = {exercise.name} | {s_name for s in extract.statements(around) if exercise.name in s.needs for s_name in s.binds}
+    callers = [statement.binds for statement in extract.statements(around) if exercise.name in statement.needs]
+    kernels = {exercise.name}.union(*callers)
     if not all(names & kernels for names in launched):
         return "the result is right, but no Triton kernel computed it."
     operators = operators_outside(done)
@@ -197,7 +199,8 @@ def _compiles(paper: Paper, code: Code, program: Program, done: Run, compiler: C
     try:
         mine = compiler.reports(job | launch.arguments, modules)
     except Ended as ended:
-        return WRONG, f"{exercise.name}: it is right, but the compiler did not finish: {ended.how} Are its blocks far too large?"
+        return WRONG, (f"{exercise.name}: it is right, but the compiler did not finish: {ended.how} "
+                       "Are its blocks far too large?")
     theirs = answer_reports(paper, compiler)
     for capability, report in mine.items():
         if report.error and not theirs[capability].error:

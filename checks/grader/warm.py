@@ -39,7 +39,7 @@ def prepare() -> None:
     for package in ("checks", "checks.grader", "kernels"):
         sys.modules[package] = types.ModuleType(package)
         sys.modules[package].__path__ = []
-    sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in str(getattr(finder, "__module__", finder))]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
     load("checks.grader.frames", "checks/grader/frames.py")
     load("checks.grader.isolation", "checks/grader/isolation.py")
     load("checks.grader.virtual", "checks/grader/virtual.py")
