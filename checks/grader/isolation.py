@@ -30,12 +30,21 @@ _CALLS = {
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "prlimit64": (302, 261), "setpriority": (141, 140),
     "sched_setaffinity": (203, 122), "memfd_create": (319, 279), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "capset": (126, 91),
+    "open": (2, None), "openat": (257, 56), "openat2": (437, 437), "creat": (85, None), "unlink": (87, None),
+    "unlinkat": (263, 35), "rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "mkdir": (83, None),
+    "mkdirat": (258, 34), "rmdir": (84, None), "truncate": (76, 45), "link": (86, None), "linkat": (265, 37),
+    "symlink": (88, None), "symlinkat": (266, 36), "chmod": (90, None), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+    "chown": (92, None), "lchown": (94, None), "fchownat": (260, 54), "mknod": (133, None), "mknodat": (259, 33),
+    "setxattr": (188, 5), "utimensat": (280, 88),
     "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446),
 }
 _REFUSED = ("fork", "vfork", "execve", "execveat", "socket", "socketpair", "ptrace", "process_vm_readv",
             "process_vm_writev", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "mount", "umount2", "pivot_root",
             "chroot", "unshare", "setns", "bpf", "io_uring_setup", "keyctl", "add_key", "perf_event_open", "userfaultfd",
             "setpriority", "sched_setaffinity", "memfd_create", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+_WRITES = ("creat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "rmdir", "truncate", "link",
+           "linkat", "symlink", "symlinkat", "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "mknod",
+           "mknodat", "setxattr", "utimensat")
 _EXEC_TOO = ("fork", "vfork", "execve", "execveat", "memfd_create", "socketpair", "sched_setaffinity")  # a compiler's needs
 
 
@@ -130,8 +139,11 @@ def adopt_orphans() -> None:
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
-def filter_calls(may_start_programs: bool) -> None:
-    """Refuse (EPERM) the calls that reach outside this process, for good. Raises OSError without seccomp."""
+def filter_calls(may_start_programs: bool, may_write: bool = True) -> None:
+    """Refuse (EPERM) the calls that reach outside this process, for good, and those that change files unless it `may_write`.
+
+    Raises OSError without seccomp.
+    """
     load, equal, bits, give = 0x20, 0x15, 0x45, 0x06  # BPF: ld [k], jeq, jset, ret
     refuse, allow, missing = 0x00050001, 0x7FFF0000, 0x00050026  # EPERM, go ahead, ENOSYS
     machine = 0xC00000B7 if _ARM else 0xC000003E  # calls in another ABI have other numbers
@@ -139,9 +151,15 @@ def filter_calls(may_start_programs: bool) -> None:
     code += [(load, 0, 0, 0)]
     if not _ARM:
         code += [(0x35, 0, 1, 0x40000000), (give, 0, 0, refuse)]  # jge: the x32 ABI has numbers of its own
-    for call in _REFUSED:
+    for call in _REFUSED if may_write else _REFUSED + _WRITES:
         if _number(call) is not None and not (may_start_programs and call in _EXEC_TOO):
             code += [(equal, 0, 1, _number(call)), (give, 0, 0, refuse)]
+    if not may_write:
+        code += [(equal, 0, 1, _number("openat2")), (give, 0, 0, missing)]
+        for call, offset in (("open", 24), ("openat", 32)):  # where their flags are among the arguments
+            if _number(call) is not None:
+                code += [(equal, 0, 4, _number(call)), (load, 0, 0, offset), (bits, 0, 1, os.O_WRONLY | os.O_RDWR | os.O_CREAT
+                         | os.O_TRUNC), (give, 0, 0, refuse), (give, 0, 0, allow)]
     if not may_start_programs:
         # clone3 hides its flags behind a pointer; told that there is none, glibc uses clone, where threads alone pass.
         code += [(equal, 0, 1, _number("clone3")), (give, 0, 0, missing)]

@@ -13,11 +13,10 @@ import types
 import torch
 import triton
 import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
+from triton.tools import tensor_descriptor
 
 _MODULES = {"triton": triton, "triton.language": tl, "triton.language.math": tl.math, "torch": torch, "math": math,
-            "triton.tools.tensor_descriptor": None}
-_DESCRIPTOR = "from triton.tools.tensor_descriptor import TensorDescriptor"
+            tensor_descriptor.__name__: tensor_descriptor}
 _TRITON = {"jit", "autotune", "heuristics", "Config", "cdiv", "next_power_of_2"}
 _TL_REFUSED = {"extern_elementwise", "tensor", "builtin", "PropagateNan"}
 _TORCH = {"empty", "empty_like", "empty_strided", "zeros", "zeros_like", "Tensor", "device", "dtype", "Size",
@@ -115,7 +114,7 @@ def _import(node, given, modules: dict, names: set, jit: set) -> None:
             raise Refused(node, "an import from nowhere")
         if node.module == "triton" and alias.name == "language":
             modules[name] = tl
-        elif node.module in given and alias.name != "*" or ast.unparse(node).startswith(_DESCRIPTOR):
+        elif node.module in given and alias.name != "*":
             names.add(name)
         elif node.module in _MODULES and _member(importlib.import_module(node.module), alias.name):
             names.add(name)
@@ -132,8 +131,8 @@ def _member(module, name: str) -> bool:
         return name in _TRITON
     if module is torch:
         return name in _TORCH
-    if module is TensorDescriptor:
-        return name == "from_tensor"
+    if module is tensor_descriptor:
+        return name == "TensorDescriptor"
     found = getattr(module, name, None)
     return found is not None and not isinstance(found, types.ModuleType) and name not in _TL_REFUSED
 
@@ -155,13 +154,15 @@ def _walk(tree: ast.AST, modules: dict, names: set[str], attributes: set[str]) -
             raise Refused(node, f"a {type(node).__name__}")
         if isinstance(node, ast.FunctionDef) and node is not tree and node.decorator_list:
             raise Refused(node, f"the decorator of `{node.name}`")
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            raise Refused(node, f"`{ast.unparse(node)}` is assigned to")
         if isinstance(node, ast.Attribute):
             module = _module(node.value, modules)
             if module is not None:
                 bases.update(id(part) for part in ast.walk(node.value))
                 if id(node) not in bases and not _member(module, node.attr):
                     raise Refused(node, f"`{ast.unparse(node)}`")
-            elif node.attr not in attributes or not isinstance(node.ctx, ast.Load):
+            elif node.attr not in attributes:
                 raise Refused(node, f"`.{node.attr}`")
         elif isinstance(node, ast.Name) and id(node) not in bases:
             if node.id in modules:
