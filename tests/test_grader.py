@@ -160,7 +160,8 @@ def test_given_cells_are_compared():
 
 
 def test_only_what_a_function_needs_is_taken():
-    source = ("import os\nimport torch\nLIMIT = 3\nx = torch.arange(5)\n\ndef helper(a):\n    x = a\n    return x + LIMIT\n\n"
+    source = ("import os\nimport torch\nLIMIT = 3\nx = torch.arange(5)\n\ndef helper(a):\n    x = a\n"
+              "    return x + LIMIT\n\n"
               "os.remove('all')\n\n@torch.no_grad()\ndef f(n):\n    return helper(n)\n")
     kept = extract.text(extract.needed_for(["f"], extract.statements(source)))
     assert "LIMIT" in kept and "helper" in kept and "import torch" in kept
@@ -184,7 +185,8 @@ HOST = "def f(x, w):\n    {}\n"
     KERNEL.format("offs.handle.data"), KERNEL.format("tl.core.builtins"), KERNEL.format("a = tl"),
     KERNEL.format("offs.__class__"), KERNEL.format("f'{offs}'.format(offs)"), KERNEL.format("torch.add(x_ptr, x_ptr)"),
     KERNEL.format("getattr(tl, 'core')"), KERNEL.format("g = lambda a: a"), KERNEL.format("global g"),
-    KERNEL.format("try:\n        pass\n    except Exception:\n        pass"), KERNEL.format("with open('f'):\n        pass"),
+    KERNEL.format("try:\n        pass\n    except Exception:\n        pass"),
+    KERNEL.format("with open('f'):\n        pass"),
     KERNEL.format("tl.load = 3"), KERNEL.format("triton.runtime.driver"), KERNEL.format("unknown(offs)"),
     HOST.format("return torch.matmul(x, w)"), HOST.format("return x.matmul(w)"), HOST.format("x.copy_(w)"),
     HOST.format("return x.numpy()"), HOST.format("torch.empty = x"), HOST.format("x.data = w"), HOST.format("import os"),
@@ -238,7 +240,8 @@ def test_points_are_shared_and_gates_hold():
     ("[rubric.public]\nweight = 1\n[deadlines]\nlesson = 2026-10-01T00:00:00Z", "no lesson"),
     ("[rubric.public]\nweight = 1\n[deadlines]\n00_hello_triton = 2026-10-01T00:00:00", "offset"),
     ("[rubric.public]\nweight = 1\n[visibility]\nhidden = 'all'", "visibility of `hidden`"), ("x = ", "Invalid value"),
-    ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\nweight = 2", "`points` and `skip`"), ("", "no rubric item has"),
+    ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\nweight = 2", "`points` and `skip`"),
+    ("", "no rubric item has"),
     ("points = 3", "unknown entry points")])
 def test_a_wrong_course_file_is_named(tmp_path, text, said):
     path = tmp_path / "course.toml"
@@ -308,7 +311,8 @@ def test_lower_levels_still_keep_a_child_in(grader, levels, monkeypatch, tmp_pat
     tried = {"kill": "os.kill(os.getppid(), 0)", "fork": "os.fork()", "socket": "socket.socket()",
              "write": f"open({str(tmp_path / 'x')!r}, 'w')", "remove": f"os.remove({str(ROOT / 'LICENSE')!r})"}
     for name, action in tried.items():
-        source = f"def programs_needed(N, BLOCK):\n    import os\n    import socket\n    {action}\n    return -(-N // BLOCK)\n"
+        source = (f"import os\nimport socket\n\n\ndef programs_needed(N, BLOCK):\n    {action}\n"
+                  "    return -(-N // BLOCK)\n")
         result = grader._grade_exercise("programs_needed", submission_with(NEEDED, source))
         assert "PermissionError" in result["message"], (name, result["message"])
     honest = grader._grade_exercise("vector_add_kernel", submission_with(ADD, answer_source(ADD.answer)))
@@ -351,8 +355,8 @@ def test_a_grader_that_misjudges_stops(grader, monkeypatch):
 
 def result(student: str, points: float | None = 1.0, status: str = "passed", **more) -> dict:
     one = {"exercise": "programs_needed", "lesson": "00_hello_triton", "status": status, "points": points, "possible": 1.0,
-           "message": "programs_needed: <b>said</b>", "mistake": None, "items": {}, "flags": [], "notices": [], "picture": None,
-           "seconds": 0.1} | more
+           "message": "programs_needed: <b>said</b>", "mistake": None, "items": {}, "flags": [], "notices": [],
+           "picture": None, "seconds": 0.1} | more
     return {"schema": results.SCHEMA, "student": student, "key": "k", "problems": [], "late": {}, "points": points or 0.0,
             "possible": 1.0, "exercises": [one], "isolation": ["limits"],
             "environment": {"python": "3", "torch": "2", "triton": "3"}}
@@ -423,12 +427,15 @@ def test_similarity_sees_through_renaming():
     exercise = EXERCISES["quantize_int8_perrow_torch"]
     own = ("def quantize_int8_perrow_torch(x):\n    total = []\n    for row in x.float():\n"
            "        most = max(abs(float(v)) for v in row)\n"
-           "        if most == 0:\n            total.append((row * 0, 0.0))\n            continue\n        unit = most / 127\n"
-           "        numbers = [int(round(float(v) / unit)) for v in row]\n        total.append((torch.tensor(numbers), unit))\n"
+           "        if most == 0:\n            total.append((row * 0, 0.0))\n            continue\n"
+           "        unit = most / 127\n        numbers = [int(round(float(v) / unit)) for v in row]\n"
+           "        total.append((torch.tensor(numbers), unit))\n"
            "    return torch.stack([a for a, _ in total]).to(torch.int8), torch.tensor([b for _, b in total])\n")
     copied = own.replace("total", "acc").replace("most", "m").replace("numbers", "qs") + "# mine\n"
-    other = ("def quantize_int8_perrow_torch(x):\n    scale = x.float().abs().amax(1) / 127\n    while scale.isnan().any():\n"
-             "        scale = scale.nan_to_num(0)\n    return torch.zeros_like(x).to(torch.int8).add(3), scale.sqrt().square()\n")
+    other = ("def quantize_int8_perrow_torch(x):\n    scale = x.float().abs().amax(1) / 127\n"
+             "    while scale.isnan().any():\n"
+             "        scale = scale.nan_to_num(0)\n    return torch.zeros_like(x).to(torch.int8).add(3), "
+             "scale.sqrt().square()\n")
     submissions = [Submission(name, [Cell(exercise_cell(exercise, source), "a.ipynb", 0)]) for name, source in
                    (("ada", own), ("bob", copied), ("eva", other), ("jon", answer_source(exercise.answer)))]
     assert list(alike(submissions, exercise)) == [("ada", "bob")]

@@ -155,11 +155,12 @@ def filter_calls(may_start_programs: bool, may_write: bool = True) -> None:
         if _number(call) is not None and not (may_start_programs and call in _EXEC_TOO):
             code += [(equal, 0, 1, _number(call)), (give, 0, 0, refuse)]
     if not may_write:
+        writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
         code += [(equal, 0, 1, _number("openat2")), (give, 0, 0, missing)]
         for call, offset in (("open", 24), ("openat", 32)):  # where their flags are among the arguments
             if _number(call) is not None:
-                code += [(equal, 0, 4, _number(call)), (load, 0, 0, offset), (bits, 0, 1, os.O_WRONLY | os.O_RDWR | os.O_CREAT
-                         | os.O_TRUNC), (give, 0, 0, refuse), (give, 0, 0, allow)]
+                code += [(equal, 0, 4, _number(call)), (load, 0, 0, offset), (bits, 0, 1, writing), (give, 0, 0, refuse),
+                         (give, 0, 0, allow)]
     if not may_start_programs:
         # clone3 hides its flags behind a pointer; told that there is none, glibc uses clone, where threads alone pass.
         code += [(equal, 0, 1, _number("clone3")), (give, 0, 0, missing)]

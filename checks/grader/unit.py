@@ -38,8 +38,8 @@ class Grader:
         if self._warm is None:
             self._warm = Warm("run")
             if "seccomp" not in self._warm.levels:
-                raise Fault("this system allows no seccomp filter, so that a submission could end any process of yours: grade "
-                            "on a machine or in a container that allows one")
+                raise Fault("this system allows no seccomp filter, so that a submission could end any process of yours: "
+                            "grade on a machine or in a container that allows one")
             missing = [level for level in FULL if level not in self._warm.levels]
             if self.require_isolation and missing:
                 raise Fault(f"this system does not allow the isolation asked for: {', '.join(missing)} missing")
