@@ -29,7 +29,7 @@ COMMANDS = {
     "grade": "grade submissions: one, or a class (grade --help; for instructors)",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
-    "bench": "measure the kernels on this machine's GPU",
+    "bench": "check the kernels, and measure them beside their peers on this machine's GPU",
 }
 
 

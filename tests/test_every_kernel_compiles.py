@@ -52,6 +52,7 @@ def row_jobs(sm):
             (quantize.quantize_int8_perrow_plain_kernel, {"BLOCK_K": 4096}, 4),
             (quantize.quantize_int8_perrow_kernel, {"BLOCK_K": 4096}, 4),
             (quantize.quantize_int8_perrow_two_blocks_kernel, {"HEAD": 8192, "TAIL": 4096}, 8),
+            (quantize.quantize_int8_perrow_two_blocks_kernel, {"HEAD": 4096, "TAIL": 1024}, 2),
             (quantize.quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}, 8),
         ]:
             yield job(kernel, sm, blocks, {"x_ptr": dtype}, num_warps=num_warps)

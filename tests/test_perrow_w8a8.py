@@ -132,6 +132,7 @@ def test_any_shape(M, N, K, seed):
 def test_wrong_arguments_are_named(rung, change, words):
     x_q, x_scale, w_q, w_scale = arguments(4, 5, 8)
     right = {"x_q": x_q, "x_scale": x_scale, "w_q": w_q, "w_scale": w_scale}
+    change = {name: value.to(x_q.device) if isinstance(value, torch.Tensor) else value for name, value in change.items()}
     with pytest.raises((TypeError, ValueError), match=words):
         RUNGS[rung](**{**right, **change})
 
