@@ -1,8 +1,12 @@
 """The commands behind `python3 workshop.py COMMAND`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
+
+if sys.argv[1:2] == ["grade"]:  # the grader computes on the CPU; its children have the GPU
+    os.environ["TRITON_INTERPRET"] = "1"
 
 import checks  # noqa: F401  first: it decides whether Triton interprets
 

@@ -33,10 +33,12 @@ class Settings:
     compiles: bool = True
     require_isolation: bool = False
     timeout_s: float = runs.RUN_S
+    gpus: tuple[int, ...] = ()
 
     def grader(self) -> Grader:
         runs.RUN_S = self.timeout_s
-        return Grader(self.seed, read_course(self.course), self.exercises, self.compiles, self.require_isolation)
+        gpu = self.gpus[(os.getpid()) % len(self.gpus)] if self.gpus else None
+        return Grader(self.seed, read_course(self.course), self.exercises, self.compiles, self.require_isolation, gpu)
 
 
 @dataclass

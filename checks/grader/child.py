@@ -23,6 +23,7 @@ from checks.launches import GridExecutor, OutOfBounds
 from kernels.runtime import INTERPRETED
 
 INPUT_LIMIT = 1 << 30
+MEMORY_FRACTION = 0.4  # of a GPU's memory, for one child
 _state = {"launching": False, "instead": None, "noop": False}  # of the case under way
 
 
@@ -30,7 +31,7 @@ def warm_up() -> None:
     """In the warm process, before any child: the first launch of all costs a second, and every child shares it."""
     torch.set_num_threads(1)
     if not INTERPRETED:
-        return
+        return  # CUDA must start in each child: no fork survives it
     define("import triton\nimport triton.language as tl\n\n\n@triton.jit\ndef first(x_ptr, N, BLOCK: tl.constexpr):\n"
            "    offs = tl.arange(0, BLOCK)\n    mask = offs < N\n    x = tl.load(x_ptr + offs, mask=mask, other=0.0)\n"
            "    tl.store(x_ptr + offs, x + tl.sum(x, axis=0), mask=mask)\n", "first", namespace := {"__name__": "first"})
@@ -93,6 +94,8 @@ def serve(sock) -> None:
     os.environ["TRITON_CACHE_DIR"] = os.path.join(os.getcwd(), "triton")  # noqa: PTH109, PTH118
     sys.dont_write_bytecode = True
     try:
+        if not INTERPRETED:
+            torch.cuda.set_per_process_memory_fraction(MEMORY_FRACTION)
         function = _function(job)
     except BaseException as error:
         frames.send(sock, {"nonce": None, "error": _error(error, student_line(error))})
@@ -101,7 +104,7 @@ def serve(sock) -> None:
     while True:
         asked, data = frames.receive(sock, INPUT_LIMIT)
         try:
-            answer, payload = _answer(function, asked, data)
+            answer, payload = (_times if asked["mode"] == "time" else _answer)(function, asked, data)
         except BaseException as error:  # such as SystemExit, or no memory for reading the results
             answer, payload = {"outputs": [], "error": _error(error, student_line(error))}, b""
         answer["nonce"] = asked["nonce"]
@@ -121,6 +124,19 @@ def _function(job: dict):
     around = {"__name__": job["entry"], job["name"]: lesson[job["name"]]}
     define(job["entry_code"], job["entry"], around)
     return around[job["entry"]]
+
+
+def _times(function, asked: dict, data: bytes) -> tuple[dict, bytes]:
+    """Raw microseconds of the student's function and of the answer, in turns, on this GPU."""
+    from kernels.timing import CudaGPU, time_us
+
+    inputs = {name: value.cuda() if isinstance(value, torch.Tensor) else value
+              for name, value in _decode(asked["inputs"], data).items()}
+    define(asked["answer_code"], "answer", ours := {"__name__": "answer"})
+    around = {"__name__": asked["entry"], asked["name"]: ours[asked["name"]]}
+    define(asked["entry_code"], asked["entry"], around)
+    sides = {"yours": lambda: function(**inputs), "answer": lambda: around[asked["entry"]](**inputs)}
+    return {"times": time_us(sides, CudaGPU(), repeats=30, warmup=3)}, b""
 
 
 def _answer(function, asked: dict, data: bytes) -> tuple[dict, bytes]:

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--exercise", action="append", default=[], help="this exercise alone; may be repeated")
         added.add_argument("--timeout", type=float, default=60, metavar="S", help="for all cases of one exercise")
         added.add_argument("--require-isolation", action="store_true", help="refuse to grade with less than full isolation")
+        added.add_argument("--gpus", default="", metavar="0,1", help="also run passing kernels on these GPUs, and time them")
         added.add_argument("--no-compile", action="store_true", help="leave out compiling for real GPUs")
     report = command("report", _report, "write a feedback page per student, and a class page")
     export = command("export", _export, "write the scores for other programs")
@@ -79,11 +80,15 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(args, seed: int) -> Settings:
     if args.timeout <= 0:
         raise ValueError("--timeout must be more than 0 seconds")
+    if not all(index.isdecimal() for index in args.gpus.split(",") if args.gpus):
+        raise ValueError(f"--gpus takes numbers such as 0,1, not {args.gpus}")
+    gpus = tuple(int(index) for index in args.gpus.split(",") if args.gpus)
     course = read_course(args.course)
     unknown = set(args.exercise) - set(course.exercises)
     if unknown:
         raise ValueError(f"there is no exercise {', '.join(sorted(unknown))}; there are {', '.join(course.exercises)}")
-    return Settings(seed, args.course, tuple(args.exercise), not args.no_compile, args.require_isolation, args.timeout)
+    return Settings(seed, args.course, tuple(args.exercise), not args.no_compile, args.require_isolation, args.timeout,
+                    gpus)
 
 
 def _one(args) -> int:

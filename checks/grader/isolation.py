@@ -161,14 +161,14 @@ def filter_calls(may_start_programs: bool, may_write: bool = True) -> None:
             if _number(call) is not None:
                 code += [(equal, 0, 4, _number(call)), (load, 0, 0, offset), (bits, 0, 1, writing), (give, 0, 0, refuse),
                          (give, 0, 0, allow)]
+    for call in ("kill", "tkill", "tgkill"):  # to itself, as abort() does
+        code += [(equal, 0, 4, _number(call)), (load, 0, 0, 16), (equal, 1, 0, os.getpid()), (give, 0, 0, refuse),
+                 (give, 0, 0, allow)]
     if not may_start_programs:
         # clone3 hides its flags behind a pointer; told that there is none, glibc uses clone, where threads alone pass.
         code += [(equal, 0, 1, _number("clone3")), (give, 0, 0, missing)]
         code += [(equal, 0, 4, _number("clone")), (load, 0, 0, 16), (bits, 1, 0, 0x10000), (give, 0, 0, refuse),
                  (give, 0, 0, allow)]
-        for call in ("kill", "tkill", "tgkill"):  # to itself, as abort() does
-            code += [(equal, 0, 4, _number(call)), (load, 0, 0, 16), (equal, 1, 0, os.getpid()), (give, 0, 0, refuse),
-                     (give, 0, 0, allow)]
     code += [(give, 0, 0, allow)]
     program = b"".join(struct.pack("HBBI", *step) for step in code)
     buffer = ctypes.create_string_buffer(program)

@@ -76,8 +76,8 @@ class Paper:
         return 2 * 2**30 + 3 * max(extents, default=0)
 
 
-def vary(case: Case, name: str, rng: random.Random) -> Case | None:
-    """The same kind of inputs in other sizes; None for a case that keeps no numbers.
+def vary(case: Case, name: str, rng: random.Random, sizes: dict[str, int] | None = None) -> Case | None:
+    """The same kind of inputs in other sizes, drawn or given by name; None for a case that keeps no numbers.
 
     A case's inputs come from a function that holds its sizes (`normal(M, K)`): a copy of it holds others.
     """
@@ -85,7 +85,7 @@ def vary(case: Case, name: str, rng: random.Random) -> Case | None:
     if not isinstance(make, types.FunctionType) or not make.__closure__:
         return None
     held = dict(zip(make.__code__.co_freevars, (cell.cell_contents for cell in make.__closure__), strict=True))
-    other = {key: _other(key, value, rng) for key, value in held.items()}
+    other = {key: _other(key, value, rng) for key, value in held.items()} if sizes is None else held | sizes
     if other == held:
         return None
     closure = tuple(types.CellType(other[key]) for key in make.__code__.co_freevars)

@@ -16,6 +16,7 @@ from checks.launches import Launch, OutOfBounds
 from checks.trial import CRASHED, OUT_OF_MEMORY, PASSED, TIMEOUT, TIMEOUT_S, Outcome, settle
 
 RUN_S = 60  # for all cases of an exercise; an honest one takes a few seconds
+GPU_DATA_BYTES = 64 << 30  # CUDA maps host memory for itself
 ALLOCATES = {"aten::" + name for name in (
     "empty.memory_format", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "zeros", "zeros_like",
     "zero_", "fill_.Scalar", "new_zeros", "as_strided", "view", "view.dtype", "_unsafe_view", "reshape", "slice.Tensor",
@@ -64,17 +65,25 @@ class Run:
         return bool(self.outcomes) and all(outcome.status == PASSED for outcome in self.outcomes)
 
 
-def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], probe: bool = False) -> Run:
+def job_for(paper: Paper, program: Program) -> dict:
+    """What a child needs to define and call the student's function."""
+    exercise, library = paper.exercise, library_for(paper.exercise)
+    own = program.own_entry or not exercise.is_kernel
+    return {"modules": library.modules, "code": program.code, "name": exercise.name,
+            "call": exercise.entry if program.own_entry else exercise.name,
+            "entry": None if own else exercise.entry, "entry_code": library.entry_code, "through": library.through}
+
+
+def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], probe: bool = False,
+        limit_s: float | None = None) -> Run:
     """Try `program` on each case in one new child. With `probe`, also look for signs that no kernel did the work.
 
     Raises Fault where the sandbox itself fails.
     """
-    exercise, library, done = paper.exercise, library_for(paper.exercise), Run()
-    own = program.own_entry or not exercise.is_kernel
-    job = {"modules": library.modules, "code": program.code, "name": exercise.name,
-           "call": exercise.entry if program.own_entry else exercise.name,
-           "entry": None if own else exercise.entry, "entry_code": library.entry_code, "through": library.through}
-    with warm.child(job, RUN_S, paper.data_bytes) as child:
+    exercise, done = paper.exercise, Run()
+    on_gpu = warm.kind == "gpu"
+    case_s, data_bytes = (limit_s, GPU_DATA_BYTES) if on_gpu else (TIMEOUT_S, paper.data_bytes)
+    with warm.child(job_for(paper, program), limit_s or RUN_S, data_bytes) as child:
         outcome = None
         try:
             word = child.begin()
@@ -87,7 +96,7 @@ def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], pro
                 outcome = _blank(paper, case)
                 described, payload = encode(outcome.inputs)
                 question = {"inputs": described, "mode": "plain", "maps": exercise.is_kernel}
-                answer, raw = child.ask(question, payload, TIMEOUT_S)
+                answer, raw = child.ask(question, payload, case_s)
                 _settle(exercise, outcome, answer, raw)
                 done.outcomes.append(outcome)
                 done.answers.append(answer)

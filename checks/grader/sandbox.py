@@ -74,7 +74,8 @@ class Warm:
         scratch = tempfile.mkdtemp(dir=self.scratch)
         ours, theirs = socket.socketpair()
         status, their_status = socket.socketpair()
-        order = {"levels": self.levels, "timeout_s": timeout_s, "memory_bytes": 2 * GIGABYTE, "data_bytes": data_bytes,
+        order = {"levels": self.levels, "timeout_s": timeout_s, "data_bytes": data_bytes,
+                 "memory_bytes": (16 if self.kind == "gpu" else 2) * GIGABYTE,
                  "file_bytes": 64 << 20, "scratch": scratch}
         try:
             socket.send_fds(self.control, [json.dumps(order).encode()], [theirs.fileno(), their_status.fileno()])

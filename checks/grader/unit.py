@@ -7,6 +7,7 @@ from pathlib import Path
 from checks.grader import results
 from checks.grader.code import code_for
 from checks.grader.course import Course, read_course
+from checks.grader.gpu import gpu_name, warm_gpu
 from checks.grader.paper import Paper
 from checks.grader.sandbox import FULL, Fault, Warm
 from checks.grader.submissions import Submission, read_submission
@@ -23,8 +24,10 @@ class Grader:
         self.options = {"exercises": sorted(exercises), "compiles": compiles, "gpu": gpu is not None}
         self.papers: dict[str, Paper] = {}
         self.compiles, self.require_isolation, self.gpu = compiles, require_isolation, gpu
+        self.gpu_name = None if gpu is None else gpu_name(gpu)
         self._warm: Warm | None = None
         self._compiler: Compiler | None = None
+        self._warm_gpu: Warm | None = None
 
     def __enter__(self) -> "Grader":
         self.warm  # noqa: B018  a machine that cannot grade is found out at the start
@@ -51,12 +54,18 @@ class Grader:
             self._compiler = Compiler(Warm("compile"))
         return self._compiler
 
+    @property
+    def warm_gpu(self) -> Warm | None:
+        if self._warm_gpu is None and self.gpu is not None:
+            self._warm_gpu = warm_gpu(self.gpu)
+        return self._warm_gpu
+
     def cool(self) -> None:
         """End the warm processes; the next exercise starts new ones."""
-        for warm in (self._warm, self._compiler and self._compiler.warm):
+        for warm in (self._warm, self._compiler and self._compiler.warm, self._warm_gpu):
             if warm is not None:
                 warm.close()
-        self._warm = self._compiler = None
+        self._warm = self._compiler = self._warm_gpu = None
 
     def paper(self, name: str) -> Paper:
         if name not in self.papers:
@@ -77,7 +86,7 @@ class Grader:
                 for lesson, deadline in self.course.deadlines.items()}
         return {"schema": results.SCHEMA, "student": submission.student, "key": self.key(submission),
                 "submission": submission.digest, "grader": results.grader_digest(), "environment": results.environment(),
-                "isolation": self._warm.levels if self._warm else [], "gpu": None, "problems": submission.problems,
+                "isolation": self._warm.levels if self._warm else [], "gpu": self.gpu_name, "problems": submission.problems,
                 "late": late, "points": results.total(graded), "possible": sum(self.course.points[n] for n in self.wanted),
                 "exercises": graded, "graded_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - started, 2)}
@@ -100,7 +109,8 @@ class Grader:
     def _grade_exercise(self, name: str, submission: Submission) -> dict:
         started = time.monotonic()
         paper = self.paper(name)
-        result = grade_exercise(paper, code_for(paper.exercise, submission), self.course, self.warm, self.compiler)
+        result = grade_exercise(paper, code_for(paper.exercise, submission), self.course, self.warm, self.compiler,
+                                self.warm_gpu)
         return result | {"seconds": round(time.monotonic() - started, 3)}
 
 

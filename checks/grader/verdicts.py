@@ -14,6 +14,8 @@ from checks.compiler import signature as signature_of
 from checks.grader import extract
 from checks.grader.code import HARNESS, OPEN, PROVEN, Code, Program, kernel_source
 from checks.grader.course import Course, share
+from checks.grader.gpu import ALLOWED as FAST
+from checks.grader.gpu import on_gpu
 from checks.grader.library import answer_text, library_for
 from checks.grader.paper import Paper
 from checks.grader.runs import Run, left_behind, operators_outside, run
@@ -46,7 +48,8 @@ class Compiler:
         return self._known[key]
 
 
-def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compiler: Compiler | None) -> dict:
+def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compiler: Compiler | None,
+                   warm_gpu: Warm | None = None) -> dict:
     """The result for one exercise, as JSON. Raises Fault where the grader fails."""
     exercise, result = paper.exercise, _blank_result(paper, code)
     if code.status:
@@ -63,7 +66,23 @@ def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compile
     result |= {"trust": HARNESS if library_for(exercise).through else chosen.trust, "own_entry": chosen.own_entry}
     result["flags"] = _flags(exercise, code, chosen, done)
     items = _items(paper, code, chosen, done, compiler, result)
+    if warm_gpu is not None and exercise.is_kernel and chosen.trust == PROVEN and items["public"][0] == RIGHT:
+        items |= _on_gpu(paper, chosen, warm_gpu, result)
     return _score(result, course, exercise, items)
+
+
+def _on_gpu(paper: Paper, program: Program, warm: Warm, result: dict) -> dict[str, tuple[str, str]]:
+    """The items that a GPU decides."""
+    name = paper.exercise.name
+    wrong, times = on_gpu(paper, program, warm)
+    if wrong is not None:
+        result |= {"status": FAILED, "message": f"{name}: right in the interpreter, but not on the GPU. {wrong}"}
+        return {"public": (WRONG, result["message"])}
+    if times is None:
+        return {}
+    result["times_us"] = times
+    said = f"{times['yours']:.1f} us a call; the answer takes {times['answer']:.1f} us"
+    return {"fast": (RIGHT if times["yours"] <= FAST * times["answer"] else WRONG, said)}
 
 
 def _right(done: Run, exercise) -> bool:

@@ -51,6 +51,8 @@ def prepare() -> None:
         load("kernels.runtime", "kernels/runtime.py")
         for name in ("launches", "memory", "attempt", "source", "compiler"):
             load(f"checks.{name}", f"checks/{name}.py")
+        if KIND == "gpu":
+            load("kernels.timing", "kernels/timing.py")
         load("checks.grader.child", "checks/grader/child.py").warm_up()
     gc.collect()
     gc.freeze()
@@ -100,6 +102,10 @@ def probe() -> list[str]:
     levels = {"namespaces": works(isolation.enter_namespaces) and KIND != "gpu"}
     levels["files"] = levels["namespaces"] and works(isolation.enter_namespaces, in_a_child)
     levels["landlock"] = not levels["files"] and works(lambda: isolation.fence_files(isolation.visible_paths(), ["/tmp"]))
+    if KIND == "gpu":
+        from kernels.runtime import INTERPRETED
+
+        levels["gpu"] = not INTERPRETED
     levels["seccomp"] = works(lambda: isolation.filter_calls(may_start_programs=False))
     return [level for level, allowed in levels.items() if allowed] + ["limits"]
 
@@ -179,7 +185,9 @@ def work(job: dict, answers: socket.socket) -> None:
         else:
             os.chdir(job["scratch"])
             if "landlock" in job["levels"]:
-                isolation.fence_files([*isolation.visible_paths(), "/dev/null", "/dev/urandom"], [job["scratch"]])
+                devices = ["/proc", "/sys", "/etc", "/opt"] if KIND == "gpu" else []
+                isolation.fence_files([*isolation.visible_paths(), *filter(os.path.exists, devices)],
+                                      [job["scratch"], "/dev" if KIND == "gpu" else "/dev/null"])
         os.environ["TMPDIR"] = tempfile.tempdir = os.getcwd()  # noqa: PTH109
         isolation.limit(job["data_bytes"], job["file_bytes"], int(job["timeout_s"]) + 1, 512)
         if "namespaces" in job["levels"]:
