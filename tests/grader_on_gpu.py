@@ -1,4 +1,4 @@
-"""The grader's GPU path on a machine that has a GPU: honest kernels, mistakes, attacks, a kernel that faults, one that hangs.
+"""The grader's GPU path on a machine that has a GPU: honest kernels, mistakes, attacks, kernels that fault and hang.
 
     python tests/grader_on_gpu.py [--gpu 0] [--exercise NAME …]
 
@@ -27,7 +27,8 @@ from checks.source import answer_source  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 HEAD = "import triton\nimport triton.language as tl\n\n\n@triton.jit\n"
-KERNEL = HEAD + "def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):\n    offs = tl.arange(0, BLOCK)\n    {}\n"
+KERNEL = (HEAD + "def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):\n"
+          "    offs = tl.arange(0, BLOCK)\n    {}\n")
 FAULT = KERNEL.format("tl.store(out_ptr + offs.to(tl.int64) * 1000000007 + 123456789012, 1.0)")
 HANG = KERNEL.format("while tl.load(x_ptr) == tl.load(x_ptr):\n        tl.store(out_ptr + offs, 1.0, mask=offs < N)")
 failures = 0
@@ -38,10 +39,11 @@ def say(fine: bool, what: str, result: dict, started: float) -> None:
     failures += not fine
     times = result.get("times_us")
     speed = " · {yours:.1f} us, answer {answer:.1f} us".format(**times) if times else ""
-    print(f"{'ok ' if fine else 'BAD'} {what}: {result['status']}, {result['points']:g} of {result['possible']:g}{speed} "
+    points = f"{result['points'] or 0:g} of {result['possible']:g}"
+    print(f"{'ok ' if fine else 'BAD'} {what}: {result['status']}, {points}{speed} "
           f"({time.monotonic() - started:.1f} s)", flush=True)
     if not fine:
-        print("    " + result["message"].replace("\n", "\n    "), [flag["text"] for flag in result["flags"]], result["items"])
+        print("    " + result["message"].replace("\n", "\n    "), [flag["text"] for flag in result["flags"]])
 
 
 def grade_exercises(grader: Grader, names: list[str]) -> None:
@@ -81,8 +83,9 @@ def break_the_gpu(grader: Grader) -> None:
         after = runs.run(paper, good, grader.warm_gpu, paper.exercise.cases, limit_s=120)
         fine = not done.passed and after.passed
         failures += not fine
-        print(f"{'ok ' if fine else 'BAD'} {what}: {done.outcomes[0].status}: {done.outcomes[0].message[:160]!r}; an honest one "
-              f"after it: {[outcome.status for outcome in after.outcomes]} ({time.monotonic() - started:.1f} s)", flush=True)
+        first = done.outcomes[0]
+        print(f"{'ok ' if fine else 'BAD'} {what}: {first.status}: {first.message[:160]!r}; an honest one after it: "
+              f"{[outcome.status for outcome in after.outcomes]} ({time.monotonic() - started:.1f} s)", flush=True)
 
 
 def main() -> int:
