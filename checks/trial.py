@@ -7,7 +7,7 @@ from numbers import Real
 import torch
 
 from checks.attempt import Attempt, attempt, loaded, stored
-from checks.exercise import Case, Exercise, Expected
+from checks.exercise import Case, Exercise, Expected, WrongAnswer
 from checks.launches import Launch, OutOfBounds
 from checks.memory import is_poison
 from kernels.runtime import INTERPRETED, device
@@ -79,6 +79,8 @@ def _explain_exception(outcome: Outcome, error: Exception, line: str | None) -> 
     match error:
         case OutOfBounds():
             outcome.fail(f"{_on(outcome.case)} {error}{at}")
+        case WrongAnswer():
+            outcome.fail(f"{_on(outcome.case)} {error}")
         case TimeoutError():
             outcome.fail(f"{_on(outcome.case)} it did not finish within {TIMEOUT_S} s. Does a loop never end?", TIMEOUT)
         case MemoryError() | torch.OutOfMemoryError():
@@ -105,14 +107,15 @@ def _compare(exercise: Exercise, outcome: Outcome) -> None:
 
 def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
     on = _on(outcome.case)
-    if not any(isinstance(value, torch.Tensor) for value in outcome.inputs.values()):
+    what = "it returns" if len(outcome.expected) == 1 else f"{name} is"
+    if all(isinstance(value, Real) for value in outcome.inputs.values()):
         on = "With " + ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
     if isinstance(got, bool) or not isinstance(got, Real):
         hint = (" Is a `return` missing?" if got is None else
                 " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
-        outcome.fail(f"{on} it returns {got!r}, and a number is wanted.{hint}")
+        outcome.fail(f"{on} {what} {got!r}, and a number is wanted.{hint}")
     elif not abs(got - want.value) <= want.tolerance:
-        outcome.fail(f"{on} it returns {got:,.10g}; expected {want.value:,.10g}.")
+        outcome.fail(f"{on} {what} {got:,.10g}; expected {want.value:,.10g}.")
 
 
 def _compare_tensor(outcome: Outcome, name: str, got, want: Expected, stored: bool) -> None:

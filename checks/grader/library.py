@@ -34,7 +34,7 @@ def library_for(exercise: Exercise) -> Library:
         module = exercise.module.__name__
         entry_code = _slice(module, {exercise.entry}, exercise.name)
         _follow(entry_code, wanted)
-    through = getattr(exercise, "through", None)
+    through = exercise.through
     if through is not None:
         entry_code = _slice(through.__module__, {through.__name__}, exercise.name)
         _follow(entry_code, wanted)
@@ -81,10 +81,18 @@ def _follow(source: str, wanted: dict[str, set[str]], packages: tuple[str, ...] 
         for name in (part.split(" as ")[0].strip() for part in names.split(",")):
             if module in ("kernels", "checks"):  # a module as a whole: only what is used of it
                 wanted.setdefault(module, set())
-                used = set(re.findall(rf"\b{name}\.(\w+)", source))
-                wanted.setdefault(f"{module}.{name}", set()).update(used if "def " in source else ())
+                used = set(re.findall(rf"\b{name}\.(\w+)", source)) if "def " in source else _plain(f"{module}.{name}")
+                wanted.setdefault(f"{module}.{name}", set()).update(used)
             else:
                 wanted.setdefault(module, set()).add(name)
+
+
+def _plain(module: str) -> set[str]:
+    """The functions of a module that holds no kernels, such as the cost models: exercises may call one another's."""
+    statements = _statements(module)
+    if any("triton.jit" in statement.source for statement in statements):
+        return set()
+    return {name for statement in statements if statement.function for name in statement.binds}
 
 
 def _one_line(source: str) -> str:

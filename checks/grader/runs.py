@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-import checks.exercise as exercise_module
 from checks.attempt import Attempt
-from checks.exercise import Case
+from checks.exercise import Case, WrongAnswer
 from checks.grader.code import OPEN, Program
 from checks.grader.library import library_for
 from checks.grader.paper import Paper
@@ -185,8 +184,8 @@ def _rebuilt(error) -> Exception:
                                int(offset), tuple(map(int, shape)), int(lanes), bool(masked))
         except (TypeError, ValueError):
             pass
-    if name == "WrongAnswer" and hasattr(exercise_module, name):
-        return exercise_module.WrongAnswer(text)
+    if name == "WrongAnswer":
+        return WrongAnswer(text)
     if name == "TimeoutError":
         return TimeoutError(text)
     if name in ("MemoryError", "OutOfMemoryError") or "allocate memory" in text:
