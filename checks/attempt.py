@@ -4,6 +4,7 @@ import contextlib
 import linecache
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,23 +90,28 @@ def student_line(error: BaseException | None) -> str | None:
 def stored(launches: list[Launch], tensor: torch.Tensor) -> torch.Tensor:
     """Bool, which elements of `tensor` (an argument of the interpreted launches) some program has stored."""
     written = torch.zeros(tensor.untyped_storage().nbytes() // tensor.element_size(), dtype=torch.bool)
-    for launch in launches:
-        for access in launch.accesses:
-            target = launch.arguments.get(access.tensor)
-            target = getattr(target, "base", target)
-            if access.kind == "store" and isinstance(target, torch.Tensor) and target.data_ptr() == tensor.data_ptr():
-                written[torch.from_numpy(access.offsets[access.live])] = True
+    for offsets in _offsets(launches, "store", tensor):
+        written[offsets] = True
     return written.as_strided(tensor.shape, tensor.stride())
 
 
-def loaded(launches: list[Launch], name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Bool, which elements of the input `name` the interpreted launches have loaded as the argument `name`_ptr."""
+def loaded(launches: list[Launch], tensor: torch.Tensor) -> torch.Tensor:
+    """Bool, which elements of `tensor` (an argument of the interpreted launches) some program has loaded."""
     read = torch.zeros(tensor.shape, dtype=torch.bool)
-    for launch in launches:
-        for access in launch.accesses:
-            if access.kind == "load" and access.tensor == f"{name}_ptr":
-                _mark(read, tensor.stride(), torch.from_numpy(access.offsets[access.live]))
+    for offsets in _offsets(launches, "load", tensor):
+        _mark(read, tensor.stride(), offsets)
     return read
+
+
+def _offsets(launches: list[Launch], kind: str, tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The elements of `tensor` that each access of this kind touched."""
+    for launch in launches:
+        arguments = {name: getattr(value, "base", value) for name, value in launch.arguments.items()}
+        theirs = {name for name, value in arguments.items()
+                  if isinstance(value, torch.Tensor) and value.data_ptr() == tensor.data_ptr()}
+        for access in launch.accesses:
+            if access.kind == kind and access.tensor in theirs:
+                yield torch.from_numpy(access.offsets[access.live])
 
 
 def _mark(read: torch.Tensor, strides: tuple[int, ...], offsets: torch.Tensor) -> None:

@@ -26,7 +26,7 @@ def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant 
 def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> Outcome:
     """What a mutant comes to on a case, kept for the session's later checks; without the trace, which is large."""
     outcome = try_case(exercise, exercise.mutated(mutant), case, seed)
-    outcome.inputs, outcome.expected, outcome.launches, outcome.wrong = {}, (), [], None
+    outcome.inputs, outcome.given, outcome.expected, outcome.launches, outcome.wrong = {}, {}, (), [], None
     if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
         outcome.error = outcome.error.with_traceback(None)
         outcome.error.__context__ = None

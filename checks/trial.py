@@ -25,6 +25,7 @@ class Outcome:
     inputs: dict = field(repr=False)
     expected: tuple[Expected, ...] = field(repr=False)
     outputs: tuple = ()
+    given: dict = field(default_factory=dict, repr=False)  # the same inputs as the function got them, on the device
     launches: list[Launch] = field(default_factory=list, repr=False)
     status: str = PASSED
     message: str = ""
@@ -39,7 +40,7 @@ class Outcome:
     def loaded(self, name: str) -> torch.Tensor | None:
         """Bool, which elements of input `name` the launches have loaded; None where there is no trace."""
         traced = self.launches and self.launches[0].accesses
-        return loaded(self.launches, name, self.inputs[name]) if traced else None
+        return loaded(self.launches, self.given[name]) if traced else None
 
     def fail(self, message: str, status: str = FAILED) -> None:
         self.status, self.message = status, message
@@ -60,7 +61,7 @@ def ask_case(exercise: Exercise, case: Case, seed: int) -> Outcome:
 
 def settle(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
     """Write into `outcome` what the attempt at its case came to."""
-    outcome.launches = tried.launches
+    outcome.launches, outcome.given = tried.launches, tried.given
     if tried.error is not None:
         _explain_exception(outcome, tried.error, tried.line)
         return

@@ -185,7 +185,7 @@ def _add_maps(tried, names: list, parts: list[bytes]) -> None:
     for name, value in tried.given.items():
         if isinstance(value, torch.Tensor):
             names.append(["loaded", name, value.numel()])
-            parts.append(loaded(tried.launches, name, value).contiguous().numpy().tobytes())
+            parts.append(loaded(tried.launches, value).contiguous().numpy().tobytes())
 
 
 def _decode(described: list, data: bytes) -> dict:
