@@ -69,11 +69,13 @@ class Paper:
     @cached_property
     def data_bytes(self) -> int:
         """What a child may allocate: a view whose rows lie far apart reserves gigabytes that it never touches."""
-        tensors = [value for case in self.exercise.cases for value in self.asked(case).inputs.values()
-                   if isinstance(value, torch.Tensor)]
-        extents = [t.element_size() * sum((n - 1) * stride for n, stride in zip(t.shape, t.stride(), strict=True))
-                   for t in tensors]
-        return 2 * 2**30 + 3 * max(extents, default=0)
+        def extent(t) -> int:
+            if not isinstance(t, torch.Tensor):
+                return 0
+            return t.element_size() * sum((n - 1) * stride for n, stride in zip(t.shape, t.stride(), strict=True))
+
+        reserved = [sum(map(extent, self.asked(case).inputs.values())) for case in self.exercise.cases]
+        return 2 * 2**30 + 3 * max(reserved)  # as they come, between bands, and outputs
 
 
 def vary(case: Case, name: str, rng: random.Random, sizes: dict[str, int] | None = None) -> Case | None:

@@ -28,6 +28,8 @@ def submission_with(exercise: Exercise, source: str, student: str = "selftest") 
             written = source if mark[2] == exercise.answer else answer_source(mark[2])
             cell = f"# exercise: {mark[2]}\n{written.rstrip()}"
         cells.append(Cell(cell, f"{exercise.lesson}.ipynb", index))
+    if not any(cell.mark == ("exercise", exercise.answer) for cell in cells):
+        raise Misjudged(f"{exercise.name} is asked for by no cell of lessons/{exercise.lesson}.ipynb")
     return Submission(student, cells, digest=f"selftest {exercise.name}")
 
 
