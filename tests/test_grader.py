@@ -1,5 +1,6 @@
 import ast
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -468,7 +469,7 @@ def test_killed_at_any_instant_and_resumed(tmp_path):
     folder, seed = write_class(tmp_path / "sub", 6), tmp_path / "seed"
     seed.write_text("a seed")
     grades = tmp_path / "grades"
-    command = [sys.executable, "-m", "checks", "grade", "class", str(folder), "--out", str(grades), "--jobs", "2",
+    command = [sys.executable, "-m", "checks", "grade", "class", str(folder), "--out", str(grades), "--jobs", "1",
                "--no-compile", "--resume", "--seed-file", str(seed), "--exercise", CHEAP[0], "--exercise", CHEAP[1]]
     kept = {}
     for wanted, delay in ((0, 1.0), (1, 0.0), (3, 0.02)):  # killed before the first result, then with more and more there
@@ -489,13 +490,49 @@ def test_killed_at_any_instant_and_resumed(tmp_path):
     assert all((grades / "students" / name).read_text() == text for name, text in kept.items())
     other = tmp_path / "other"
     settings = Settings(random.Random("a seed").getrandbits(32), DEFAULT, CHEAP, compiles=False)
-    grade_class(folder, other, settings, 2, say=lambda _: None)
+    grade_class(folder, other, settings, 1, say=lambda _: None)
     assert stable(grades) == stable(other)
     assert [r["points"] for r in stable(grades)] == [3.0, 1.0] * 3
     # an edited submission is graded again, and it alone
     (folder / "s1" / "work.ipynb").write_text(SOLVED)
     tally = grade_class(folder, other, settings, 1, resume=True, say=lambda _: None)
     assert (tally.graded, tally.kept) == (1, 5)
+
+
+def test_a_worker_that_dies_costs_nobody_a_result(tmp_path):
+    folder, killed = write_class(tmp_path / "sub", 4), []
+
+    def say(line: str) -> None:
+        if not killed:  # the first result is there: end the worker in the middle of the next
+            killed.extend(multiprocessing.active_children())
+            killed[0].kill()
+
+    settings = Settings(3, DEFAULT, CHEAP, compiles=False)
+    tally = grade_class(folder, tmp_path / "grades", settings, 1, say=say)
+    assert killed
+    assert (tally.graded, tally.faults) == (4, 0)
+    assert [r["points"] for r in stable(tmp_path / "grades")] == [3.0, 1.0] * 2
+
+
+def test_a_submission_that_ends_its_worker_twice_is_no_zero(tmp_path, monkeypatch):
+    folder = write_class(tmp_path / "sub", 1)
+    monkeypatch.setattr("checks.grader.batch._work", lambda waiting, *_: list(waiting))
+    tally = grade_class(folder, tmp_path / "grades", Settings(3, DEFAULT, CHEAP, compiles=False), 1, say=lambda _: None)
+    (result,) = results.read_results(tmp_path / "grades")
+    assert tally.faults == 1
+    assert {one["status"] for one in result["exercises"]} == {results.FAULT}
+    assert {one["points"] for one in result["exercises"]} == {None}
+    assert main(["report", str(tmp_path / "grades")]) == 0
+    assert "Could not be graded" in (tmp_path / "grades" / "pages" / "index.html").read_text()
+
+
+def test_what_is_late_is_recorded(tmp_path):
+    course = tmp_path / "course.toml"
+    course.write_text(DEFAULT.read_text().replace("[deadlines]", "[deadlines]\n00_hello_triton = 2020-01-01T00:00:00Z"))
+    with Settings(3, course, CHEAP[:1], compiles=False).grader() as grader:
+        graded = grader.grade("s0", [write_class(tmp_path / "sub", 1) / "s0"])
+    assert graded["late"] == {"00_hello_triton": True}
+    assert graded["points"] == 1.0, "no points are taken off"
 
 
 def test_exit_codes(tmp_path, capsys, monkeypatch):

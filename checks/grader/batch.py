@@ -95,13 +95,14 @@ def grade_class(folder: Path, grades: Path, settings: Settings, jobs: int, only:
                 tally.kept += 1
     if tally.kept:
         say(f"{tally.kept} of {len(found)} are graded already")
-    tries = dict.fromkeys(waiting, 0)
+    count = len(waiting)
     while waiting:
-        broken = _work(waiting, grades, settings, min(jobs, len(waiting)), tally, len(waiting), started, say)
-        for student in broken:  # a worker died; whose fault it is cannot be told from here
-            tries[student] += 1
-            if tries[student] > 1:
-                _write_fault(student, waiting.pop(student), grades, settings)
+        in_flight = _work(waiting, grades, settings, min(jobs, len(waiting)), tally, count, started, say)
+        for student in in_flight:  # a worker died: each of those it may have been is tried once more, by itself
+            alone = {student: waiting.pop(student)}
+            if _work(dict(alone), grades, settings, 1, tally, count, started, say):
+                _write_fault(student, alone[student], grades, settings)
+                say(f"{student}: INFRASTRUCTURE ERROR, the grader's process died twice")
                 tally.faults += 1
     tally.seconds = time.monotonic() - started
     return tally
@@ -125,10 +126,10 @@ def _work(waiting: dict, grades: Path, settings: Settings, jobs: int, tally: Tal
                     del waiting[student]
                     tally.graded += 1
                     tally.faults += fault
-                    left = (time.monotonic() - started) / tally.graded * len(waiting)
+                    left = (time.monotonic() - started) / tally.graded * (count - tally.graded)
                     say(f"[{tally.graded}/{count}] {student}: {points:g} of {possible:g}"
                         + (f", {flags} flag(s)" if flags else "") + (", INFRASTRUCTURE ERROR" if fault else "")
-                        + (f" · about {_time(left)} left" if waiting else ""))
+                        + (f" · about {_time(left)} left" if tally.graded < count else ""))
         except BrokenProcessPool:
             return list(running.values())
         except BaseException:

@@ -21,6 +21,7 @@ from checks.trial import PASSED
 RUN_S = 240  # the first launch of each kind compiles
 LARGE = 4096  # what M, N and K become when speed is measured
 ALLOWED = 1.25  # times the answer's time
+FASTEST_MEMORY = 10e12  # bytes a second, more than any GPU's memory moves
 
 
 def warm_gpu(index: int) -> Warm:
@@ -58,7 +59,10 @@ def on_gpu(paper: Paper, program: Program, warm: Warm) -> tuple[str | None, dict
 
 
 def times(paper: Paper, program: Program, warm: Warm) -> dict | None:
-    """{"yours": us, "answer": us}, medians of calls in turns on a large case; None where no large case can be made."""
+    """{"yours": us, "answer": us, "floor": us}: medians of calls in turns on a large case, and what no memory can go below.
+
+    None where no large case can be made or timed.
+    """
     exercise, library = paper.exercise, library_for(paper.exercise)
     case = large(exercise.cases[0])
     if case is None:
@@ -72,7 +76,8 @@ def times(paper: Paper, program: Program, warm: Warm) -> dict | None:
             child.begin()
             answer, _ = child.ask(question, payload, RUN_S)
             raw = {side: [float(us) for us in list(answer["times"][side])[:1000]] for side in ("yours", "answer")}
-            return {side: statistics.median(values) for side, values in raw.items()}
+            medians = {side: statistics.median(values) for side, values in raw.items()}
+            return medians | {"floor": exercise.least_bytes(**inputs) / FASTEST_MEMORY * 1e6}
         except (Ended, KeyError, TypeError, ValueError, statistics.StatisticsError):
             return None
 

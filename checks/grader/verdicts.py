@@ -81,6 +81,9 @@ def _on_gpu(paper: Paper, program: Program, warm: Warm, result: dict) -> dict[st
     if times is None:
         return {}
     result["times_us"] = times
+    if times["yours"] < times["floor"]:
+        said = f"a call takes {times['yours']:.2f} us, and the bytes it must move take {times['floor']:.2f} us at least"
+        result["flags"].append({"kind": "too fast", "text": said})
     said = f"{times['yours']:.1f} us a call; the answer takes {times['answer']:.1f} us"
     return {"fast": (RIGHT if times["yours"] <= FAST * times["answer"] else WRONG, said)}
 
