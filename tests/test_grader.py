@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from checks.exercises import EXERCISES
-from checks.grader import extract, frames, language, results
+from checks.grader import extract, frames, gpu, language, results
 from checks.grader.batch import Settings, grade_class
 from checks.grader.code import PROVEN, code_for
 from checks.grader.command import main
@@ -320,6 +320,18 @@ def test_lower_levels_still_keep_a_child_in(grader, levels, monkeypatch, tmp_pat
     assert honest["status"] == "passed", honest["message"]
 
 
+def test_what_a_gpu_would_be_asked(grader):
+    """The way of a proven program to a GPU and back, as far as it goes without one: right, and not timed."""
+    paper = grader.paper("vector_add_kernel")
+    code = code_for(ADD, submission_with(ADD, answer_source(ADD.answer)))
+    assert gpu.on_gpu(paper, code.programs[0], grader.warm) == (None, None)
+    wrong = code_for(ADD, submission_with(ADD, answer_source(ADD.answer).replace("x + y", "x - y")))
+    assert "elements are wrong" in gpu.on_gpu(paper, wrong.programs[0], grader.warm)[0]
+    sizes = gpu.large(ADD.cases[0]).inputs(torch.Generator())
+    assert sizes["x"].numel() == gpu.LARGE**2
+    assert sizes["BLOCK"] == 128
+
+
 def test_no_grading_without_a_filter(monkeypatch):
     monkeypatch.setattr("checks.grader.unit.Warm", lambda kind: type("Open", (), {"levels": ["limits"], "close": print})())
     with pytest.raises(Fault, match="seccomp"):
@@ -546,6 +558,9 @@ def test_exit_codes(tmp_path, capsys, monkeypatch):
     assert main(["class", str(tmp_path / "nothing"), "--out", str(tmp_path / "g")]) == 2
     assert main(["report", str(tmp_path / "nothing")]) == 2
     assert "infrastructure" not in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert main([*one, "--gpus", "0"]) == 3
+    assert main([*one, "--gpus", "all"]) == 2
     monkeypatch.setattr("checks.grader.unit.FULL", ("a level that no system has",))
     assert main([*one, "--require-isolation"]) == 3
     assert "isolation" in capsys.readouterr().err

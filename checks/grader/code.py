@@ -63,7 +63,7 @@ def code_for(exercise: Exercise, submission: Submission) -> Code:
         code.status, code.message = "missing", f"its cell does not define `{exercise.name}`."
         return code
     code.source = next(s.source for s in reversed(own) if exercise.name in s.binds)
-    code.suspicious = suspicious(found.cell.source)
+    code.suspicious = suspicious(found.cell.source, private=exercise.through is not None)
     others = _statements_around(submission, found.cell, {exercise.name})
     available = [s for s in others if s.place < (found.cell.index, 0)] + own + [
         s for s in others if s.place > (found.cell.index, 0)]
@@ -102,8 +102,8 @@ def _programs(exercise: Exercise, available: list, own: list) -> list[Program]:
     return sorted(programs, key=lambda program: program.trust != PROVEN)
 
 
-def suspicious(source: str) -> list[str]:
-    """What of REACHES a cell names."""
+def suspicious(source: str, private: bool = False) -> list[str]:
+    """What of REACHES a cell names; also private attributes, such as a harness has them."""
     try:
         tree = extract.parse(source)[0]
     except SyntaxError:
@@ -116,7 +116,8 @@ def suspicious(source: str) -> list[str]:
             names.update((getattr(node, "module", "") or "").split("."))
     strings = {part.value for part in ast.walk(tree) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
     opened = {"open"} & {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
-    return sorted((names & REACHES) | opened | {s for s in strings if s in REACHES})
+    hidden = {name for name in names if name.startswith("_") and private}
+    return sorted((names & REACHES) | hidden | opened | {s for s in strings if s in REACHES})
 
 
 def kernel_source(exercise: Exercise, program: Program, kernel: str) -> str:

@@ -63,6 +63,13 @@ def _mount(source, target, kind=None, flags=0, data=None) -> None:
     _check(_libc.mount(*encoded[:3], ctypes.c_ulong(flags), encoded[3]), f"mount {target}")
 
 
+def _kept_flags(path: Path) -> int:
+    """The flags of a mount that one without privileges must not take away when it mounts anew."""
+    has = os.statvfs(path).f_flag
+    kept = {os.ST_NOEXEC: 8, os.ST_NOATIME: 1024, os.ST_NODIRATIME: 2048, os.ST_RELATIME: 1 << 21}
+    return sum(flag for seen, flag in kept.items() if has & seen)
+
+
 def enter_namespaces() -> None:
     """New user, pid (for children), net and ipc namespaces. Raises OSError where the system refuses them."""
     uid, gid = os.getuid(), os.getgid()
@@ -103,7 +110,7 @@ def hide_files(hidden: str, scratch_bytes: int) -> None:
         _mount(f"/proc/self/fd/{source}", target, None, _MS_BIND | _MS_REC)
         os.close(source)
         if path not in devices:
-            _mount(None, target, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+            _mount(None, target, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _kept_flags(target))
     for path, to in links.items():
         Path(root + path).symlink_to(to)
     if Path(root + hidden).exists() and not sys.prefix.startswith(hidden + "/"):
