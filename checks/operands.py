@@ -109,6 +109,7 @@ MAKERS: dict[str, Callable[[Operands], dict]] = {
     "x_scale": _both(("x_q", "x_scale"), "x", quantize_int8_perrow_torch),
     "w_q": _both(("w_q", "w_scale"), "w", quantize_int8_perrow_torch),
     "w_scale": _both(("w_q", "w_scale"), "w", quantize_int8_perrow_torch),
+    "w_q_by_columns": lambda o: {"w_q_by_columns": o["w_q"].T.contiguous().T},
     "x8": _both(("x8", "x8_scale"), "x", quantize_fp8_perrow),
     "x8_scale": _both(("x8", "x8_scale"), "x", quantize_fp8_perrow),
     "w8": _both(("w8", "w8_scale"), "w", quantize_fp8_perrow),

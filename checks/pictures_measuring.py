@@ -10,8 +10,8 @@ import torch
 import triton
 
 import kernels
-from checks.bench import recorded
 from checks.pictures import COLOURS, NOTHING, _ready, _show
+from checks.results import pairs, recorded
 from checks.scenarios import BENCHMARKS, STEADY, true_benchmark, try_benchmark
 from checks.simulated_gpu import SimulatedGPU
 from checks.source import find_hole, python_function, rebind, source_of
@@ -179,15 +179,16 @@ def show_roofline(attainable_tflops: Callable, time_us: Callable):
     axes.annotate(f"memory: {roofs['copy_gb_per_s']:,.0f} GB/s", (0.6, roofs["copy_gb_per_s"] * 0.6e-3), va="top",
                   fontsize=9, xytext=(10, -2), textcoords="offset points")
     for name, colour, marker in ((FP16, COLOURS[0], "o"), (OURS, COLOURS[2], "s"), (INT8, COLOURS[5], "D")):
-        mine = [row for row in rows if row["function"] == name]
+        mine = list({row["M"]: row for row in rows if row["function"] == name}.values())
         if not mine:
             continue
         axes.plot([row["flops"] / row["bytes"] for row in mine], [row["tflops"] for row in mine], marker, color=colour,
                   markersize=5, label=name)
-        for row in [row for row in mine if name == INT8 and (row["M"] <= 256 or row is mine[-1])]:
+        for row in [row for row in mine if name == INT8 and row["M"] in (1, 4, 16, 64, 256, 16384)]:
             axes.annotate(f"M={row['M']:,}", (row["flops"] / row["bytes"], row["tflops"]), xytext=(5, -9),
                           textcoords="offset points", fontsize=7)
-    allowed = [cost.matmul_flops(M, N, K) / cost.matmul_fp16_bytes(M, N, K) for M in ROWS]
+    n, k = _weight(rows)
+    allowed = [cost.matmul_flops(M, n, k) / cost.matmul_fp16_bytes(M, n, k) for M in ROWS]
     axes.plot(allowed, [attainable_tflops(value, roofs["fp16_tflops"], roofs["copy_gb_per_s"]) for value in allowed], "o",
               color=COLOURS[0], markersize=7, markerfacecolor="none", label=f"FP16, M = {ROWS[0]} to {ROWS[-1]:,}: allowed")
     axes.set(xscale="log", yscale="log", xlim=(0.4, 40000), xlabel="operations per byte that must move",
@@ -202,13 +203,12 @@ def show_gain(int8_gain: Callable, time_us: Callable):
     if not _ready(int8_gain):
         return None
     rows, roofs, title = _measured(time_us)
-    n, k = (rows[0]["N"], rows[0]["K"]) if rows else (N, K)
+    n, k = _weight(rows)
     figure, axes = plt.subplots(figsize=(7.6, 3.6), layout="constrained")
     sizes = np.unique(np.geomspace(1, 16384, 120).round().astype(int)).tolist()
     axes.plot(sizes, [int8_gain(M, n, k, roofs["fp16_tflops"], roofs["int8_tops"], roofs["copy_gb_per_s"]) for M in sizes],
               color=COLOURS[0], label="your prediction")
-    fp16 = {row["M"]: row["median_us"] for row in rows if row["function"] == FP16}
-    gains = {row["M"]: fp16[row["M"]] / row["median_us"] for row in rows if row["function"] == INT8 and row["M"] in fp16}
+    gains = {row["M"]: base["median_us"] / row["median_us"] for row, base in pairs(rows, INT8, FP16)}  # of one run alone
     if gains:
         axes.plot(list(gains), list(gains.values()), "D", color=COLOURS[5], label=f"{INT8} beside {FP16}, measured")
     axes.axhline(1, color="black", linewidth=0.8)
@@ -233,16 +233,20 @@ def _measured(time_us: Callable) -> tuple[list[dict], dict, str]:
     return rows, roofs, f"Recorded on an {figures['gpu']} (there is no GPU here)"
 
 
+def _weight(rows: list[dict]) -> tuple[int, int]:
+    """(N, K) of the rows, or those of the lesson's example where there are none."""
+    return (rows[0]["N"], rows[0]["K"]) if rows else (N, K)
+
+
 def _one_weight(rows: list[dict]) -> list[dict]:
-    """Of products by FP16 and INT8, those with the weight that was timed for the most M; in a CUDA graph where that was
-    done, for the launches of two kernels are not what the roofline is about."""
+    """Of products by FP16 and INT8, those with the weight that was timed for the most M, in the order of M. Of two at one M,
+    what was timed in a CUDA graph comes last and counts: launches are not what the roofline is about."""
     rows = [row for row in rows if row["function"] in (FP16, OURS, INT8) and row["mode"] != "idle"]
     weights = {(row["N"], row["K"]) for row in rows}
     if not weights:
         return []
     n, k = max(weights, key=lambda weight: len({row["M"] for row in rows if (row["N"], row["K"]) == weight}))
-    mine = sorted((row for row in rows if (row["N"], row["K"]) == (n, k)), key=lambda row: row["mode"])  # "graph" comes last
-    return sorted({(row["function"], row["M"]): row for row in mine}.values(), key=lambda row: row["M"])
+    return sorted((row for row in rows if (row["N"], row["K"]) == (n, k)), key=lambda row: (row["M"], row["mode"]))
 
 
 @functools.cache
@@ -257,8 +261,8 @@ def _measure_here(time_us: Callable) -> tuple[list[dict], dict]:
         flops = cost.matmul_flops(M, N, K)
         for name, times in time_us(sides, gpu, 30, 5).items():
             moved, us = _bytes(name, M), statistics.median(times)
-            rows.append({"function": name, "M": M, "N": N, "K": K, "mode": "graph", "bytes": moved, "flops": flops,
-                         "median_us": us, "tflops": cost.achieved_tflops(flops, us)})
+            rows.append({"test": "here", "function": name, "M": M, "N": N, "K": K, "mode": "graph", "bytes": moved,
+                         "flops": flops, "median_us": us, "tflops": cost.achieved_tflops(flops, us)})
     return rows, _roofs_here(time_us, gpu)
 
 

@@ -24,8 +24,8 @@ class Outcome:
     case: Case
     inputs: dict = field(repr=False)
     expected: tuple[Expected, ...] = field(repr=False)
-    outputs: tuple = ()
     given: dict = field(default_factory=dict, repr=False)  # the same inputs as the function got them, on the device
+    outputs: tuple = ()
     launches: list[Launch] = field(default_factory=list, repr=False)
     status: str = PASSED
     message: str = ""
@@ -144,8 +144,8 @@ def _compare_tensor(outcome: Outcome, name: str, got, want: Expected, stored: bo
         first = tuple(int(i) for i in outcome.wrong.nonzero()[0])
         place = f"{name}[{', '.join(map(str, first))}]"
         outcome.fail(f"{on} {int(outcome.wrong.sum())} of {got.numel()} elements are wrong"
-                     f"{where(outcome.wrong, name)}. First: {place} is {float(exact[first]):.6g}; "
-                     f"expected {float(want.value[first]):.6g}.")
+                     f"{where(outcome.wrong, name)}. First: {place} is {_shown(exact[first])}; "
+                     f"expected {_shown(want.value[first])}.")
     return None
 
 
@@ -154,6 +154,10 @@ def _unwritten(outcome: Outcome, got: torch.Tensor) -> torch.Tensor:
     if INTERPRETED and poisoned.any():  # a wrong kernel may compute -128: ask the trace what was stored
         poisoned &= ~outcome.stored(outcome.output)
     return poisoned
+
+
+def _shown(value: torch.Tensor) -> str:
+    return f"{value.item():.6g}" if value.is_floating_point() else f"{value.item():,}"
 
 
 def _on(case: Case) -> str:

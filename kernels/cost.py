@@ -40,8 +40,24 @@ def quantize_int8_perrow_bytes(M: int, K: int) -> int:
     return 2 * M * K + M * K + 4 * M
 
 
+def words_of_four_codes(n: int, k: int, stride_n: int, stride_k: int) -> int:
+    """In how many words of four bytes INT8 codes w[n, k] to w[n, k + 3] lie; w starts at a word.
+
+    On an NVIDIA GPU these four share a register when tensor cores multiply.
+    """
+    return len({(n * stride_n + (k + i) * stride_k) // 4 for i in range(4)})
+
+
+def scaling_flops(M: int, N: int, K: int, GROUP_K: int) -> int:
+    """FP32 operations of scaling INT32 sums, where every GROUP_K codes along K share one scale in x
+    and one in w: each group's sum times both scales, and the groups of an element added up."""
+    groups = -(-K // GROUP_K)  # rounded up
+    return M * N * (2 * groups + groups - 1)
+
+
 def perrow_w8a8_matmul_bytes(M: int, N: int, K: int) -> int:
-    """Bytes that the INT8 product must move: codes (M, K) and (N, K) and their FP32 scales in, y (M, N) FP16 out."""
+    """Bytes that the INT8 product must move: codes (M, K) and (N, K) and their FP32 scales in,
+    y (M, N) FP16 out."""
     return M * K + N * K + 4 * (M + N) + 2 * M * N
 
 

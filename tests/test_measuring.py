@@ -168,6 +168,7 @@ def row(function, M, mode, us):
 def test_the_gain_is_drawn_from_recorded_rows_of_one_weight_and_says_of_which_gpu(monkeypatch):
     rows = [row("cuBLAS FP16", M, mode, us) for M, mode, us in [(1, "graph", 8.0), (1, "eager", 9.0), (16, "eager", 12.0)]]
     rows += [row("matmul_int8", 1, "graph", 4.0), row("matmul_int8", 16, "eager", 8.0), row("matmul_int8", 16, "idle", 99.0)]
+    rows += [row("matmul_int8", 1, "eager", 9.0), row("cuBLAS FP16", 16, "eager", 99.0) | {"test": "another run"}]
     rows += [row("cuBLAS FP16", 1, "graph", 1.0) | {"N": 128}, row("another", 1, "graph", 1.0)]
     monkeypatch.setattr(pictures_measuring, "recorded", lambda: {"gpu": "Invented GPU", "roofs": {"copy_gb_per_s": 100.0},
                                                                  "rows": rows})

@@ -1,10 +1,10 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import gemv, hello, matmul, measuring, quantize
+from checks.exercises import gemv, hello, int_mm, matmul, measuring, perrow_w8a8, quantize
 
-EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise for noun in (hello, gemv, matmul, measuring, quantize) for exercise in noun.EXERCISES}
+NOUNS = hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8
+EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 
 def find_exercise(name: str) -> Exercise:
