@@ -39,6 +39,7 @@ from checks.grader.submissions import (
     read_submission,
 )
 from checks.grader.unit import Grader
+from checks.grader.verdicts import grade_exercise
 from checks.source import ROOT, answer_source
 
 CHEAP = ("programs_needed", "vector_add_kernel")
@@ -213,6 +214,21 @@ def test_no_child_is_given_the_answer(name):
     library = library_for(exercise)
     for text in [*library.modules.values(), library.entry_code or ""]:
         assert all(getattr(node, "name", None) != name for node in ast.parse(text).body)
+
+
+def test_a_mistake_is_not_paid_for_twice(grader):
+    """An exercise that calls the function of another is judged with ours where the student's is wrong."""
+    benchmark, timer = EXERCISES["benchmark"], EXERCISES["time_us"]
+    broken = "def time_us(sides, gpu, repeats=50, warmup=5):\n    return {name: [1.0] * repeats for name in sides}\n"
+    submission = submission_with(benchmark, answer_source(benchmark.answer))
+    cells = [Cell(exercise_cell(timer, broken), cell.file, cell.index) if cell.mark == ("exercise", timer.answer) else cell
+             for cell in submission.cells]
+    course = read_course()
+    result = grade_exercise(Paper(benchmark, 1), code_for(benchmark, Submission("ada", cells)), course, grader.warm, None)
+    assert result["status"] == "passed", result["message"]
+    assert "judged with our" in result["notices"][-1]
+    result = grade_exercise(Paper(timer, 1), code_for(timer, Submission("ada", cells)), course, grader.warm, None)
+    assert result["points"] == 0
 
 
 # the course

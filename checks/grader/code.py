@@ -1,11 +1,12 @@
 """What of a student's cells is run for an exercise, in which order of trust."""
 
 import ast
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from checks.exercise import Exercise
+from checks.exercises import EXERCISES
 from checks.grader import extract, language
-from checks.grader.library import launcher, lesson_cells, library_for
+from checks.grader.library import answer_text, launcher, lesson_cells, library_for
 from checks.grader.submissions import Submission, find_exercise_cell, given_notices, is_stub
 
 PROVEN, OPEN, HARNESS = "proven", "open", "harness"
@@ -28,6 +29,7 @@ class Program:
     trust: str
     own_entry: bool = False
     why_open: str | None = None
+    lent: tuple[str, ...] = ()  # other exercises' functions that it calls, ours in place of the student's
 
 
 @dataclass
@@ -68,6 +70,13 @@ def code_for(exercise: Exercise, submission: Submission) -> Code:
     available = [s for s in others if s.place < (found.cell.index, 0)] + own + [
         s for s in others if s.place > (found.cell.index, 0)]
     code.programs = _programs(exercise, available, own)
+    lent = {name for statement in extract.needed_for([exercise.name], available) for name in statement.needs
+            if name in EXERCISES and name != exercise.name and EXERCISES[name].lesson == exercise.lesson}
+    if lent:  # a mistake in one exercise is not to be paid for in the next
+        answers = [s for name in sorted(lent) for s in extract.statements(answer_text(EXERCISES[name], name))
+                   if exercise.name not in s.binds]
+        available = answers + [statement for statement in available if not statement.binds & lent]
+        code.programs += [replace(program, lent=tuple(sorted(lent))) for program in _programs(exercise, available, own)]
     return code
 
 
@@ -108,15 +117,15 @@ def suspicious(source: str, private: bool = False) -> list[str]:
         tree = extract.parse(source)[0]
     except SyntaxError:
         return []
-    names = {part.attr for part in ast.walk(tree) if isinstance(part, ast.Attribute)}
-    names |= {part.id for part in ast.walk(tree) if isinstance(part, ast.Name) and part.id.startswith("_")}
+    attributes = {part.attr for part in ast.walk(tree) if isinstance(part, ast.Attribute)}
+    names = attributes | {part.id for part in ast.walk(tree) if isinstance(part, ast.Name) and part.id.startswith("_")}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names.update(part for alias in node.names for part in alias.name.split("."))
             names.update((getattr(node, "module", "") or "").split("."))
     strings = {part.value for part in ast.walk(tree) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
     opened = {"open"} & {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
-    hidden = {name for name in names if name.startswith("_") and private}
+    hidden = {name for name in attributes if name.startswith("_") and private}
     return sorted((names & REACHES) | hidden | opened | {s for s in strings if s in REACHES})
 
 

@@ -63,6 +63,9 @@ def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compile
             chosen, done = program, tried
         if counts:
             break
+    if chosen.lent:
+        names = " and ".join(f"`{name}`" for name in chosen.lent)
+        result["notices"] = [*code.notices, f"judged with our {names}, for with yours it is not right"]
     result |= {"trust": HARNESS if library_for(exercise).through else chosen.trust, "own_entry": chosen.own_entry}
     result["flags"] = _flags(exercise, code, chosen, done)
     items = _items(paper, code, chosen, done, compiler, result)
