@@ -27,6 +27,7 @@ COMMANDS = {
     "test": "run all tests, lessons and solutions; more arguments go to pytest (tests/test_gemv.py -k ragged)",
     "check": "check the exercises of all lessons, or of the notebooks named, and print a table",
     "reset": "put back a lesson or one exercise as it was at first (04 sqnr_db), and keep a copy of yours",
+    "grade": "grade submissions: one, or a class (grade --help; for instructors)",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
     "bench": "check the kernels, and measure them beside their peers on this machine's GPU",

@@ -131,22 +131,30 @@ class Compilation:
 
 
 def _job(launch: Launch, capability: int) -> dict:
-    signature, constexprs, aligned = {}, {}, []
+    return {"source": _source(launch.kernel), "name": python_function(launch.kernel).__name__,
+            "options": launch.options, "capability": capability} | signature(launch)
+
+
+def signature(launch: Launch) -> dict:
+    """How a launch specializes its kernel, as JSON: argument types, constexprs, which arguments 16 divides.
+
+    Raises ValueError for an argument that a kernel cannot take.
+    """
+    types, constexprs, aligned = {}, {}, []
     for name, value in launch.arguments.items():
         if name in launch.constexprs or type(value) is int and value == 1:  # Triton builds a 1 in, as it does constexprs
             value = value.value if isinstance(value, tl.constexpr) else value
             if not isinstance(value, int | float | str | None):
                 raise ValueError(f"the constexpr `{name}` is a {type(value).__name__}, which cannot be compiled here")
-            signature[name], constexprs[name] = "constexpr", value
+            types[name], constexprs[name] = "constexpr", value
         elif value is None:
-            signature[name], constexprs[name] = "constexpr", None
+            types[name], constexprs[name] = "constexpr", None
         else:
-            signature[name] = _triton_type(name, value)
+            types[name] = _triton_type(name, value)
             # Compiled as for the shapes of real models: aligned pointers, sizes that 16 divides.
             if isinstance(value, torch.Tensor) or (isinstance(value, int) and value != 1):
                 aligned.append(name)
-    return {"source": _source(launch.kernel), "name": python_function(launch.kernel).__name__, "signature": signature,
-            "constexprs": constexprs, "aligned": aligned, "options": launch.options, "capability": capability}
+    return {"signature": types, "constexprs": constexprs, "aligned": aligned}
 
 
 @functools.lru_cache

@@ -79,7 +79,7 @@ def _judge_here(exercise: Exercise, function, written, seed: int) -> Verdict:
             break
     failing = next((o for o in outcomes if o.status != PASSED), None)
     if failing is not None:
-        return _failed(exercise, written, failing, failing.message,
+        return failed(exercise, written, failing, failing.message,
                        functools.partial(diagnosis.recognise, exercise, outcomes, seed))
     parts = [f"{exercise.name}: right on {len(outcomes)} cases"]
     verdict = Verdict(exercise, PASSED, "")
@@ -89,7 +89,7 @@ def _judge_here(exercise: Exercise, function, written, seed: int) -> Verdict:
             return Verdict(exercise, FAILED, f"{exercise.name}: the result is right, but no Triton kernel computed it.")
         answer = _answer_on(exercise, launched.case, seed)
         if INTERPRETED:
-            verdict = _weigh(exercise, written, launched, answer, seed)
+            verdict = weigh(exercise, written, launched, answer, seed)
             parts.append("moves {:.2f}x the least bytes (answer {:.2f}x)".format(
                 *(count / verdict.traffic[2] for count in verdict.traffic[:2])))
         if verdict.passed:
@@ -114,7 +114,7 @@ def _hole(function) -> str | None:
     return hole and source.splitlines()[hole.lineno - 1].strip()
 
 
-def _failed(exercise, written, outcome, message, recognise) -> Verdict:
+def failed(exercise, written, outcome, message, recognise) -> Verdict:
     """A failed verdict that says what is known of the reason: a slip seen in the source, a mutant, or what was not read."""
     said = hints.hint(written, message)
     mutant = None if said else recognise()
@@ -126,7 +126,7 @@ def _failed(exercise, written, outcome, message, recognise) -> Verdict:
                    mutant and mutant.name, outcome)
 
 
-def _weigh(exercise: Exercise, written, outcome: Outcome, answer: Outcome, seed: int) -> Verdict:
+def weigh(exercise: Exercise, written, outcome: Outcome, answer: Outcome, seed: int) -> Verdict:
     """Step 7."""
     mine, theirs = outcome.traffic(), answer.traffic()
     accesses, allowed = (sum(len(launch.accesses) for launch in o.launches) for o in (outcome, answer))
@@ -142,7 +142,7 @@ def _weigh(exercise: Exercise, written, outcome: Outcome, answer: Outcome, seed:
                    "work on whole blocks instead of single elements.")
     verdict = Verdict(exercise, PASSED, "")
     if message:
-        verdict = _failed(exercise, written, outcome, message,
+        verdict = failed(exercise, written, outcome, message,
                           functools.partial(diagnosis.recognise_traffic, exercise, outcome, seed))
     verdict.traffic = mine.total(), theirs.total(), exercise.least_bytes(**outcome.inputs)
     return verdict

@@ -1,16 +1,14 @@
 """Lessons and submissions as files: their exercise cells, what they define, and the solutions built from them."""
 
 import ast
-import re
 from pathlib import Path
 
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
-from checks.source import ROOT, answer_source, define, find_hole
+from checks.source import MARK, ROOT, answer_source, define, find_hole
 
 LESSONS, SOLUTIONS = ROOT / "lessons", ROOT / "solutions"
-_MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
 
 
 def lessons() -> list[Path]:
@@ -28,7 +26,7 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 def mark(cell: nbformat.NotebookNode) -> tuple[str, str] | None:
     """("exercise" or "given", reference) for a code cell with such a mark."""
-    match = _MARK.search(cell.source) if cell.cell_type == "code" else None
+    match = MARK.search(cell.source) if cell.cell_type == "code" else None
     return match and (match[1], match[2])
 
 
