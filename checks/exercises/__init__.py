@@ -1,10 +1,10 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import gemv, hello, matmul, quantize
+from checks.exercises import decode, gemv, hello, matmul, quantize
 
 EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise for noun in (hello, gemv, matmul, quantize) for exercise in noun.EXERCISES}
+    exercise.name: exercise for noun in (hello, gemv, matmul, quantize, decode) for exercise in noun.EXERCISES}
 
 
 def find_exercise(name: str) -> Exercise:
