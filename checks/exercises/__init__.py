@@ -1,10 +1,10 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import decode, gemv, hello, matmul, quantize
+from checks.exercises import gemv, gemv_int8, hello, latency, matmul, quantize, skinny
 
-EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise for noun in (hello, gemv, matmul, quantize, decode) for exercise in noun.EXERCISES}
+NOUNS = (hello, gemv, matmul, quantize, gemv_int8, skinny, latency)
+EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 
 def find_exercise(name: str) -> Exercise:

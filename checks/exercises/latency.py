@@ -185,3 +185,5 @@ BREAK_EVEN_M = Exercise(
                "Where the second kernel is not ahead at the end of the list, there is no break-even: return 0."),
     ),
 )
+
+EXERCISES = [COMPUTE_BOUND_FROM, EAGER_US, GRAPH_US, BREAK_EVEN_M]
