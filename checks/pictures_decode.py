@@ -5,14 +5,18 @@ import inspect
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import triton
 from matplotlib.patches import Patch
 
 from checks.bench import recorded
+from checks.compiler import TARGETS, Compilation
+from checks.launches import watch
 from checks.measure_decode import DECODE, EAGER_ROWS, FP16, FUNCTIONS, PREFILL, QUANTIZE, decode_rows
 from checks.pictures import COLOURS, _ready, _show
 from checks.tracing import trace
+from kernels.perrow_w8a8 import perrow_w8a8_matmul_plain_kernel
 from kernels.quantize import quantize_int8_perrow
-from kernels.runtime import INTERPRETED
+from kernels.runtime import INTERPRETED, device
 
 
 def show_programs(*functions, M: int = 4, N: int = 256, K: int = 2048):
@@ -48,6 +52,28 @@ def _draw_programs(panel, name: str, launch, N: int, K: int) -> None:
     panel.imshow(image, aspect="auto", interpolation="nearest")
     panel.set_title(f"{name}: {len(touched)} programs read w ({N}, {K})", fontsize=10)
     panel.set_ylabel("row n of w")
+
+
+def _not_swapped(x_q, x_scale, w_q, w_scale):
+    y = torch.empty((len(x_q), len(w_q)), device=x_q.device, dtype=torch.float16)
+    perrow_w8a8_matmul_plain_kernel[(1, triton.cdiv(len(w_q), 64))](
+        x_q, w_q, y, x_scale, w_scale, None, len(x_q), len(w_q), x_q.shape[1], x_q.stride(0), w_q.stride(0), y.stride(0),
+        BLOCK_M=16, BLOCK_N=64, BLOCK_K=256, num_stages=3)
+
+
+def report_instructions(skinny) -> None:
+    """Print what the compiler makes of a product of 16 rows, operands as in the formula and swapped as in your kernel."""
+    if not _ready(skinny):
+        return
+    x_q, w_q = (torch.ones(rows, 256, dtype=torch.int8, device=device()) for rows in (16, 64))
+    scales = [torch.ones(rows, device=device()) for rows in (16, 64)]
+    for name, function in (("x · wᵀ, tile (16, 64)", _not_swapped), ("swapped, tile (64, 16)", skinny)):
+        with watch() as launches:
+            function(x_q, scales[0], w_q, scales[1])
+        (reports,) = Compilation(launches[-1:]).reports()
+        for capability, report in reports.items():
+            print(f"{name} on {TARGETS[capability]}: {report.error or report.tensor_cores}, "
+                  f"{report.registers} registers a thread")
 
 
 def show_timeline(eager_us, graph_us, kernel_us=(1.5, 6.0, 1.5, 6.0, 1.5, 6.0), launch_us: float = 6.0,
@@ -133,7 +159,7 @@ def latency_stack_figure(rows: list[dict], title: str):
 def show_break_even(break_even_m, compute_bound_from, **functions):
     """Latency against M for every kernel, as a graph, with the break-even points that your two functions find.
 
-    On a GPU `functions` (of codes and scales, at most 16 rows) are measured as well.
+    On a GPU `functions` (of codes and scales, for at most 16 rows) are measured as well, after the library's quantization.
     """
     if not (_ready(break_even_m) and _ready(compute_bound_from)):
         return None

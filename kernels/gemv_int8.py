@@ -42,7 +42,7 @@ def gemv_w8a16_row_kernel(
 
 def gemv_w8a16_row(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor) -> torch.Tensor:
     """`gemv_w8a16`, one program per row; K at most 65,536."""
-    N, K = _check_gemv(x, w_q, w_scale)
+    N, K = expect_gemv_int8(x, w_q, w_scale)
     if K > 65536:
         raise ValueError(f"gemv_w8a16_row holds a whole row in registers, so K must be at most 65536, got {K}: "
                          "use gemv_w8a16")
@@ -78,7 +78,7 @@ def gemv_w8a16(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor) -> tor
 
     x (K,) float16 or bfloat16, w_q (N, K) int8 contiguous along K, w_scale (N,) float32 -> y (N,) in the dtype of x.
     """
-    N, K = _check_gemv(x, w_q, w_scale)
+    N, K = expect_gemv_int8(x, w_q, w_scale)
     # Two warps, each with whole lines of 512 bytes of two rows, are a program small enough for many to share a
     # multiprocessor: within 1 % of the best of 15 such blocks on an H200, four warps 3 to 7 % behind.
     BLOCK_N, BLOCK_K = (64, 512) if INTERPRETED else (4, 512)
@@ -114,7 +114,7 @@ def gemv_w8a8_row(
 
     x_q (K,), w_q (N, K) int8, x_scale (1,), w_scale (N,) float32 -> y (N,) float16; K at most 65,536.
     """
-    N, K = _check_gemv(x_q, w_q, w_scale, torch.int8, "x_q")
+    N, K = expect_gemv_int8(x_q, w_q, w_scale, torch.int8, "x_q")
     expect("x_scale", x_scale, (1,), torch.float32, device=w_q.device)
     if K > 65536:
         raise ValueError(f"gemv_w8a8_row holds a whole row in registers, so K must be at most 65536, got {K}: "
@@ -126,9 +126,10 @@ def gemv_w8a8_row(
     return y
 
 
-def _check_gemv(
+def expect_gemv_int8(
     x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, dtypes=(torch.float16, torch.bfloat16), name: str = "x",
 ) -> tuple[int, int]:
+    """(N, K) of a product with INT8 weights, or an error that names the argument that cannot be used."""
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
     expect(name, x, (K,), dtypes, device=w_q.device)
     expect("w_scale", w_scale, (N,), torch.float32, device=w_q.device)
