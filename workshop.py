@@ -28,7 +28,7 @@ COMMANDS = {
     "check": "check the exercises of all lessons, or of the notebooks named, and print a table",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
-    "bench": "measure the kernels on this machine's GPU",
+    "bench": "check the kernels, and measure them beside their peers on this machine's GPU",
 }
 
 
