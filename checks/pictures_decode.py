@@ -8,15 +8,21 @@ import torch
 import triton
 from matplotlib.patches import Patch
 
-from checks.bench import recorded
 from checks.compiler import TARGETS, Compilation
+from checks.figures import COLOURS
 from checks.launches import watch
-from checks.measure_decode import DECODE, EAGER_ROWS, FP16, FUNCTIONS, PREFILL, QUANTIZE, decode_rows
-from checks.pictures import COLOURS, _ready, _show
+from checks.perf import test_perf_matmul_int8
+from checks.pictures import _ready, _show
+from checks.results import recorded, select
 from checks.tracing import trace
+from checks.workloads import BREAK_EVEN_M, FEW_OR_MANY, LAUNCHES, find
+from kernels.decode import MAX_M
 from kernels.perrow_w8a8 import perrow_w8a8_matmul_plain_kernel
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
+
+FP16, DECODE, PREFILL = "cuBLAS FP16", "decode_w8a8", "quantize_int8_perrow, perrow_w8a8_matmul"
+QUANTIZE = "quantize_int8_perrow"
 
 
 def show_programs(*functions, M: int = 4, N: int = 256, K: int = 2048):
@@ -102,98 +108,108 @@ def show_timeline(eager_us, graph_us, kernel_us=(1.5, 6.0, 1.5, 6.0, 1.5, 6.0), 
     return _show(figure)
 
 
-def decode_figures(functions: dict | None = None, rows_of_x=None) -> tuple[list[dict], str] | None:
-    """Rows of the test "decode" and where they are from: measured now where there is a GPU, else as recorded on one.
+def figures_of(tests: tuple[str, ...], measure, **wanted) -> tuple[list[dict], str] | None:
+    """Rows, and where they are from: what `measure()` gives where there is a GPU, else those recorded on one.
 
-    None, and a sentence, where nothing is recorded. `functions` are measured beside those of the library.
+    `tests` and `wanted` select the recorded ones; None, and a sentence, where nothing is recorded.
     """
     if not INTERPRETED:
-        mine = {name: (lambda x, w, w_q, w_scale, f=f: f(*quantize_int8_perrow(x), w_q, w_scale), 16)
-                for name, f in (functions or {}).items() if _ready(f)}
-        rows = decode_rows(FUNCTIONS | mine, **({} if rows_of_x is None else {"rows_of_x": rows_of_x}))
-        return rows, f"Measured now on this {torch.cuda.get_device_name()}"
+        return measure(), f"Measured now on this {torch.cuda.get_device_name()}"
     figures = recorded()
-    rows = [row for row in figures.get("rows", []) if row["test"] == "decode"]
+    rows = select(figures, test=tests, **wanted)
     if not rows:
-        print(f"○ No times of decode are recorded yet for the {figures['gpu']}: `python3 workshop.py bench` does that.")
+        print(f"○ Nothing is recorded yet for this picture on the {figures['gpu']}: `python3 workshop.py bench`, "
+              "on a GPU, measures it.")
         return None
     return rows, f"Recorded on an {figures['gpu']} (there is no GPU here)"
 
 
 def show_latency_stack():
-    """Where the time of one product goes, M = 1 and M = 16: quantize, multiply, and what launching adds, eager and graph."""
-    found = decode_figures(rows_of_x=EAGER_ROWS)
+    """Where the time of one product goes, M = 1 and M = 16: quantize, multiply, and what launching adds, by itself and in a
+    graph."""
+    found = figures_of(("launches",), _measure_launches)
     return found and _show(latency_stack_figure(*found))
 
 
+def _measure_launches() -> list[dict]:
+    functions = {name: find(name) for name in LAUNCHES}
+    return [row for mode in ("idle", "graph")
+            for row in test_perf_matmul_int8(functions, [(M, 4096, 4096) for M in (1, 16)], mode)]
+
+
 def latency_stack_figure(rows: list[dict], title: str):
-    """Bars of "decode" rows: INT8 in its two parts and cuBLAS FP16 whole, eager and as a graph."""
+    """Bars of FP16 whole and INT8 in its two parts, launched on an idle GPU ("idle") and inside a graph ("graph")."""
     time = {(row["function"], row["M"], row["mode"]): row["median_us"] for row in rows}
     figure, axes = plt.subplots(figsize=(7.4, 3.4), layout="constrained")
     labels, place = [], 0.0
-    for M in EAGER_ROWS:
-        for function, mode in ((FP16, "eager"), (DECODE, "eager"), (FP16, "graph"), (DECODE, "graph")):
-            kernels = time[function, M, "graph"]  # back to back
-            quantize = min(time[QUANTIZE, M, "graph"], kernels) if function == DECODE else 0.0
-            parts = [quantize, kernels - quantize, max(0.0, time[function, M, mode] - kernels)]
-            left = 0.0
-            for part, colour in zip(parts, (COLOURS[4], COLOURS[0], COLOURS[1]), strict=True):
-                axes.barh(place, part, left=left, height=0.8, color=colour, edgecolor="white")
-                left += part
-            axes.text(left, place, f" {time[function, M, mode]:.1f} µs", va="center", fontsize=9)
-            labels.append((place, f"M = {M}, {mode}, {'INT8' if function == DECODE else 'cuBLAS FP16'}"))
-            place += 1.0
+    for M in sorted({row["M"] for row in rows}):
+        for mode, words in (("idle", "launched alone"), ("graph", "in a graph")):
+            for function in (FP16, DECODE):
+                kernels = time[function, M, "graph"]  # back to back
+                quantize = min(time[QUANTIZE, M, "graph"], kernels) if function == DECODE else 0.0
+                parts = [quantize, kernels - quantize, max(0.0, time[function, M, mode] - kernels)]
+                axes.barh([place] * 3, parts, left=[0.0, parts[0], kernels], height=0.8, edgecolor="white",
+                          color=[COLOURS[4], COLOURS[0], COLOURS[1]])
+                axes.text(time[function, M, mode], place, f" {time[function, M, mode]:.1f} µs", va="center", fontsize=9)
+                labels.append((place, f"M = {M}, {words}, {'INT8' if function == DECODE else 'cuBLAS FP16'}"))
+                place += 1.0
         place += 0.5
-    row = rows[0]
     axes.set_yticks(*zip(*labels, strict=True))
     axes.invert_yaxis()
-    axes.set(xlabel=f"µs for each product of a chain (N = {row['N']:,}, K = {row['K']:,})",
-             xlim=(0, 1.15 * max(time[function, M, mode] for function, M, mode in time if M in EAGER_ROWS)))
+    axes.set(xlabel=f"µs for one product (N = {rows[0]['N']:,}, K = {rows[0]['K']:,})", xlim=(0, 1.15 * max(time.values())))
     axes.set_title(title, fontsize=10)
     axes.legend(handles=[Patch(color=COLOURS[4], label="quantize"), Patch(color=COLOURS[0], label="multiply"),
-                         Patch(color=COLOURS[1], label="waiting for launches")],
-                frameon=False, fontsize=8, loc="lower right")
+                         Patch(color=COLOURS[1], label="launches, waited for")],
+                frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.4, 1.06))
     return figure
 
 
 def show_break_even(break_even_m, compute_bound_from, **functions):
-    """Latency against M for every kernel, as a graph, with the break-even points that your two functions find.
+    """Latency against M inside graphs, with the break-even points that your two functions find.
 
     On a GPU `functions` (of codes and scales, for at most 16 rows) are measured as well, after the library's quantization.
     """
     if not (_ready(break_even_m) and _ready(compute_bound_from)):
         return None
-    found = decode_figures(functions)
+    written = {name: function for name, function in functions.items() if INTERPRETED or _ready(function)}
+    found = figures_of(("few or many",), lambda: _measure_break_even(written))
     return found and _show(break_even_figure(*found, break_even_m, compute_bound_from))
 
 
+def _measure_break_even(functions: dict) -> list[dict]:
+    def after_quantization(function):
+        return lambda x, w_q, w_scale: function(*quantize_int8_perrow(x), w_q, w_scale)
+
+    rows = []
+    for M in BREAK_EVEN_M:
+        sides = {name: find(name) for name in FEW_OR_MANY if name != DECODE or M <= MAX_M}
+        if M <= 16:
+            sides |= {name: after_quantization(function) for name, function in functions.items()}
+        rows += test_perf_matmul_int8(sides, [(M, 4096, 4096)], "graph")
+    return rows
+
+
 def break_even_figure(rows: list[dict], title: str, break_even_m, compute_bound_from):
-    """µs against M of the "graph" rows, where prefill's kernel overtakes decode's, and where INT8 becomes compute-bound."""
-    rows = [row for row in rows if row["mode"] == "graph" and row["function"] != QUANTIZE]
+    """µs against M, where prefill's kernel overtakes decode's, and where INT8 becomes compute-bound."""
     figure, axes = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
-    names = list(dict.fromkeys(row["function"] for row in rows))
-    for index, name in enumerate(names):
+    for index, name in enumerate(dict.fromkeys(row["function"] for row in rows)):
         mine = sorted((row["M"], row["median_us"]) for row in rows if row["function"] == name)
         axes.plot(*zip(*mine, strict=True), marker="osD^vPX"[index % 7], color=COLOURS[index % len(COLOURS)], label=name)
     least = compute_bound_from(1, 1979, 4800)
-    _mark(axes, least, f"an H200's arithmetic\ntakes as long as\nreading w: M = {least}")
+    axes.axvline(least, color="black", linestyle=":", linewidth=1)
+    axes.annotate(f"an H200's arithmetic\ntakes as long as\nreading w: M = {least}", (least, 0.02), fontsize=8, ha="right",
+                  xycoords=("data", "axes fraction"), xytext=(-4, 0), textcoords="offset points", va="bottom")
     times = {name: {row["M"]: row["median_us"] for row in rows if row["function"] == name} for name in (DECODE, PREFILL)}
     both = sorted(set(times[DECODE]) & set(times[PREFILL]))
     m = break_even_m(torch.tensor(both), *(torch.tensor([times[name][M] for M in both]) for name in (DECODE, PREFILL)))
-    said = f"from M = {m} on, {PREFILL} wins" if m else f"up to M = {both[-1]}, {DECODE} wins or draws"
     if m:
         axes.plot(m, times[PREFILL][m], "o", markersize=14, markerfacecolor="none", markeredgecolor="black")
+    said = f"from M = {m} on, prefill's kernels win" if m else f"up to M = {both[-1]}, decode's kernel wins or draws"
     largest = max(row["M"] for row in rows)
     axes.set_xscale("log", base=2)
-    axes.set_ylim(bottom=0)
     axes.set_xticks([2**i for i in range(largest.bit_length())], [f"{2**i}" for i in range(largest.bit_length())])
     axes.set(xlabel=f"M, rows of x (N = {rows[0]['N']:,}, K = {rows[0]['K']:,})", ylabel="µs")
-    axes.set_title(f"{title}\n{said}", fontsize=10)
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"{title}: {said}", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
-
-
-def _mark(axes, M: int, text: str) -> None:
-    axes.axvline(M, color="black", linestyle=":", linewidth=1)
-    axes.annotate(text, (M, 0.02), xycoords=("data", "axes fraction"), xytext=(-4, 0), textcoords="offset points",
-                  fontsize=8, ha="right", va="bottom")
