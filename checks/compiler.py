@@ -32,6 +32,7 @@ class Compiled:
     tensor_cores: str | None = None  # "mma", "wgmma" or None
     tma: bool = False  # whether Hopper's copy engine moves tiles
     overlap: bool = False  # whether it waits for the kernel before it (programmatic dependent launch)
+    byte_moves: int = 0  # instructions that move single bytes in shared memory
     error: str | None = None
 
 
@@ -97,7 +98,7 @@ class Compilation:
 def _job(launch: Launch, capability: int) -> dict:
     signature, constexprs, aligned = {}, {}, []
     for name, value in launch.arguments.items():
-        if name in launch.constexprs:
+        if name in launch.constexprs or type(value) is int and value == 1:  # Triton builds a 1 in, as it does constexprs
             value = value.value if isinstance(value, tl.constexpr) else value
             if not isinstance(value, int | float | str | None):
                 raise ValueError(f"the constexpr `{name}` is a {type(value).__name__}, which cannot be compiled here")

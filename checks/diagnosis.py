@@ -26,7 +26,7 @@ def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant 
 def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> Outcome:
     """What a mutant comes to on a case, kept for the session's later checks; without the trace, which is large."""
     outcome = try_case(exercise, exercise.mutated(mutant), case, seed)
-    outcome.inputs, outcome.expected, outcome.launches, outcome.wrong = {}, (), [], None
+    outcome.inputs, outcome.given, outcome.expected, outcome.launches, outcome.wrong = {}, {}, (), [], None
     if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
         outcome.error = outcome.error.with_traceback(None)
         outcome.error.__context__ = None
@@ -49,8 +49,9 @@ def never_read(outcome: Outcome) -> str | None:
             continue
         read = torch.zeros(value.shape, dtype=torch.bool)
         for launch in outcome.launches:
+            theirs = [argument for argument, tensor in launch.arguments.items() if tensor is outcome.given[name]]
             for access in launch.accesses:
-                if access.kind == "load" and access.tensor == f"{name}_ptr":
+                if access.kind == "load" and access.tensor in theirs:
                     _mark(read, value.stride(), torch.from_numpy(access.offsets[access.live]))
         if outcome.launches and outcome.launches[0].accesses and not read.all():
             return f"{int((~read).sum())} of the {value.numel()} elements of `{name}` are never read{where(~read, name)}."

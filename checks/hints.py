@@ -89,6 +89,9 @@ _MESSAGE = [
      "Something here is a number or a pointer where a block was meant: is a `tl.load` missing?"),
     (r"Loop-carried variable", "What a loop changes must keep its type and shape: let it start with those that the loop "
      "gives it. `tl.dot` gives tl.float32."),
+    (r"AssertionError: *\n +at: .*tl\.dot",
+     "`tl.dot` wants `acc` in the type that it adds up in: tl.int32 for INT8 blocks, with `out_dtype=tl.int32`, and "
+     "tl.float32 for FP16 blocks."),
     (r"NoneType", "A value here is None: is a `return` missing?"),
 ]
 

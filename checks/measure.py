@@ -26,7 +26,7 @@ WIDEST = {"eager": 0.4, "idle": 1.5, "graph": 0.2}
 in the time."""
 POLL_S = 1.0
 RESOLUTION_US = 2.0  # a spread below it says nothing: events have a resolution of half a microsecond
-SLEEP_CYCLES = 300_000  # about 150 µs: the host queues any call meanwhile, so that the GPU never waits for a launch
+SLEEP_CYCLES = 1_000_000  # about half a millisecond: the host queues any call meanwhile, so the GPU never waits for a launch
 
 
 @dataclass(frozen=True)

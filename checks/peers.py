@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 import triton
 
+from kernels.int_mm import int_mm
 from kernels.matmul_int8 import matmul_int8
 from kernels.perrow_w8a8 import GROUPED_CONFIGS, perrow_w8a8_matmul, perrow_w8a8_matmul_grouped
 from kernels.quantize import quantize_int8_perrow
@@ -40,6 +41,24 @@ def cublas_fp16(x, w):
 def torch_int_mm(x_q, w_q):
     """The INT32 product alone, which is all that torch offers."""
     return torch._int_mm(x_q, w_q.T)
+
+
+LAYOUTS = ("w K-major", "w N-major")
+
+
+def in_both_layouts(function: Callable) -> dict[str, Callable]:
+    """`function(x_q, w_q)`, the INT32 product of codes, by name for a w stored by rows and for one stored by columns."""
+    def k_major(x_q, w_q):
+        return function(x_q, w_q)
+
+    def n_major(x_q, w_q_by_columns):
+        return function(x_q, w_q_by_columns)
+
+    k_major.unscaled = n_major.unscaled = True
+    return {f"int_mm, {layout}": product for layout, product in zip(LAYOUTS, (k_major, n_major), strict=True)}
+
+
+PEERS.update(in_both_layouts(int_mm))
 
 
 @peer("torch._scaled_mm FP8", error=0.05)

@@ -11,7 +11,7 @@ from numbers import Real
 import numpy as np
 import torch
 
-from checks.exercise import Case, Exercise, Expected
+from checks.exercise import Case, Exercise, Expected, WrongAnswer
 from checks.launches import Launch, OutOfBounds, watch
 from checks.memory import Arena, is_poison
 from kernels.runtime import INTERPRETED, device
@@ -28,6 +28,7 @@ class Outcome:
     case: Case
     inputs: dict = field(repr=False)
     expected: tuple[Expected, ...] = field(repr=False)
+    given: dict = field(default_factory=dict, repr=False)  # the same inputs as the function got them, on the device
     outputs: tuple = ()
     launches: list[Launch] = field(default_factory=list, repr=False)
     status: str = PASSED
@@ -48,6 +49,7 @@ def try_case(exercise: Exercise, function, case: Case, seed: int) -> Outcome:
     arena = Arena(device())
     given = {name: arena.place(value, name) if isinstance(value, torch.Tensor) else value
              for name, value in inputs.items()}
+    outcome.given = given
     call = exercise.callable_for(function)
     try:
         with np.errstate(all="ignore"), _deadline(TIMEOUT_S), watch() as outcome.launches, arena.poisoning_empty():
@@ -95,6 +97,8 @@ def _explain_exception(outcome: Outcome, error: Exception) -> None:
     match error:
         case OutOfBounds():
             outcome.fail(f"{_on(outcome.case)} {error}{at}")
+        case WrongAnswer():
+            outcome.fail(f"{_on(outcome.case)} {error}")
         case TimeoutError():
             outcome.fail(f"{_on(outcome.case)} it did not finish within {TIMEOUT_S} s. Does a loop never end?", TIMEOUT)
         case MemoryError() | torch.OutOfMemoryError():
@@ -139,14 +143,15 @@ def _compare(exercise: Exercise, outcome: Outcome) -> None:
 
 def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
     on = _on(outcome.case)
-    if not any(isinstance(value, torch.Tensor) for value in outcome.inputs.values()):
+    what = "it returns" if len(outcome.expected) == 1 else f"{name} is"
+    if all(isinstance(value, Real) for value in outcome.inputs.values()):
         on = "With " + ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
     if isinstance(got, bool) or not isinstance(got, Real):
         hint = (" Is a `return` missing?" if got is None else
                 " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
-        outcome.fail(f"{on} it returns {got!r}, and a number is wanted.{hint}")
+        outcome.fail(f"{on} {what} {got!r}, and a number is wanted.{hint}")
     elif not abs(got - want.value) <= want.tolerance:
-        outcome.fail(f"{on} it returns {got:,.10g}; expected {want.value:,.10g}.")
+        outcome.fail(f"{on} {what} {got:,.10g}; expected {want.value:,.10g}.")
 
 
 def _compare_tensor(outcome: Outcome, name: str, got, want: Expected) -> None:
@@ -174,8 +179,8 @@ def _compare_tensor(outcome: Outcome, name: str, got, want: Expected) -> None:
         first = tuple(int(i) for i in outcome.wrong.nonzero()[0])
         place = f"{name}[{', '.join(map(str, first))}]"
         outcome.fail(f"{on} {int(outcome.wrong.sum())} of {got.numel()} elements are wrong"
-                     f"{where(outcome.wrong, name)}. First: {place} is {float(exact[first]):.6g}; "
-                     f"expected {float(want.value[first]):.6g}.")
+                     f"{where(outcome.wrong, name)}. First: {place} is {_shown(exact[first])}; "
+                     f"expected {_shown(want.value[first])}.")
     return None
 
 
@@ -190,6 +195,10 @@ def _unwritten(outcome: Outcome, got: torch.Tensor) -> torch.Tensor:
                     stored[torch.from_numpy(access.offsets[access.live])] = True
         poisoned &= ~stored.as_strided(got.shape, got.stride())
     return poisoned
+
+
+def _shown(value: torch.Tensor) -> str:
+    return f"{value.item():.6g}" if value.is_floating_point() else f"{value.item():,}"
 
 
 def _on(case: Case) -> str:

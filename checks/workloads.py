@@ -8,7 +8,7 @@ from pathlib import Path
 
 import kernels
 from checks import perf
-from checks.peers import CONFIGS, OTHERS, PEERS, fits, missing
+from checks.peers import CONFIGS, LAYOUTS, OTHERS, PEERS, fits, missing
 from kernels import quantize
 from kernels.decode import MAX_M
 from kernels.runtime import INTERPRETED
@@ -19,6 +19,7 @@ TESTS = {"gemv": perf.test_perf_gemv, "gemm": perf.test_perf_gemm, "matmul_int8"
 GEMV = ["cuBLAS FP16", "gemv_fp16_row", "gemv_fp16", "gemv_w8a16_row", "gemv_w8a16"]
 GEMM = ["cuBLAS FP16", "matmul_fp16_naive", "matmul_fp16_grouped", "matmul_fp16", "torch._scaled_mm FP8", "torch._int_mm",
         "perrow_w8a8_matmul_plain", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul"]
+LAYOUT = [f"int_mm, {layout}" for layout in LAYOUTS]
 WHOLE = ["cuBLAS FP16", "matmul_int8", "quantize_int8_perrow", "perrow_w8a8_matmul"]
 BESIDE = ["cuBLAS FP16", "matmul_int8", "torch.compile", "torchao", "gemlite"]
 AFTER_A_COPY = ["copy of x", "copy of x, then cuBLAS FP16", "copy of x, then matmul_int8"]
@@ -114,7 +115,7 @@ def _checks() -> dict[str, list[dict]]:
 def _ragged(mode: str) -> list[dict]:
     return [
         unit("gemv", GEMV, (129, 100), mode), unit("gemv", GEMV, (512, 257), mode),
-        unit("gemm", GEMM, (130, 144, 136), mode), unit("gemm", GEMM, (127, 129, 65), mode),
+        unit("gemm", GEMM, (130, 144, 136), mode), unit("gemm", GEMM + LAYOUT, (127, 129, 65), mode),
         *(unit("matmul_int8", WHOLE + BESIDE[2:], (M, 144, 136), mode) for M in (17, 130)),
         *(unit("matmul_int8", WHOLE[:2], (M, 514, 72), mode) for M in (1, 64, 65)),
         *(unit("quant_decode", ["quantize_int8_perrow"], shape, mode) for shape in ((1, 4096), (5, 2049))),
@@ -133,6 +134,7 @@ def _workshop() -> dict[str, list[dict]]:
                  *(unit("gemv", ["cuBLAS FP16", "gemv_fp16", "gemv_w8a16"], shape, "graph") for shape in DECODE)],
         "gemm": [*(unit("gemm", GEMM, shape) for shape in [*over_n, prefill[-1]]),
                  *(unit("gemm", [GEMM[0], *GEMM[3:6], GEMM[-1]], shape) for shape in over_m)],
+        "layouts of w": [unit("gemm", LAYOUT, (4096, 4096, 4096), name="layout")],
         "matmul_int8": [unit("matmul_int8", WHOLE, shape) for shape in [*over_n, prefill[-1], *over_m]],
         "other libraries": [unit("matmul_int8", BESIDE, shape, name="others") for shape in prefill],
         "decode": [

@@ -25,7 +25,7 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.arguments import expect, expect_rows
-from kernels.perrow_w8a8 import MAX_K
+from kernels.int_mm import MAX_K
 from kernels.quantize import codes, finite_or_inf, row_scale
 from kernels.runtime import INTERPRETED, capability, multiprocessors, shared_memory_limit
 

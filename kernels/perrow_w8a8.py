@@ -6,6 +6,7 @@ The scales do not depend on k, so they leave the sum: the loop multiplies intege
 and the epilogue scales each sum once in FP32 and rounds it once.
 
 The ladder:
+  int_mm                       codes in, INT32 sums out, without scales (`kernels.int_mm`).
   perrow_w8a8_matmul_plain     one program per tile of y, tiles column by column.
   perrow_w8a8_matmul_grouped   tiles in groups of GROUP_M rows, for the L2 cache (see `kernels.matmul`).
   perrow_w8a8_matmul           the same order, tiles fetched by the copy engine of Hopper (TMA) where there is one, and
@@ -22,12 +23,9 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
+from kernels.int_mm import expect_int_mm
 from kernels.matmul import grouped_tile
-from kernels.runtime import capability
 from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
-
-MAX_K = (2**31 - 1) // 127**2
-"""The longest row whose INT32 sum of products cannot overflow: 133,144."""
 
 
 @triton.jit
@@ -37,19 +35,21 @@ def perrow_w8a8_matmul_plain_kernel(
     stride_xm, stride_wn, stride_ym,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):
-    """y[m, n] = (Σ_k x[m, k] · w[n, k]) · x_scale[m] · w_scale[n] + bias[n], program (pid_m, pid_n) for one tile."""
+    """y[m, n] = (Σ_k x[m, k] · w[n, k]) · x_scale[m] · w_scale[n] + bias[n], one program a tile."""
     offs_m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     offs_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_m = offs_m < M
     mask_n = offs_n < N
-    x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * stride_xm  # 64 bits: M * K passes 2³¹ for a long batch
+    x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * stride_xm  # 64 bits: M * K can pass 2³¹
     w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
     for k in range(0, K, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
         mask_k = offs_k < K
-        x = tl.load(x_rows + offs_k[None, :], mask=mask_m[:, None] & mask_k[None, :], other=0)  # (BLOCK_M, BLOCK_K)
-        w = tl.load(w_rows + offs_k[None, :], mask=mask_n[:, None] & mask_k[None, :], other=0)  # (BLOCK_N, BLOCK_K)
+        mask_x = mask_m[:, None] & mask_k[None, :]  # (BLOCK_M, BLOCK_K)
+        x = tl.load(x_rows + offs_k[None, :], mask=mask_x, other=0)
+        mask_w = mask_n[:, None] & mask_k[None, :]  # (BLOCK_N, BLOCK_K)
+        w = tl.load(w_rows + offs_k[None, :], mask=mask_w, other=0)
         acc = tl.dot(x, w.T, acc, out_dtype=tl.int32)  # (BLOCK_M, BLOCK_N)
     x_scale = tl.load(x_scale_ptr + offs_m, mask=mask_m, other=0.0)  # (BLOCK_M,)
     w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
@@ -65,7 +65,7 @@ def perrow_w8a8_matmul_plain(
     bias: torch.Tensor | None = None, out_dtype: torch.dtype = torch.float16,
 ) -> torch.Tensor:
     """`perrow_w8a8_matmul`, tiles column by column."""
-    M, N, K = _check_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
+    M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     BLOCK_M, BLOCK_N, BLOCK_K = 128, 128, 128
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
@@ -124,7 +124,7 @@ def perrow_w8a8_matmul_grouped(
     bias: torch.Tensor | None = None, out_dtype: torch.dtype = torch.float16, config: triton.Config | None = None,
 ) -> torch.Tensor:
     """`perrow_w8a8_matmul`, tiles in groups. `config` is one of GROUPED_CONFIGS; left out, the one that suits."""
-    M, N, K = _check_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
+    M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
 
     def launch(config: triton.Config) -> None:
@@ -183,7 +183,7 @@ def perrow_w8a8_matmul(
     Through tensor descriptors where the GPU has them and the tensors allow (K a multiple of 16, N of 8), through
     pointers elsewhere. `config` is one of TMA_CONFIGS.
     """
-    M, N, K = _check_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
+    M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
     if not ((config or has_tma()) and descriptor_ready(x_q, w_q, y)):
         return perrow_w8a8_matmul_grouped(x_q, x_scale, w_q, w_scale, bias, out_dtype)
@@ -207,22 +207,16 @@ def perrow_w8a8_matmul(
     return y
 
 
-def _check_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype) -> tuple[int, int, int]:
-    M, K = expect("x_q", x_q, ("M", "K"), torch.int8)
-    N, _ = expect("w_q", w_q, ("N", K), torch.int8, device=x_q.device)
-    expect("x_scale", x_scale, (M,), torch.float32, device=x_q.device)
-    expect("w_scale", w_scale, (N,), torch.float32, device=x_q.device)
+def expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype) -> tuple[int, int, int]:
+    """M, N and K of the arguments of `perrow_w8a8_matmul`. Raises TypeError or ValueError where they are anything else."""
+    M, N, K = expect_int_mm(x_q, w_q)
+    expect_rows("w_q", w_q)
+    for name, value, size in (("x_scale", x_scale, M), ("w_scale", w_scale, N)):
+        expect(name, value, (size,), torch.float32, device=x_q.device)
+        expect_rows(name, value)
     if bias is not None:
         expect("bias", bias, (N,), (torch.float16, torch.bfloat16, torch.float32), device=x_q.device)
         expect_rows("bias", bias)
-    for name, value in (("x_q", x_q), ("w_q", w_q), ("x_scale", x_scale), ("w_scale", w_scale)):
-        expect_rows(name, value)
-    if K > MAX_K:
-        raise ValueError(f"x_q and w_q must have at most {MAX_K} columns, got {K}: an INT32 sum of more products of "
-                         "codes up to 127 can overflow")
-    if (capability() or (8, 0)) < (8, 0):
-        raise NotImplementedError("INT8 matrix products need a GPU of compute capability 8.0 (Ampere) or later, this "
-                                  f"one has {capability()}: Triton does not reach its INT8 tensor cores")
     if out_dtype not in (torch.float16, torch.bfloat16):
         raise TypeError(f"out_dtype must be torch.float16 or torch.bfloat16, got {out_dtype}")
     return M, N, K

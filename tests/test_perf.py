@@ -8,7 +8,7 @@ import torch
 import kernels
 from checks import perf
 from checks.measure import Timing
-from checks.operands import OF_X, Operands, Wrong
+from checks.operands import OF_X, Operands, Wrong, expect_product
 from checks.peers import OTHERS, PEERS, missing
 from checks.workloads import LLAMA, TESTS, BadShapes, find, key, plan
 from kernels import cost
@@ -183,3 +183,17 @@ def test_shapes_that_cannot_be_measured_are_refused(content, said, tmp_path, mon
 def test_a_missing_peer_says_why():
     assert "pip install" in missing("gemlite") or "needs a GPU" in missing("gemlite")
     assert missing("cuBLAS FP16") == ""
+
+
+
+def test_codes_at_a_tie_may_fall_either_way():
+    """amax / 2 lies between the codes 63 and 64; w makes one of them 0 and leaves the rounding of the other to see."""
+    M, N = 512, 32
+    amax = torch.linspace(1, 2, M + 1)[:M].half()
+    operands = Operands(M, 2, N)
+    operands.made["x"] = torch.stack([amax, amax / 2], dim=1).to(device())
+    operands.made["w_q"] = torch.tensor([[63, -127], [64, -127]] * (N // 2), dtype=torch.int8, device=device())
+    operands.made["w_scale"] = torch.linspace(0.01, 0.02, N, device=device())
+    operands.made["w"] = torch.ones(N, 2, device=device()).half()
+    y = kernels.matmul_int8(*operands.arguments(kernels.matmul_int8))
+    expect_product("matmul_int8", kernels.matmul_int8, y, operands)
