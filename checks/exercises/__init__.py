@@ -1,9 +1,21 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import gemv, gemv_int8, hello, int_mm, latency, matmul, measuring, perrow_w8a8, quantize, skinny
+from checks.exercises import (
+    gemv,
+    gemv_int8,
+    hello,
+    int_mm,
+    latency,
+    matmul,
+    measuring,
+    perrow_w8a8,
+    quantize,
+    skinny,
+    tuning,
+)
 
-NOUNS = hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8, gemv_int8, skinny, latency
+NOUNS = hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8, gemv_int8, skinny, latency, tuning
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 
