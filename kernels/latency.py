@@ -11,8 +11,8 @@ import torch
 def compute_bound_from(weight_bytes: float, tflops: float, gb_per_s: float) -> int:
     """The least M with which y = x wᵀ spends as long on arithmetic as on reading w, or longer.
 
-    weight_bytes: bytes of one weight. Each weight is read once and serves M products of two operations.
-    x and y are left out: w is nearly all of the traffic while M is small beside N and K.
+    weight_bytes: bytes of one weight. Each weight is read once and serves M products of two
+    operations. x and y are left out: w is nearly all of the traffic while M is small beside N, K.
     """
     return math.ceil(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9))
 
@@ -20,7 +20,7 @@ def compute_bound_from(weight_bytes: float, tflops: float, gb_per_s: float) -> i
 def eager_us(kernel_us: torch.Tensor, launch_us: float) -> float:
     """When the last kernel of a chain is done, counted from the start of the first launch.
 
-    kernel_us (n,): how long each kernel runs. The CPU takes launch_us for each launch, one after the
+    kernel_us (n,): how long each kernel runs. The CPU takes launch_us a launch, one after the
     other, and does not wait for the GPU. A kernel starts when its launch is complete and the kernel
     before it is done.
     """
@@ -32,14 +32,14 @@ def eager_us(kernel_us: torch.Tensor, launch_us: float) -> float:
 
 
 def graph_us(kernel_us: torch.Tensor, launch_us: float, gap_us: float) -> float:
-    """The same chain as one CUDA graph: a single launch, then the kernels, gap_us between neighbours."""
+    """The same chain as one CUDA graph: one launch, then the kernels, gap_us between neighbours."""
     return launch_us + kernel_us.sum().item() + (len(kernel_us) - 1) * gap_us
 
 
 def break_even_m(M: torch.Tensor, first_us: torch.Tensor, second_us: torch.Tensor) -> int:
     """The least M from which on the second kernel is faster, or 0 where there is none.
 
-    M (n,) ascending, first_us (n,) and second_us (n,) the times of the two kernels. "From which on":
+    M (n,) ascending, first_us and second_us (n,) the times of the two kernels. "From which on":
     at that M and at every larger one in the list.
     """
     found = 0

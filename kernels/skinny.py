@@ -30,12 +30,15 @@ def skinny_w8a8_kernel(
     stride_xm, stride_wn,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):
-    """y[m, n] = (Σ_k w[n, k] · x[m, k]) · x_scale[m] · w_scale[n], BLOCK_N rows of w per program; BLOCK_M ≥ M."""
+    """y[m, n] = (Σ_k w[n, k] · x[m, k]) · x_scale[m] · w_scale[n], BLOCK_M ≥ M.
+
+    One program for BLOCK_N rows of w and all rows of x.
+    """
     offs_n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     offs_m = tl.arange(0, BLOCK_M)
     mask_n = offs_n < N
     mask_m = offs_m < M
-    w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn  # (BLOCK_N, 1), 64 bits: N * K can pass 2³¹
+    w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn  # 64 bits: N * K can pass 2³¹
     x_columns = x_ptr + offs_m.to(tl.int64)[None, :] * stride_xm  # (1, BLOCK_M)
     acc = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.int32)
     for k in range(0, K, BLOCK_K):
@@ -75,13 +78,16 @@ def split_k_kernel(
     stride_xm, stride_wn, k_per_split,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):
-    """partial[s, m, n] = Σ_k w[n, k] · x[m, k] over part s of K, program (pid_n, s); part s starts at s · k_per_split."""
+    """partial[s, m, n] = Σ_k w[n, k] · x[m, k] over part s of K, program (pid_n, s).
+
+    Part s starts at s · k_per_split.
+    """
     s = tl.program_id(1)
     offs_n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     offs_m = tl.arange(0, BLOCK_M)
     mask_n = offs_n < N
     mask_m = offs_m < M
-    w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn  # (BLOCK_N, 1), 64 bits: N * K can pass 2³¹
+    w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn  # 64 bits: N * K can pass 2³¹
     x_columns = x_ptr + offs_m.to(tl.int64)[None, :] * stride_xm  # (1, BLOCK_M)
     acc = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.int32)
     k_end = tl.minimum((s + 1) * k_per_split, K)  # the last part may be shorter
@@ -96,9 +102,10 @@ def split_k_kernel(
 
 
 def split_k(x_q: torch.Tensor, w_q: torch.Tensor, splits: int) -> torch.Tensor:
-    """The sums of x_q @ w_q.T over up to `splits` parts of K, each a multiple of 128 columns but the last.
+    """The sums of x_q @ w_q.T over up to `splits` parts of K, multiples of 128 but for the last.
 
-    x_q (M, K), w_q (N, K) int8, M at most 16 -> partial (parts, M, N) int32; their sum over the parts is x_q @ w_q.T.
+    x_q (M, K), w_q (N, K) int8, M at most 16 -> partial (parts, M, N) int32, which adds up to
+    x_q @ w_q.T.
     """
     M, N, K = expect_skinny(x_q, w_q)
     BLOCK_M, BLOCK_N, BLOCK_K = 16, 64, 256
@@ -119,7 +126,10 @@ def split_k_reduce_kernel(
     M, N, splits,
     BLOCK_N: tl.constexpr,
 ):
-    """y[m, n] = (Σ_s partial[s, m, n]) · x_scale[m] · w_scale[n], program (m, pid_n) for BLOCK_N columns of row m."""
+    """y[m, n] = (Σ_s partial[s, m, n]) · x_scale[m] · w_scale[n].
+
+    Program (m, pid_n) for BLOCK_N columns of row m.
+    """
     m = tl.program_id(0)
     offs_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_n = offs_n < N
@@ -131,8 +141,13 @@ def split_k_reduce_kernel(
     tl.store(y_ptr + m * N + offs_n, y.to(tl.float16), mask=mask_n)
 
 
-def split_k_reduce(partial: torch.Tensor, x_scale: torch.Tensor, w_scale: torch.Tensor) -> torch.Tensor:
-    """The sum of the parts, scaled. partial (splits, M, N) int32, x_scale (M,), w_scale (N,) float32 -> y (M, N) float16."""
+def split_k_reduce(
+    partial: torch.Tensor, x_scale: torch.Tensor, w_scale: torch.Tensor,
+) -> torch.Tensor:
+    """The sum of the parts, scaled.
+
+    partial (splits, M, N) int32, x_scale (M,), w_scale (N,) float32 -> y (M, N) float16.
+    """
     splits, M, N = expect("partial", partial, ("splits", "M", "N"), torch.int32)
     expect("x_scale", x_scale, (M,), torch.float32, device=partial.device)
     expect("w_scale", w_scale, (N,), torch.float32, device=partial.device)

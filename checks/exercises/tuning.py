@@ -87,7 +87,7 @@ PROGRAMS = Exercise(
         Mutant("no limit of warps", ((_LEAST, "min(by_registers, by_shared)"),),
                "A multiprocessor holds 64 warps at most, and each program has num_warps of them."),
         Mutant("no limit of registers", ((_LEAST, "min(by_warps, by_shared)"),),
-               "All programs on a multiprocessor share its 65,536 registers; each of a program's 32 · num_warps threads takes some."),
+               "All programs on a multiprocessor share its 65,536 registers."),
         Mutant("no limit of shared memory", ((_LEAST, "min(by_warps, by_registers)"),),
                "All programs on a multiprocessor share its `capacity` bytes of shared memory."),
         Mutant("the largest limit", ((_LEAST, f"max{_LEAST[3:]}"),), "The scarcest of the three decides: the least."),
