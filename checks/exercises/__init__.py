@@ -1,9 +1,22 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import error, gemv, hello, int_mm, matmul, measuring, perrow_w8a8, quantize
+from checks.exercises import (
+    error,
+    gemv,
+    gemv_int8,
+    hello,
+    int_mm,
+    latency,
+    matmul,
+    measuring,
+    perrow_w8a8,
+    quantize,
+    skinny,
+    tuning,
+)
 
-NOUNS = hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8, error
+NOUNS = hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8, error, gemv_int8, skinny, latency, tuning
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 
