@@ -1,6 +1,7 @@
 """The commands behind `python3 workshop.py COMMAND`."""
 
 import argparse
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -19,12 +20,6 @@ def check_command(argv: list[str]) -> int:
     return check_notebooks(parser.parse_args(argv).notebooks)
 
 
-def reset_command(argv: list[str]) -> int:
-    from checks.reset import main
-
-    return main(argv)
-
-
 def solutions_command(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="workshop.py solutions",
                                      description="Rebuild solutions/ from lessons/ and kernels/, and execute it.")
@@ -39,33 +34,18 @@ def solutions_command(argv: list[str]) -> int:
     return 0
 
 
-def bench_command(argv: list[str]) -> int:
-    from checks.bench import main
-
-    return main(argv)
-
-
-def doctor_command(argv: list[str]) -> int:
-    from checks.doctor import main
-
-    return main(argv)
-
-
-def grade_command(argv: list[str]) -> int:
-    from checks.grader.command import main
-
-    return main(argv)
-
-
-COMMANDS = {"check": check_command, "reset": reset_command, "solutions": solutions_command, "bench": bench_command,
-            "doctor": doctor_command, "grade": grade_command}
+COMMANDS = {"check": check_command, "solutions": solutions_command}
+MODULES = {"reset": "checks.reset", "bench": "checks.bench", "doctor": "checks.doctor", "grade": "checks.grader.command",
+           "train": "checks.training", "accuracy": "checks.accuracy", "card": "checks.report_card"}
+"""The commands that have a module of their own, each with a `main(argv)`."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m checks", description=__doc__, add_help=False)
-    parser.add_argument("command", choices=COMMANDS)
-    args, rest = parser.parse_known_args(sys.argv[1:2])
-    return COMMANDS[args.command](sys.argv[2:])
+    parser.add_argument("command", choices=[*COMMANDS, *MODULES])
+    command = parser.parse_args(sys.argv[1:2]).command
+    run = COMMANDS[command] if command in COMMANDS else importlib.import_module(MODULES[command]).main
+    return run(sys.argv[2:])
 
 
 if __name__ == "__main__":
