@@ -7,8 +7,8 @@ import nbformat
 import pytest
 
 import checks.reset
-from checks import reset
 from checks.notebooks import LESSONS, exercises_in, read, solve
+from checks.reset import main as reset_command
 from checks.reset import reset
 
 SQNR = "kernels/error.py::sqnr_db"
@@ -124,12 +124,12 @@ def test_a_full_disk_leaves_the_notebook_as_it_is(lesson, monkeypatch):
 ])
 def test_what_is_not_clear_is_said_with_the_names_there_are(lesson, capsys, arguments, said):
     with pytest.raises(SystemExit, match="2"):
-        reset.main(arguments)
+        reset_command(arguments)
     assert said in capsys.readouterr().err
     assert not backups(lesson)
 
 
 def test_the_command_says_what_it_did(lesson, capsys):
     rewritten(lesson, add_notes)
-    assert reset.main(["04"]) == 0
+    assert reset_command(["04"]) == 0
     assert "put back as it was at first.\nYour notebook is kept as backups/04_quantize_" in capsys.readouterr().out
