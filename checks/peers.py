@@ -10,9 +10,11 @@ import importlib.util
 from collections.abc import Callable
 
 import torch
+import triton
 
 from kernels.int_mm import int_mm
 from kernels.matmul_int8 import matmul_int8
+from kernels.perrow_w8a8 import GROUPED_CONFIGS, perrow_w8a8_matmul, perrow_w8a8_matmul_grouped
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, capability
 
@@ -126,6 +128,27 @@ def silu_mul_then_quantize(gate, up):
 
 def _silu_mul(gate, up):
     return torch.nn.functional.silu(gate) * up
+
+
+# Two ways through the library's own kernels, so that a lesson can say from which M on the second wins.
+@peer("quantize_int8_perrow, perrow_w8a8_matmul")
+def quantize_then_multiply(x, w_q, w_scale):
+    return perrow_w8a8_matmul(*quantize_int8_perrow(x), w_q, w_scale)
+
+
+def config_name(config: triton.Config) -> str:
+    """A configuration as the figures name it, such as `128 x 128 x 64, 4 warps, 3 stages`."""
+    tile = " x ".join(str(config.kwargs[f"BLOCK_{side}"]) for side in "MNK")
+    return f"{tile}, {config.num_warps} warps, {config.num_stages} stages"
+
+
+CONFIGS = [config_name(config) for config in GROUPED_CONFIGS]
+"""Each configuration of `perrow_w8a8_matmul_grouped`, a peer under its own name."""
+
+for _config in GROUPED_CONFIGS:
+    @peer(config_name(_config))
+    def in_config(x_q, x_scale, w_q, w_scale, *, config=_config):
+        return perrow_w8a8_matmul_grouped(x_q, x_scale, w_q, w_scale, config=config)
 
 
 @functools.cache

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import kernels
 from checks import perf
-from checks.peers import LAYOUTS, OTHERS, PEERS, fits, missing
+from checks.peers import CONFIGS, LAYOUTS, OTHERS, PEERS, fits, missing
 from kernels import quantize
+from kernels.decode import MAX_M
 from kernels.runtime import INTERPRETED
 
 TESTS = {"gemv": perf.test_perf_gemv, "gemm": perf.test_perf_gemm, "matmul_int8": perf.test_perf_matmul_int8,
@@ -23,6 +24,8 @@ WHOLE = ["cuBLAS FP16", "matmul_int8", "quantize_int8_perrow", "perrow_w8a8_matm
 BESIDE = ["cuBLAS FP16", "matmul_int8", "torch.compile", "torchao", "gemlite"]
 AFTER_A_COPY = ["copy of x", "copy of x, then cuBLAS FP16", "copy of x, then matmul_int8"]
 QUANTIZE = ["copy", "quantize_int8_perrow_plain", "quantize_int8_perrow_long", "quantize_int8_perrow"]
+FEW_OR_MANY = ["cuBLAS FP16", "quantize_int8_perrow, perrow_w8a8_matmul", "decode_w8a8"]
+LAUNCHES = ["cuBLAS FP16", "decode_w8a8", "quantize_int8_perrow"]
 RMSNORM = ["torch.compile RMSNorm, quantize_int8_perrow", "rmsnorm_quantize_int8"]
 SILU_MUL = ["torch.compile SiLU·mul, quantize_int8_perrow", "silu_mul_quantize_int8"]
 
@@ -35,6 +38,11 @@ DECODE_M = [1, 4, 16, 17, 32, 33, 64, 65, 128, 256]
 # Sizes from the models' config.json (Llama Team, "The Llama 3 herd of models", 2024, table 3).
 LLAMA = {"llama-3-8b": [(4096, 6144), (4096, 4096), (4096, 28672), (14336, 4096)],
          "llama-3-70b": [(8192, 10240), (8192, 8192), (8192, 57344), (28672, 8192)]}
+
+
+# Lesson 08: decode's kernel against prefill's, and what launches cost. Lesson 09: configurations from few tiles to many.
+BREAK_EVEN_M = [1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512]
+CONFIG_SHAPES = [(65, 4096, 4096), (512, 4096, 4096), (2048, 4096, 4096), (MANY, 2048, 6144), (MANY, 11008, 2048)]
 
 
 class BadShapes(ValueError):
@@ -71,6 +79,7 @@ def plan(shapes: str = "workshop", peers: list[str] | None = None) -> dict[str, 
     for units in groups.values():
         for u in units:
             u["functions"] = [name for name in u["functions"] if name not in left_out and fits(name, *_mkn(u))]
+    groups = {name: [u for u in units if u["functions"]] for name, units in groups.items()}
     return {name: units for name, units in groups.items() if units}
 
 
@@ -132,7 +141,12 @@ def _workshop() -> dict[str, list[dict]]:
         "decode": [
             *(unit("matmul_int8", WHOLE[:2], (M, K, N), "graph") for K, N in DECODE for M in DECODE_M),
             *(unit("matmul_int8", AFTER_A_COPY, (M, K, N), "graph", "after a copy") for K, N in DECODE for M in (1, 16)),
-            *(unit("matmul_int8", WHOLE, (32, 2048, 2048), mode) for mode in ("idle", "eager", "graph"))],
+            *(unit("matmul_int8", WHOLE, (32, 2048, 2048), mode) for mode in ("idle", "eager", "graph")),
+            *(unit("matmul_int8", FEW_OR_MANY[:3 if M <= MAX_M else 2], (M, 4096, 4096), "graph", "few or many")
+              for M in BREAK_EVEN_M),
+            *(unit("matmul_int8", LAUNCHES, (M, 4096, 4096), mode, "launches") for M in (1, 16)
+              for mode in ("idle", "graph"))],
+        "configurations": [unit("gemm", CONFIGS, shape, name="config") for shape in CONFIG_SHAPES],
         "quantization": [
             *(unit("quant_prefill", QUANTIZE, (MANY, K)) for K in (2048, 4096, 5120, 11008)),
             *(unit("quant_decode", ["quantize_int8_perrow"], (M, 4096), "graph") for M in (1, 4, 16, 64, 128)),

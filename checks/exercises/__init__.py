@@ -1,9 +1,25 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import block_cost, gemv, hello, int_mm, matmul, measuring, perrow_w8a8, quantize, transformer
+from checks.exercises import (
+    block_cost,
+    error,
+    gemv,
+    gemv_int8,
+    hello,
+    int_mm,
+    latency,
+    matmul,
+    measuring,
+    perrow_w8a8,
+    quantize,
+    skinny,
+    transformer,
+    tuning,
+)
 
-NOUNS = hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8, transformer, block_cost
+NOUNS = (hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8,
+         error, gemv_int8, skinny, latency, tuning, transformer, block_cost)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 
