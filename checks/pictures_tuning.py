@@ -73,8 +73,8 @@ def _pair(axes, place: int, formula: float, reported: float, unit: str) -> None:
     second = {"label": "the compiler's report for sm_90"} if place == 0 else {}
     axes.barh(place - 0.2, formula, 0.36, color=COLOURS[0], **first)
     axes.barh(place + 0.2, reported, 0.36, color=COLOURS[1], **second)
-    axes.text(max(formula, reported), place, f" {reported:,.0f}{unit}", va="center", fontsize=8,
-              bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+    axes.annotate(f"{reported:,.0f}{unit}", (max(formula, reported), place), xytext=(4, 0), textcoords="offset points",
+                  va="center", fontsize=8)
 
 
 def show_buckets(bucket_m, M: torch.Tensor):
