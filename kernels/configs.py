@@ -18,7 +18,7 @@ def stage_bytes(
 
 
 def accumulator_registers(BLOCK_M: int, BLOCK_N: int, num_warps: int) -> int:
-    """Registers that each thread needs for its part of the tile's sums, one of 32 bits for each sum.
+    """Registers that each thread needs for its part of the tile's sums, 32 bits for each sum.
 
     A program has num_warps warps of 32 threads, and the sums are shared out evenly.
     """
