@@ -7,12 +7,12 @@ from checks.source import source_of
 
 
 def hint(function, message: str) -> str | None:
-    """A sentence for the student whose `function` failed with `message`, or None if nothing here fits."""
+    """A sentence for the student whose `function` (or its source) failed with `message`, or None if nothing here fits."""
     try:
-        tree = ast.parse(source_of(function)).body[0]
+        tree = ast.parse(function if isinstance(function, str) else source_of(function)).body[0]
     except (OSError, SyntaxError):
         return None
-    found = (sentence for test, sentence in _SOURCE if test(tree))
+    found = (sentence for test, sentence in _SOURCE if isinstance(tree, ast.FunctionDef) and test(tree))
     said = (sentence for pattern, sentence in _MESSAGE if re.search(pattern, message))
     return next(found, None) or next(said, None)
 

@@ -69,10 +69,6 @@ class MeasuringGPU(timing.CudaGPU):
         """Wait for the current stream alone."""
         torch.cuda.current_stream().synchronize()
 
-    def host_us(self) -> float:
-        """The host's clock."""
-        return time.perf_counter_ns() / 1e3
-
     def capture(self, calls: Callable[[], object]) -> tuple[Callable[[], None], object]:
         """A function that replays a CUDA graph of `calls()`, and what the captured calls returned."""
         stream = torch.cuda.Stream()
@@ -142,10 +138,8 @@ def _timings(raw: dict[str, list[float]], widest: float) -> dict[str, tuple[Timi
     """Each side's timing, and why it is not to be believed, or an empty string."""
     timings = {}
     for name, times in raw.items():
-        times = sorted(times)
-        tenth = len(times) // 10
-        t = Timing(statistics.median(times), times[tenth], times[-1 - tenth])
-        timings[name] = t, _doubt(t, times[0], widest)
+        t = Timing(*timing.median_and_spread(times, most=math.inf))
+        timings[name] = t, _doubt(t, min(times), widest)
     return timings
 
 

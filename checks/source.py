@@ -4,6 +4,7 @@ import ast
 import inspect
 import itertools
 import linecache
+import re
 import textwrap
 import types
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from triton.runtime import KernelInterface
 
 ROOT = Path(__file__).resolve().parent.parent
+MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
+"""The line above a function in a lesson that says which one of `kernels` it is."""
 _serial = itertools.count()
 
 

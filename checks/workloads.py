@@ -79,6 +79,7 @@ def plan(shapes: str = "workshop", peers: list[str] | None = None) -> dict[str, 
     for units in groups.values():
         for u in units:
             u["functions"] = [name for name in u["functions"] if name not in left_out and fits(name, *_mkn(u))]
+    groups = {name: [u for u in units if u["functions"]] for name, units in groups.items()}
     return {name: units for name, units in groups.items() if units}
 
 

@@ -21,7 +21,7 @@ import torch
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 from kernels import matmul, perrow_w8a8  # noqa: E402
-from kernels.int_mm import MAX_K  # noqa: E402
+from kernels.int_mm import MAX_K, int_mm  # noqa: E402
 from kernels.matmul_int8 import matmul_int8  # noqa: E402
 from kernels.quantize import quantize_int8_perrow, quantize_int8_perrow_long, quantize_int8_perrow_plain  # noqa: E402
 from kernels.runtime import INTERPRETED, triton  # noqa: E402
@@ -138,6 +138,9 @@ def check_int8(checks):
         sx[M // 2] = float("nan")
         sw[N // 3] = 0
         bias = torch.randn(N, device="cuda").half()
+        for layout, stored in (("K-major", w), ("N-major", w.T.contiguous().T)):
+            checks.expect(torch.equal(int_mm(x, stored).double(), x.double() @ w.double().T),
+                          f"int_mm, {layout} w, at {(M, N, K)}")
         for name, (run, needs_alignment) in int8_variants().items():
             if needs_alignment and not aligned(K, N, 1):
                 continue

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import kernels
-from checks import perf
+from checks import measure, perf
 from checks.measure import Timing
 from checks.operands import OF_X, Operands, Wrong, expect_product
 from checks.peers import OTHERS, PEERS, missing
 from checks.workloads import LLAMA, TESTS, BadShapes, find, key, plan
 from kernels import cost
+from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import INTERPRETED, device
 
 K, N = 256, 72
@@ -37,6 +38,53 @@ def test_a_speed_is_bytes_and_operations_over_the_median(monkeypatch):
     assert row["gb_per_s"] == pytest.approx(cost.matmul_fp16_bytes(4, N, K) / 10e-6 / 1e9)
     assert row["tflops"] == pytest.approx(2 * 4 * K * N / 10e-6 / 1e12)
     assert (row["median_us"], row["low_us"], row["high_us"]) == (10, 9, 12)
+
+
+class HostGPU:
+    """Takes the GPU's place: what is called is done, every call takes 640 µs, and a graph's replay writes where its
+    capture wrote."""
+
+    def __init__(self, mode="graph"):
+        pass
+
+    def event(self):
+        return self
+
+    def elapsed_us(self, later):
+        return 640.0
+
+    record = synchronize = flush_l2 = lambda self: None
+
+    def capture(self, calls):
+        kept = calls()
+        kept = kept if isinstance(kept, tuple) else (kept,)
+
+        def replay():
+            made = calls()
+            for place, value in zip(kept, made if isinstance(made, tuple) else (made,), strict=True):
+                place.copy_(value)
+        return replay, kept if len(kept) > 1 else kept[0]
+
+
+def test_in_graphs_each_call_has_its_own_weights_and_the_last_result_is_checked(monkeypatch):
+    monkeypatch.setattr(perf, "INTERPRETED", False)
+    monkeypatch.setattr(measure, "MeasuringGPU", HostGPU)
+    monkeypatch.setattr(perf, "ROTATED_BYTES", 70 * K * N)
+    used = set()
+
+    def product(x, w_q, w_scale):
+        used.add((w_q.data_ptr(), w_scale.data_ptr()))
+        return (x.double() @ w_q.double().T * w_scale).half()
+
+    product.error = 0.02
+    functions = {"cuBLAS FP16": PEERS["cuBLAS FP16"], "product": product, "copy of x": PEERS["copy of x"],
+                 "copy of x, then cuBLAS FP16": PEERS["copy of x, then cuBLAS FP16"]}
+    rows = perf.test_perf_matmul_int8(functions, [(3, K, N)], mode="graph")
+    assert [row["function"] for row in rows] == list(functions) and all(row["mode"] == "graph" for row in rows)
+    assert len(used) == math.ceil(perf.ROTATED_BYTES / (K * N)) == len({scale for _, scale in used})
+    assert [row["flops"] for row in rows] == [2 * 3 * K * N, 2 * 3 * K * N, 0, 2 * 3 * K * N]
+    row, = perf.test_perf_quant_decode({"torch": quantize_int8_perrow_torch}, [(2, K)])
+    assert row["mode"] == "graph" and row["median_us"] == 640 / 64
 
 
 def kept_result():
@@ -183,7 +231,6 @@ def test_shapes_that_cannot_be_measured_are_refused(content, said, tmp_path, mon
 def test_a_missing_peer_says_why():
     assert "pip install" in missing("gemlite") or "needs a GPU" in missing("gemlite")
     assert missing("cuBLAS FP16") == ""
-
 
 
 def test_codes_at_a_tie_may_fall_either_way():

@@ -2,6 +2,8 @@
 
 from checks.exercise import Exercise
 from checks.exercises import (
+    block_cost,
+    error,
     gemv,
     gemv_int8,
     hello,
@@ -12,10 +14,12 @@ from checks.exercises import (
     perrow_w8a8,
     quantize,
     skinny,
+    transformer,
     tuning,
 )
 
-NOUNS = hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8, gemv_int8, skinny, latency, tuning
+NOUNS = (hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8,
+         error, gemv_int8, skinny, latency, tuning, transformer, block_cost)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 

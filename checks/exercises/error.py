@@ -1,0 +1,394 @@
+"""Lesson 06: the error of INT8 in numbers and in products, and what to do about outliers."""
+
+import torch
+
+from checks.exercise import Case, Exercise, Expected, Mutant, numbers
+
+
+def error_by_each_term(K: int, x_rms: float, w_rms: float, x_scale: float, w_scale: float) -> tuple[Expected]:
+    """Step by step: (x + e)(w + f) - x w = e w + x f + e f. The three are uncorrelated, so their mean squares add up, and
+    so do those of the K products. A uniform error over one step has the mean square step² / 12."""
+    e, f = (scale * scale / 12 for scale in (x_scale, w_scale))
+    std = (K * e * w_rms**2 + K * f * x_rms**2 + K * e * f) ** 0.5
+    return (Expected(std, 1e-9 * std),)
+
+
+_SUM = "K * (x_variance * w_rms**2 + x_rms**2 * w_variance + x_variance * w_variance)"
+
+PRODUCT_ERROR = Exercise(
+    answer="kernels/error.py::product_error_std",
+    lesson="06_error",
+    points=2,
+    oracle=error_by_each_term,
+    cases=(
+        numbers(K=2048, x_rms=1.0, w_rms=0.02, x_scale=0.03, w_scale=0.0006),
+        numbers(K=100, x_rms=2.0, w_rms=3.0, x_scale=0.5, w_scale=0.25),
+        numbers(K=1, x_rms=1.0, w_rms=1.0, x_scale=2.0, w_scale=1.0),
+        numbers(K=16, x_rms=0.5, w_rms=4.0, x_scale=0.0, w_scale=0.125),
+    ),
+    mutants=(
+        Mutant("grows with K, not with its root", ((f"({_SUM}) ** 0.5", f"K * {_SUM.removeprefix('K * ')} ** 0.5"),),
+               "The K errors are independent and of both signs, so their squares add up: K belongs under the root."),
+        Mutant("the error of one term alone", (("K * (", "("),), "A product is a sum of K terms, each with an error."),
+        Mutant("the variance", ((f"({_SUM}) ** 0.5", _SUM),), "A standard deviation is the root of the variance."),
+        Mutant("the rounding of w left out", ((" + x_rms**2 * w_variance + x_variance * w_variance", ""),),
+               "w is rounded too: each term also errs by x times the error of w."),
+        Mutant("the rounding of x left out",
+               (("x_variance * w_rms**2 + x_rms**2 * w_variance + x_variance * w_variance", "x_rms**2 * w_variance"),),
+               "x is rounded too: each term also errs by the error of x times w."),
+        Mutant("the product of the two errors left out", ((" + x_variance * w_variance", ""),),
+               "(x + e)(w + f) - x w has three terms: e w, x f and e f. The last is small, but not zero."),
+        Mutant("the two deviations added", ((f"({_SUM}) ** 0.5", "(K * x_variance) ** 0.5 * w_rms + "
+                                             "x_rms * (K * w_variance) ** 0.5"),),
+               "Independent errors add up by their squares: add variances, then take one root."),
+        Mutant("the error of x times x", (("x_variance * w_rms**2 + x_rms**2 * w_variance",
+                                           "x_variance * x_rms**2 + w_rms**2 * w_variance"),),
+               "The error of x is multiplied with w, and the error of w with x."),
+        Mutant("an error of a whole step", (("x_scale**2 / 12", "x_scale**2"), ("w_scale**2 / 12", "w_scale**2")),
+               "A rounding error lies within half a step, every value equally likely: its mean square is step² / 12."),
+        Mutant("an error of half a step", (("x_scale**2 / 12", "x_scale**2 / 4"), ("w_scale**2 / 12", "w_scale**2 / 4")),
+               "Half a step is the largest error; the mean square of a uniform one is step² / 12."),
+        Mutant("the errors of truncation", (("x_scale**2 / 12", "x_scale**2 / 3"), ("w_scale**2 / 12", "w_scale**2 / 3")),
+               "1/3 belongs to truncation. Rounding is off by half a step to either side: 1/12."),
+        Mutant("the scale not squared", (("x_scale**2 / 12", "x_scale / 12"), ("w_scale**2 / 12", "w_scale / 12")),
+               "The mean square of an error is measured in steps squared: scale² / 12."),
+    ),
+)
+
+
+def uneven(M: int, K: int, rows: int, columns: int, dtype: torch.dtype = torch.float16):
+    """Numbers whose size changes from row to row and from column to column, so every block wants a scale of its own."""
+    def inputs(g: torch.Generator) -> dict:
+        sizes = 2.0 ** (torch.randint(-4, 5, (M, 1), generator=g) + torch.randint(-3, 4, (1, K), generator=g))
+        return {"x": (torch.randn(M, K, generator=g) * sizes).to(dtype), "rows": rows, "columns": columns}
+    return inputs
+
+
+def with_zeros(M: int, K: int, rows: int, columns: int):
+    """The first block is zero, and so is one row of the last."""
+    def inputs(g: torch.Generator) -> dict:
+        made = uneven(M, K, rows, columns)(g)
+        made["x"][:rows, :columns] = 0
+        made["x"][-1] = 0
+        return made
+    return inputs
+
+
+def exact_blocks(x: torch.Tensor, rows: int, columns: int) -> tuple[Expected]:
+    """Block after block in float64. FP32 errs by a few 2⁻²⁴ of the quotient, at most 127: only nearer than 2⁻¹⁴ to a tie
+    may the code be the neighbour, one scale away; elsewhere the result errs by 2⁻²² of itself."""
+    x = x.double()
+    want, tolerance = torch.zeros_like(x), torch.zeros_like(x)
+    for m in range(0, x.shape[0], rows):
+        for k in range(0, x.shape[1], columns):
+            block = x[m:m + rows, k:k + columns]
+            amax = block.abs().max()
+            quotient = 127 * block / amax if amax else block
+            near = (quotient - quotient.floor() - 0.5).abs() <= 2.0**-14
+            want[m:m + rows, k:k + columns] = quotient.round() * amax / 127
+            tolerance[m:m + rows, k:k + columns] = torch.where(near, 1.001, 127 * 2.0**-22) * amax / 127
+    return (Expected(want, tolerance, torch.float32),)
+
+
+_BLOCKS = "x.float().reshape(M // rows, rows, K // columns, columns)"
+_AMAX = "amax(dim=(1, 3), keepdim=True)"
+
+FAKE_QUANTIZE = Exercise(
+    answer="kernels/error.py::fake_quantize_int8",
+    lesson="06_error",
+    points=2,
+    oracle=exact_blocks,
+    cases=(
+        Case("a scale for each row, 1 x 96", uneven(6, 96, 1, 96)),
+        Case("one scale, 6 x 96", uneven(6, 96, 6, 96)),
+        Case("a scale for each channel, 6 x 1", uneven(6, 96, 6, 1)),
+        Case("groups of 32 in each row, 1 x 32", uneven(6, 96, 1, 32)),
+        Case("blocks of 3 x 24", uneven(6, 96, 3, 24, torch.float32)),
+        Case("a block of zeros, 2 x 8", with_zeros(6, 48, 2, 8)),
+    ),
+    mutants=(
+        Mutant("one scale for the whole tensor", ((_AMAX, "amax().reshape(1, 1, 1, 1)"),),
+               "Each block has an amax of its own: take the maximum over the two axes inside a block, and keep the others."),
+        Mutant("a scale for each row of a block", ((_AMAX, "amax(dim=3, keepdim=True)"),),
+               "A block shares one scale: the maximum goes over its rows too, dim=(1, 3)."),
+        Mutant("a scale for each column of a block", ((_AMAX, "amax(dim=1, keepdim=True)"),),
+               "A block shares one scale: the maximum goes over its columns too, dim=(1, 3)."),
+        Mutant("a scale for each row of x", ((_AMAX, "amax(dim=(2, 3), keepdim=True)"),),
+               "After the reshape, axes 1 and 3 run inside a block: the maximum goes over those."),
+        Mutant("the blocks are cut from the flat row of elements",
+               ((_BLOCKS, "x.float().reshape(M // rows, K // columns, rows, columns)"),
+                (_AMAX, "amax(dim=(2, 3), keepdim=True)")),
+               "A reshape keeps the order of the elements, so each axis must be split where it stands: "
+               "(M // rows, rows, K // columns, columns)."),
+        Mutant("the maximum of x, not of |x|", (("blocks.abs().amax", "blocks.amax"),),
+               "The largest magnitude may belong to a negative number: take the maximum of |x|."),
+        Mutant("the codes, not what they stand for", (("(q * scale)", "q"),), "Multiply the codes by the scale again."),
+        Mutant("truncation", ((".round()", ".trunc()"),), "The nearest code is wanted: .round()."),
+        Mutant("not rounded", ((".round()", ""),), "Without rounding nothing is lost: q has to be a whole number."),
+        Mutant("divided by 128", (("=True) / 127", "=True) / 128"),),
+               "The largest magnitude becomes the code 127: scale = amax / 127."),
+        Mutant("a block of zeros becomes NaN", (("torch.where(scale > 0, blocks / scale, 0)", "(blocks / scale)"),),
+               "0 / 0 is NaN. Where the scale is 0, the codes are 0: torch.where(scale > 0, ..., 0)."),
+        Mutant("a block of zeros gets the scale 1 for all", (("torch.where(scale > 0, blocks / scale, 0)",
+                                                            "(blocks / (scale + 1))"),),
+               "Add nothing to the scale: where it is 0 the codes are 0, and elsewhere it must stay as it is."),
+    ),
+)
+
+
+def channels(M: int, K: int, sizes: tuple[float, ...], error: float):
+    """Channels of several sizes, and an approximation that is off by up to `error`, mostly upwards, in all alike."""
+    def inputs(g: torch.Generator) -> dict:
+        x = torch.randn(M, K, generator=g) * torch.tensor(sizes).repeat(K)[:K]
+        return {"x": x.half(), "approximation": x + (torch.rand(M, K, generator=g) - 0.2) * error}
+    return inputs
+
+
+def exact_channel_sqnr(x: torch.Tensor, approximation: torch.Tensor) -> tuple[Expected]:
+    """FP32 sums of a few hundred squares err by less than 2⁻¹⁴ of themselves: 0.0003 dB, signal and noise alike."""
+    columns = zip(x.double().T, approximation.double().T, strict=True)
+    value = torch.tensor([10 * ((a @ a) / ((b - a) @ (b - a))).log10() for a, b in columns], dtype=torch.float64)
+    return (Expected(value, 0.001, torch.float64),)
+
+
+CHANNEL_SQNR = Exercise(
+    answer="kernels/error.py::sqnr_db_per_channel",
+    lesson="06_error",
+    points=1,
+    oracle=exact_channel_sqnr,
+    cases=(
+        Case("all of one size, M=100 K=7", channels(100, 7, (1.0,), 0.1)),
+        Case("one channel 100 times larger, M=50 K=50", channels(50, 50, (1.0,) * 9 + (100.0,), 0.5)),
+        Case("large numbers, M=20 K=30", channels(20, 30, (500.0, 3000.0), 40.0)),
+    ),
+    mutants=(
+        Mutant("a ratio for each row",
+               (("signal = x.square().sum(dim=0)", "signal = x.square().sum(dim=1)"),
+                ("(approximation - x).square().sum(dim=0)", "(approximation - x).square().sum(dim=1)")),
+               "A channel is a column of x: sum over the rows, dim=0."),
+        Mutant("the noise of the whole tensor", (("(approximation - x).square().sum(dim=0)",
+                                                  "(approximation - x).square().sum()"),),
+               "Each channel is compared with its own noise: sum(dim=0)."),
+        Mutant("the mean of the elements' ratios",
+               (("10 * torch.log10(signal / noise)",
+                 "(10 * torch.log10(x.square() / (approximation - x).square())).nanmean(dim=0)"),),
+               "Sum the squares of the channel first; one ratio and one logarithm for each channel."),
+        Mutant("noise over signal", (("signal / noise", "noise / signal"),), "More is better: signal over noise."),
+        Mutant("20 instead of 10", (("10 * torch", "20 * torch"),), "The squares are powers already: 10 · log10."),
+        Mutant("the variance of the error", (("signal = x.square().sum(dim=0)", "signal = x.square().mean(dim=0)"),
+                                             ("(approximation - x).square().sum(dim=0)",
+                                              "(approximation - x).var(dim=0, correction=0)")),
+               "A variance leaves out the mean of the error, and an error that leans to one side is an error too."),
+    ),
+)
+
+THRESHOLD = 6.0
+
+
+def with_outliers(M: int, N: int, K: int, outliers: tuple[int, ...], w_size: float = 1.0):
+    """Rows whose ordinary channels have a power of two as their scale, 2⁻⁵ at most for x, and no number near a tie: quarters
+    away from a code. Outlier channels hold 16 to 32 in some rows, of both signs; w is `w_size` times as large there."""
+    def inputs(g: torch.Generator) -> dict:
+        ordinary = [k for k in range(K) if k not in outliers]
+        made = {}
+        for name, rows, step in (("x", M, 2.0**-5), ("w", N, 2.0**-6)):
+            codes = torch.randint(-126, 127, (rows, K), generator=g) + (torch.randint(-1, 2, (rows, K), generator=g) / 4)
+            codes[:, ordinary[len(ordinary) // 2]] = 127
+            made[name] = codes * step / 2.0 ** (torch.arange(rows) % 3)[:, None]
+        for number, k in enumerate(outliers):
+            size = torch.randint(16, 32, (M,), generator=g) + 0.5
+            made["x"][:, k] = torch.where(torch.arange(M) % 3 == number % 3, -size if number % 2 else size, made["x"][:, k])
+            made["w"][:, k] *= w_size
+        return {"x": made["x"].half(), "w": made["w"].half(), "threshold": THRESHOLD}
+    return inputs
+
+
+def exact_decomposed(x: torch.Tensor, w: torch.Tensor, threshold: float) -> tuple[Expected]:
+    """Both parts in float64. FP32 sums of K products err by at most K · 2⁻²⁴ of the sum of their magnitudes, and rounding
+    the factors by three more 2⁻²⁴ each."""
+    x, w = x.double(), w.double()
+    kept = (x.abs() > threshold).any(dim=0)
+    parts = []
+    for name in (x, w):
+        rest = name[:, ~kept]
+        scale = rest.abs().amax(dim=1, keepdim=True) / 127
+        parts.append((rest / scale).round() * scale)
+    size = x.abs() @ w.abs().T
+    return (Expected(x[:, kept] @ w[:, kept].T + parts[0] @ parts[1].T, (x.shape[1] + 8) * 2.0**-24 * size, torch.float32),)
+
+
+_X_IN_INT8 = "fake_quantize_int8(x, 1, x.shape[1])"
+_ZEROED = "x, w = torch.where(outlier, 0, x), torch.where(outlier, 0, w)"
+
+DECOMPOSED = Exercise(
+    answer="kernels/error.py::matmul_decomposed",
+    lesson="06_error",
+    points=3,
+    oracle=exact_decomposed,
+    cases=(
+        Case("two outlier channels, M=6 N=5 K=64", with_outliers(6, 5, 64, (3, 40))),
+        Case("none, M=4 N=3 K=32", with_outliers(4, 3, 32, ())),
+        Case("large weights there too, M=5 N=7 K=48", with_outliers(5, 7, 48, (0, 9, 47), w_size=4.0)),
+    ),
+    mutants=(
+        Mutant("the outlier channels are counted twice", ((_ZEROED, "pass"),),
+               "What the exact part holds must leave the INT8 part: put zeros there before you quantize."),
+        Mutant("the outlier channels are lost", (("return exact + ", "return "),),
+               "The two parts belong together: add the exact one to the INT8 one."),
+        Mutant("scales that still count the outliers",
+               ((_ZEROED, "pass"),
+                (_X_IN_INT8, f"torch.where(outlier, 0, {_X_IN_INT8})")),
+               "The scale of a row is found before the outliers left it, so nothing is gained: put the zeros in first."),
+        Mutant("the weights of outlier channels still count for the scales of w",
+               ((_ZEROED, "x = torch.where(outlier, 0, x)"),),
+               "These columns of w are not multiplied in INT8 either, so they must not widen its scales: zeros in w too."),
+        Mutant("only outliers above zero", (("x.abs().amax", "x.amax"),), "An outlier may be negative: look at |x|."),
+        Mutant("outlier rows in place of channels",
+               (("x.abs().amax(dim=0) > threshold  # (K,)", "x.abs().amax(dim=1) > threshold"),
+                ("x[:, outlier] @ w[:, outlier].T", "torch.where(outlier[:, None], x, 0) @ w.T"),
+                (_ZEROED, "x = torch.where(outlier[:, None], 0, x)")),
+               "A channel is a column of x: its largest magnitude is amax(dim=0)."),
+        Mutant("only channels that are large in every row", (("x.abs().amax(dim=0)", "x.abs().amin(dim=0)"),),
+               "One magnitude above the threshold makes a channel an outlier: amax."),
+        Mutant("only the single outliers, not their channels",
+               (("outlier = x.abs().amax(dim=0) > threshold  # (K,)", "outlier = x.abs() > threshold"),
+                ("x[:, outlier] @ w[:, outlier].T", "torch.where(outlier, x, 0) @ w.T"),
+                (_ZEROED, "x = torch.where(outlier, 0, x)")),
+               "A channel leaves as a whole, in x and in w: so the two products stay dense matrices."),
+        Mutant("one scale for all rows of x", ((_X_IN_INT8, "fake_quantize_int8(x, *x.shape)"),),
+               "A scale for each row: blocks of 1 x K."),
+        Mutant("only x in INT8", (("fake_quantize_int8(w, 1, w.shape[1])", "w"),),
+               "Both factors of the second part are in INT8: quantize the rows of w too."),
+        Mutant("all of it exact", ((f"{_X_IN_INT8} @ fake_quantize_int8(w, 1, w.shape[1]).T", "x @ w.T"),),
+               "The second part goes through INT8: fake_quantize_int8(x, 1, K), and w likewise."),
+    ),
+)
+
+
+def factors(M: int, N: int, K: int, alpha: float, zeros: bool = False):
+    """Channels of many sizes in x and in w; of `zeros`, one channel is zero in x, one in w, one in both."""
+    def inputs(g: torch.Generator) -> dict:
+        x = torch.randn(M, K, generator=g) * 2.0 ** torch.randint(-3, 7, (K,), generator=g)
+        w = torch.randn(N, K, generator=g) * 2.0 ** torch.randint(-5, 3, (K,), generator=g)
+        if zeros:
+            x[:, 1] = x[:, 5] = w[:, 3] = w[:, 5] = 0
+        return {"x": x.half(), "w": w.half(), "alpha": alpha}
+    return inputs
+
+
+def exact_smooth(x: torch.Tensor, w: torch.Tensor, alpha: float) -> tuple[Expected, Expected]:
+    """Channel after channel in float64. A power in FP32 errs by a few 2⁻²⁴ of its logarithm, here below 2⁴: 1e-5 in all."""
+    x, w = x.double(), w.double()
+    for k in range(x.shape[1]):
+        x_amax, w_amax = x[:, k].abs().max(), w[:, k].abs().max()
+        if x_amax and w_amax:
+            s = x_amax**alpha * w_amax ** (alpha - 1)
+            x[:, k] /= s
+            w[:, k] *= s
+    return Expected(x, 1e-5 * x.abs(), torch.float32), Expected(w, 1e-5 * w.abs(), torch.float32)
+
+
+_AMAXES = "x.abs().amax(dim=0), w.abs().amax(dim=0)"
+_S = "x_amax**alpha / w_amax ** (1 - alpha)"
+
+SMOOTH = Exercise(
+    answer="kernels/error.py::smoothquant",
+    lesson="06_error",
+    outputs=("x / s", "w · s"),
+    points=3,
+    oracle=exact_smooth,
+    cases=(
+        Case("alpha=0.5, M=20 N=30 K=16", factors(20, 30, 16, 0.5)),
+        Case("alpha=0.75, M=20 N=10 K=33", factors(20, 10, 33, 0.75)),
+        Case("alpha=0, M=9 N=8 K=7", factors(9, 8, 7, 0.0)),
+        Case("alpha=1, M=8 N=9 K=7", factors(8, 9, 7, 1.0)),
+        Case("channels of zeros, alpha=0.5, M=8 N=9 K=7", factors(8, 9, 7, 0.5, zeros=True)),
+        Case("channels of zeros, alpha=0, M=8 N=9 K=7", factors(8, 9, 7, 0.0, zeros=True)),
+    ),
+    mutants=(
+        Mutant("alpha and 1 - alpha swapped", ((_S, "x_amax ** (1 - alpha) / w_amax**alpha"),),
+               "alpha = 1 moves all of the difficulty out of x: |x|^alpha / |w|^(1 - alpha)."),
+        Mutant("x multiplied and w divided", (("return x / s, w * s", "return x * s, w / s"),),
+               "s is large where x is: x must be divided by it, and w multiplied."),
+        Mutant("only x is changed", (("return x / s, w * s", "return x / s, w"),),
+               "What leaves x must arrive in w, or the product is another: return w * s."),
+        Mutant("both are divided", (("return x / s, w * s", "return x / s, w / s"),),
+               "(x / s) · (w · s) = x · w. Dividing both changes the product."),
+        Mutant("both powers multiplied", ((_S, "x_amax**alpha * w_amax ** (1 - alpha)"),),
+               "Large weights are a reason to move less into them: divide by |w|^(1 - alpha)."),
+        Mutant("the weights ignored", ((_S, "x_amax**alpha"),), "s also depends on the weights: / |w|^(1 - alpha)."),
+        Mutant("the largest of the whole tensors", ((_AMAXES, "x.abs().amax(), w.abs().amax()"),),
+               "Each channel has an s of its own: amax(dim=0)."),
+        Mutant("without magnitudes", ((_AMAXES, "x.amax(dim=0), w.amax(dim=0)"),),
+               "The largest magnitude may belong to a negative number: .abs() before .amax."),
+        Mutant("the mean magnitude", ((_AMAXES, "x.abs().mean(dim=0), w.abs().mean(dim=0)"),),
+               "A row's scale is set by its largest magnitudes, so s is made of the largest: amax, not mean."),
+        Mutant("channels of zeros divide by zero", (("s = torch.where((x_amax > 0) & (w_amax > 0), s, 1)", "pass"),),
+               "A channel of zeros in x or in w makes s zero or infinite: take s = 1 there."),
+        Mutant("only zeros in x are looked for", (("(x_amax > 0) & (w_amax > 0)", "x_amax > 0"),),
+               "A channel of zeros in w divides by zero too: take s = 1 there as well."),
+        Mutant("only zeros in w are looked for", (("(x_amax > 0) & (w_amax > 0)", "w_amax > 0"),),
+               "A channel of zeros in x makes s zero, and x / s is 0 / 0: take s = 1 there as well."),
+        Mutant("all of it in FP16", (("x, w = x.float(), w.float()", "x, w = x.half(), w.half()"),
+                                     ("return x / s, w * s", "return (x / s).float(), (w * s).float()")),
+               "FP16 has 11 bits: rounding here adds an error of its own. Compute in FP32."),
+    ),
+)
+
+
+def layers(sqnr: tuple[float, ...], weights: tuple[int, ...], budget: int):
+    """The layers of a model in random order."""
+    def inputs(g: torch.Generator) -> dict:
+        order = torch.randperm(len(sqnr), generator=g)
+        return {"sqnr_db": torch.tensor(sqnr, dtype=torch.float64)[order], "weights": torch.tensor(weights)[order],
+                "budget": budget}
+    return inputs
+
+
+def exact_choice(sqnr_db: torch.Tensor, weights: torch.Tensor, budget: int) -> tuple[Expected]:
+    """The layers one by one, from the lowest SQNR up."""
+    chosen, left = torch.zeros(len(weights), dtype=torch.int64), budget
+    for _, size, place in sorted(zip(sqnr_db.tolist(), weights.tolist(), range(len(weights)), strict=True)):
+        if size <= left:
+            chosen[place], left = 1, left - size
+    return (Expected(chosen, dtype=torch.bool),)
+
+
+LAYERS = Exercise(
+    answer="kernels/error.py::layers_to_keep",
+    lesson="06_error",
+    points=2,
+    oracle=exact_choice,
+    cases=(
+        Case("seven layers", layers((38.1, 36.5, 37.7, 35.2, 39.0, 38.8, 21.4), (10, 10, 10, 10, 30, 30, 25), 40)),
+        Case("the worst does not fit", layers((12.0, 20.5, 31.0, 33.0, 35.5), (90, 20, 50, 40, 10), 60)),
+        Case("it fits exactly", layers((30.0, 10.0, 20.0), (5, 7, 9), 16)),
+        Case("ten small layers", layers(tuple(range(30, 40)), (3,) * 10, 8)),
+        Case("no budget", layers((30.0, 10.0, 20.0), (5, 7, 9), 0)),
+        Case("room for all", layers((30.0, 10.0, 20.0, -3.0), (5, 7, 9, 11), 100)),
+    ),
+    mutants=(
+        Mutant("the best layers first", (("sqnr_db.argsort()", "sqnr_db.argsort(descending=True)"),),
+               "The layers that INT8 hurts most are kept, and a low SQNR means much noise: ascending order."),
+        Mutant("it stops at the first layer that does not fit",
+               (("        if weights[layer] <= budget:\n",
+                 "        if weights[layer] > budget:\n            break\n        if True:\n"),),
+               "A smaller layer after it may still fit: go on with the next."),
+        Mutant("the budget is not used up", (("            budget -= int(weights[layer])\n", ""),),
+               "Every layer kept uses some of the budget: subtract its weights."),
+        Mutant("layers counted, not weights", (("budget -= int(weights[layer])", "budget -= 1"),),
+               "The budget counts weights, and each layer has its own number of them."),
+        Mutant("an exact fit turned away", (("weights[layer] <= budget", "weights[layer] < budget"),),
+               "A layer may use all of what is left: <=."),
+        Mutant("the smallest layers first", (("sqnr_db.argsort()", "weights.argsort()"),),
+               "The order is that of the SQNR; the weights only say whether a layer fits."),
+        Mutant("the lowest SQNR for each weight first", (("sqnr_db.argsort()", "(sqnr_db / weights).argsort()"),),
+               "The order is that of the SQNR alone; the weights only say whether a layer fits."),
+        Mutant("the layers in their given order", (("sqnr_db.argsort().tolist()", "range(len(sqnr_db))"),),
+               "Take the layers in ascending order of their SQNR: argsort()."),
+        Mutant("the layers that are quantized", (("return keep", "return ~keep"),),
+               "True stands for a layer that stays in FP16."),
+    ),
+)
+
+EXERCISES = [PRODUCT_ERROR, FAKE_QUANTIZE, CHANNEL_SQNR, DECOMPOSED, SMOOTH, LAYERS]
