@@ -130,7 +130,10 @@ def config_map_figure(rows: list[dict], title: str):
 def show_roofs():
     """The part of its roof that each product reaches, shape by shape: measured where there is a GPU, else as recorded."""
     found = _big_products()
-    return found and _show(roof_figure(*found))
+    if found is None:
+        return None
+    rows, roofs, title = found
+    return _show(roof_figure([row for row in rows if (row["M"], row["K"], row["N"]) in BIG], roofs, title))
 
 
 def show_peers():
@@ -179,8 +182,9 @@ def roof_figure(rows: list[dict], roofs: dict, title: str):
         axes.bar(places, parts, 0.94 * width, color=COLOURS[number], label=name)
         for place, part in zip(places, parts, strict=True):
             if not np.isnan(part):
-                axes.text(place, part, f"{part:.0f}", ha="center", va="bottom", fontsize=7)
-    axes.axhline(100, color="black", linestyle="--", linewidth=1)
+                axes.text(place, part, f"{part:.0f}", ha="center", va="bottom", fontsize=7,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4})
+    axes.axhline(100, color="black", linestyle="--", linewidth=1, zorder=0)
     axes.set_xticks(range(len(shapes)), [f"M={M:,}\nK={K:,} N={N:,}" for M, K, N in shapes], fontsize=8)
     axes.set(ylabel="% of the measured roof", ylim=(0, 125))
     axes.set_title(title, fontsize=10)
