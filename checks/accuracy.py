@@ -64,7 +64,8 @@ def linears(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
 
 
 def with_linears(model: torch.nn.Module, replace: Callable[[torch.nn.Linear], torch.nn.Module], only=None):
-    """A copy of the model or a part of it, with replace(linear) for each linear layer, or for those named in `only`."""
+    """A copy of the model, or of a part of it, with replace(linear) in the place of each linear layer, or of those in
+    `only`, by name."""
     model = copy.deepcopy(model)
     for name, linear in linears(model).items():
         if only is None or name in only:

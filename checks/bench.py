@@ -204,7 +204,8 @@ def _console() -> Console:
 
 def _progress(console: Console) -> Progress:
     return Progress(TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                    TextColumn("left"), TimeRemainingColumn(), console=console, transient=console.is_terminal)
+                    TextColumn("left"), TimeRemainingColumn(), console=console, transient=console.is_terminal,
+                    disable=console.is_jupyter)  # there it would need ipywidgets
 
 
 def main(argv: list[str]) -> int:

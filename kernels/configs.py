@@ -9,14 +9,16 @@ from collections.abc import Callable
 import torch
 
 
-def stage_bytes(BLOCK_M: int, BLOCK_N: int, BLOCK_K: int, num_stages: int, element_bytes: int) -> int:
+def stage_bytes(
+    BLOCK_M: int, BLOCK_N: int, BLOCK_K: int, num_stages: int, element_bytes: int,
+) -> int:
     """Bytes of shared memory for `num_stages` stages, each a tile (BLOCK_M, BLOCK_K) of x and one
     (BLOCK_N, BLOCK_K) of w, of elements of `element_bytes` bytes."""
     return num_stages * (BLOCK_M + BLOCK_N) * BLOCK_K * element_bytes
 
 
 def accumulator_registers(BLOCK_M: int, BLOCK_N: int, num_warps: int) -> int:
-    """Registers that each thread needs for its part of the tile's sums, one of 32 bits for each sum.
+    """Registers that each thread needs for its part of the tile's sums, 32 bits for each sum.
 
     A program has num_warps warps of 32 threads, and the sums are shared out evenly.
     """
@@ -48,7 +50,9 @@ def wave_efficiency(M: int, N: int, BLOCK_M: int, BLOCK_N: int, at_once: int) ->
     return programs / (waves * at_once)
 
 
-def wrong_configs(launch: Callable, configs: list, x_q: torch.Tensor, w_q: torch.Tensor) -> list[int]:
+def wrong_configs(
+    launch: Callable, configs: list, x_q: torch.Tensor, w_q: torch.Tensor,
+) -> list[int]:
     """The places in `configs` of those in which `launch` is wrong, in ascending order.
 
     launch(config, x_q, w_q, y) is to write x_q w_qᵀ into y (M, N) int32, whatever y holds before.

@@ -40,7 +40,7 @@ def choose(
 
 
 def bucket_m(M: int, largest: int) -> int:
-    """The least power of two that is at least M, but no more than `largest`, itself a power of two."""
+    """The least power of two that is at least M, but `largest`, a power of two, at most."""
     return min(triton.next_power_of_2(M), largest)
 
 
