@@ -167,12 +167,12 @@ def frontier_figure(points: dict[str, tuple[float, float]], front: list[bool]):
     axes.plot(*zip(*frontier, strict=True), color=COLOURS[0], linewidth=1, zorder=1)
     for (name, (us, cost)), on in zip(points.items(), front, strict=True):
         axes.plot(us, cost, "o" if on else "x", color=COLOURS[0] if on else COLOURS[5], zorder=2)
-        axes.annotate(name, (us, cost), xytext=(6, 3 if on else -8), textcoords="offset points", fontsize=8,
-                      color="black" if on else "#666666")
+        axes.annotate(name, (us, cost), xytext=(-6, -3) if on else (6, 2), textcoords="offset points", fontsize=8,
+                      ha="right" if on else "left", va="top" if on else "bottom", color="black" if on else "#666666")
     axes.set_yscale("symlog", linthresh=0.1)
     axes.yaxis.set_major_formatter(PERCENT)
-    axes.margins(x=0.2, y=0.08)
-    axes.set_ylim(bottom=-0.02)
+    axes.margins(x=0.25, y=0.08)
+    axes.set_ylim(bottom=-0.04)
     axes.set(xlabel="predicted µs to read the weights of a Llama-3-8B block", title="●  nothing is better in both     ×  "
              "something is", ylabel="small model's perplexity above FP16's")
     axes.title.set_fontsize(10)
