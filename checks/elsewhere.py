@@ -16,6 +16,8 @@ import torch
 import triton
 
 TIMEOUT_S = 120
+CONSTANTS = {"INTERPRETED": True, "ON_GPU": False}
+"""What the globals of these names, which tell where a kernel runs, are in the other process."""
 _child: subprocess.Popen | None = None
 
 

@@ -61,7 +61,8 @@ def judge(exercise: Exercise, function, seed: int | None = None) -> Verdict:
 
 def _judge_elsewhere(exercise: Exercise, function, seed: int) -> Verdict:
     try:
-        found = elsewhere.ask("judge", exercise.name, self_contained(function), python_function(function).__name__, seed)
+        source = self_contained(function, **elsewhere.CONSTANTS)
+        found = elsewhere.ask("judge", exercise.name, source, python_function(function).__name__, seed)
     except ValueError as error:  # the source cannot stand alone
         return Verdict(exercise, FAILED, f"{exercise.name}: {error}")
     case, wrong = found.pop("case"), found.pop("wrong")

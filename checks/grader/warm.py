@@ -52,6 +52,7 @@ def prepare() -> None:
         for name in ("launches", "memory", "attempt", "source", "compiler"):
             load(f"checks.{name}", f"checks/{name}.py")
         if KIND == "gpu":
+            load("kernels.cost", "kernels/cost.py")  # which the timer's module imports
             load("kernels.timing", "kernels/timing.py")
         load("checks.grader.child", "checks/grader/child.py").warm_up()
     gc.collect()
