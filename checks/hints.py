@@ -75,6 +75,7 @@ _MESSAGE = [
      "A whole block is stored at one address: is a `tl.sum` missing before it, or a `tl.max`, or the offsets in the "
      "address?"),
     (r"Mask argument cannot be block type", "The mask is a block and the address is a single one: add the offsets to it."),
+    (r"axis \[", "`tl.max(block, axis=0)` takes one block and an axis; the larger of two blocks is `tl.maximum(a, b)`."),
     (r"axis \d out of bounds", "A block with one dimension has one axis only: axis 0."),
     (r"cannot add pointers together", "A pointer is an address, not a value: read the values first, with `tl.load`."),
     (r"Unsupported ptr type", "The address comes first: `tl.load(address)`, `tl.store(address, value)`."),
@@ -92,6 +93,9 @@ _MESSAGE = [
     (r"AssertionError: *\n +at: .*tl\.dot",
      "`tl.dot` wants `acc` in the type that it adds up in: tl.int32 for INT8 blocks, with `out_dtype=tl.int32`, and "
      "tl.float32 for FP16 blocks."),
+    (r"Expected dtype \['fp32'", "This works in FP32 only: turn what you load into it first, with `.to(tl.float32)`."),
+    (r"'NoneType' object has no attribute 'type'",
+     "An address here is None, as `bias_ptr` is for a layer without bias: load only under `if bias_ptr is not None:`."),
     (r"NoneType", "A value here is None: is a `return` missing?"),
 ]
 
