@@ -26,9 +26,14 @@ COMMANDS = {
     "lab": "open the first lesson in JupyterLab; more arguments go to JupyterLab (--no-browser, --port 8889)",
     "test": "run all tests, lessons and solutions; more arguments go to pytest (tests/test_gemv.py -k ragged)",
     "check": "check the exercises of all lessons, or of the notebooks named, and print a table",
+    "reset": "put back a lesson or one exercise as it was at first (04 sqnr_db), and keep a copy of yours",
+    "grade": "grade submissions: one, or a class (grade --help; for instructors)",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
-    "bench": "measure the kernels on this machine's GPU",
+    "bench": "check the kernels, and measure them beside their peers on this machine's GPU",
+    "train": "train the small transformer of lesson 10 again",
+    "accuracy": "measure what INT8 costs that transformer",
+    "card": "make lesson 10's report card on this machine's GPU",
 }
 
 
@@ -257,10 +262,9 @@ def lab(arguments):
 
 
 def test(arguments):
-    # A notebook's cells share one kernel, so that one worker takes all of a file.
     # Each worker and each notebook holds its own torch: more than four would fill a laptop's memory.
     workers = min(4, len(os.sched_getaffinity(0)))
-    return ["-m", "pytest", "-n", str(workers), "--dist", "loadscope", *arguments]
+    return ["-m", "pytest", "-n", str(workers), *arguments]
 
 
 def start(command, arguments):

@@ -1,108 +1,240 @@
-"""The figures in `results/`: measured on a GPU by one command, one JSON file for each kind of GPU."""
+"""`python3 workshop.py bench`: every kernel checked, then measured beside its peers; tables, one JSON file, pictures.
+
+In a lesson: `recorded()` are the figures in `results/`, `select()` picks rows of them, and `test_perf_gemv` and its like
+measure functions of your own.
+"""
 
 import argparse
 import datetime
-import functools
-import json
-import os
+import importlib.util
+import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import triton
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
-import kernels
-from checks.measure import time_us
+from checks import report
+from checks.bench_runner import Kept, WorkerFailed, run
+from checks.peers import OTHERS, missing
+from checks.perf import (
+    test_perf_gemm,
+    test_perf_gemv,
+    test_perf_matmul_int8,
+    test_perf_quant_decode,
+    test_perf_quant_prefill,
+)
+from checks.results import (
+    RECORDED,
+    RESULTS,
+    SCHEMA,
+    BadResults,
+    file_name,
+    load,
+    of_roof,
+    recorded,
+    save,
+    select,
+)
 from checks.source import ROOT
-from kernels import cost
-from kernels.runtime import INTERPRETED
+from checks.workloads import BadShapes, plan
+from kernels.runtime import INTERPRETED, capability
 
-RESULTS = ROOT / "results"
-GEMV_K = 4096
-GEMV_N = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+__all__ = ["recorded", "run_checks_and_report", "select", "test_perf_gemm", "test_perf_gemv", "test_perf_matmul_int8",
+           "test_perf_quant_decode", "test_perf_quant_prefill"]
+
+PROGRESS = "bench_progress.jsonl"
+NOT_SPEEDS = ("There is no GPU here: kernels run in Triton's interpreter, which shows that they are right. Its times are "
+              "not speeds, so nothing is written.")
+IN_README = (1, 16, 64, 16384)
+"""The numbers of rows M that the README's table of totals shows; the whole table is beside the pictures."""
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
-def gemv_rows(functions: dict[str, Callable], sizes=GEMV_N, K: int = GEMV_K) -> list[dict]:
-    """Time y = W x by name of function for W (N, K), N in `sizes`; a row for each function and size.
+def run_checks_and_report(shapes: str = "workshop", peers: list[str] | None = None, out: Path = RESULTS,
+                          resume: bool = False, pictures: bool = True) -> dict:
+    """Check every kernel, measure it beside its peers, print tables; on a GPU, write the figures and pictures to `out`.
 
-    Every result is compared with one in float64 before its time counts; raises AssertionError where it is wrong.
+    `shapes`: workshop, llama-3-8b, llama-3-70b, or a JSON file with a list of [M, K, N]. `peers`: some of
+    `checks.peers.OTHERS`; left out, all that are installed. `resume`: go on where an earlier run ended. Gives the
+    figures as `checks.results` describes them; without a GPU their rows have no speeds. Raises BadShapes for shapes
+    that cannot be used, BadResults where there is another run to resume.
     """
-    rows = []
-    for N in sizes:
-        x, w = torch.randn(K, device="cuda").half(), torch.randn(N, K, device="cuda").half()
-        exact = w.double() @ x.double()
-        # Half a step of FP16, and FP32 accumulation: see checks/exercises/gemv.py.
-        tolerance = 2.0**-11 * exact.abs() + K * 2.0**-24 * (w.double().abs() @ x.double().abs())
-        for name, function in functions.items():
-            if not ((function(x, w).double() - exact).abs() <= tolerance).all():
-                raise AssertionError(f"{name} is wrong at N={N}, K={K}")
-        timings = time_us({name: functools.partial(function, x, w) for name, function in functions.items()})
-        moved = cost.gemv_bytes(N, K)
-        rows += [{"function": name, "N": N, "K": K, "bytes": moved, "median_us": t.median_us, "low_us": t.low_us,
-                  "high_us": t.high_us, "gb_per_s": moved / t.median_us / 1e3} for name, t in timings.items()]
-    return rows
+    console = _console()
+    groups = plan(shapes, peers)
+    for name in OTHERS:
+        if (peers is None or name in peers) and missing(name):
+            console.print(f"left out: {name}: {missing(name)}", highlight=False, markup=False)
+    header = {"schema": SCHEMA, "gpu": None if INTERPRETED else torch.cuda.get_device_name(),
+              "capability": list(capability() or ()), "torch": torch.__version__, "triton": triton.__version__,
+              "shapes": Path(shapes).stem}
+    with tempfile.TemporaryDirectory() as nowhere:
+        kept = Kept((Path(nowhere) if INTERPRETED else Path(out)) / PROGRESS, header, resume)
+        with _progress(console) as progress:
+            task = progress.add_task("", total=sum(map(len, groups.values())))
+
+            def done(group: str, units: int) -> None:
+                if not console.is_terminal and group != progress.tasks[task].description:
+                    console.print(f"measuring: {group}")  # a bar would show at the end only
+                progress.update(task, advance=units, description=group)
+
+            run(groups, kept, done)
+        figures = assemble(header, kept)
+        show_notes(figures, console)
+        if INTERPRETED:
+            show_interpreted(figures, console)
+            return figures
+    path = Path(out) / file_name(header["gpu"], header["shapes"])
+    save(figures, path)
+    for table in report.tables(figures):
+        show(table, console)
+    console.print(f"written to {path}", highlight=False, soft_wrap=True)
+    if not failures(figures):
+        kept.path.unlink()  # nothing is left to resume
+    if pictures:
+        redraw(path, console)
+    return figures
 
 
-def copy_gb_per_s(num_bytes: int = 1 << 31) -> float:
-    """Bytes read plus bytes written in a second by a copy on this GPU, in GB/s: the roof of what memory gives."""
-    source = torch.randint(-100, 100, (num_bytes,), dtype=torch.int8, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * num_bytes / time_us({"copy": lambda: target.copy_(source)}, repeats=20)["copy"].median_us / 1e3
+def assemble(header: dict, kept: Kept) -> dict:
+    """The figures of a results file: roofs from their rows, each row's part of the roof, and what is missing and why."""
+    roofs = find_roofs([row for row in kept.rows if row["test"] == "roof"])
+    rows, notes = [], list(kept.notes)
+    fastest = 1.1 * max(roofs["copy_gb_per_s"] or float("inf"), roofs["read_gb_per_s"] or 0)
+    for row in kept.rows:
+        if row["gb_per_s"] and row["gb_per_s"] > fastest:
+            notes.append({"unit": row["test"], "kind": "refused", "what": row["function"], "reason":
+                          f"{row['gb_per_s']:,.0f} GB/s at M={row['M']} K={row['K']} N={row['N']} are more than memory "
+                          "gives: it read from the cache, or did not do its work"})
+        else:
+            rows.append(row if INTERPRETED else {**row, "of_roof": of_roof(row, roofs)})
+    return {**header, "date": datetime.date.today().isoformat(), "roofs": roofs, "conditions": kept.conditions,
+            "notes": notes, "rows": rows}
 
 
-def record(out: Path) -> Path:
-    """Measure everything on this GPU and write it to `out`; returns the file."""
-    name = torch.cuda.get_device_name()
-    figures = {
-        "gpu": name,
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "date": datetime.date.today().isoformat(),
-        "copy_gb_per_s": copy_gb_per_s(),
-        "gemv_fp16": gemv_rows({"torch (cuBLAS)": lambda x, w: w @ x, "gemv_fp16_row": kernels.gemv_fp16_row,
-                                "gemv_fp16": kernels.gemv_fp16}),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name.lower().replace(' ', '_')}.json"
-    handle, draft = tempfile.mkstemp(dir=out)
-    with os.fdopen(handle, "w") as file:
-        json.dump(figures, file, indent=1)
-    Path(draft).replace(path)  # whole or not at all
-    return path
+def find_roofs(rows: list[dict]) -> dict:
+    """The most that this GPU was seen to do: copy, read, multiply in FP16 and in INT8, and by which function."""
+    roofs = {}
+    for name, by, field, functions in (
+            ("copy_gb_per_s", "copy_by", "gb_per_s", ("copy",)),
+            ("read_gb_per_s", "read_by", "gb_per_s", ("cuBLAS FP16", "gemv_fp16")),
+            ("fp16_tflops", "fp16_by", "tflops", ("cuBLAS FP16", "matmul_fp16")),
+            ("int8_tops", "int8_by", "tflops", ("torch._int_mm", "perrow_w8a8_matmul"))):
+        found = [row for row in select(rows, function=functions) if row[field] and (row["M"] == 1) == (by == "read_by")]
+        best = max(found, key=lambda row: row[field], default=None)
+        roofs |= {name: best and best[field], by: best and best["function"]}
+    return roofs
 
 
-def recorded() -> dict:
-    """The figures of the first GPU in `results/`. Raises FileNotFoundError where there are none."""
-    files = sorted(RESULTS.glob("*.json"))
-    if not files:
-        raise FileNotFoundError(f"there are no recorded figures in {RESULTS}: run `python3 workshop.py bench` on a GPU")
-    return json.loads(files[0].read_text())
+def failures(figures: dict) -> list[dict]:
+    """The notes on functions that were wrong, or crashed."""
+    return [note for note in figures["notes"] if note["kind"] in ("wrong", "crashed")]
 
 
-def draw(figures: dict, out: Path) -> None:
-    """Write the pictures of `figures` into `out`."""
-    from checks.pictures import bandwidth_figure
+def show_notes(figures: dict, console: Console) -> None:
+    for note in figures["notes"]:
+        console.print(f"{note['kind']}: {note['what']}, in {note['unit'].partition(' |')[0]}: {note['reason']}",
+                      highlight=False, markup=False, soft_wrap=True)
+    wrong = failures(figures)
+    console.print("Every function that ran is right." if not wrong else f"[red]{len(wrong)} failed, see above.[/]")
 
-    title = f"y = W x in FP16, measured on an {figures['gpu']}"
-    figure = bandwidth_figure(figures["gemv_fp16"], figures["copy_gb_per_s"], title)
-    figure.savefig(out / "gemv_fp16.png", dpi=120, metadata={"Software": None})
+
+def show_interpreted(figures: dict, console: Console) -> None:
+    rows = figures["rows"]
+    by_function = {name: select(rows, function=name) for name in dict.fromkeys(row["function"] for row in rows)}
+    show(("Checked in Triton's interpreter", ["function", "shapes", "interpreter: not a speed"], [
+        [name, str(len(mine)), f"{sum(row['interpreter_s'] for row in mine):.2f} s"] for name, mine in by_function.items()]),
+        console)
+    console.print(NOT_SPEEDS, highlight=False)
+
+
+def show(table: report.Table, console: Console) -> None:
+    title, headings, rows = table
+    made = Table(*(escape(heading) for heading in headings), title=title, title_justify="left")
+    for column in made.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        made.add_row(*map(escape, row))
+    console.print(made)
+
+
+def redraw(path: Path, console: Console) -> None:
+    """Draw the pictures and tables of a results file again, beside it; those of RECORDED go into the README too."""
+    figures = load(path)
+    folder = path.parent / path.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tables.md").write_text("\n".join(map(report.markdown, report.tables(figures))))
+    if importlib.util.find_spec("matplotlib") is None:
+        console.print("no pictures: matplotlib is not installed; `python3 workshop.py bench --redraw` draws them later")
+    else:
+        from checks.gallery import draw
+
+        console.print(f"{len(draw(figures, folder))} pictures in {folder}", highlight=False, soft_wrap=True)
+    if path.resolve() == (RESULTS / RECORDED).resolve():
+        update_readme(figures)
+
+
+def readme_block(figures: dict) -> str:
+    """What stands between the README's markers."""
+    made = [*report.ladder(figures), report.totals(figures, IN_README), report.summary(figures)]
+    return (f"Measured on an {figures['gpu']} with torch {figures['torch']} and Triton {figures['triton']}, "
+            f"{figures['date']}: medians, caches flushed, both sides of each ratio in turns.\n\n"
+            + "\n".join(report.markdown(table) for table in made if table[2]))
+
+
+def update_readme(figures: dict, readme: Path = ROOT / "README.md") -> None:
+    """Put the figures between the README's markers. Raises ValueError where it has none."""
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{readme} must have the lines {BEGIN} and {END}, once each and in this order")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    readme.write_text(f"{before}{BEGIN}\n{readme_block(figures)}{END}{after}")
+
+
+def _console() -> Console:
+    """The terminal, or 120 columns of a file or a pipe: Rich would take 80, too few for the tables."""
+    console = Console()
+    return console if console.is_terminal or console.is_jupyter else Console(width=120)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                    TextColumn("left"), TimeRemainingColumn(), console=console, transient=console.is_terminal,
+                    disable=console.is_jupyter)  # there it would need ipywidgets
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="workshop.py bench", description="Measure the kernels on this machine's GPU.")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the figures (default: results/)")
-    parser.add_argument("--redraw", action="store_true", help="only draw the pictures again from the recorded figures")
+    parser = argparse.ArgumentParser(prog="workshop.py bench", description="Check every kernel, then measure it beside its "
+                                     "peers on this machine's GPU. Without a GPU: check it on small shapes.")
+    parser.add_argument("--shapes", default="workshop", help="workshop (default), llama-3-8b, llama-3-70b, or a JSON file "
+                        "with a list of [M, K, N]")
+    parser.add_argument("--peers", nargs="*", choices=OTHERS, help="measure beside these alone (default: all installed)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the figures and pictures (default: results/)")
+    parser.add_argument("--resume", action="store_true", help="keep what an interrupted run in --out has measured")
+    parser.add_argument("--no-pictures", action="store_true", help="write the JSON file alone")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing: draw what lies in --out again")
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="measure nothing: what is faster or "
+                        "slower in B than in A, beyond the noise")
     args = parser.parse_args(argv)
-    if args.redraw:
-        draw(recorded(), args.out)
-        return 0
-    if INTERPRETED:
-        print("There is no GPU here: kernels run in Triton's interpreter, whose times are not speeds. Nothing measured.")
-        return 1
-    path = record(args.out)
-    draw(json.loads(path.read_text()), args.out)
-    for row in json.loads(path.read_text())["gemv_fp16"]:
-        print(f"{row['function']:16} N={row['N']:6} K={row['K']}  {row['median_us']:8.2f} us  {row['gb_per_s']:7.0f} GB/s")
-    print(f"written to {path}")
+    console = _console()
+    try:
+        if args.compare:
+            show(report.compare(*map(load, args.compare)), console)
+        elif args.redraw:
+            paths = sorted(args.out.glob("*.json"))
+            if not paths:
+                raise BadResults(f"there are no figures to draw in {args.out}")
+            for path in paths:
+                redraw(path, console)
+        else:
+            figures = run_checks_and_report(args.shapes, args.peers, args.out, args.resume, not args.no_pictures)
+            return 1 if failures(figures) else 0
+    except (BadResults, BadShapes, WorkerFailed, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
     return 0

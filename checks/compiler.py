@@ -1,12 +1,18 @@
 """What the compiler makes of a kernel on real GPUs, found on a machine that has none."""
 
+import contextlib
 import functools
 import json
+import os
+import select
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 import triton.language as tl
@@ -36,7 +42,7 @@ class Compiled:
     error: str | None = None
 
 
-def start(jobs: list[dict], processes: int = 1, timeout_s: float = TIMEOUT_S) -> Callable[[], list[Compiled]]:
+def start(jobs: list[dict], processes: int = 1, timeout_s: int = TIMEOUT_S) -> Callable[[], list[Compiled]]:
     """Start compiling `jobs` (checks/compile_worker.py) in other processes, while this one goes on.
 
     Returns a function that waits for the report on each. It raises TimeoutError, or RuntimeError when a process fails.
@@ -44,36 +50,65 @@ def start(jobs: list[dict], processes: int = 1, timeout_s: float = TIMEOUT_S) ->
     texts = [json.dumps(job) for job in jobs]
     missing = [text for text in dict.fromkeys(texts) if text not in _cache]
     shares = [share for share in (missing[i::processes] for i in range(processes)) if share]
-    workers = [_worker(share) for share in shares]
+    requests = [_Request(share, timeout_s) for share in shares]
 
     def reports() -> list[Compiled]:
-        while workers:
-            try:
-                out, err = workers[-1].communicate(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                for worker in workers:
-                    worker.kill()
-                raise TimeoutError(f"the compiler did not finish within {timeout_s} s") from None
-            if workers.pop().returncode:
-                raise RuntimeError(f"the compiling process failed: {err.strip()[-500:]}")
-            _cache.update(zip(shares.pop(), (Compiled(**report) for report in json.loads(out)), strict=True))
+        while requests:
+            answer = requests[-1].answer()
+            requests.pop()
+            _cache.update(zip(shares.pop(), (Compiled(**report) for report in answer), strict=True))
         return [_cache[text] for text in texts]
 
     return reports
 
 
 _cache: dict[str, Compiled] = {}
+_server: tuple[subprocess.Popen, socket.socket, BinaryIO] | None = None  # its process, the way to it, what it prints
 
 
-def _worker(jobs: list[str]) -> subprocess.Popen:
-    script = Path(__file__).with_name("compile_worker.py")
-    process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
-    process.stdin.write(f"[{', '.join(jobs)}]")
-    process.stdin.flush()
-    process.stdin.close()
-    process.stdin = None  # so that communicate() does not close it again
-    return process
+def warm_up() -> None:
+    """Have the compiling process ready, unless it is: its start takes half a second, in which this one can go on."""
+    global _server
+    if _server and _server[0].poll() is None:
+        return
+    ours, theirs = socket.socketpair()
+    printed = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+    with theirs:
+        process = subprocess.Popen([sys.executable, Path(__file__).with_name("compile_worker.py")], stdin=theirs,
+                                   stdout=printed, stderr=printed, start_new_session=True)  # Ctrl-C is not meant for it
+    _server = process, ours, printed
+
+
+def _forget_server() -> None:
+    global _server
+    if _server:
+        _server[1].close()
+        _server = None
+
+
+os.register_at_fork(after_in_child=_forget_server)  # the grader's children, for one, are to have no way out
+
+
+class _Request:
+    """Jobs sent to the compiling process."""
+
+    def __init__(self, jobs: list[str], timeout_s: int):
+        warm_up()
+        self.timeout_s, self.printed = timeout_s, tempfile.TemporaryFile()  # noqa: SIM115  open until the answer
+        self.socket, theirs = socket.socketpair()
+        with theirs, contextlib.suppress(ConnectionError):  # of a process that has just ended: answer() will see it
+            socket.send_fds(_server[1], [b"r"], [theirs.fileno(), self.printed.fileno()])
+            theirs.close()
+            self.socket.sendall(f'{{"timeout_s": {timeout_s + 1}, "jobs": [{", ".join(jobs)}]}}'.encode())
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def answer(self) -> list[dict]:
+        if not select.select([self.socket], [], [], self.timeout_s)[0]:
+            raise TimeoutError(f"the compiler did not finish within {self.timeout_s} s")
+        with contextlib.suppress(ConnectionError, ValueError), self.socket.makefile() as answer:
+            return json.load(answer)
+        said = os.pread(self.printed.fileno(), 10**6, 0) or os.pread(_server[2].fileno(), 10**6, 0)
+        raise RuntimeError(f"the compiling process failed: {said.decode(errors='replace').strip()[-500:]}")
 
 
 class Compilation:
@@ -87,7 +122,7 @@ class Compilation:
                     jobs[index, capability] = _job(launch, capability)
                 except ValueError as error:
                     self._errors[index, capability] = Compiled(error=str(error))
-        self._compiling, self._finish = list(jobs), start(list(jobs.values()))
+        self._compiling, self._finish = list(jobs), start(list(jobs.values()), processes=2)
 
     def reports(self) -> list[dict[int, Compiled]]:
         """For each launch, by compute capability. Raises as `start` says."""
@@ -96,22 +131,30 @@ class Compilation:
 
 
 def _job(launch: Launch, capability: int) -> dict:
-    signature, constexprs, aligned = {}, {}, []
+    return {"source": _source(launch.kernel), "name": python_function(launch.kernel).__name__,
+            "options": launch.options, "capability": capability} | signature(launch)
+
+
+def signature(launch: Launch) -> dict:
+    """How a launch specializes its kernel, as JSON: argument types, constexprs, which arguments 16 divides.
+
+    Raises ValueError for an argument that a kernel cannot take.
+    """
+    types, constexprs, aligned = {}, {}, []
     for name, value in launch.arguments.items():
         if name in launch.constexprs or type(value) is int and value == 1:  # Triton builds a 1 in, as it does constexprs
             value = value.value if isinstance(value, tl.constexpr) else value
             if not isinstance(value, int | float | str | None):
                 raise ValueError(f"the constexpr `{name}` is a {type(value).__name__}, which cannot be compiled here")
-            signature[name], constexprs[name] = "constexpr", value
+            types[name], constexprs[name] = "constexpr", value
         elif value is None:
-            signature[name], constexprs[name] = "constexpr", None
+            types[name], constexprs[name] = "constexpr", None
         else:
-            signature[name] = _triton_type(name, value)
+            types[name] = _triton_type(name, value)
             # Compiled as for the shapes of real models: aligned pointers, sizes that 16 divides.
             if isinstance(value, torch.Tensor) or (isinstance(value, int) and value != 1):
                 aligned.append(name)
-    return {"source": _source(launch.kernel), "name": python_function(launch.kernel).__name__, "signature": signature,
-            "constexprs": constexprs, "aligned": aligned, "options": launch.options, "capability": capability}
+    return {"signature": types, "constexprs": constexprs, "aligned": aligned}
 
 
 @functools.lru_cache

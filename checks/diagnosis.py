@@ -17,27 +17,28 @@ def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant 
     outcomes = sorted(outcomes, key=lambda outcome: (
         outcome.status == PASSED, sum(len(launch.accesses) for launch in outcome.launches)))
     for mutant in exercise.mutants:
-        if all(_alike(outcome, _mutant_on(exercise, mutant, outcome.case, seed)) for outcome in outcomes):
+        if all(_alike(outcome, _mutant_on(exercise, mutant, outcome.case, seed)[0]) for outcome in outcomes):
             return mutant
     return None
 
 
 @functools.lru_cache(maxsize=4096)
-def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> Outcome:
-    """What a mutant comes to on a case, kept for the session's later checks; without the trace, which is large."""
+def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> tuple[Outcome, Counter]:
+    """What a mutant comes to on a case and moves, kept for the session's later checks without the trace, which is large."""
     outcome = try_case(exercise, exercise.mutated(mutant), case, seed)
+    traffic = outcome.traffic()
     outcome.inputs, outcome.given, outcome.expected, outcome.launches, outcome.wrong = {}, {}, (), [], None
     if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
         outcome.error = outcome.error.with_traceback(None)
         outcome.error.__context__ = None
-    return outcome
+    return outcome, traffic
 
 
-def recognise_traffic(exercise: Exercise, outcome: Outcome, traffic: Counter, seed: int) -> Mutant | None:
+def recognise_traffic(exercise: Exercise, outcome: Outcome, seed: int) -> Mutant | None:
     """The mutant whose result is right too and which moves the same bytes, tensor by tensor."""
     for mutant in exercise.mutants:
-        other = try_case(exercise, exercise.mutated(mutant), outcome.case, seed)
-        if other.status == PASSED and sum((launch.traffic() for launch in other.launches), Counter()) == traffic:
+        other, traffic = _mutant_on(exercise, mutant, outcome.case, seed)
+        if other.status == PASSED and traffic == outcome.traffic():
             return mutant
     return None
 
@@ -47,22 +48,10 @@ def never_read(outcome: Outcome) -> str | None:
     for name, value in outcome.inputs.items():
         if not isinstance(value, torch.Tensor) or outcome.wrong is None:
             continue
-        read = torch.zeros(value.shape, dtype=torch.bool)
-        for launch in outcome.launches:
-            theirs = [argument for argument, tensor in launch.arguments.items() if tensor is outcome.given[name]]
-            for access in launch.accesses:
-                if access.kind == "load" and access.tensor in theirs:
-                    _mark(read, value.stride(), torch.from_numpy(access.offsets[access.live]))
-        if outcome.launches and outcome.launches[0].accesses and not read.all():
+        read = outcome.loaded(name)
+        if read is not None and not read.all():
             return f"{int((~read).sum())} of the {value.numel()} elements of `{name}` are never read{where(~read, name)}."
     return None
-
-
-def _mark(read: torch.Tensor, strides: tuple[int, ...], offsets: torch.Tensor) -> None:
-    index = [torch.zeros_like(offsets)] * read.ndim
-    for axis in sorted(range(read.ndim), key=lambda axis: -strides[axis]):
-        index[axis], offsets = offsets // strides[axis], offsets % strides[axis]
-    read[tuple(index)] = True
 
 
 def _alike(mine: Outcome, theirs: Outcome) -> bool:
@@ -75,7 +64,7 @@ def _alike(mine: Outcome, theirs: Outcome) -> bool:
 
 
 def _same_error(a: Exception | None, b: Exception | None) -> bool:
-    return a.same_as(b) if hasattr(a, "same_as") else type(a) is type(b) and str(a) == str(b)
+    return a.same_as(b) if hasattr(a, "same_as") else type(a).__name__ == type(b).__name__ and str(a) == str(b)
 
 
 def _same_value(a, b, tolerance) -> bool:
@@ -84,7 +73,7 @@ def _same_value(a, b, tolerance) -> bool:
                 and (math.isclose(a, b, abs_tol=tolerance) or math.isnan(a) and math.isnan(b)))
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    if isinstance(tolerance, torch.Tensor) and tolerance.ndim and tolerance.shape != a.shape:
-        tolerance = 0.0  # both have the same wrong shape
+    if isinstance(tolerance, torch.Tensor) and tolerance.shape != a.shape:
+        tolerance = 0.0  # both have the same wrong shape, to which no bound belongs
     a, b = a.detach().cpu().double(), b.detach().cpu().double()
     return bool(((a == b) | (a.isnan() & b.isnan()) | ((a - b).abs() <= tolerance)).all())

@@ -11,16 +11,23 @@ import select
 import subprocess
 import sys
 
+import numpy
 import torch
 import triton
 
 TIMEOUT_S = 120
+CONSTANTS = {"INTERPRETED": True, "ON_GPU": False}
+"""What the globals of these names, which tell where a kernel runs, are in the other process."""
 _child: subprocess.Popen | None = None
 
 
 def available() -> bool:
     """Whether this machine's Triton interprets reliably: before 3.7 its loops fail with NumPy 2.4 and later."""
-    return tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7)
+    return _version(triton) >= (3, 7) or _version(numpy) < (2, 4)
+
+
+def _version(module) -> tuple[int, ...]:
+    return tuple(map(int, module.__version__.split(".")[:2]))
 
 
 def ask(what: str, *arguments):
@@ -29,9 +36,15 @@ def ask(what: str, *arguments):
     Raises RuntimeError with what went wrong there, TimeoutError when no answer comes.
     """
     global _child
+    if not available():
+        raise RuntimeError(f"Triton {triton.__version__} interprets loops only with NumPy before 2.4, and this is "
+                           f"{numpy.__version__}: install the versions in requirements.txt")
     if _child is None or _child.poll() is not None:
-        _child = subprocess.Popen([sys.executable, "-m", "checks.elsewhere"], stdin=subprocess.PIPE,
-                                  stdout=subprocess.PIPE, env=os.environ | {"TRITON_INTERPRET": "1"})
+        # A session of its own: Ctrl-C and a notebook's "interrupt" are meant for the caller. And what a kernel prints
+        # there it will print again here.
+        _child = subprocess.Popen([sys.executable, "-c", "from checks.elsewhere import serve; serve()"],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  start_new_session=True, env=os.environ | {"TRITON_INTERPRET": "1"})
         atexit.register(_child.kill)
     pickle.dump((what, arguments), _child.stdin)
     _child.stdin.flush()
@@ -77,7 +90,8 @@ def judge(exercise_name: str, source: str, name: str, seed: int) -> dict:
             "compiled": verdict.compiled, "case": case, "wrong": verdict.outcome and verdict.outcome.wrong}
 
 
-def _serve() -> None:
+def serve() -> None:
+    """Answer questions from standard input until it ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a kernel prints must not mix with the answers
     while True:
@@ -91,7 +105,3 @@ def _serve() -> None:
             answer = False, f"{type(error).__name__}: {error}"
         pickle.dump(answer, answers)
         answers.flush()
-
-
-if __name__ == "__main__":
-    _serve()

@@ -34,6 +34,10 @@ class Expected:
     dtype: torch.dtype | None = None  # None for a plain number
 
 
+class WrongAnswer(Exception):
+    """Raised by a `through` where what came back cannot even be compared; the message says what is wrong with it."""
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A known mistake: the answer with `old` turned into `new`, and what to tell the student who made it."""
@@ -50,7 +54,8 @@ class Exercise:
     `answer` names it, `kernels/gemv.py::gemv_fp16_kernel`; `entry` is the function of that file that is called, which
     for a kernel is the one that launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)`
     is the traffic no kernel can go below; None for an exercise that moves no data. A kernel may move `traffic_limit` times
-    the answer's bytes.
+    the answer's bytes. `through(function, **inputs)` makes the outputs where the function's own arguments and results are no
+    tensors or numbers, such as a timer's.
     """
 
     answer: str
@@ -63,6 +68,7 @@ class Exercise:
     outputs: tuple[str, ...] = ("result",)
     least_bytes: Callable[..., int] | None = None
     traffic_limit: float = 1.25
+    through: Callable | None = None
 
     @property
     def name(self) -> str:
@@ -82,6 +88,8 @@ class Exercise:
 
     def callable_for(self, function):
         """What to call to try `function`: itself, or our entry with `function` as its kernel, or called by its kernel."""
+        if self.through is not None:
+            return functools.partial(self.through, function)
         if not self.is_kernel or python_function(function).__name__ != self.name:
             return function
         entry, ours = getattr(self.module, self.entry), vars(self.module)

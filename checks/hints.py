@@ -7,12 +7,12 @@ from checks.source import source_of
 
 
 def hint(function, message: str) -> str | None:
-    """A sentence for the student whose `function` failed with `message`, or None if nothing here fits."""
+    """A sentence for the student whose `function` (or its source) failed with `message`, or None if nothing here fits."""
     try:
-        tree = ast.parse(source_of(function)).body[0]
+        tree = ast.parse(function if isinstance(function, str) else source_of(function)).body[0]
     except (OSError, SyntaxError):
         return None
-    found = (sentence for test, sentence in _SOURCE if test(tree))
+    found = (sentence for test, sentence in _SOURCE if isinstance(tree, ast.FunctionDef) and test(tree))
     said = (sentence for pattern, sentence in _MESSAGE if re.search(pattern, message))
     return next(found, None) or next(said, None)
 
@@ -75,6 +75,7 @@ _MESSAGE = [
      "A whole block is stored at one address: is a `tl.sum` missing before it, or a `tl.max`, or the offsets in the "
      "address?"),
     (r"Mask argument cannot be block type", "The mask is a block and the address is a single one: add the offsets to it."),
+    (r"axis \[", "`tl.max(block, axis=0)` takes one block and an axis; the larger of two blocks is `tl.maximum(a, b)`."),
     (r"axis \d out of bounds", "A block with one dimension has one axis only: axis 0."),
     (r"cannot add pointers together", "A pointer is an address, not a value: read the values first, with `tl.load`."),
     (r"Unsupported ptr type", "The address comes first: `tl.load(address)`, `tl.store(address, value)`."),
@@ -89,6 +90,12 @@ _MESSAGE = [
      "Something here is a number or a pointer where a block was meant: is a `tl.load` missing?"),
     (r"Loop-carried variable", "What a loop changes must keep its type and shape: let it start with those that the loop "
      "gives it. `tl.dot` gives tl.float32."),
+    (r"AssertionError: *\n +at: .*tl\.dot",
+     "`tl.dot` wants `acc` in the type that it adds up in: tl.int32 for INT8 blocks, with `out_dtype=tl.int32`, and "
+     "tl.float32 for FP16 blocks."),
+    (r"Expected dtype \['fp32'", "This works in FP32 only: turn what you load into it first, with `.to(tl.float32)`."),
+    (r"'NoneType' object has no attribute 'type'",
+     "An address here is None, as `bias_ptr` is for a layer without bias: load only under `if bias_ptr is not None:`."),
     (r"NoneType", "A value here is None: is a `return` missing?"),
 ]
 

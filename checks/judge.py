@@ -5,14 +5,13 @@
 """
 
 import functools
-from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
 
 from checks import diagnosis, elsewhere, hints
-from checks.compiler import TARGETS, Compilation, Compiled
-from checks.exercise import Exercise
+from checks.compiler import TARGETS, Compilation, Compiled, warm_up
+from checks.exercise import Case, Exercise
 from checks.source import find_hole, python_function, self_contained, source_of
 from checks.trial import FAILED, PASSED, TIMEOUT, Outcome, try_case
 from kernels.runtime import INTERPRETED
@@ -61,7 +60,8 @@ def judge(exercise: Exercise, function, seed: int | None = None) -> Verdict:
 
 def _judge_elsewhere(exercise: Exercise, function, seed: int) -> Verdict:
     try:
-        found = elsewhere.ask("judge", exercise.name, self_contained(function), python_function(function).__name__, seed)
+        source = self_contained(function, **elsewhere.CONSTANTS)
+        found = elsewhere.ask("judge", exercise.name, source, python_function(function).__name__, seed)
     except ValueError as error:  # the source cannot stand alone
         return Verdict(exercise, FAILED, f"{exercise.name}: {error}")
     case, wrong = found.pop("case"), found.pop("wrong")
@@ -70,39 +70,38 @@ def _judge_elsewhere(exercise: Exercise, function, seed: int) -> Verdict:
 
 
 def _judge_here(exercise: Exercise, function, written, seed: int) -> Verdict:
-    outcomes, answer, compilation = [], None, None
+    if exercise.is_kernel:
+        warm_up()
+    outcomes = []
     for case in exercise.cases:
-        outcome = try_case(exercise, function, case, seed)
-        outcomes.append(outcome)
-        if exercise.is_kernel and answer is None and outcome.launches and outcome.status == PASSED:
-            # The first case is the largest: it is weighed, and its launch compiled while the other cases run.
-            answer = try_case(exercise, exercise.answer_function(), case, seed)
-            compilation = Compilation([outcome.launches[-1], answer.launches[-1]])
-        if outcome.status == TIMEOUT:
+        outcomes.append(try_case(exercise, function, case, seed))
+        if outcomes[-1].status == TIMEOUT:
             break
     failing = next((o for o in outcomes if o.status != PASSED), None)
     if failing is not None:
-        return _failed(exercise, written, failing, failing.message,
+        return failed(exercise, written, failing, failing.message,
                        functools.partial(diagnosis.recognise, exercise, outcomes, seed))
     parts = [f"{exercise.name}: right on {len(outcomes)} cases"]
     verdict = Verdict(exercise, PASSED, "")
     if exercise.is_kernel:
-        if answer is None:
+        launched = next((o for o in outcomes if o.launches), None)  # the first case is the largest
+        if launched is None:
             return Verdict(exercise, FAILED, f"{exercise.name}: the result is right, but no Triton kernel computed it.")
+        answer = _answer_on(exercise, launched.case, seed)
         if INTERPRETED:
-            verdict = _weigh(exercise, written, outcomes[0], answer, seed)
+            verdict = weigh(exercise, written, launched, answer, seed)
             parts.append("moves {:.2f}x the least bytes (answer {:.2f}x)".format(
                 *(count / verdict.traffic[2] for count in verdict.traffic[:2])))
         if verdict.passed:
-            parts += _compile(verdict, written, compilation)
+            parts += _compile(verdict, written, Compilation([launched.launches[-1], answer.launches[-1]]))
     if verdict.passed:
         verdict.message = " · ".join(parts)
     return verdict
 
 
-def traffic(launches: list) -> Counter:
-    """Bytes by (kind, tensor) that the launches moved."""
-    return sum((launch.traffic() for launch in launches), Counter())
+@functools.lru_cache(maxsize=4)
+def _answer_on(exercise: Exercise, case: Case, seed: int) -> Outcome:
+    return try_case(exercise, exercise.answer_function(), case, seed)
 
 
 def _hole(function) -> str | None:
@@ -115,7 +114,7 @@ def _hole(function) -> str | None:
     return hole and source.splitlines()[hole.lineno - 1].strip()
 
 
-def _failed(exercise, written, outcome, message, recognise) -> Verdict:
+def failed(exercise, written, outcome, message, recognise) -> Verdict:
     """A failed verdict that says what is known of the reason: a slip seen in the source, a mutant, or what was not read."""
     said = hints.hint(written, message)
     mutant = None if said else recognise()
@@ -127,9 +126,9 @@ def _failed(exercise, written, outcome, message, recognise) -> Verdict:
                    mutant and mutant.name, outcome)
 
 
-def _weigh(exercise: Exercise, written, outcome: Outcome, answer: Outcome, seed: int) -> Verdict:
+def weigh(exercise: Exercise, written, outcome: Outcome, answer: Outcome, seed: int) -> Verdict:
     """Step 7."""
-    mine, theirs = traffic(outcome.launches), traffic(answer.launches)
+    mine, theirs = outcome.traffic(), answer.traffic()
     accesses, allowed = (sum(len(launch.accesses) for launch in o.launches) for o in (outcome, answer))
     kind, tensor = max(mine, key=lambda key: mine[key] / theirs[key] if key in theirs else mine[key])
     times, wanted = (of[kind, tensor] / max(1, sum(launch.footprint()[kind, tensor] for launch in o.launches))
@@ -144,8 +143,8 @@ def _weigh(exercise: Exercise, written, outcome: Outcome, answer: Outcome, seed:
                    "work on whole blocks instead of single elements.")
     verdict = Verdict(exercise, PASSED, "")
     if message:
-        verdict = _failed(exercise, written, outcome, message,
-                          functools.partial(diagnosis.recognise_traffic, exercise, outcome, mine, seed))
+        verdict = failed(exercise, written, outcome, message,
+                          functools.partial(diagnosis.recognise_traffic, exercise, outcome, seed))
     verdict.traffic = mine.total(), theirs.total(), exercise.least_bytes(**outcome.inputs)
     return verdict
 

@@ -5,6 +5,7 @@ tests/test_launches.py fails when a new version moves what is used here.
 """
 
 import contextlib
+import functools
 import inspect
 from collections import Counter
 from dataclasses import dataclass, field
@@ -232,6 +233,17 @@ def _install() -> None:
             del names[name]
         return rewritten
 
+    @functools.cache
+    def builtins_of(package):
+        return [(name, member) for name, member in inspect.getmembers(package) if tl.core.is_builtin(member)]
+
+    def patch_builtins(package, *rest):
+        # Triton looks through its whole language at each launch and each call of a helper: a third of a check's time.
+        for name, member in builtins_of(package):
+            if getattr(package, name) is member:
+                triton_interpreter._patch_attr(package, name, member, *rest)
+
+    triton_interpreter._patch_builtin = patch_builtins
     InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store = masked_load, masked_store
     InterpreterBuilder.create_load, InterpreterBuilder.create_store = full_load, full_store
     InterpreterBuilder.create_atomic_rmw, InterpreterBuilder.create_atomic_cas = rmw, cas

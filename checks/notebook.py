@@ -4,10 +4,10 @@ import sys
 
 from triton.runtime.errors import InterpreterError
 
+from checks.attempt import root_cause, student_line
 from checks.exercises import find_exercise
 from checks.judge import NOT_ATTEMPTED, judge
 from checks.source import python_function
-from checks.trial import root_cause, student_line
 
 
 class CheckFailed(AssertionError):

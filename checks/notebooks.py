@@ -1,16 +1,14 @@
 """Lessons and submissions as files: their exercise cells, what they define, and the solutions built from them."""
 
 import ast
-import re
 from pathlib import Path
 
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
-from checks.source import ROOT, answer_source, define
+from checks.source import MARK, ROOT, answer_source, define, find_hole
 
 LESSONS, SOLUTIONS = ROOT / "lessons", ROOT / "solutions"
-_MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
 
 
 def lessons() -> list[Path]:
@@ -28,7 +26,7 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 def mark(cell: nbformat.NotebookNode) -> tuple[str, str] | None:
     """("exercise" or "given", reference) for a code cell with such a mark."""
-    match = _MARK.search(cell.source) if cell.cell_type == "code" else None
+    match = MARK.search(cell.source) if cell.cell_type == "code" else None
     return match and (match[1], match[2])
 
 
@@ -41,6 +39,14 @@ def exercises_in(notebook: nbformat.NotebookNode) -> dict[str, nbformat.Notebook
 def function_source(cell: nbformat.NotebookNode) -> str:
     """The function in a marked cell, without its mark."""
     return cell.source.partition("\n")[2].strip("\n") + "\n"
+
+
+def untouched(cell: nbformat.NotebookNode) -> bool:
+    """Whether an exercise's cell still has its hole."""
+    try:
+        return find_hole(function_source(cell)) is not None
+    except SyntaxError:
+        return False
 
 
 def definitions(notebook: nbformat.NotebookNode) -> tuple[dict, dict[str, str]]:
@@ -78,10 +84,20 @@ def _defines(node: ast.stmt) -> bool:
 
 
 def solve(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with each stub replaced by its answer."""
+    """The notebook with each stub replaced by its answer, and kept in the cell's metadata."""
     for reference, cell in exercises_in(notebook).items():
+        cell.metadata.stub = cell.source
         cell.source = f"# exercise: {reference}\n{answer_source(reference).rstrip()}"
     return notebook
+
+
+def unsolve(solution: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The lesson that the solution was made from."""
+    for cell in solution.cells:
+        if cell.cell_type == "code":
+            cell.source = cell.metadata.pop("stub", cell.source)
+            cell.outputs, cell.execution_count = [], None
+    return solution
 
 
 def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -96,15 +112,20 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def build_solutions(folder: Path = SOLUTIONS) -> list[Path]:
-    """Write each lesson, solved and executed, into `folder`; returns the paths."""
+def build_solution(lesson: Path, folder: Path = SOLUTIONS) -> Path:
+    """Write the lesson, solved and executed, into `folder`; returns the path. Raises ValueError where a stub has no hole."""
+    notebook, path = read(lesson), folder / lesson.name
+    filled = [reference for reference, cell in exercises_in(notebook).items() if not untouched(cell)]
+    if filled:
+        raise ValueError(f"{lesson.name} is no longer as it was at first, for {filled[0]} has no hole")
     folder.mkdir(exist_ok=True)
-    written = []
-    for lesson in lessons():
-        solved = execute(solve(read(lesson)))
-        path = folder / lesson.name
-        nbformat.write(solved, path)
-        written.append(path)
-    for stale in set(folder.glob("*.ipynb")) - set(written):
+    nbformat.write(execute(solve(notebook)), path)
+    return path
+
+
+def build_solutions() -> list[Path]:
+    """Write every lesson's solution and remove those of lessons that are no more; returns the paths."""
+    written = [build_solution(lesson) for lesson in lessons()]
+    for stale in set(SOLUTIONS.glob("*.ipynb")) - set(written):
         stale.unlink()
     return written

@@ -9,15 +9,16 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import MaxNLocator
 
-from checks.bench import copy_gb_per_s, gemv_rows, recorded
+from checks import perf
 from checks.exercises import find_exercise
+from checks.figures import COLOURS, bandwidth_figure
+from checks.peers import PEERS
+from checks.results import recorded, select
 from checks.source import find_hole, python_function, source_of
 from checks.tracing import trace
 from checks.trial import Outcome
 from kernels.runtime import INTERPRETED
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the last, black, is kept for text.
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
 NOTHING = "#F2F2F2"
 
 
@@ -81,29 +82,11 @@ def show_bandwidth(**functions):
     """GB/s of y = W x against N, W (N, 4096): of your functions by name where there is a GPU, else as recorded on one."""
     if INTERPRETED:
         figures = recorded()
-        title = f"Recorded on an {figures['gpu']} (there is no GPU here)"
-        return _show(bandwidth_figure(figures["gemv_fp16"], figures["copy_gb_per_s"], title))
+        rows = select(figures, test="gemv", function=("cuBLAS FP16", *functions), K=4096, mode="eager")
+        return _show(bandwidth_figure(rows, figures["roofs"], f"Recorded on an {figures['gpu']} (there is no GPU here)"))
     functions = {name: function for name, function in functions.items() if _ready(function)}
-    rows = gemv_rows({"torch (cuBLAS)": lambda x, w: w @ x, **functions})
-    title = f"Measured now on this {torch.cuda.get_device_name()}"
-    return _show(bandwidth_figure(rows, copy_gb_per_s(), title))
-
-
-def bandwidth_figure(rows: list[dict], roof: float, title: str):
-    """GB/s against N for each function in `rows` (as of `gemv_rows`), under the GB/s of a copy."""
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for index, name in enumerate(dict.fromkeys(row["function"] for row in rows)):
-        mine = [row for row in rows if row["function"] == name]
-        N, speed = [row["N"] for row in mine], [row["gb_per_s"] for row in mine]
-        axes.plot(N, speed, marker="osD^v"[index % 5], color=COLOURS[index], label=name)
-    axes.axhline(roof, color="black", linestyle="--", linewidth=1)
-    axes.annotate(f"a copy on this GPU: {roof:,.0f} GB/s", (1, roof), xycoords=("axes fraction", "data"), ha="right",
-                  va="bottom", xytext=(-4, 2), textcoords="offset points", fontsize=9)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted({row["N"] for row in rows}), [f"{N:,}" for N in sorted({row["N"] for row in rows})])
-    axes.set(xlabel=f"N, rows of W (K = {rows[0]['K']:,})", ylabel="GB/s", ylim=(0, roof * 1.15), title=title)
-    axes.legend(loc="lower right", frameon=False)
-    return figure
+    rows = perf.test_perf_gemv({"cuBLAS FP16": PEERS["cuBLAS FP16"], **functions})
+    return _show(bandwidth_figure(rows, perf.copy_roof(), f"Measured now on this {torch.cuda.get_device_name()}"))
 
 
 def _ready(function) -> bool:

@@ -4,6 +4,7 @@ import ast
 import inspect
 import itertools
 import linecache
+import re
 import textwrap
 import types
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from triton.runtime import KernelInterface
 
 ROOT = Path(__file__).resolve().parent.parent
+MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
+"""The line above a function in a lesson that says which one of `kernels` it is."""
 _serial = itertools.count()
 
 
@@ -82,12 +85,16 @@ def rebind(function: types.FunctionType, **replacements) -> types.FunctionType:
     return copy
 
 
-def self_contained(function) -> str:
+def self_contained(function, **constants) -> str:
     """Source that defines `function` in an empty module: its imports, constants and the functions it calls, then itself.
 
-    Raises ValueError for a global that cannot be written down, such as a tensor.
+    `constants` take the place of globals of these names. Raises ValueError for a global that cannot be written down,
+    such as a tensor.
     """
     lines, done = ["import triton", "import triton.language as tl"], {"triton", "tl"}
+    for name, value in constants.items():
+        lines.append(f"{name} = tl.constexpr({value!r})")
+        done.add(name)
     _write_down(function, lines, done)
     return "\n".join(lines) + "\n"
 

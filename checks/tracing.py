@@ -15,4 +15,5 @@ def trace(function, **inputs) -> list[Launch]:
         with watch() as launches:
             function(**inputs)
         return launches
-    return elsewhere.ask("trace", self_contained(function), python_function(function).__name__, inputs)
+    source = self_contained(function, **elsewhere.CONSTANTS)
+    return elsewhere.ask("trace", source, python_function(function).__name__, inputs)

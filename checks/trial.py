@@ -1,19 +1,16 @@
 """One function tried on one case: is it in bounds, of the right shape, wholly written, and right?"""
 
-import contextlib
-import linecache
-import signal
-import threading
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Real
 
-import numpy as np
 import torch
 
-from checks.exercise import Case, Exercise, Expected
-from checks.launches import Launch, OutOfBounds, watch
-from checks.memory import Arena, is_poison
+from checks.attempt import Attempt, attempt, loaded, stored
+from checks.exercise import Case, Exercise, Expected, WrongAnswer
+from checks.launches import Launch, OutOfBounds
+from checks.memory import is_poison
 from kernels.runtime import INTERPRETED, device
 
 TIMEOUT_S = 20  # for one case; an honest kernel takes well under one second
@@ -37,93 +34,65 @@ class Outcome:
     wrong: torch.Tensor | None = None  # bool map of the first wrong output
     output: int = 0  # its index
 
+    def traffic(self) -> Counter:
+        """Bytes by (kind, tensor) that the launches moved."""
+        return sum((launch.traffic() for launch in self.launches), Counter())
+
+    def stored(self, index: int) -> torch.Tensor:
+        """Bool, which elements of output `index` the launches have stored, as the trace has it."""
+        return stored(self.launches, self.outputs[index])
+
+    def loaded(self, name: str) -> torch.Tensor | None:
+        """Bool, which elements of input `name` the launches have loaded; None where there is no trace."""
+        traced = self.launches and self.launches[0].accesses
+        return loaded(self.launches, self.given[name]) if traced else None
+
     def fail(self, message: str, status: str = FAILED) -> None:
         self.status, self.message = status, message
 
 
 def try_case(exercise: Exercise, function, case: Case, seed: int) -> Outcome:
     """Steps 2 to 5 on one case. The same seed gives the same inputs."""
-    generator = torch.Generator().manual_seed(seed ^ zlib.crc32(case.name.encode()))
-    inputs = case.inputs(generator)
-    outcome = Outcome(case, inputs, exercise.oracle(**inputs))
-    arena = Arena(device())
-    given = {name: arena.place(value, name) if isinstance(value, torch.Tensor) else value
-             for name, value in inputs.items()}
-    outcome.given = given
-    call = exercise.callable_for(function)
-    try:
-        with np.errstate(all="ignore"), _deadline(TIMEOUT_S), watch() as outcome.launches, arena.poisoning_empty():
-            result = call(**given)
-            if not INTERPRETED:
-                torch.cuda.synchronize()
-    except Exception as error:
-        _explain_exception(outcome, error)
-        return outcome
-    outcome.outputs = result if isinstance(result, tuple) else (result,)
-    broken = arena.broken_bands()
-    if broken:
-        outcome.fail(f"{_on(case)} it writes outside `{broken[0]}`: is a mask missing?")
-    changed = [name for name, value in inputs.items() if isinstance(value, torch.Tensor)
-               and not torch.equal(*(tensor.cpu().nan_to_num(0.5) for tensor in (value, given[name])))]
-    if changed and outcome.status == PASSED:
-        outcome.fail(f"{_on(case)} it changes its input `{changed[0]}`, which must stay as it was.")
-    if outcome.status == PASSED:
-        _compare(exercise, outcome)
+    outcome = ask_case(exercise, case, seed)
+    settle(exercise, outcome, attempt(exercise.callable_for(function), outcome.inputs, TIMEOUT_S))
     return outcome
 
 
-@contextlib.contextmanager
-def _deadline(seconds: int):
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
+def ask_case(exercise: Exercise, case: Case, seed: int) -> Outcome:
+    """A case's inputs and what the outputs must be, before anything was tried."""
+    inputs = case.inputs(torch.Generator().manual_seed(seed ^ zlib.crc32(case.name.encode())))
+    return Outcome(case, inputs, exercise.oracle(**inputs))
+
+
+def settle(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
+    """Write into `outcome` what the attempt at its case came to."""
+    outcome.launches, outcome.given = tried.launches, tried.given
+    if tried.error is not None:
+        _explain_exception(outcome, tried.error, tried.line)
         return
-
-    def expire(*_):
-        raise TimeoutError
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+    outcome.outputs = tried.outputs
+    if tried.broken:
+        outcome.fail(f"{_on(outcome.case)} it writes outside `{tried.broken[0]}`: is a mask missing?")
+    elif tried.changed:
+        outcome.fail(f"{_on(outcome.case)} it changes its input `{tried.changed[0]}`, which must stay as it was.")
+    else:
+        _compare(exercise, outcome)
 
 
-def _explain_exception(outcome: Outcome, error: Exception) -> None:
-    line, error = student_line(error), root_cause(error)
+def _explain_exception(outcome: Outcome, error: Exception, line: str | None) -> None:
     outcome.error = error
     at = f"\n  at: {line}" if line else ""
     match error:
         case OutOfBounds():
             outcome.fail(f"{_on(outcome.case)} {error}{at}")
+        case WrongAnswer():
+            outcome.fail(f"{_on(outcome.case)} {error}")
         case TimeoutError():
             outcome.fail(f"{_on(outcome.case)} it did not finish within {TIMEOUT_S} s. Does a loop never end?", TIMEOUT)
         case MemoryError() | torch.OutOfMemoryError():
             outcome.fail(f"{_on(outcome.case)} it ran out of memory.{at}", OUT_OF_MEMORY)
         case _:
             outcome.fail(f"{_on(outcome.case)} it raised {type(error).__name__}: {str(error).strip()[:400]}{at}", CRASHED)
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The error at the start of a chain of causes: what Triton wrapped."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def student_line(error: BaseException | None) -> str | None:
-    """The last line of code outside libraries that the error passed through."""
-    found = None
-    while error is not None:
-        traceback = error.__traceback__
-        while traceback is not None:
-            filename = traceback.tb_frame.f_code.co_filename
-            if "site-packages" not in filename and f"checks{'/'}" not in filename:
-                found = linecache.getline(filename, traceback.tb_lineno).strip() or found
-            traceback = traceback.tb_next
-        error = error.__cause__
-    return found
 
 
 def _compare(exercise: Exercise, outcome: Outcome) -> None:
@@ -134,24 +103,28 @@ def _compare(exercise: Exercise, outcome: Outcome) -> None:
     for index, (got, want) in enumerate(zip(outcome.outputs, outcome.expected, strict=True)):
         outcome.output = index
         name = exercise.outputs[index]
-        _compare_number(outcome, name, got, want) if want.dtype is None else _compare_tensor(outcome, name, got, want)
+        if want.dtype is None:
+            _compare_number(outcome, name, got, want)
+        else:
+            _compare_tensor(outcome, name, got, want, exercise.is_kernel)
         if outcome.status != PASSED:
             return
 
 
 def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
     on = _on(outcome.case)
-    if not any(isinstance(value, torch.Tensor) for value in outcome.inputs.values()):
+    what = "it returns" if len(outcome.expected) == 1 else f"{name} is"
+    if all(isinstance(value, Real) for value in outcome.inputs.values()):
         on = "With " + ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
     if isinstance(got, bool) or not isinstance(got, Real):
         hint = (" Is a `return` missing?" if got is None else
                 " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
-        outcome.fail(f"{on} it returns {got!r}, and a number is wanted.{hint}")
+        outcome.fail(f"{on} {what} {got!r}, and a number is wanted.{hint}")
     elif not abs(got - want.value) <= want.tolerance:
-        outcome.fail(f"{on} it returns {got:,.10g}; expected {want.value:,.10g}.")
+        outcome.fail(f"{on} {what} {got:,.10g}; expected {want.value:,.10g}.")
 
 
-def _compare_tensor(outcome: Outcome, name: str, got, want: Expected) -> None:
+def _compare_tensor(outcome: Outcome, name: str, got, want: Expected, stored: bool) -> None:
     on = _on(outcome.case)
     if not isinstance(got, torch.Tensor):
         return outcome.fail(f"{on} `{name}` is a {type(got).__name__}, and a tensor is wanted.")
@@ -161,10 +134,10 @@ def _compare_tensor(outcome: Outcome, name: str, got, want: Expected) -> None:
         return outcome.fail(f"{on} `{name}` is {got.dtype}; expected {want.dtype}.".replace("torch.", ""))
     if got.device.type != device().type:
         return outcome.fail(f"{on} `{name}` is on {got.device}; expected {device()}.")
-    unwritten = _unwritten(outcome, got)
-    if unwritten.any():
+    unwritten = _unwritten(outcome, got) if stored else None  # torch alone may well compute the pattern of an empty tensor
+    if stored and unwritten.any():
         outcome.wrong = unwritten
-        if INTERPRETED and not any(a.kind == "store" for launch in outcome.launches for a in launch.accesses):
+        if INTERPRETED and not any(kind == "store" for launch in outcome.launches for kind, _ in launch.traffic()):
             return outcome.fail(f"{on} nothing is ever written to `{name}`: no `tl.store` ran, and what a kernel returns "
                                 "is lost.")
         return outcome.fail(f"{on} {int(unwritten.sum())} of {got.numel()} elements of `{name}` are never written"
@@ -176,22 +149,20 @@ def _compare_tensor(outcome: Outcome, name: str, got, want: Expected) -> None:
         first = tuple(int(i) for i in outcome.wrong.nonzero()[0])
         place = f"{name}[{', '.join(map(str, first))}]"
         outcome.fail(f"{on} {int(outcome.wrong.sum())} of {got.numel()} elements are wrong"
-                     f"{where(outcome.wrong, name)}. First: {place} is {float(exact[first]):.6g}; "
-                     f"expected {float(want.value[first]):.6g}.")
+                     f"{where(outcome.wrong, name)}. First: {place} is {_shown(exact[first])}; "
+                     f"expected {_shown(want.value[first])}.")
     return None
 
 
 def _unwritten(outcome: Outcome, got: torch.Tensor) -> torch.Tensor:
     poisoned = is_poison(got).cpu()
     if INTERPRETED and poisoned.any():  # a wrong kernel may compute -128: ask the trace what was stored
-        stored = torch.zeros(got.untyped_storage().nbytes() // got.element_size(), dtype=torch.bool)
-        for launch in outcome.launches:
-            for access in launch.accesses:
-                target = launch.arguments.get(access.tensor)
-                if access.kind == "store" and isinstance(target, torch.Tensor) and target.data_ptr() == got.data_ptr():
-                    stored[torch.from_numpy(access.offsets[access.live])] = True
-        poisoned &= ~stored.as_strided(got.shape, got.stride())
+        poisoned &= ~outcome.stored(outcome.output)
     return poisoned
+
+
+def _shown(value: torch.Tensor) -> str:
+    return f"{value.item():.6g}" if value.is_floating_point() else f"{value.item():,}"
 
 
 def _on(case: Case) -> str:

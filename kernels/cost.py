@@ -41,7 +41,7 @@ def quantize_int8_perrow_bytes(M: int, K: int) -> int:
 
 
 def words_of_four_codes(n: int, k: int, stride_n: int, stride_k: int) -> int:
-    """In how many words of four bytes the INT8 codes w[n, k] to w[n, k + 3] lie, w starting at a whole word.
+    """In how many words of four bytes INT8 codes w[n, k] to w[n, k + 3] lie; w starts at a word.
 
     On an NVIDIA GPU these four share a register when tensor cores multiply.
     """
@@ -56,7 +56,8 @@ def scaling_flops(M: int, N: int, K: int, GROUP_K: int) -> int:
 
 
 def perrow_w8a8_matmul_bytes(M: int, N: int, K: int) -> int:
-    """Bytes that the INT8 product must move: codes (M, K) and (N, K) and their FP32 scales in, y (M, N) FP16 out."""
+    """Bytes that the INT8 product must move: codes (M, K) and (N, K) and their FP32 scales in,
+    y (M, N) FP16 out."""
     return M * K + N * K + 4 * (M + N) + 2 * M * N
 
 
@@ -102,3 +103,38 @@ def roofline_us(flops: float, num_bytes: float, tflops: float, gb_per_s: float) 
     (Williams, Waterman and Patterson, CACM 52(4), 2009).
     """
     return max(flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))
+
+
+def achieved_gb_per_s(num_bytes: float, us: float) -> float:
+    """GB/s of a call that moved `num_bytes`, reads plus writes, in `us` microseconds.
+
+    1 GB is 1e9 bytes.
+    """
+    return num_bytes / us / 1e3
+
+
+def achieved_tflops(flops: float, us: float) -> float:
+    """TFLOPS of a call that did `flops` operations in `us` microseconds; of integers, TOPS."""
+    return flops / us / 1e6
+
+
+def attainable_tflops(intensity: float, tflops: float, gb_per_s: float) -> float:
+    """The TFLOPS that the roofline allows work of `intensity` operations per byte.
+
+    `tflops` and `gb_per_s` are the chip's two roofs. A low intensity is bound by memory.
+    """
+    return min(tflops, intensity * gb_per_s / 1e3)
+
+
+def int8_gain(M: int, N: int, K: int,
+              fp16_tflops: float, int8_tops: float, gb_per_s: float) -> float:
+    """How many times as fast as the FP16 product INT8 can be, x (M, K) and w (N, K): 2 is twice.
+
+    INT8 takes two kernels, one after the other, each as fast as its roofline: per-row
+    quantization of x, which is all traffic, and the product of the codes. w is INT8 already.
+    """
+    flops = matmul_flops(M, N, K)
+    fp16_us = roofline_us(flops, matmul_fp16_bytes(M, N, K), fp16_tflops, gb_per_s)
+    quantize_us = roofline_us(0, quantize_int8_perrow_bytes(M, K), int8_tops, gb_per_s)
+    int8_us = roofline_us(flops, perrow_w8a8_matmul_bytes(M, N, K), int8_tops, gb_per_s)
+    return fp16_us / (quantize_us + int8_us)

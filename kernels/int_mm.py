@@ -14,7 +14,7 @@ from kernels.runtime import capability
 
 
 def max_k(bits: int, code: int) -> int:
-    """The most products of two codes from -code to code whose sum always fits a signed integer of `bits` bits."""
+    """The largest K for which K products of codes, -code to code, add up within `bits` bits."""
     return (2 ** (bits - 1) - 1) // code**2
 
 

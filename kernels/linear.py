@@ -13,9 +13,26 @@ import torch
 from kernels import fused, runtime
 from kernels.arguments import expect
 from kernels.matmul_int8 import matmul_int8
-from kernels.quantize import quantize_int8_perrow
+from kernels.perrow_w8a8 import perrow_w8a8_matmul
+from kernels.quantize import quantize_int8_perrow, quantize_int8_perrow_torch
 
 FLOATS = (torch.float16, torch.bfloat16)
+
+
+def int8_linear_torch(
+    x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """y = (Σ x_q · w_q) · x_scale · w_scale + bias in torch: `Int8Linear`, bit for bit.
+
+    x (..., K) FP16, quantized row by row here; w_q (N, K) int8, w_scale (N,) float32, bias (N,) or
+    None -> y (..., N) in x's dtype. Sums are exact; scales and bias come in FP32, rounded once.
+    """
+    x_q, x_scale = quantize_int8_perrow_torch(x.reshape(-1, x.shape[-1]))
+    acc = x_q.double() @ w_q.double().T  # (M, N), exact: float64 holds whole numbers up to 2⁵³
+    y = acc.float() * x_scale[:, None] * w_scale
+    if bias is not None:
+        y = y + bias.float()
+    return y.to(x.dtype).reshape(*x.shape[:-1], w_q.shape[0])
 
 
 @torch.library.custom_op("int8_matmul_workshop::matmul_int8", mutates_args=())
@@ -62,6 +79,21 @@ def _(gate, up):
     M, K = expect("gate", gate, ("M", "K"), FLOATS)
     expect("up", up, (M, K), gate.dtype, device=gate.device)
     return gate.new_empty((M, K), dtype=torch.int8), gate.new_empty(M, dtype=torch.float32)
+
+
+@torch.library.custom_op("int8_matmul_workshop::perrow_w8a8_matmul", mutates_args=())
+def perrow_w8a8_matmul_op(
+    x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
+) -> torch.Tensor:
+    """`kernels.perrow_w8a8_matmul` as a torch operator: float16, without bias."""
+    return perrow_w8a8_matmul(x_q, x_scale, w_q, w_scale)
+
+
+@perrow_w8a8_matmul_op.register_fake
+def _(x_q, x_scale, w_q, w_scale):
+    M, K = expect("x_q", x_q, ("M", "K"), torch.int8)
+    N, _ = expect("w_q", w_q, ("N", K), torch.int8, device=x_q.device)
+    return x_q.new_empty((M, N), dtype=torch.float16)
 
 
 class Int8Linear(torch.nn.Module):

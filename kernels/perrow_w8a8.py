@@ -35,19 +35,21 @@ def perrow_w8a8_matmul_plain_kernel(
     stride_xm, stride_wn, stride_ym,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):
-    """y[m, n] = (Σ_k x[m, k] · w[n, k]) · x_scale[m] · w_scale[n] + bias[n], program (pid_m, pid_n) for one tile."""
+    """y[m, n] = (Σ_k x[m, k] · w[n, k]) · x_scale[m] · w_scale[n] + bias[n], one program a tile."""
     offs_m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     offs_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_m = offs_m < M
     mask_n = offs_n < N
-    x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * stride_xm  # 64 bits: M * K passes 2³¹ for a long batch
+    x_rows = x_ptr + offs_m.to(tl.int64)[:, None] * stride_xm  # 64 bits: M * K can pass 2³¹
     w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
     for k in range(0, K, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
         mask_k = offs_k < K
-        x = tl.load(x_rows + offs_k[None, :], mask=mask_m[:, None] & mask_k[None, :], other=0)  # (BLOCK_M, BLOCK_K)
-        w = tl.load(w_rows + offs_k[None, :], mask=mask_n[:, None] & mask_k[None, :], other=0)  # (BLOCK_N, BLOCK_K)
+        mask_x = mask_m[:, None] & mask_k[None, :]  # (BLOCK_M, BLOCK_K)
+        x = tl.load(x_rows + offs_k[None, :], mask=mask_x, other=0)
+        mask_w = mask_n[:, None] & mask_k[None, :]  # (BLOCK_N, BLOCK_K)
+        w = tl.load(w_rows + offs_k[None, :], mask=mask_w, other=0)
         acc = tl.dot(x, w.T, acc, out_dtype=tl.int32)  # (BLOCK_M, BLOCK_N)
     x_scale = tl.load(x_scale_ptr + offs_m, mask=mask_m, other=0.0)  # (BLOCK_M,)
     w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)

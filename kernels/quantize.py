@@ -215,12 +215,12 @@ def quantize_int8_perrow(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     q, scale = empty_codes(x)
     whole = triton.next_power_of_2(K)
     if K <= 1024 or whole <= 4096 and whole * 3 // 4 < K:
-        kernel, blocks = quantize_int8_perrow_kernel, {"BLOCK_K": whole}
+        kernel, blocks, per_warp = quantize_int8_perrow_kernel, {"BLOCK_K": whole}, 1024
     else:
         tail = max(128, triton.next_power_of_2(K - whole // 2))
-        kernel, blocks = quantize_int8_perrow_two_blocks_kernel, {"HEAD": whole // 2, "TAIL": tail}
-    # About 32 elements a thread did best on the H200: fewer leave too little in flight, more too few threads.
-    num_warps = next(warps for warps in (8, 4, 2, 1) if warps == 1 or sum(blocks.values()) >= 1024 * warps)
+        kernel, blocks, per_warp = quantize_int8_perrow_two_blocks_kernel, {"HEAD": whole // 2, "TAIL": tail}, 1536
+    # 32 to 64 elements a thread did best on the H200: fewer leave too little in flight, more too few threads.
+    num_warps = next(warps for warps in (8, 4, 2, 1) if warps == 1 or sum(blocks.values()) >= per_warp * warps)
     kernel[(M,)](x, q, scale, K, x.stride(0), q.stride(0), **blocks, num_warps=num_warps)
     return q, scale
 

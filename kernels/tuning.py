@@ -6,6 +6,7 @@ from functools import cache
 import torch
 import triton
 
+from kernels.configs import stage_bytes
 from kernels.runtime import INTERPRETED, capability, multiprocessors, shared_memory_limit
 
 _chosen: dict[tuple, triton.Config] = {}
@@ -25,7 +26,7 @@ def choose(
         return configs[0]
     if capability() == (9, 0):
         return configs[place_on_hopper(M, N, multiprocessors())]
-    key = (kernel, min(triton.next_power_of_2(M), 8192), N, K, torch.cuda.current_device())
+    key = (kernel, bucket_m(M, 8192), N, K, torch.cuda.current_device())
     if key not in _chosen:
         fitting = [config for config in configs if shared_bytes(config, dtype) <= shared_memory_limit()]
         if not fitting:
@@ -36,6 +37,20 @@ def choose(
         _chosen[key] = min(fitting, key=lambda config: triton.testing.do_bench(
             lambda: launch(config), warmup=5, rep=20, return_mode="median"))
     return _chosen[key]
+
+
+def bucket_m(M: int, largest: int) -> int:
+    """The least power of two that is at least M, but `largest`, a power of two, at most."""
+    return min(triton.next_power_of_2(M), largest)
+
+
+def tuning_seconds(keys: torch.Tensor, configs: int, seconds: float) -> float:
+    """How long tuning takes in all, where each different key is tuned once.
+
+    keys (calls, 3): the key of each call, (M or its bucket, N, K). Tuning a key tries `configs`
+    configurations, each for `seconds`, compiling included.
+    """
+    return len(keys.unique(dim=0)) * configs * seconds
 
 
 def place_on_hopper(M: int, N: int, sms: int) -> int:
@@ -61,7 +76,7 @@ def tiles(
 def shared_bytes(config: triton.Config, dtype: torch.dtype) -> int:
     """Shared memory that a GEMM with this config asks for: its stages of both input tiles."""
     tile = config.kwargs
-    return config.num_stages * (tile["BLOCK_M"] + tile["BLOCK_N"]) * tile["BLOCK_K"] * dtype.itemsize
+    return stage_bytes(tile["BLOCK_M"], tile["BLOCK_N"], tile["BLOCK_K"], config.num_stages, dtype.itemsize)
 
 
 @cache

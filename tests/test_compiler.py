@@ -1,10 +1,16 @@
 """Compiling for GPUs that are not here."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 import triton
 import triton.language as tl
 
+import checks.compiler
 from checks.compiler import TARGETS, Compilation, start
 from checks.launches import Launch
 from checks.source import define, self_contained
@@ -59,12 +65,42 @@ def test_a_student_s_kernel_does_not_wait_for_torch():
     assert report.error == "False"
 
 
+def test_a_job_leaves_nothing_behind_for_the_next():
+    reports = [start([{"source": f"import triton\n{then}", "name": "any"}])()[0] for then in (
+        "triton.mark = 1\nraise ImportError(triton.mark)", "raise ImportError(hasattr(triton, 'mark'))")]
+    assert [report.error for report in reports] == ["1", "False"]
+
+
+def test_a_compiler_that_dies_is_an_error_in_its_words_and_the_next_job_is_compiled():
+    with pytest.raises(RuntimeError, match="(?s)the compiling process failed: .*last words"):
+        start([{"source": "import os, sys\nprint('last words', flush=True)\nos.abort()", "name": "dies"}])()
+    checks.compiler._server[0].kill()
+    checks.compiler._server[0].wait()
+    (report,) = start([{"source": "raise ImportError('alive')", "name": "any"}])()
+    assert report.error == "alive"
+
+
 def test_a_compiler_that_does_not_finish_or_cannot_start_is_an_error(monkeypatch):
     with pytest.raises(TimeoutError, match="did not finish within 0 s"):
         start([{"name": "slow"}], timeout_s=0)()
+    monkeypatch.setattr(checks.compiler, "_server", None)
     monkeypatch.setenv("PYTHONHOME", "/nonexistent")
     with pytest.raises(RuntimeError, match="(?s)the compiling process failed: .*encodings"):
         start([{"name": "nowhere"}])()
+
+
+def test_it_ends_with_the_process_that_started_it_and_is_closed_to_that_one_s_forks():
+    start([{"source": "raise ImportError", "name": "any"}])()
+    process = subprocess.run([sys.executable, "-c", "from checks import compiler; import os; compiler.warm_up();"
+                              "print(compiler._server[0].pid, flush=True);"
+                              "os.fork() or print(compiler._server)"], capture_output=True, text=True, check=True)
+    pid, forked = process.stdout.split()
+    assert forked == "None"
+    for _ in range(100):
+        if not Path("/proc", pid).exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"process {pid} is still there")
 
 
 def test_a_kernel_that_leans_on_a_tensor_outside_is_refused_with_its_name():

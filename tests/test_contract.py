@@ -88,8 +88,8 @@ def test_a_lesson_checks_each_of_its_exercises(notebook):
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in lessons()])
 def test_solutions_are_the_lessons_filled_in_executed_and_without_errors(path):
     solution, expected = read(SOLUTIONS / path.name), solve(read(path))
-    assert [(c.id, c.cell_type, c.source) for c in solution.cells] == [
-        (c.id, c.cell_type, c.source) for c in expected.cells], "run `python3 workshop.py solutions`"
+    assert [(c.id, c.cell_type, c.source, c.metadata) for c in solution.cells] == [
+        (c.id, c.cell_type, c.source, c.metadata) for c in expected.cells], "run `python3 workshop.py solutions`"
     code = [cell for cell in solution.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]

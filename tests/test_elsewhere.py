@@ -5,11 +5,12 @@ import signal
 
 import pytest
 import torch
+import triton.language as tl
 
 from checks import elsewhere
 from checks.exercises import EXERCISES
 from checks.judge import judge
-from checks.source import answer_source, define
+from checks.source import answer_source, define, rebind, self_contained
 from checks.tracing import trace
 from kernels import gemv_fp16
 
@@ -68,3 +69,16 @@ def test_a_process_that_died_is_started_again():
     assert elsewhere.ask("trace", source, "f", inputs) == []
     with pytest.raises(RuntimeError, match="ended without an answer"):
         elsewhere.ask("trace", "import os\ndef f(x, w):\n    os._exit(3)\n", "f", inputs)
+
+
+def test_a_function_that_asks_where_it_runs_is_told_of_the_other_process(monkeypatch):
+    """A GPU machine's wrapper takes blocks for a GPU, and its kernels a GPU's minimum, which passes over NaN."""
+    inputs = {"x": torch.ones(40).half(), "w": torch.ones(70, 40).half()}
+    (here,) = trace(gemv_fp16, **inputs)
+    monkeypatch.setattr("checks.tracing.INTERPRETED", False)
+    (there,) = trace(rebind(gemv_fp16, INTERPRETED=False), **inputs)
+    assert here.traffic() == there.traffic()
+    quantize = EXERCISES["quantize_int8_perrow_long_kernel"]
+    monkeypatch.setattr("kernels.quantize.ON_GPU", tl.constexpr(True))
+    assert elsewhere.ask("judge", quantize.name, self_contained(quantize.answer_function(), **elsewhere.CONSTANTS),
+                         quantize.name, 0)["status"] == "passed"

@@ -9,13 +9,13 @@ from triton.experimental.gluon import language as gl
 
 from checks.compiler import start
 from checks.source import python_function
-from kernels import decode, fused, gemv, gemv_int8, hello, hopper_gemm, matmul, perrow_w8a8, quantize
+from kernels import decode, fused, gemv, gemv_int8, hello, hopper_gemm, int_mm, matmul, perrow_w8a8, quantize, skinny
 
 KERNELS = Path(decode.__file__).parent
 SHARED_LIMIT = {75: 65_536, 80: 166_912, 89: 101_376, 90: 232_448}  # bytes a program, CUDA's programming guide
 PRODUCTS = {"matmul_fp16_naive_kernel", "matmul_fp16_grouped_kernel", "matmul_fp16_kernel", "hopper_gemm_kernel",
-            "perrow_w8a8_matmul_plain_kernel", "perrow_w8a8_matmul_kernel", "perrow_w8a8_matmul_tma_kernel",
-            "decode_w8a8_kernel"}
+            "int_mm_kernel", "perrow_w8a8_matmul_plain_kernel", "perrow_w8a8_matmul_kernel",
+            "perrow_w8a8_matmul_tma_kernel", "decode_w8a8_kernel", "skinny_w8a8_kernel", "split_k_kernel"}
 COPIED_BY_TMA = {"matmul_fp16_kernel", "perrow_w8a8_matmul_tma_kernel", "hopper_gemm_kernel"}
 GLUON = {"i8": gl.int8, "fp16": gl.float16, "bf16": gl.bfloat16}
 
@@ -43,7 +43,8 @@ def row_jobs(sm):
     yield job(hello.row_sum_kernel, sm, {"BLOCK_N": 4096}, fp32)
     yield job(hello.copy_2d_kernel, sm, {"BLOCK_M": 16, "BLOCK_N": 64}, fp32)
     yield job(matmul.grouped_order_kernel, sm, {"GROUP_M": 8}, {"order_ptr": "*i32"})
-    for kernel, types in ((gemv.gemv_fp16_row_kernel, {}), (gemv_int8.gemv_w8a16_row_kernel, WEIGHTS)):
+    for kernel, types in ((gemv.gemv_fp16_row_kernel, {}), (gemv_int8.gemv_w8a16_row_kernel, WEIGHTS),
+                          (gemv_int8.gemv_w8a8_row_kernel, CODES)):
         yield job(kernel, sm, {"BLOCK_K": 4096}, types)
     yield job(gemv.gemv_fp16_kernel, sm, {"BLOCK_N": 2, "BLOCK_K": 1024})
     yield job(gemv_int8.gemv_w8a16_kernel, sm, {"BLOCK_N": 4, "BLOCK_K": 512, "IN_FLIGHT": 4}, WEIGHTS, num_warps=2)
@@ -52,6 +53,7 @@ def row_jobs(sm):
             (quantize.quantize_int8_perrow_plain_kernel, {"BLOCK_K": 4096}, 4),
             (quantize.quantize_int8_perrow_kernel, {"BLOCK_K": 4096}, 4),
             (quantize.quantize_int8_perrow_two_blocks_kernel, {"HEAD": 8192, "TAIL": 4096}, 8),
+            (quantize.quantize_int8_perrow_two_blocks_kernel, {"HEAD": 4096, "TAIL": 1024}, 2),
             (quantize.quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}, 8),
         ]:
             yield job(kernel, sm, blocks, {"x_ptr": dtype}, num_warps=num_warps)
@@ -59,6 +61,14 @@ def row_jobs(sm):
         blocks = {"BLOCK_K": BLOCK_K, "ROW_FITS": fits}
         yield job(fused.rmsnorm_quantize_int8_kernel, sm, blocks, num_warps=num_warps)
         yield job(fused.silu_mul_quantize_int8_kernel, sm, blocks, num_warps=num_warps * (1 + fits))
+
+
+def skinny_jobs(sm):
+    yield job(skinny.split_k_reduce_kernel, sm, {"BLOCK_N": 512})
+    if sm >= 80:
+        blocks = {"BLOCK_M": 16, "BLOCK_N": 64, "BLOCK_K": 256}
+        yield job(skinny.skinny_w8a8_kernel, sm, blocks, CODES, num_stages=3)
+        yield job(skinny.split_k_kernel, sm, blocks, CODES, num_stages=4)
 
 
 def decode_jobs(sm):
@@ -91,6 +101,9 @@ def prefill_jobs(sm):
             yield gemm(grouped, sm, config, element)
         for config in module.TMA_CONFIGS if sm >= 90 else ():
             yield gemm(tma, sm, config, element)
+    tile = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128}
+    for neighbours in ("stride_wk", "stride_wn"):  # K-major, N-major
+        yield job(int_mm.int_mm_kernel, sm, tile | {neighbours: 1}, CODES | {"y_ptr": "*i32"}, num_warps=8)
     if sm >= 90:
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "fp16")
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "bf16", bias_ptr=None)
@@ -127,7 +140,7 @@ def descriptors(tile, rows, element, out, layouts=False):
 
 
 JOBS = [
-    *row_jobs(75), *row_jobs(80), *row_jobs(90),
+    *row_jobs(75), *row_jobs(80), *row_jobs(90), *skinny_jobs(75), *skinny_jobs(80), *skinny_jobs(90),
     *decode_jobs(75), *decode_jobs(80), *decode_jobs(89), *decode_jobs(90),
     *prefill_jobs(80), *prefill_jobs(90),
 ]

@@ -9,6 +9,7 @@ from kernels.runtime import INTERPRETED
 
 ROW, BLOCK = EXERCISES["gemv_fp16_row_kernel"], EXERCISES["gemv_fp16_kernel"]
 QUANTIZE = EXERCISES["quantize_int8_perrow_plain_kernel"]
+LONG, SCALED = EXERCISES["quantize_int8_perrow_long_kernel"], EXERCISES["perrow_w8a8_matmul_plain_kernel"]
 TILE = EXERCISES["matmul_fp16_naive_kernel"]
 LOADS = ("    x = tl.load(x_ptr + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
          "    w = tl.load(w_ptr + n * stride_wn + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
@@ -39,6 +40,10 @@ SLIPS = [
     (TILE, [("acc = tl.dot(x, w.T, acc)", "acc += x @ w.T")], "the matrix product of two blocks is `tl.dot(a, b)`"),
     (TILE, [("dtype=tl.float32)", "dtype=tl.float16)"), ("acc = tl.dot(x, w.T, acc)", "acc += tl.dot(x, w.T)")],
      "What a loop changes must keep its type"),
+    (QUANTIZE, [(".to(tl.float32)\n    magnitude", "\n    magnitude")], "This works in FP32 only"),
+    (LONG, [("tl.maximum(magnitude, finite_or_inf(x))", "tl.max(magnitude, finite_or_inf(x))")],
+     "the larger of two blocks is `tl.maximum(a, b)`"),
+    (SCALED, [("    if bias_ptr is not None:\n        y += ", "    y += ")], "only under `if bias_ptr is not None:`"),
 ]
 
 

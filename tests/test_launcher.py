@@ -132,7 +132,7 @@ def test_second_launch_starts_at_once_and_passes_arguments_and_status_on(templat
     assert (root / ".venv/pip.log").stat().st_mtime_ns == pip
 
 
-@pytest.mark.parametrize("command", ["check", "doctor", "solutions", "bench"])
+@pytest.mark.parametrize("command", ["check", "reset", "doctor", "solutions", "bench"])
 def test_commands_of_checks(template, command):
     assert said(launch(template[0], command, "--help"))["arguments"] == [command, "--help"]
 
@@ -143,7 +143,7 @@ def test_test_runs_pytest_from_the_root_whatever_the_folder(template, tmp_path):
     done = said(launch(tmp_path, "test", "tests/test_gemv.py", "-k", "ragged"))
     workers = str(min(4, len(os.sched_getaffinity(0))))
     assert (done["program"], done["folder"]) == ("pytest", str(root))
-    assert done["arguments"] == ["-n", workers, "--dist", "loadscope", "tests/test_gemv.py", "-k", "ragged"]
+    assert done["arguments"] == ["-n", workers, "tests/test_gemv.py", "-k", "ragged"]
 
 
 def test_lab_opens_the_first_lesson_and_says_what_runs_the_kernels(template):

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import int_mm, perrow_w8a8
+from kernels import perrow_w8a8
+from kernels.int_mm import MAX_K
 from kernels.runtime import INTERPRETED, device
 
 
@@ -70,7 +71,7 @@ def test_bias_comes_before_the_one_rounding(rung, bias_dtype, out_dtype):
 @pytest.mark.parametrize("rung", RUNGS)
 def test_longest_rows_do_not_overflow(rung):
     """The last K allowed, every code at its largest: the sum comes within 6,172 of 2³¹."""
-    K = int_mm.MAX_K
+    K = MAX_K
     if INTERPRETED and rung in ("plain", "descriptors"):
         pytest.skip("four seconds in the interpreter, and the loop is that of the other rungs")
     x_q = torch.full((2, K), 127, dtype=torch.int8, device=device())
@@ -82,7 +83,7 @@ def test_longest_rows_do_not_overflow(rung):
 
 
 def test_longer_rows_are_refused():
-    K = int_mm.MAX_K + 1
+    K = MAX_K + 1
     x_q, scale = torch.zeros((1, K), dtype=torch.int8, device=device()), torch.zeros(1, device=device())
     with pytest.raises(ValueError, match="at most 133144 columns, got 133145"):
         perrow_w8a8.perrow_w8a8_matmul(x_q, scale, x_q, scale)
@@ -132,11 +133,12 @@ def test_any_shape(M, N, K, seed):
 def test_wrong_arguments_are_named(rung, change, words):
     x_q, x_scale, w_q, w_scale = arguments(4, 5, 8)
     right = {"x_q": x_q, "x_scale": x_scale, "w_q": w_q, "w_scale": w_scale}
+    change = {name: value.to(x_q.device) if isinstance(value, torch.Tensor) else value for name, value in change.items()}
     with pytest.raises((TypeError, ValueError), match=words):
         RUNGS[rung](**{**right, **change})
 
 
 def test_gpus_before_ampere_are_refused(monkeypatch):
-    monkeypatch.setattr(int_mm, "capability", lambda: (7, 5))
+    monkeypatch.setattr("kernels.int_mm.capability", lambda: (7, 5))
     with pytest.raises(NotImplementedError, match=r"8.0 \(Ampere\) or later, this one has \(7, 5\)"):
         perrow_w8a8.perrow_w8a8_matmul(*arguments(4, 5, 8))

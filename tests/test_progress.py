@@ -6,6 +6,7 @@ import sys
 import nbformat
 import pytest
 
+import checks.progress
 from checks.notebooks import LESSONS, exercises_in, read, solve
 from checks.progress import check_notebooks
 
@@ -26,6 +27,29 @@ def test_untouched_lessons_are_not_attempted_and_no_failure(lesson, tmp_path, ca
     said = capsys.readouterr().out
     assert said.count("not attempted") == len(exercises_in(lesson))
     assert f"0 of {len(exercises_in(lesson))} exercises solved, 0 of 10 points" in said
+
+
+def test_holes_are_found_without_running_anything(lesson, tmp_path, capsys, monkeypatch):
+    monkeypatch.delattr(checks.progress, "definitions")
+    monkeypatch.delattr(checks.progress, "judge")
+    assert check_notebooks([written(lesson, tmp_path)]) == 0
+    assert "Next: gemv_bytes in 01_gemv_fp16.ipynb." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_each_lesson_has_its_subtotal_and_names_fit(tmp_path, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    second = read(LESSONS / "04_quantize.ipynb")
+    solve(second)
+    exercises_in(second)["kernels/error.py::sqnr_db"].source = ""
+    nbformat.write(second, tmp_path / "04_quantize.ipynb")
+    assert check_notebooks([LESSONS / "01_gemv_fp16.ipynb", tmp_path / "04_quantize.ipynb"]) == 1
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "01_gemv_fp16 0 of 4 solved 0 of 10" in lines
+    assert "04_quantize 5 of 6 solved 13 of 14" in lines
+    assert "quantize_int8_perrow_plain_kernel ✓ solved 5 of 5" in lines
+    assert "5 of 10 exercises solved, 13 of 24 points." in lines
+    assert not any(line.startswith("Next") for line in lines)  # first what is wrong
 
 
 def test_solved_wrong_and_broken_cells_each_get_their_line(lesson, tmp_path, capsys):

@@ -1,10 +1,27 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
 from checks.exercise import Exercise
-from checks.exercises import error, fused, gemv, hello, int_mm, matmul, matmul_int8, perrow_w8a8, quantize
+from checks.exercises import (
+    block_cost,
+    error,
+    fused,
+    gemv,
+    gemv_int8,
+    hello,
+    int_mm,
+    latency,
+    matmul,
+    matmul_int8,
+    measuring,
+    perrow_w8a8,
+    quantize,
+    skinny,
+    transformer,
+    tuning,
+)
 
-EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in (
-    hello, gemv, matmul, quantize, int_mm, perrow_w8a8, error, matmul_int8, fused) for exercise in noun.EXERCISES}
+NOUNS = (hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8, error,
+         matmul_int8, fused, gemv_int8, skinny, latency, tuning, transformer, block_cost)
 
 
 def find_exercise(name: str) -> Exercise:

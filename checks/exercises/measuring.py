@@ -1,0 +1,351 @@
+"""Lesson 03: times that can be trusted, the speeds they mean, and the roofline."""
+
+import math
+
+import torch
+
+from checks.exercise import Case, Exercise, Expected, Mutant, WrongAnswer, numbers
+from checks.scenarios import BENCHMARKS, STEADY, TIMERS, true_benchmark, try_benchmark, try_timer
+
+ROUNDING = 1e-6  # the simulated clocks are sums of doubles; real events resolve about 0.5 us
+
+
+def scenario(name: str, lie: str = "") -> Case:
+    """A case that is a simulated GPU."""
+    return Case(name + (f" (a test for this lie: {lie})" if lie else ""), lambda _: {"scenario": name})
+
+
+def near(value: float, part: float = ROUNDING) -> Expected:
+    return Expected(value, part * abs(value))
+
+
+def true_times(scenario: str) -> tuple[Expected, ...]:
+    """Mean time of either side, their quotient, and the number of calls. Where the clock sags by up to 40 %, a time may be
+    longer by 1 / 0.6, but the quotient must be that of a steady clock."""
+    made = TIMERS[scenario]
+    first, second = made.true_times()
+    part, ratio = (ROUNDING, ROUNDING) if made.steady else (0.67, STEADY)
+    return near(first, part), near(second, part), near(first / second, ratio), near(made.repeats)
+
+
+_RECORD = "            start.record()\n            call()\n            stop.record()\n"
+_FLUSH = "            gpu.flush_l2()  # keeps the GPU busy, too, while the call is queued: no launch is timed\n"
+_TURNS = "    for _ in range(repeats):\n        for name, call in sides.items():\n"
+_EVENTS = "            start, stop = gpu.event(), gpu.event()\n"
+_KEEP = "            events[name].append((start, stop))\n"
+_TIMES = "[start.elapsed_us(stop) for start, stop in pairs]"
+
+
+def _host_clock(before: str, after: str) -> tuple[tuple[str, str], ...]:
+    """The edits that time each call by the host's clock, with something done before it starts and before it is stopped."""
+    return ((_EVENTS, ""), (_FLUSH, f"            gpu.flush_l2()\n{before}"),
+            (_RECORD, f"            start = gpu.host_us()\n            call()\n{after}            stop = gpu.host_us()\n"),
+            (_TIMES, "[stop - start for start, stop in pairs]"))
+
+
+_WAIT = "            gpu.synchronize()\n"
+
+TIME_US = Exercise(
+    answer="kernels/timing.py::time_us",
+    lesson="03_measuring",
+    points=6,
+    through=try_timer,
+    outputs=("the mean time of `first` in us", "the mean time of `second` in us", "`first` divided by `second`",
+             "the number of timed calls"),
+    cases=tuple(scenario(name) for name in TIMERS),
+    oracle=true_times,
+    mutants=(
+        Mutant("the host's clock, and no waiting", _host_clock("", ""),
+               "A launch returns at once: this is the time to queue the call, not to do it. Use events."),
+        Mutant("the host's clock, waiting for the GPU", _host_clock(_WAIT, _WAIT),
+               "Now the launch and the waiting are in the time, some microseconds that are not the kernel's. Use events."),
+        Mutant("no warm-up", (("range(warmup)", "range(0)"),),
+               "The first call compiles the kernel, and an idle GPU has a slow clock: call each side `warmup` times first."),
+        Mutant("only one warm-up call", (("range(warmup)", "range(1)"),),
+               "One call compiles the kernel, but the clock takes longer to wake up: make `warmup` calls of each side."),
+        Mutant("only the first side is warmed up", (("in sides.values():", "in list(sides.values())[:1]:"),),
+               "Every side has a kernel of its own to compile: warm up all of them."),
+        Mutant("the cache is not flushed", ((_FLUSH, ""),),
+               "A call finds in the cache what the call before has left there: `gpu.flush_l2()` before each timed call."),
+        Mutant("the cache is flushed once in a turn", ((_FLUSH, ""), (_TURNS, _TURNS.replace(
+            "        for", "        gpu.flush_l2()\n        for"))),
+               "The second side finds in the cache what the first has read: flush before each call, not once a turn."),
+        Mutant("the flush is in the time", ((_FLUSH, ""), (_RECORD, _RECORD.replace("call()", "gpu.flush_l2()\n"
+                                                                                  "            call()"))),
+               "Flush first, then record `start`: what is queued between the two events is timed."),
+        Mutant("waiting between the flush and the call", ((_FLUSH, _FLUSH + _WAIT),),
+               "The GPU runs dry, meets `start` at once, and then waits for the launch of your call: that is timed too. Let "
+               "it be busy with the flush while the call is queued: no synchronize here."),
+        Mutant("stop is recorded before the call", ((_RECORD, _RECORD.replace("call()\n            stop.record()",
+                                                                              "stop.record()\n            call()")),),
+               "Between the two events there is nothing. An event marks a place in the queue: start, call, stop."),
+        Mutant("the times are read without waiting", (("    gpu.synchronize()\n    return", "    return"),),
+               "When Python gets here the GPU is still at work: `gpu.synchronize()` once, before you ask for times."),
+        Mutant("one side after the other",
+               ((_TURNS, "    for name, call in sides.items():\n        for _ in range(repeats):\n"),),
+               "The side that comes later meets a hotter, slower GPU. Take turns: the loop over the sides goes inside."),
+        Mutant("one call too few", (("range(repeats)", "range(repeats - 1)"),), "Each side is timed `repeats` times."),
+        Mutant("the warm-up calls are timed too", (("range(repeats)", "range(warmup + repeats)"),),
+               "The warm-up calls do not count: `repeats` calls are timed, after them."),
+        Mutant("only the last call is kept", ((_KEEP, "            events[name] = [(start, stop)]\n"),),
+               "Keep a pair of events for every call: append it to the side's list."),
+        Mutant("one call, and its time repeated", ((_TURNS, _TURNS.replace("range(repeats)", "range(1)")),
+                                                   (_TIMES, f"{_TIMES} * repeats")),
+               "Calls differ. Time each of the `repeats` calls."),
+        Mutant("the same two events for all calls", (
+            (_EVENTS, ""), (_TURNS, "    pair = {name: (gpu.event(), gpu.event()) for name in sides}\n" + _TURNS
+                            + "            start, stop = pair[name]\n")),
+               "Recording an event again moves it: only the last call's marks are left. Make new events for each call."),
+        Mutant("from stop to start", (("start.elapsed_us(stop)", "stop.elapsed_us(start)"),),
+               "The time is negative: it goes from the earlier event to the later one, `start.elapsed_us(stop)`."),
+        Mutant("a mean in place of the times", ((_TIMES, f"[sum({_TIMES}) / repeats]"),),
+               "Return the raw times, one for each call: what to make of them is the next exercise."),
+    ),
+)
+
+
+def exact_median(times_us: torch.Tensor, most: float) -> tuple[Expected, ...]:
+    ascending = sorted(times_us.tolist())
+    cut = ascending[len(ascending) // 10:len(ascending) - len(ascending) // 10]
+    return near(torch.quantile(times_us, 0.5).item()), near(cut[0]), near(cut[-1])
+
+
+def try_median(median_and_spread, times_us: torch.Tensor, most: float):
+    """Call it with a list; where the spread is too wide, a refusal is wanted, and the numbers are given for it."""
+    expected = [want.value for want in exact_median(times_us, most)]
+    steady = expected[2] - expected[1] <= most * expected[0]
+    times, before = times_us.tolist(), times_us.tolist()
+    try:
+        result = median_and_spread(times, most)
+    except RuntimeError as error:
+        if steady:
+            raise WrongAnswer(f"it refuses (RuntimeError: {error}), but high - low is {(expected[2] - expected[1]):.4g} "
+                              f"and may be up to {most} x {expected[0]:.4g}.") from None
+        return tuple(expected)
+    if times != before:
+        raise WrongAnswer("it changes the list of times it was given: `sorted` makes a new one.")
+    if not steady:
+        raise WrongAnswer(f"it returns {result!r}. high - low is {(expected[2] - expected[1]):.4g}, more than {most} x "
+                          f"{expected[0]:.4g}: wanted is a RuntimeError.")
+    return result
+
+
+def calls(*groups: tuple[int, float, float]):
+    """Times in no order: of each group, so many from one number to another."""
+    def inputs(g: torch.Generator) -> dict:
+        times = torch.cat([torch.linspace(low, high, count, dtype=torch.float64) for count, low, high in groups])
+        return {"times_us": times[torch.randperm(len(times), generator=g)], "most": 0.3}
+    return inputs
+
+
+MEDIAN = Exercise(
+    answer="kernels/timing.py::median_and_spread",
+    lesson="03_measuring",
+    points=2,
+    through=try_median,
+    outputs=("the median", "low", "high"),
+    cases=(
+        Case("40 calls, two of them interrupted", calls((38, 100.0, 110.0), (2, 900.0, 3000.0))),
+        Case("21 calls", calls((21, 50.0, 60.0))),
+        Case("5 calls", calls((5, 7.0, 8.0))),
+        Case("one call", calls((1, 7.0, 7.0))),
+        Case("20 calls, a third of them on a slower clock", calls((13, 100.0, 101.0), (7, 160.0, 170.0))),
+        Case("9 calls, too few to cut any off, one interrupted", calls((8, 100.0, 101.0), (1, 300.0, 300.0))),
+        Case("10 calls, most of them slow, two fast", calls((2, 20.0, 21.0), (8, 30.0, 31.0))),
+        Case("short calls, the spread just narrow enough", calls((30, 2.5, 3.6))),
+    ),
+    oracle=exact_median,
+    mutants=(
+        Mutant("the mean", (("statistics.median(ascending)", "statistics.fmean(ascending)"),),
+               "A few interrupted calls pull the mean far up. The median is the middle call."),
+        Mutant("the smallest time", (("statistics.median(ascending)", "ascending[0]"),),
+               "The best call is the luckiest one. The median is what half of the calls do not exceed."),
+        Mutant("not sorted", (("sorted(times_us)", "list(times_us)"),),
+               "`low` and `high` come from the calls in ascending order: sort them."),
+        Mutant("the list is sorted in place", (("ascending, tenth = sorted(times_us), len(times_us) // 10",
+                                                "times_us.sort()\n    ascending, tenth = times_us, len(times_us) // 10"),),
+               "The caller's list is changed, though somebody may want the order of the calls."),
+        Mutant("the upper of the two middle calls", (("statistics.median(ascending)", "ascending[len(ascending) // 2]"),),
+               "With an even number of calls the median is half-way between the two in the middle: `statistics.median`."),
+        Mutant("the lower of the two middle calls",
+               (("statistics.median(ascending)", "ascending[(len(ascending) - 1) // 2]"),),
+               "With an even number of calls the median is half-way between the two in the middle. (torch.median gives the "
+               "lower one.)"),
+        Mutant("low and high are the first and the last call", (("len(times_us) // 10", "0"),),
+               "One interrupted call decides this spread. Cut off a tenth of the calls at either end first."),
+        Mutant("high is one call too high", (("ascending[-1 - tenth]", "ascending[-max(tenth, 1)]"),),
+               "After a tenth is cut off at the end, the last call left is number -1 - tenth."),
+        Mutant("low is one call too low", (("ascending[tenth]", "ascending[max(tenth - 1, 0)]"),),
+               "After a tenth is cut off at the start, the first call left is number `tenth`."),
+        Mutant("it never refuses", (("if high - low > most * median:", "if False:"),),
+               "Where the spread is too wide no number should get out: raise RuntimeError."),
+        Mutant("the spread is not compared with the median", (("> most * median:", "> most:"),),
+               "0.3 us is much for a call of 1 us and little for one of 1,000 us: compare with `most * median`."),
+        Mutant("the spread is compared with low", (("> most * median:", "> most * low:"),),
+               "`most` is a part of the median."),
+        Mutant("only one side of the spread", (("high - low > most", "high - median > most"),),
+               "The spread is the whole way from low to high."),
+    ),
+)
+
+ACHIEVED_GB_PER_S = Exercise(
+    answer="kernels/cost.py::achieved_gb_per_s",
+    lesson="03_measuring",
+    points=1,
+    cases=(numbers(num_bytes=33_570_816, us=10.5), numbers(num_bytes=1000, us=1.0), numbers(num_bytes=3 * 10**12, us=1e6)),
+    oracle=lambda num_bytes, us: (near(num_bytes / 1e9 / (us / 1e6)),),
+    mutants=(
+        Mutant("GiB", (("/ 1e3", "/ 2**30 * 1e6"),), "1 GB is 10⁹ bytes here, not 2³⁰: roofs are given so."),
+        Mutant("bytes per microsecond", ((" / 1e3", ""),), "Bytes per microsecond are MB/s: one more factor of 1,000."),
+        Mutant("microseconds taken for milliseconds", (("/ 1e3", "/ 1e6"),), "A microsecond is 10⁻⁶ seconds."),
+        Mutant("upside down", (("num_bytes / us / 1e3", "us / num_bytes / 1e3"),), "Bytes divided by time."),
+    ),
+)
+
+ACHIEVED_TFLOPS = Exercise(
+    answer="kernels/cost.py::achieved_tflops",
+    lesson="03_measuring",
+    points=1,
+    cases=(numbers(flops=137_438_953_472, us=200.0), numbers(flops=10**6, us=1.0), numbers(flops=10**15, us=1e6)),
+    oracle=lambda flops, us: (near(flops / 1e12 / (us / 1e6)),),
+    mutants=(
+        Mutant("GFLOPS", (("/ 1e6", "/ 1e3"),),
+               "Operations per microsecond divided by 10³ are GFLOPS; 1 TFLOPS is 1,000 of them."),
+        Mutant("microseconds taken for milliseconds", (("/ 1e6", "/ 1e9"),), "A microsecond is 10⁻⁶ seconds."),
+        Mutant("upside down", (("flops / us / 1e6", "us / flops / 1e6"),), "Operations divided by time."),
+    ),
+)
+
+
+def _replaced(*lines: str) -> tuple[tuple[str, str], ...]:
+    """The edit that takes the times of a benchmark in another way."""
+    return ((f"    times = {_RIGHT}\n", "".join(f"    {line}\n" for line in lines)),)
+
+
+_RIGHT = "time_us({\"old\": old, \"new\": new}, gpu, repeats, warmup)"
+_EMPTY = "gpu.flush_l2()", "gpu.synchronize()"
+_BY_HOST_CLOCK = ("def by_host(call, wait):", "    begin = gpu.host_us()", "    call()", "    if wait:",
+                  "        gpu.synchronize()", "    return [gpu.host_us() - begin]", _RIGHT, *_EMPTY)
+
+BENCHMARK = Exercise(
+    answer="kernels/timing.py::benchmark",
+    lesson="03_measuring",
+    points=5,
+    through=try_benchmark,
+    outputs=("GB/s", "speed-up"),
+    cases=tuple(scenario(name, made.lie) for name, made in BENCHMARKS.items()),
+    oracle=lambda scenario: tuple(
+        near(value, ROUNDING if BENCHMARKS[scenario].steady else part)
+        for value, part in zip(true_benchmark(scenario), (0.67, STEADY), strict=True)),
+    mutants=(
+        Mutant("not divided by the number of calls", (("statistics.median(times[\"new\"])", "sum(times[\"new\"])"),
+                                                      ("statistics.median(times[\"old\"])", "sum(times[\"old\"])")),
+               "That is the time of all calls together, so the GB/s are too few by a factor of `repeats`."),
+        Mutant("the bytes written are left out", (("bytes_read + bytes_written", "bytes_read"),),
+               "What a kernel writes crosses the memory bus too: bytes are reads plus writes."),
+        Mutant("the bytes read are left out", (("bytes_read + bytes_written", "bytes_written"),),
+               "Bytes are reads plus writes."),
+        Mutant("an unfair baseline: only `old` is waited for", _replaced(
+            *_BY_HOST_CLOCK, "old_us = by_host(old, True)", *_EMPTY, f"times = {_RIGHT}", "times[\"old\"] = old_us"),
+               "`old` pays for its launch and for the waiting, `new` does not. Time both sides in the same way."),
+        Mutant("a launch taken for the work", _replaced(
+            *_BY_HOST_CLOCK, "times = {\"old\": by_host(old, False)}", *_EMPTY, "times[\"new\"] = by_host(new, False)"),
+               "The host's clock stops when the launch is made, not when the work is done. Let events tell the time."),
+        Mutant("the host's clock, waiting for the GPU", _replaced(
+            *_BY_HOST_CLOCK, "times = {\"old\": by_host(old, True)}", *_EMPTY, "times[\"new\"] = by_host(new, True)"),
+               "The launch and the waiting are in the time, and weigh most for the faster side. Let events tell the time."),
+        Mutant("no warm-up", (("repeats, warmup)", "repeats, 0)"),),
+               "The first call compiles the kernel and finds a sleepy clock: `warmup` calls of each side come first."),
+        Mutant("only one warm-up call", (("repeats, warmup)", "repeats, 1)"),),
+               "Compiled it is then, but the clock is not awake yet: make `warmup` calls of each side."),
+        Mutant("only `new` is warmed up", _replaced(
+            "for _ in range(warmup):", "    new()", "times = time_us({\"old\": old, \"new\": new}, gpu, repeats, 0)"),
+               "An unfair baseline: `old` compiles within its time. Warm up both."),
+        Mutant("a warm cache", _replaced("gpu.flush_l2 = lambda: None", f"times = {_RIGHT}"),
+               "From the second call on the input comes from the L2 cache: flush it before each call."),
+        Mutant("one side after the other", _replaced(
+            "times = time_us({\"old\": old}, gpu, repeats, warmup) | time_us({\"new\": new}, gpu, repeats, warmup)"),
+               "`new` comes when the GPU has got hot. Let the two take turns: one call of `time_us` with both."),
+        Mutant("the speed-up upside down", (("old_us / new_us", "new_us / old_us"),),
+               "A speed-up of 2 means that `new` takes half the time: old_us / new_us."),
+        Mutant("GB/s of `old`", (("bytes_written, new_us)", "bytes_written, old_us)"),), "The bytes are those of `new`."),
+    ),
+)
+
+ATTAINABLE = Exercise(
+    answer="kernels/cost.py::attainable_tflops",
+    lesson="03_measuring",
+    points=1,
+    cases=(numbers(intensity=1.0, tflops=989.0, gb_per_s=4800.0), numbers(intensity=100.0, tflops=989.0, gb_per_s=4800.0),
+           numbers(intensity=4000.0, tflops=989.0, gb_per_s=4800.0), numbers(intensity=0.125, tflops=989.0, gb_per_s=4800.0),
+           numbers(intensity=0.25, tflops=65.0, gb_per_s=320.0)),
+    oracle=lambda intensity, tflops, gb_per_s: (near(1 / max(1 / tflops, 1e3 / (intensity * gb_per_s))),),
+    mutants=(
+        Mutant("the higher of the two roofs", (("min(", "max("),), "The lower roof is the one that stops you."),
+        Mutant("the peak alone", (("min(tflops, intensity * gb_per_s / 1e3)", "tflops"),),
+               "At a low intensity memory cannot feed the arithmetic."),
+        Mutant("the memory roof alone", (("min(tflops, intensity * gb_per_s / 1e3)", "intensity * gb_per_s / 1e3"),),
+               "However high the intensity, there are no more than `tflops`."),
+        Mutant("GFLOPS beside TFLOPS", ((" / 1e3", ""),),
+               "Operations per byte times GB/s are GFLOPS: divide by 1,000 before you compare with TFLOPS."),
+        Mutant("intensity upside down", (("intensity * gb_per_s / 1e3", "gb_per_s / intensity / 1e3"),),
+               "More operations for each byte mean more TFLOPS at the same GB/s: multiply."),
+        Mutant("traffic and arithmetic one after the other",
+               (("min(tflops, intensity * gb_per_s / 1e3)", "1 / (1 / tflops + 1e3 / (intensity * gb_per_s))"),),
+               "A GPU moves bytes and does arithmetic at the same time: the slower one alone sets the pace."),
+    ),
+)
+
+
+def exact_gain(M: int, N: int, K: int, fp16_tflops: float, int8_tops: float, gb_per_s: float) -> tuple[Expected]:
+    """From the tensors: each kernel takes the longer of its traffic and its arithmetic."""
+    def made(*tensors) -> float:
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in tensors) / (gb_per_s * 1e9)
+
+    flops, half, code, scale = 2 * M * N * K, torch.float16, torch.int8, torch.float32
+    fp16 = max(flops / (fp16_tflops * 1e12), made(((M, K), half), ((N, K), half), ((M, N), half)))
+    quantize = made(((M, K), half), ((M, K), code), ((M,), scale))
+    int8 = max(flops / (int8_tops * 1e12),
+               made(((M, K), code), ((N, K), code), ((M,), scale), ((N,), scale), ((M, N), half)))
+    return (near(fp16 / (quantize + int8)),)
+
+
+def on_an_h200(**sizes: int) -> Case:
+    return numbers(**sizes, fp16_tflops=989, int8_tops=1979, gb_per_s=4800)  # NVIDIA's H200 datasheet, dense
+
+
+_SUM = "(quantize_us + int8_us)"
+_INT8_BYTES = "perrow_w8a8_matmul_bytes(M, N, K)"
+_QUANTIZE_BYTES = "quantize_int8_perrow_bytes(M, K)"
+
+INT8_GAIN = Exercise(
+    answer="kernels/cost.py::int8_gain",
+    lesson="03_measuring",
+    points=3,
+    cases=(on_an_h200(M=1, N=4096, K=4096), on_an_h200(M=16384, N=6144, K=2048), on_an_h200(M=256, N=4096, K=4096),
+           on_an_h200(M=16384, N=16, K=8192), numbers(M=3, N=5, K=7, fp16_tflops=100, int8_tops=150, gb_per_s=50)),
+    oracle=exact_gain,
+    mutants=(
+        Mutant("the quantization is left out", ((_SUM, "int8_us"),),
+               "x comes in FP16 and must become INT8 first: the time of that kernel counts too."),
+        Mutant("the arithmetic alone", (("fp16_us / (quantize_us + int8_us)", "int8_tops / fp16_tflops"),),
+               "Twice the rate helps only where arithmetic sets the time. Take each kernel's roofline."),
+        Mutant("the product at FP16's rate", ((f"{_INT8_BYTES}, int8_tops", f"{_INT8_BYTES}, fp16_tflops"),),
+               "The INT8 product runs at `int8_tops`."),
+        Mutant("INT8 moves as many bytes as FP16", ((_INT8_BYTES, "matmul_fp16_bytes(M, N, K)"),),
+               "Codes take one byte each: `perrow_w8a8_matmul_bytes`."),
+        Mutant("the weights are quantized each time",
+               ((_QUANTIZE_BYTES, f"{_QUANTIZE_BYTES} + quantize_int8_perrow_bytes(N, K)"),),
+               "w is quantized once, before the model runs: only x (M, K) is quantized in each call."),
+        Mutant("quantization and product at the same time", ((_SUM, "max(quantize_us, int8_us)"),),
+               "The product needs the codes, so the quantization must be done first: the two times add up."),
+        Mutant("one roofline for both kernels",
+               ((_SUM, f"roofline_us(flops, {_QUANTIZE_BYTES} + {_INT8_BYTES}, int8_tops, gb_per_s)"),),
+               "While x is quantized the tensor cores have nothing to do: traffic and arithmetic overlap within one kernel "
+               "only. Take a roofline for each, and add."),
+        Mutant("upside down", (("fp16_us / (quantize_us + int8_us)", "(quantize_us + int8_us) / fp16_us"),),
+               "A gain of 2 means half the time: FP16's time divided by INT8's."),
+    ),
+)
+
+EXERCISES = [TIME_US, MEDIAN, ACHIEVED_GB_PER_S, ACHIEVED_TFLOPS, BENCHMARK, ATTAINABLE, INT8_GAIN]

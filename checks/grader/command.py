@@ -1,0 +1,185 @@
+"""`python3 workshop.py grade …`: what an instructor types."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from checks.grader import results
+from checks.grader.batch import Settings, class_seed, grade_class
+from checks.grader.course import DEFAULT, read_course
+from checks.grader.sandbox import Fault
+from checks.grader.selftest import Misjudged
+from checks.grader.selftest import run as selftest
+
+GRADED, BELOW, USAGE, FAULTS, MISJUDGED = 0, 1, 2, 3, 4
+"""Exit codes: graded whatever the scores; --fail-under missed; wrong usage; an infrastructure error; self-test failed."""
+
+
+def main(argv: list[str]) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except ValueError as error:
+        print(f"grade: {error}", file=sys.stderr)
+        return USAGE
+    except Misjudged as error:
+        print(f"grade: {error}. No result can be trusted until that is right; see `grade selftest`.", file=sys.stderr)
+        return MISJUDGED
+    except (Fault, OSError) as error:
+        print(f"grade: infrastructure error: {error}", file=sys.stderr)
+        return FAULTS
+    except KeyboardInterrupt:
+        print("\ngrade: stopped. What was graded is kept: the same command with --resume goes on.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="workshop.py grade", description="Grade submissions: see checks/grader/README.md.",
+                                     epilog="Exit codes: 0 graded, whatever the scores; 1 --fail-under missed; 2 usage; "
+                                     "3 an infrastructure error; 4 the self-test failed.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run, what: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        added.set_defaults(run=run)
+        return added
+
+    one = command("one", _one, "grade one submission (a folder, a zip, notebooks) and print what was found")
+    one.add_argument("submission", nargs="+", type=Path)
+    one.add_argument("--json", action="store_true", help="print the result as JSON")
+    many = command("class", _class, "grade every submission of a folder")
+    many.add_argument("folder", type=Path, help="a folder or zip per student, or notebooks named by student")
+    many.add_argument("--out", type=Path, required=True, metavar="GRADES", help="the folder for results")
+    many.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)")
+    many.add_argument("--only", action="append", default=[], metavar="STUDENT", help="this student; may be repeated")
+    many.add_argument("--resume", action="store_true", help="keep the results that are there and still hold")
+    for added in (one, many):
+        added.add_argument("--fail-under", type=float, metavar="PERCENT", help="exit 1 if a total is below this")
+        added.add_argument("--seed-file", type=Path, help="a file with the seed of inputs and hidden sizes")
+    proof = command("selftest", _selftest, "judge known-good and known-bad submissions of every exercise")
+    for added in (one, many, proof):
+        added.add_argument("--course", type=Path, default=DEFAULT, help="the course's TOML (default: the workshop's own)")
+        added.add_argument("--exercise", action="append", default=[], help="this exercise alone; may be repeated")
+        added.add_argument("--timeout", type=float, default=60, metavar="S", help="for all cases of one exercise")
+        added.add_argument("--require-isolation", action="store_true", help="refuse to grade with less than full isolation")
+        added.add_argument("--gpus", default="", metavar="0,1", help="also run passing kernels on these GPUs, and time them")
+        added.add_argument("--no-compile", action="store_true", help="leave out compiling for real GPUs")
+    report = command("report", _report, "write a feedback page per student, and a class page")
+    export = command("export", _export, "write the scores for other programs")
+    export.add_argument("--format", required=True, choices=["csv", "json", "junit", "gradescope"])
+    export.add_argument("--to", type=Path, help="the file or folder to write (default: in GRADES)")
+    alike = command("similar", _similar, "list pairs of submissions that are alike")
+    alike.add_argument("folder", type=Path)
+    for added in (report, export):
+        added.add_argument("grades", type=Path)
+    return parser
+
+
+def _settings(args, seed: int) -> Settings:
+    if args.timeout <= 0:
+        raise ValueError("--timeout must be more than 0 seconds")
+    if not all(index.isdecimal() for index in args.gpus.split(",") if args.gpus):
+        raise ValueError(f"--gpus takes numbers such as 0,1, not {args.gpus}")
+    gpus = tuple(int(index) for index in args.gpus.split(",") if args.gpus)
+    course = read_course(args.course)
+    unknown = set(args.exercise) - set(course.exercises)
+    if unknown:
+        raise ValueError(f"there is no exercise {', '.join(sorted(unknown))}; there are {', '.join(course.exercises)}")
+    return Settings(seed, args.course, tuple(args.exercise), not args.no_compile, args.require_isolation, args.timeout,
+                    gpus)
+
+
+def _one(args) -> int:
+    import json
+    import random
+    import secrets
+
+    for path in args.submission:
+        if not path.exists():
+            raise ValueError(f"there is no {path}")
+    seed = random.Random(args.seed_file.read_text().strip()).getrandbits(32) if args.seed_file else secrets.randbits(32)
+    student = args.submission[0].resolve().stem
+    with _settings(args, seed).grader() as grader:
+        result = grader.grade(student, args.submission)
+    if args.json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        _print(result)
+    return _exit_code([result], args.fail_under)
+
+
+def _print(result: dict) -> None:
+    for one in result["exercises"]:
+        points = "–" if one["points"] is None else f"{one['points']:g}"
+        print(f"{one['lesson']}  {one['exercise']}: {one['status']}, {points} of {one['possible']:g}")
+        if one["status"] != "passed" and one["message"]:
+            print("    " + one["message"].replace("\n", "\n    "))
+        for flag in one["flags"]:
+            print(f"    flag ({flag['kind']}): {flag['text']}")
+        for notice in one["notices"]:
+            print(f"    note: {notice}")
+    for problem in result["problems"]:
+        print(f"problem: {problem}")
+    print(f"{result['points']:g} of {result['possible']:g} points · isolation: {', '.join(result['isolation'])}")
+
+
+def _class(args) -> int:
+    if args.jobs < 1:
+        raise ValueError("--jobs must be 1 or more")
+    settings = _settings(args, class_seed(args.out, args.resume, args.seed_file))
+    tally = grade_class(args.folder, args.out, settings, args.jobs, tuple(args.only), args.resume,
+                        lambda line: print(line, file=sys.stderr, flush=True))
+    rate = f", {60 * tally.graded / tally.seconds:.1f} a minute" if tally.graded else ""
+    print(f"{tally.graded} graded, {tally.kept} kept, {tally.faults} with an infrastructure error, "
+          f"in {tally.seconds:.0f} s{rate}")
+    graded = results.read_results(args.out)
+    return FAULTS if tally.faults else _exit_code(graded, args.fail_under)
+
+
+def _exit_code(graded: list[dict], fail_under: float | None) -> int:
+    if any(one["status"] == results.FAULT for result in graded for one in result["exercises"]):
+        return FAULTS
+    if fail_under is not None and any(100 * result["points"] < fail_under * result["possible"] for result in graded):
+        return BELOW
+    return GRADED
+
+
+def _selftest(args) -> int:
+    started = time.monotonic()
+    with _settings(args, 1).grader() as grader:
+        misjudged = selftest(grader)
+    print(f"{misjudged} misjudged, {time.monotonic() - started:.0f} s")
+    return MISJUDGED if misjudged else GRADED
+
+
+def _report(args) -> int:
+    from checks.grader.pages import write_pages
+
+    graded = _with_overrides(args.grades)
+    for path in write_pages(args.grades, graded):
+        print(f"wrote {path}")
+    return GRADED
+
+
+def _export(args) -> int:
+    from checks.grader.exports import export
+
+    for path in export(args.format, _with_overrides(args.grades), args.grades, args.to):
+        print(f"wrote {path}")
+    return GRADED
+
+
+def _similar(args) -> int:
+    from checks.grader.similarity import table
+    from checks.grader.submissions import find_submissions, read_submission
+
+    found = find_submissions(args.folder)
+    for line in table([read_submission(student, paths) for student, paths in found.items()], read_course().exercises):
+        print(line)
+    return GRADED
+
+
+def _with_overrides(grades: Path) -> list[dict]:
+    return results.apply_overrides(results.read_results(grades), results.read_overrides(grades))

@@ -1,0 +1,134 @@
+"""Results as files: one JSON per student, written whole or not at all, and the instructor's overrides."""
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+from checks.source import ROOT
+
+SCHEMA = 1
+FAULT = "infrastructure error"
+"""The grader or the machine failed: no points are given or taken until it has been graded again."""
+VOLATILE = ("graded_at", "seconds")  # what may differ between two runs that agree
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write `path` so that a reader, also after a crash, finds the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # noqa: PTH101
+        os.replace(name, path)  # noqa: PTH105
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def result_path(grades: Path, student: str) -> Path:
+    """Where a student's result is; any name makes one file name, and two names never the same."""
+    return grades / "students" / f"{quote(student, safe=' @+,=()')[:200]}.json"
+
+
+def write_result(grades: Path, result: dict) -> None:
+    write_atomically(result_path(grades, result["student"]), json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_result(path: Path) -> dict | None:
+    """A result, or None for a file that is missing, broken or of another schema."""
+    try:
+        result = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) and result.get("schema") == SCHEMA else None
+
+
+def read_results(grades: Path) -> list[dict]:
+    """All students' results, by name. Raises ValueError where there are none."""
+    found = [read_result(path) for path in sorted((grades / "students").glob("*.json"))]
+    results = sorted((result for result in found if result is not None), key=lambda result: result["student"])
+    if not results:
+        raise ValueError(f"{grades} holds no results: run `grade class FOLDER --out {grades}` first")
+    return results
+
+
+@cache
+def grader_digest() -> str:
+    """Of every file that a verdict depends on."""
+    digest = hashlib.sha256()
+    for folder, pattern in (("checks", "**/*.py"), ("kernels", "*.py"), ("lessons", "*.ipynb")):
+        for path in sorted((ROOT / folder).glob(pattern)):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def environment() -> dict[str, str]:
+    import numpy
+    import torch
+    import triton
+
+    return {"python": platform.python_version(), "torch": torch.__version__, "triton": triton.__version__,
+            "numpy": numpy.__version__, "machine": platform.machine()}
+
+
+def result_key(digest: str, course_text: str, seed: int, options: dict) -> str:
+    """Two runs with the same key give the same result."""
+    parts = json.dumps([SCHEMA, digest, grader_digest(), environment(), course_text, seed, options], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def read_overrides(grades: Path) -> dict[tuple[str, str], tuple[float, str]]:
+    """(student, exercise) -> (points, reason) of overrides.csv, which the grader reads and never writes.
+
+    Raises ValueError that names the line that is wrong.
+    """
+    path = grades / "overrides.csv"
+    if not path.exists():
+        return {}
+    overrides = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = {"student", "exercise", "points", "reason"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path}: the first line must name the columns student, exercise, points, reason")
+        for row in reader:
+            try:
+                points = float(row["points"])
+            except (TypeError, ValueError):
+                raise ValueError(f"{path}, line {reader.line_num}: points must be a number, not {row['points']!r}") from None
+            if not (row["reason"] or "").strip():
+                raise ValueError(f"{path}, line {reader.line_num}: an override needs a reason")
+            overrides[row["student"], row["exercise"]] = (points, row["reason"].strip())
+    return overrides
+
+
+def apply_overrides(results: list[dict], overrides: dict) -> list[dict]:
+    """Copies of the results with the overrides in them. Raises ValueError for one that fits nothing."""
+    known = {(result["student"], one["exercise"]) for result in results for one in result["exercises"]}
+    for student, exercise in overrides:
+        if (student, exercise) not in known:
+            raise ValueError(f"overrides.csv: there is no exercise `{exercise}` of a student `{student}`")
+    applied = []
+    for result in results:
+        exercises = []
+        for one in result["exercises"]:
+            if (result["student"], one["exercise"]) in overrides:
+                points, reason = overrides[result["student"], one["exercise"]]
+                one = one | {"graded_points": one["points"], "points": points, "override": reason}
+            exercises.append(one)
+        applied.append(result | {"exercises": exercises, "points": total(exercises)})
+    return applied
+
+
+def total(exercises: list[dict]) -> float:
+    return round(sum(one["points"] or 0.0 for one in exercises), 4)

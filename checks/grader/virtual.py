@@ -1,0 +1,56 @@
+"""Modules that exist as text alone: of `kernels` what an exercise is given, of `checks` names that do nothing."""
+
+import importlib.abc
+import importlib.machinery
+import itertools
+import linecache
+import sys
+import types
+
+_serial = itertools.count()
+
+
+def define(source: str, title: str, namespace: dict) -> None:
+    """Run `source` in `namespace`, and keep its text where `inspect`, and so Triton, looks for it."""
+    filename = f"<{title} {next(_serial)}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    exec(compile(source, filename, "exec"), namespace)
+
+
+class _Given(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def __init__(self, modules: dict[str, str]):
+        self.modules = modules
+
+    def find_spec(self, name, path=None, target=None):
+        ours = name.partition(".")[0]
+        if name in self.modules or ours == "checks":
+            return importlib.machinery.ModuleSpec(name, self, is_package=name == ours or ours == "checks")
+        return None
+
+    def create_module(self, spec):
+        return _Nothing(spec.name) if spec.name.startswith("checks") else None
+
+    def exec_module(self, module):
+        define(self.modules.get(module.__name__, ""), module.__name__, vars(module))
+
+
+class _Nothing(types.ModuleType):
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return nothing
+
+
+def nothing(*args, **kwargs) -> None:
+    """What stands for `check`, and for drawing and measuring, while an exercise is graded."""
+
+
+def install(modules: dict[str, str]) -> None:
+    """From now on `import` finds these module texts, and nothing else of the workshop's."""
+    sys.meta_path.insert(0, _Given(modules))
+    for package in ("kernels", "checks"):  # what stands for the packages themselves
+        known = sys.modules.get(package)
+        if known is not None and not isinstance(known, _Nothing):
+            known.__class__ = _Nothing if package == "checks" else type(known)
+    if "kernels" in modules:
+        define(modules["kernels"], "kernels", vars(sys.modules["kernels"]))

@@ -1,0 +1,32 @@
+"""How the suite is run: with how many threads, and which tests share a worker."""
+
+import os
+import re
+
+import pytest
+
+import workshop
+
+if not workshop.has_gpu():
+    # Before NumPy and torch are there: the interpreter's blocks are so small that threads cost five times what they save.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import kernels  # noqa: E402, F401  first: it decides whether Triton interprets
+
+IN_PARTS = ("tests/test_contract.py", "tests/test_solutions.py")  # by exercise, by lesson
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        """A worker takes whole files, for their fixtures and for a notebook's kernel, and of the longest ones a part."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            part = re.search(r"\[(\w+)", test) if file in IN_PARTS else None
+            return f"{file} {part[1]}" if part else file
+
+    config.option.loadscopereorder = False  # as collected, with the lessons at the end: many short parts keep both busy
+    return ByFile(config, log)

@@ -1,1 +1,0 @@
-import kernels  # noqa: F401  first: it decides whether Triton interprets

@@ -1,0 +1,11 @@
+# honest: a helper in another cell
+# %%
+def ceil_div(a, b):
+    return (a + b - 1) // b
+
+
+# %%
+
+# exercise: kernels/hello.py::programs_needed
+def programs_needed(N, BLOCK):
+    return ceil_div(N, BLOCK)

@@ -1,0 +1,12 @@
+# honest: few programs, each with several blocks
+import torch
+import triton
+import triton.language as tl
+
+# exercise: kernels/hello.py::vector_add_kernel
+@triton.jit
+def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
+    for start in range(tl.program_id(0) * BLOCK, N, tl.num_programs(0) * BLOCK):
+        offs = start + tl.arange(0, BLOCK)
+        mask = offs < N
+        tl.store(out_ptr + offs, tl.load(x_ptr + offs, mask=mask) + tl.load(y_ptr + offs, mask=mask), mask=mask)

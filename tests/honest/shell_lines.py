@@ -1,0 +1,21 @@
+# honest: a notebook's magics and shell lines around it
+import torch
+import triton
+import triton.language as tl
+
+# %%
+!nvidia-smi
+%matplotlib inline
+
+# %%
+%load_ext autoreload
+%autoreload 2
+
+# exercise: kernels/hello.py::vector_add_kernel
+@triton.jit
+def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offs < N
+    x = tl.load(x_ptr + offs, mask=mask)
+    y = tl.load(y_ptr + offs, mask=mask)
+    tl.store(out_ptr + offs, x + y, mask=mask)

@@ -1,0 +1,18 @@
+# honest: the matrix read through descriptors made in the kernel
+import torch
+import triton
+import triton.language as tl
+
+# exercise: kernels/hello.py::vector_add_kernel
+@triton.jit
+def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
+    start = tl.program_id(0) * BLOCK
+    if BLOCK >= 16:
+        x_desc = tl.make_tensor_descriptor(x_ptr, [N], [1], [BLOCK])
+        y_desc = tl.make_tensor_descriptor(y_ptr, [N], [1], [BLOCK])
+        out_desc = tl.make_tensor_descriptor(out_ptr, [N], [1], [BLOCK])
+        out_desc.store([start], x_desc.load([start]) + y_desc.load([start]))
+    else:
+        offs = start + tl.arange(0, BLOCK)
+        mask = offs < N
+        tl.store(out_ptr + offs, tl.load(x_ptr + offs, mask=mask) + tl.load(y_ptr + offs, mask=mask), mask=mask)
