@@ -85,7 +85,8 @@ def breakdown_figure(rows: list[dict], title: str):
     labels = {}
     for axes in panels[0]:
         labels.update({label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)})
-    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=len(labels) if len(groups) > 2 else 2,
+                  frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11)
     return figure
 

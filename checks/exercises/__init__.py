@@ -22,6 +22,7 @@ from checks.exercises import (
 
 NOUNS = (hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8, error,
          matmul_int8, fused, gemv_int8, skinny, latency, tuning, transformer, block_cost)
+EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 
 def find_exercise(name: str) -> Exercise:
