@@ -337,9 +337,9 @@ SMOOTH = Exercise(
 
 
 def layers(sqnr: tuple[float, ...], weights: tuple[int, ...], budget: int):
-    """The layers of a model in random order."""
-    def inputs(g: torch.Generator) -> dict:
-        order = torch.randperm(len(sqnr), generator=g)
+    """The layers of a model in an order that is neither that of their SQNR nor of their size."""
+    def inputs(_: torch.Generator) -> dict:
+        order = torch.randperm(len(sqnr), generator=torch.Generator().manual_seed(0))
         return {"sqnr_db": torch.tensor(sqnr, dtype=torch.float64)[order], "weights": torch.tensor(weights)[order],
                 "budget": budget}
     return inputs

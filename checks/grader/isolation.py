@@ -100,6 +100,8 @@ def hide_files(hidden: str, scratch_bytes: int) -> None:
     links = {path: os.readlink(path) for path in visible if os.path.islink(path)}  # noqa: PTH114, PTH115
     devices = {f"/dev/{name}": os.open(f"/dev/{name}", os.O_PATH) for name in ("null", "zero", "urandom")}
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
+    Path(root, "tmp").mkdir()  # before what is to be seen, which may lie in it
+    _mount("tmpfs", root + "/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={scratch_bytes},mode=777")
     for path, source in (sources | devices).items():
         target = Path(root + path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,8 +117,6 @@ def hide_files(hidden: str, scratch_bytes: int) -> None:
         Path(root + path).symlink_to(to)
     if Path(root + hidden).exists() and not sys.prefix.startswith(hidden + "/"):
         _mount("tmpfs", root + hidden, "tmpfs", _MS_RDONLY, "size=4k,mode=755")
-    Path(root, "tmp").mkdir(exist_ok=True)
-    _mount("tmpfs", root + "/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={scratch_bytes},mode=777")
     _mount(None, root, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     os.chdir(root)
     _check(_libc.syscall(_number("pivot_root"), b".", b"."), "pivot_root")
