@@ -64,8 +64,8 @@ def perrow_w8a8_matmul_bytes(M: int, N: int, K: int) -> int:
 def unfused_bytes(M: int, N: int, K: int) -> int:
     """Bytes of y = norm(x) wᵀ in four passes, each writing its result to memory for the next.
 
-    RMSNorm: FP16 to FP16. Quantizer: FP16 to INT8. Product: INT8 to INT32 sums. Scaling: INT32 to FP16.
-    x and norm(x) are (M, K), the norm's weight (K,), the codes of w (N, K), y (M, N), scales FP32.
+    RMSNorm: FP16 to FP16. Quantizer: FP16 to INT8. Product: INT8 to INT32 sums. Scaling: INT32 to
+    FP16. x and norm(x) are (M, K), the norm's weight (K,), the codes of w (N, K), y (M, N), scales FP32.
     """
     norm = 2 * M * K + 2 * K + 2 * M * K
     quantizer = 2 * M * K + M * K + 4 * M
@@ -90,8 +90,8 @@ def producer_fused_bytes(M: int, N: int, K: int) -> int:
 
 
 def main_loop_quantizations(M: int, N: int, K: int, BLOCK_M: int, BLOCK_N: int) -> int:
-    """How many numbers all programs quantize when each reads its rows of x (M, K) in FP16 and makes the
-    codes in its own loop along K, one program for each (BLOCK_M, BLOCK_N) tile of y (M, N)."""
+    """How many numbers all programs quantize when each reads its rows of x (M, K) in FP16 and makes
+    the codes in its own loop along K, one program for each (BLOCK_M, BLOCK_N) tile of y (M, N)."""
     columns_of_tiles = -(-N // BLOCK_N)  # rounded up
     return M * K * columns_of_tiles
 

@@ -19,8 +19,8 @@ def matmul_int8_two_kernels(
 ) -> torch.Tensor:
     """y = x @ (w_q · w_scale[:, None]).T + bias, with x quantized row by row.
 
-    x (..., K) float16 or bfloat16, any leading dimensions and strides; w_q (N, K) int8, w_scale (N,)
-    float32; bias (N,) or None -> y (..., N) in the dtype of x.
+    x (..., K) float16 or bfloat16, any leading dimensions and strides; w_q (N, K) int8,
+    w_scale (N,) float32; bias (N,) or None -> y (..., N) in the dtype of x.
     """
     rows = x.reshape(-1, x.shape[-1])
     if rows.stride(-1) != 1:

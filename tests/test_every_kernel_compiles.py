@@ -9,7 +9,7 @@ from triton.experimental.gluon import language as gl
 
 from checks.compiler import start
 from checks.source import python_function
-from kernels import decode, fused, gemv, gemv_int8, hello, hopper_gemm, int_mm, matmul, perrow_w8a8, quantize, skinny
+from kernels import decode, fused, gemv, gemv_int8, hello, hopper_gemm, int_mm, matmul, perrow_w8a8, plans, quantize, skinny
 
 KERNELS = Path(decode.__file__).parent
 SHARED_LIMIT = {75: 65_536, 80: 166_912, 89: 101_376, 90: 232_448}  # bytes a program, CUDA's programming guide
@@ -57,6 +57,11 @@ def row_jobs(sm):
             (quantize.quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}, 8),
         ]:
             yield job(kernel, sm, blocks, {"x_ptr": dtype}, num_warps=num_warps)
+    for kernel in (fused.rmsnorm_quantize_int8_plain_kernel, fused.rmsnorm_quantize_int8_long_kernel,
+                   fused.silu_mul_quantize_int8_plain_kernel):
+        yield job(kernel, sm, {"BLOCK_K": 2048})
+    yield job(plans.rmsnorm_kernel, sm, {"BLOCK_K": 4096})
+    yield job(plans.scale_sums_kernel, sm, {"BLOCK_N": 2048}, {"acc_ptr": "*i32"})
     for BLOCK_K, num_warps, fits in ((2048, 2, True), (16384, 16, True), (2048, 4, False)):
         blocks = {"BLOCK_K": BLOCK_K, "ROW_FITS": fits}
         yield job(fused.rmsnorm_quantize_int8_kernel, sm, blocks, num_warps=num_warps)
