@@ -65,7 +65,8 @@ def unfused_bytes(M: int, N: int, K: int) -> int:
     """Bytes of y = norm(x) wᵀ in four passes, each writing its result to memory for the next.
 
     RMSNorm: FP16 to FP16. Quantizer: FP16 to INT8. Product: INT8 to INT32 sums. Scaling: INT32 to
-    FP16. x and norm(x) are (M, K), the norm's weight (K,), the codes of w (N, K), y (M, N), scales FP32.
+    FP16. x and norm(x) are (M, K), the norm's weight (K,), the codes of w (N, K), y (M, N), scales
+    FP32.
     """
     norm = 2 * M * K + 2 * K + 2 * M * K
     quantizer = 2 * M * K + M * K + 4 * M
