@@ -21,6 +21,16 @@ def guesses(B: int, T: int, V: int, size: float = 2.0, dtype: torch.dtype = torc
     return inputs
 
 
+def surprised(B: int, T: int, V: int):
+    """Sure guesses, and a token that came though the model gave it e⁻¹²⁰: less than FP32 can hold."""
+    def inputs(g: torch.Generator) -> dict:
+        made = guesses(B, T, V, size=60.0)(g)
+        made["logits"][0, 0] = 0
+        made["logits"][0, 0, made["tokens"][0, 1]] = -120
+        return made
+    return inputs
+
+
 def uniform(B: int, T: int, V: int):
     """All logits alike: the model knows nothing, so its perplexity is V."""
     return lambda g: {"logits": torch.full((B, T, V), 3.0).half(), "tokens": torch.randint(V, (B, T), generator=g)}
@@ -42,7 +52,7 @@ PERPLEXITY = Exercise(
     cases=(
         Case("two rows of nine tokens, V=17", guesses(2, 9, 17)),
         Case("a model that knows nothing, V=256", uniform(2, 5, 256)),
-        Case("very sure guesses, V=11", guesses(3, 6, 11, size=60.0)),
+        Case("very sure guesses, V=11", surprised(3, 6, 11)),
         Case("one row of two tokens, V=5", guesses(1, 2, 5, dtype=torch.float32)),
     ),
     mutants=(
