@@ -73,7 +73,8 @@ def show_norm_bytes(*functions, M: int = 4, K: int = 4000):
     apart = [*trace(plans.rmsnorm, x=x, weight=weight), *trace(quantize_int8_perrow, x=x)]
     bars = {"norm, then quantizer": apart} | {f.__name__: trace(f, x=x, weight=weight) for f in functions}
     figure, axes = plt.subplots(figsize=(7.6, 0.9 + 0.5 * len(bars)), layout="constrained")
-    kinds = {("load", "x_ptr"): "reads x", ("load", "weight_ptr"): "reads weight", ("store", "y_ptr"): "writes y in FP16",
+    kinds = {("load", "x_ptr"): "reads x (or y)", ("load", "weight_ptr"): "reads weight",
+             ("store", "y_ptr"): "writes y in FP16",
              ("store", "q_ptr"): "writes codes"}
     for place, launches in enumerate(bars.values()):
         left = 0.0

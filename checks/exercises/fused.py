@@ -38,8 +38,7 @@ def exact_rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[Ex
 
 def exact_silu_mul(gate: torch.Tensor, up: torch.Tensor) -> tuple[Expected, Expected]:
     """In float64. exp(-gate) is 2 to a power that was rounded, |gate| U off, and 4 U for the GPU's approximation; the sum 1,
-    the
-    quotient 4, the product 1: |gate| + 10 for y, as much for amax, 2 for the divisions."""
+    the quotient 4, the product 1: |gate| + 10 for y, as much for amax, 2 for the divisions."""
     gate, up = gate.double(), up.double()
     off = float(gate[gate.isfinite()].abs().max()) + 10
     return exact_codes(gate / (1 + (-gate).exp()) * up, (2 * off + 2) * U, (off + 2) * U)
