@@ -80,13 +80,31 @@ def show_accesses(function, N: int = 160, K: int = 320):
 
 def show_bandwidth(**functions):
     """GB/s of y = W x against N, W (N, 4096): of your functions by name where there is a GPU, else as recorded on one."""
-    if INTERPRETED:
-        figures = recorded()
-        rows = select(figures, test="gemv", function=("cuBLAS FP16", *functions), K=4096, mode="eager")
-        return _show(bandwidth_figure(rows, figures["roofs"], f"Recorded on an {figures['gpu']} (there is no GPU here)"))
-    functions = {name: function for name, function in functions.items() if _ready(function)}
-    rows = perf.test_perf_gemv({"cuBLAS FP16": PEERS["cuBLAS FP16"], **functions})
-    return _show(bandwidth_figure(rows, perf.copy_roof(), f"Measured now on this {torch.cuda.get_device_name()}"))
+    def measure() -> list[dict]:
+        return perf.test_perf_gemv({"cuBLAS FP16": PEERS["cuBLAS FP16"], **{
+            name: function for name, function in functions.items() if _ready(function)}})
+
+    found = figures_of(("gemv",), measure, function=("cuBLAS FP16", *functions), K=4096, mode="eager")
+    if found is None:
+        return None
+    rows, title = found
+    return _show(bandwidth_figure(rows, recorded()["roofs"] if INTERPRETED else perf.copy_roof(), title))
+
+
+def figures_of(tests: tuple[str, ...], measure, **wanted) -> tuple[list[dict], str] | None:
+    """Rows, and where they are from: what `measure()` gives where there is a GPU, else those recorded on one.
+
+    `tests` and `wanted` select the recorded ones; None, and a sentence, where nothing is recorded.
+    """
+    if not INTERPRETED:
+        return measure(), f"Measured now on this {torch.cuda.get_device_name()}"
+    figures = recorded()
+    rows = select(figures, test=tests, **wanted)
+    if not rows:
+        print(f"○ Nothing is recorded yet for this picture on the {figures['gpu']}: `python3 workshop.py bench`, "
+              "on a GPU, measures it.")
+        return None
+    return rows, f"Recorded on an {figures['gpu']} (there is no GPU here)"
 
 
 def _ready(function) -> bool:

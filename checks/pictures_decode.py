@@ -12,8 +12,7 @@ from checks.compiler import TARGETS, Compilation
 from checks.figures import COLOURS
 from checks.launches import watch
 from checks.perf import test_perf_matmul_int8
-from checks.pictures import _ready, _show
-from checks.results import recorded, select
+from checks.pictures import _ready, _show, figures_of
 from checks.tracing import trace
 from checks.workloads import BREAK_EVEN_M, FEW_OR_MANY, LAUNCHES, find
 from kernels.decode import MAX_M
@@ -106,22 +105,6 @@ def show_timeline(eager_us, graph_us, kernel_us=(1.5, 6.0, 1.5, 6.0, 1.5, 6.0), 
                          Patch(color=COLOURS[0], label="multiply")],
                 frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return _show(figure)
-
-
-def figures_of(tests: tuple[str, ...], measure, **wanted) -> tuple[list[dict], str] | None:
-    """Rows, and where they are from: what `measure()` gives where there is a GPU, else those recorded on one.
-
-    `tests` and `wanted` select the recorded ones; None, and a sentence, where nothing is recorded.
-    """
-    if not INTERPRETED:
-        return measure(), f"Measured now on this {torch.cuda.get_device_name()}"
-    figures = recorded()
-    rows = select(figures, test=tests, **wanted)
-    if not rows:
-        print(f"○ Nothing is recorded yet for this picture on the {figures['gpu']}: `python3 workshop.py bench`, "
-              "on a GPU, measures it.")
-        return None
-    return rows, f"Recorded on an {figures['gpu']} (there is no GPU here)"
 
 
 def show_latency_stack():

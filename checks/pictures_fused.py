@@ -8,8 +8,7 @@ import torch
 from checks.figures import breakdown_figure
 from checks.peers import PEERS
 from checks.perf import test_perf_matmul_int8
-from checks.pictures import COLOURS, _ready, _show
-from checks.pictures_decode import figures_of
+from checks.pictures import COLOURS, _ready, _show, figures_of
 from checks.tracing import trace
 from kernels import plans
 from kernels.matmul_int8 import matmul_int8

@@ -13,7 +13,7 @@ from checks.figures import COLOURS, tflops_figure
 from checks.launches import watch
 from checks.operands import Operands
 from checks.peers import LAYOUTS, PEERS, in_both_layouts
-from checks.pictures import _ready, _show
+from checks.pictures import _ready, _show, figures_of
 from checks.results import recorded, select
 from checks.tracing import trace
 from kernels import matmul_fp16_naive, perrow_w8a8_matmul, perrow_w8a8_matmul_grouped
@@ -178,15 +178,10 @@ def show_speed(function):
     recorded on one. Quantizing x is not part of it."""
     if not _ready(function):
         return None
-    if INTERPRETED:
-        figures = recorded()
-        rows, roofs = select(figures, test="gemm", function=PRODUCTS, **PREFILL), figures["roofs"]
-        title = f"Recorded on an {figures['gpu']} (there is no GPU here)"
-    else:
-        products = (PEERS["cuBLAS FP16"], matmul_fp16_naive, function, perrow_w8a8_matmul_grouped, perrow_w8a8_matmul)
-        rows, roofs = perf.test_perf_gemm(dict(zip(PRODUCTS, products, strict=True))), {}
-        title = f"Measured now on this {torch.cuda.get_device_name()}"
-    if not rows:
-        print(f"There is no GPU here, and {NO_FIGURES}")
+    products = (PEERS["cuBLAS FP16"], matmul_fp16_naive, function, perrow_w8a8_matmul_grouped, perrow_w8a8_matmul)
+    found = figures_of(("gemm",), lambda: perf.test_perf_gemm(dict(zip(PRODUCTS, products, strict=True))),
+                       function=PRODUCTS, **PREFILL)
+    if found is None:
         return None
-    return _show(tflops_figure(rows, roofs, title))
+    rows, title = found
+    return _show(tflops_figure(rows, recorded()["roofs"] if INTERPRETED else {}, title))

@@ -8,8 +8,7 @@ from checks.compiler import Compiled, start
 from checks.figures import COLOURS, tflops_figure
 from checks.peers import CONFIGS, PEERS, config_name
 from checks.perf import copy_roof, test_perf_gemm
-from checks.pictures import _ready, _show
-from checks.pictures_decode import figures_of
+from checks.pictures import _ready, _show, figures_of
 from checks.results import of_roof, recorded
 from checks.workloads import CONFIG_SHAPES, find
 from kernels.perrow_w8a8 import GROUPED_CONFIGS

@@ -58,7 +58,7 @@ def test_buckets_are_counted():
 
 @pytest.mark.skipif(not INTERPRETED, reason="on a GPU it measures")
 def test_without_recorded_rows_a_sentence_says_what_to_do(monkeypatch, capsys):
-    monkeypatch.setattr("checks.pictures_decode.recorded", lambda: {"gpu": "Some GPU", "rows": []})
+    monkeypatch.setattr("checks.pictures.recorded", lambda: {"gpu": "Some GPU", "rows": []})
     for show in (pictures_tuning.show_config_map, pictures_tuning.show_roofs, pictures_tuning.show_peers):
         assert show() is None
         assert "Nothing is recorded yet for this picture on the Some GPU" in capsys.readouterr().out

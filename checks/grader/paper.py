@@ -55,12 +55,6 @@ class Paper:
         return outcome
 
     @cached_property
-    def sendable(self) -> bool:
-        """Whether inputs and outputs are tensors, numbers and text, which travel as bytes."""
-        return all(isinstance(value, torch.Tensor | bool | int | float | str | None)
-                   for value in self.asked(self.exercise.cases[0]).inputs.values())
-
-    @cached_property
     def only_numbers(self) -> bool:
         """Whether the public cases hold no fresh values, so that a table could answer them."""
         return not any(isinstance(value, torch.Tensor)
