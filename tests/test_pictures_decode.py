@@ -2,7 +2,7 @@
 
 import pytest
 
-from checks import pictures_decode
+from checks import pictures, pictures_decode
 from checks.pictures_decode import DECODE, FP16, PREFILL, QUANTIZE
 from checks.workloads import BREAK_EVEN_M, FEW_OR_MANY, LAUNCHES, plan
 from kernels.decode import MAX_M
@@ -38,7 +38,7 @@ def test_the_break_even_point_is_what_the_student_s_function_finds(prefill_us, s
 
 @pytest.mark.skipif(not INTERPRETED, reason="on a GPU it measures")
 def test_without_recorded_rows_a_sentence_says_what_to_do(monkeypatch, capsys):
-    monkeypatch.setattr(pictures_decode, "recorded", lambda: {"gpu": "Some GPU", "rows": []})
+    monkeypatch.setattr(pictures, "recorded", lambda: {"gpu": "Some GPU", "rows": []})
     assert pictures_decode.show_latency_stack() is None
     assert "Nothing is recorded yet for this picture on the Some GPU" in capsys.readouterr().out
 
