@@ -5,6 +5,7 @@ import inspect
 import itertools
 import linecache
 import re
+import sys
 import textwrap
 import types
 from pathlib import Path
@@ -99,8 +100,20 @@ def self_contained(function, **constants) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _is_ours(value) -> bool:
+    """Whether it is a function of `kernels` as that module has it, not a copy with a student's kernel in it."""
+    if not isinstance(value, KernelInterface | types.FunctionType):
+        return False
+    plain = python_function(value)
+    return plain.__module__.startswith("kernels.") and getattr(sys.modules[plain.__module__], plain.__name__, None) is value
+
+
 def _write_down(function, lines: list[str], done: set[str]) -> None:
     plain = python_function(function)
+    if _is_ours(function):
+        lines.append(f"from {plain.__module__} import {plain.__name__}")
+        done.add(plain.__name__)
+        return
     tree = ast.parse(source_of(function))
     if tree.body[0].decorator_list:  # a kernel, autotuned or not: the launch says which constexprs it was given
         tree.body[0].decorator_list = [ast.parse("triton.jit", mode="eval").body]
@@ -113,6 +126,8 @@ def _write_down(function, lines: list[str], done: set[str]) -> None:
         elif (isinstance(value, KernelInterface | types.FunctionType)
               and not python_function(value).__module__.startswith("triton.")):
             _write_down(value, lines, done)
+            if name != python_function(value).__name__:
+                lines.append(f"{name} = {python_function(value).__name__}")
         elif isinstance(value, int | float | str):
             lines.append(f"{name} = {value!r}")
         elif isinstance(getattr(value, "value", None), int | float | str):  # tl.constexpr

@@ -8,6 +8,7 @@ The ladder:
   decode_gemv_w8a8_kernel    M = 1 without tensor cores: products summed in INT32, rows of w straight into registers.
   decode_w8a8_kernel         M ≤ 128 on the tensor cores, operands swapped: the side of a tile that must have 64 rows on
                              Hopper takes w's, of which there are plenty, and x's few rows pad the other to 16 only.
+                             Beyond 64 rows they are padded in two blocks, 64 and the rest: 65 rows cost 80, not 128.
   decode_reduce_kernel       split-K for small N: programs that share rows of w each sum a part of K, and this one adds
                              the parts. INT32 sums are exact, so the order does not matter: the same bits on every run.
 
@@ -34,20 +35,22 @@ MAX_M = 128
 
 
 class Tile(NamedTuple):
-    """How `decode_w8a8_kernel` divides the work: rows of w, step along K, warps, tiles in flight."""
+    """How `decode_w8a8_kernel` divides the work: rows of w, step along K, warps, tiles in flight, and how many programs
+    share the memory of a multiprocessor."""
 
     BLOCK_N: int
     BLOCK_K: int
     num_warps: int
     num_stages: int
+    programs: int = 1
 
 
 # Measured on an H200 with w from memory: where `plan` takes a tile it is the fastest, or within 8 % of it.
 WIDE = Tile(64, 256, 4, 3)  # w has a tile for each multiprocessor, M ≤ 16: 60 KB a program, so that three share one
-WIDE_TALL = Tile(64, 128, 4, 4)  # the same for more rows, where x takes half of the shared memory
+TALL = Tile(64, 128, 4, 4)  # the same for more rows, where x takes half of the shared memory
+LARGE = Tile(128, 128, 4, 4, 2)  # and for so many that reading x again for every tile of w costs: Hopper has the registers
 SPLIT = Tile(64, 256, 4, 6)  # w has fewer: one program on each, K split until all have one, more tiles in flight
-SPLIT_TALL = Tile(64, 128, 4, 6)  # the same for M > 64, where a larger step does not fit Ampere's registers
-TILES = {"wide": WIDE, "wide, tall": WIDE_TALL, "split": SPLIT, "split, tall": SPLIT_TALL}
+TILES = {"wide": WIDE, "tall": TALL, "large": LARGE, "split": SPLIT}
 
 # (BLOCK_N, BLOCK_K, num_warps) of the GEMV. A step is 16 bytes of each of four rows for every thread, and the next step
 # is on its way meanwhile. With few rows there are few programs, so each takes more warps.
@@ -117,13 +120,36 @@ def decode_gemv_w8a8_kernel(
 
 
 @triton.jit
+def rows_of_x(x_ptr, offs_m, offs_k, mask_k, M, K):
+    """x[offs_m, offs_k], transposed: (BLOCK_K, rows)."""
+    return tl.load(x_ptr + offs_m[None, :] * K + offs_k[:, None], mask=mask_k[:, None] & (offs_m < M)[None, :], other=0)
+
+
+@triton.jit
+def store_sums(
+    acc, y_ptr, x_scale, w_scale, bias, offs_m, offs_n, M, N, PARTIAL: tl.constexpr, HAS_BIAS: tl.constexpr,
+):
+    """y[offs_m, offs_n] = acc (columns, rows), as it is where it is PARTIAL, else scaled and with bias."""
+    y_ptrs = y_ptr + offs_m[None, :].to(tl.int64) * N + offs_n[:, None]
+    mask = (offs_n < N)[:, None] & (offs_m < M)[None, :]
+    if PARTIAL:
+        tl.store(y_ptrs, acc, mask=mask)
+    else:
+        y = acc.to(tl.float32) * x_scale[None, :] * w_scale[:, None]
+        if HAS_BIAS:
+            y += bias[:, None]
+        tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
 def decode_w8a8_kernel(
     x_ptr, w_ptr, y_ptr, x_scale_ptr, w_scale_ptr, bias_ptr,
     M, N, K,
     stride_wn, k_per_split,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTIAL: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK_M: tl.constexpr, REST: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    PARTIAL: tl.constexpr, OVERLAP: tl.constexpr,
 ):
-    """y[m, n] = (Σ_k x[m, k] · w[n, k]) · x_scale[m] · w_scale[n] + bias[n], program (pid_n, pid_k); BLOCK_M ≥ M.
+    """y[m, n] = (Σ_k x[m, k] · w[n, k]) · x_scale[m] · w_scale[n] + bias[n], program (pid_n, pid_k); BLOCK_M + REST ≥ M.
 
     With PARTIAL, y (splits, M, N) int32 takes each program's sum over its own part of K, and nothing is scaled.
     """
@@ -131,36 +157,33 @@ def decode_w8a8_kernel(
     offs_n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     offs_m = tl.arange(0, BLOCK_M)
     mask_n = offs_n < N
-    mask_m = offs_m < M
     w_rows = w_ptr + offs_n.to(tl.int64)[:, None] * stride_wn
-    x_rows = x_ptr + offs_m[None, :] * K
     k_end = tl.minimum((pid_k + 1) * k_per_split, K)
     if OVERLAP:
         gdc_launch_dependents()
-    if not PARTIAL:
-        w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
-        if bias_ptr is not None:
-            bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)  # (BLOCK_N,)
+    w_scale = tl.load(w_scale_ptr + offs_n, mask=mask_n, other=0.0)  # (BLOCK_N,)
+    bias = w_scale
+    if bias_ptr is not None:
+        bias = tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)  # (BLOCK_N,)
     if OVERLAP:
         gdc_wait()
-    if not PARTIAL:
-        x_scale = tl.load(x_scale_ptr + offs_m, mask=mask_m, other=0.0)  # (BLOCK_M,)
+    x_scale = tl.load(x_scale_ptr + offs_m, mask=offs_m < M, other=0.0)  # (BLOCK_M,)
     acc = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.int32)
+    if REST > 0:
+        offs_rest = BLOCK_M + tl.arange(0, REST)
+        rest_scale = tl.load(x_scale_ptr + offs_rest, mask=offs_rest < M, other=0.0)  # (REST,)
+        rest = tl.zeros((BLOCK_N, REST), dtype=tl.int32)
     for k in range(pid_k * k_per_split, k_end, BLOCK_K):
         offs_k = k + tl.arange(0, BLOCK_K)
         mask_k = offs_k < k_end
         w = tl.load(w_rows + offs_k[None, :], mask=mask_n[:, None] & mask_k[None, :], other=0)  # (BLOCK_N, BLOCK_K)
-        x = tl.load(x_rows + offs_k[:, None], mask=mask_k[:, None] & mask_m[None, :], other=0)  # (BLOCK_K, BLOCK_M)
-        acc = tl.dot(w, x, acc, out_dtype=tl.int32)  # (BLOCK_N, BLOCK_M)
-    y_ptrs = y_ptr + (pid_k * M + offs_m)[None, :].to(tl.int64) * N + offs_n[:, None]
-    mask = mask_n[:, None] & mask_m[None, :]
-    if PARTIAL:
-        tl.store(y_ptrs, acc, mask=mask)
-    else:
-        y = acc.to(tl.float32) * x_scale[None, :] * w_scale[:, None]
-        if bias_ptr is not None:
-            y += bias[:, None]
-        tl.store(y_ptrs, y.to(y_ptr.dtype.element_ty), mask=mask)
+        acc = tl.dot(w, rows_of_x(x_ptr, offs_m, offs_k, mask_k, M, K), acc, out_dtype=tl.int32)  # (BLOCK_N, BLOCK_M)
+        if REST > 0:
+            rest = tl.dot(w, rows_of_x(x_ptr, offs_rest, offs_k, mask_k, M, K), rest, out_dtype=tl.int32)
+    y_part = y_ptr + pid_k.to(tl.int64) * M * N  # (M, N)
+    store_sums(acc, y_part, x_scale, w_scale, bias, offs_m, offs_n, M, N, PARTIAL, bias_ptr is not None)
+    if REST > 0:
+        store_sums(rest, y_part, rest_scale, w_scale, bias, offs_rest, offs_n, M, N, PARTIAL, bias_ptr is not None)
 
 
 @triton.jit
@@ -204,21 +227,31 @@ def decode_w8a8(
     if M == 1:
         few_long = K > 2048 and N / multiprocessors() < 24
         return gemv_with(GEMV_BLOCKS["few long rows" if few_long else "many rows"], x, w_q, w_scale, bias)
-    tile, splits = plan(M, N, K, multiprocessors())
+    tile, splits = plan(M, N, K, multiprocessors(), capability() or (8, 0))
     return matmul_with(tile, splits, x, w_q, w_scale, bias)
 
 
-def plan(M: int, N: int, K: int, sms: int) -> tuple[Tile, int]:
+def plan(M: int, N: int, K: int, sms: int, capability: tuple[int, int]) -> tuple[Tile, int]:
     """The tile and the number of parts of K for 2 to 128 rows on a GPU of `sms` multiprocessors."""
     tiles = triton.cdiv(N, 64)
-    if tiles >= sms:
-        return (WIDE if M <= 16 else WIDE_TALL), 1
-    return (SPLIT if M <= 64 else SPLIT_TALL), max(1, min(sms // tiles, K // 1024))
+    if tiles < sms:
+        return SPLIT, max(1, min(sms // tiles, K // 1024))
+    if M <= 16:
+        return WIDE, 1
+    more_than_at_once = tiles > 3 * sms  # of the tall tiles three share a multiprocessor
+    return LARGE if (M > 64 or more_than_at_once) and capability >= (9, 0) else TALL, 1
 
 
-def stages(tile: Tile, BLOCK_M: int, shared_bytes: int) -> int:
-    """The tile's stages, or as many of them as that much shared memory holds."""
-    return min(tile.num_stages, shared_bytes // ((BLOCK_M + tile.BLOCK_N) * tile.BLOCK_K))
+def row_blocks(M: int) -> tuple[int, int]:
+    """BLOCK_M and REST: powers of two from 16, of which the tensor cores' tiles are made, that hold M rows together."""
+    if M <= 64:
+        return max(16, triton.next_power_of_2(M)), 0
+    return 64, max(16, triton.next_power_of_2(M - 64))
+
+
+def stages(tile: Tile, rows: int, shared_bytes: int) -> int:
+    """The tile's stages with so many rows of x, or as many of them as that much shared memory holds."""
+    return min(tile.num_stages, shared_bytes // tile.programs // ((rows + tile.BLOCK_N) * tile.BLOCK_K))
 
 
 def gemv_with(blocks: tuple[int, int, int], x, w_q, w_scale, bias=None) -> torch.Tensor:
@@ -238,7 +271,7 @@ def gemv_with(blocks: tuple[int, int, int], x, w_q, w_scale, bias=None) -> torch
 def matmul_with(tile: Tile, splits: int, x, w_q, w_scale, bias=None) -> torch.Tensor:
     """`decode_w8a8` on the tensor cores, with the given tile and number of parts of K."""
     (M, K), N = x.shape, w_q.shape[0]
-    BLOCK_M = max(16, triton.next_power_of_2(M))
+    BLOCK_M, REST = row_blocks(M)
     k_per_split = triton.cdiv(triton.cdiv(K, splits), 128) * 128  # parts that start on a cache line
     splits = triton.cdiv(K, k_per_split)
     y = torch.empty((M, N), device=x.device, dtype=x.dtype)
@@ -246,8 +279,8 @@ def matmul_with(tile: Tile, splits: int, x, w_q, w_scale, bias=None) -> torch.Te
     x_q, x_scale = _quantize(x)
     decode_w8a8_kernel[(triton.cdiv(N, tile.BLOCK_N), splits)](
         x_q, w_q, out, x_scale, w_scale, bias, M, N, K, w_q.stride(0), k_per_split,
-        BLOCK_M=BLOCK_M, BLOCK_N=tile.BLOCK_N, BLOCK_K=tile.BLOCK_K, PARTIAL=splits > 1,
-        num_warps=tile.num_warps, num_stages=stages(tile, BLOCK_M, shared_memory_limit()), **_overlap(),
+        BLOCK_M=BLOCK_M, REST=REST, BLOCK_N=tile.BLOCK_N, BLOCK_K=tile.BLOCK_K, PARTIAL=splits > 1,
+        num_warps=tile.num_warps, num_stages=stages(tile, BLOCK_M + REST, shared_memory_limit()), **_overlap(),
     )
     if splits > 1:
         BLOCK_N = 512

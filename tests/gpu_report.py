@@ -1,6 +1,6 @@
 """Is every kernel right on a GPU, in every configuration, and at sizes that CI has no time for?
 
-    python tests/gpu_report.py [--only fp16 int8 quantize decode fused limits model] [--small] --out DIR
+    python tests/gpu_report.py [--only fp16 int8 quantize decode fused lessons limits model] [--small] --out DIR
 
 Compares with float64 sums, exact for the whole numbers used, and with the definition's codes. Memory that nothing wrote
 holds NaN, or the largest integer. Writes DIR/right.json; exits with 1 if anything is wrong. `--small` takes small shapes
@@ -241,10 +241,12 @@ def check_limits(checks):
 
 def parts():
     import gpu_report_decode as decode
+    import gpu_report_lessons as lessons
     import gpu_report_model as model
 
     return {"fp16": check_fp16, "int8": check_int8, "quantize": check_quantize, "decode": decode.check_decode,
-            "fused": decode.check_gemv_and_fused, "limits": check_limits, "model": model.check_model}
+            "fused": decode.check_gemv_and_fused, "lessons": lessons.check_lessons, "limits": check_limits,
+            "model": model.check_model}
 
 
 def main():

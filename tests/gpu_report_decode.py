@@ -39,8 +39,9 @@ def definition(x, w_q, w_scale):
 
 def decode_of_every_config(small):
     fp16, bf16 = torch.float16, torch.bfloat16
-    shapes = [(2, 129, 127, fp16), (16, 257, 1000, bf16), (33, 100, 1049, bf16), (128, 100, 528, fp16)]
-    large = [(17, 4096, 4096, fp16), (33, 1000, 2049, bf16), (64, 4100, 4112, fp16), (128, 300, 2064, bf16)]
+    shapes = [(2, 129, 127, fp16), (16, 257, 1000, bf16), (33, 100, 1049, bf16), (70, 130, 700, bf16), (128, 100, 528, fp16)]
+    large = [(17, 4096, 4096, fp16), (33, 1000, 2049, bf16), (64, 4100, 4112, fp16), (81, 4100, 4112, fp16),
+             (128, 300, 2064, bf16)]
     for M, N, K, dtype in shapes if small else shapes + large:
         x, w_q, w_scale = test_decode.inputs(M, N, K, dtype)
         with_special_rows(x)
@@ -64,7 +65,7 @@ def with_special_rows(x):
 
 def decode_of_the_measured_shapes():
     for N, K in SHAPES:
-        for M in (1, 2, 16, 17, 32, 33, 64, 65, 128):
+        for M in (1, 2, 16, 17, 32, 33, 64, 65, 80, 96, 97, 128):
             x, w_q, w_scale = test_decode.inputs(M, N, K)
             want = definition(x, w_q, w_scale)
             for _ in range(3):

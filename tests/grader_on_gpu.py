@@ -1,6 +1,6 @@
 """The grader's GPU path on a machine that has a GPU: honest kernels, mistakes, attacks, kernels that fault and hang.
 
-    python tests/grader_on_gpu.py [--gpu 0] [--exercise NAME …]
+    python tests/grader_on_gpu.py [--gpu 0] [--exercise NAME …] [--part faults answers honest exploits]
 
 Needs torch, Triton and NumPy (Triton 3.6 with NumPy before 2.4: the interpreter judges first). Prints a line for each, and
 exits 1 if any is not what it must be.
@@ -20,6 +20,7 @@ import checks  # noqa: E402, F401  before triton
 from checks.grader import gpu, runs  # noqa: E402
 from checks.grader.code import PROVEN, Program  # noqa: E402
 from checks.grader.paper import Paper  # noqa: E402
+from checks.grader.sandbox import FULL  # noqa: E402
 from checks.grader.selftest import mutated_source, submission_with  # noqa: E402
 from checks.grader.submissions import find_exercise_cell, read_submission  # noqa: E402
 from checks.grader.unit import Grader  # noqa: E402
@@ -31,6 +32,7 @@ KERNEL = (HEAD + "def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.cons
           "    offs = tl.arange(0, BLOCK)\n    {}\n")
 FAULT = KERNEL.format("tl.store(out_ptr + offs.to(tl.int64) * 1000000007 + 123456789012, 1.0)")
 HANG = KERNEL.format("while tl.load(x_ptr) == tl.load(x_ptr):\n        tl.store(out_ptr + offs, 1.0, mask=offs < N)")
+PARTS = ("faults", "answers", "honest", "exploits")
 failures = 0
 
 
@@ -92,16 +94,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", type=int, default=0)
     parser.add_argument("--exercise", action="append", default=[])
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
     started = time.monotonic()
     with Grader(seed=20261125, gpu=args.gpu) as grader:
         print(f"{gpu.gpu_name(args.gpu)} · isolation {grader.warm.levels}, on the GPU {grader.warm_gpu.levels}", flush=True)
         kernels = [name for name in grader.wanted if grader.course.exercises[name].is_kernel]
-        break_the_gpu(grader)
-        grade_exercises(grader, args.exercise or kernels)
+        if "faults" in args.part:
+            break_the_gpu(grader)
+        if "answers" in args.part:
+            grade_exercises(grader, args.exercise or kernels)
         grader.wanted = kernels
-        grade_files(grader, "honest")
-        grade_files(grader, "exploits")
+        if "honest" in args.part:
+            grade_files(grader, "honest")
+        if "exploits" in args.part:
+            if set(FULL) - set(grader.warm.levels):
+                parser.error(f"attacks run at full isolation only, {', '.join(FULL)}; this machine has {grader.warm.levels}")
+            grade_files(grader, "exploits")
     print(f"{failures} not as they must be, {time.monotonic() - started:.0f} s")
     return 1 if failures else 0
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import types
 
 import pytest
 import torch
@@ -12,7 +13,19 @@ from checks.exercises import EXERCISES
 from checks.judge import judge
 from checks.source import answer_source, define, rebind, self_contained
 from checks.tracing import trace
-from kernels import gemv_fp16
+from kernels import (
+    fused,
+    gemv,
+    gemv_fp16,
+    gemv_int8,
+    hello,
+    int_mm,
+    matmul,
+    perrow_w8a8,
+    plans,
+    quantize,
+    skinny,
+)
 
 pytestmark = pytest.mark.skipif(not elsewhere.available(), reason="this Triton interprets loops only with older NumPy")
 GEMV = EXERCISES["gemv_fp16_kernel"]
@@ -82,3 +95,24 @@ def test_a_function_that_asks_where_it_runs_is_told_of_the_other_process(monkeyp
     monkeypatch.setattr("kernels.quantize.ON_GPU", tl.constexpr(True))
     assert elsewhere.ask("judge", quantize.name, self_contained(quantize.answer_function(), **elsewhere.CONSTANTS),
                          quantize.name, 0)["status"] == "passed"
+
+
+FUNCTIONS = [value for module in (hello, gemv, gemv_int8, matmul, quantize, int_mm, perrow_w8a8, fused, plans, skinny)
+             for name, value in vars(module).items()
+             if isinstance(value, types.FunctionType) and value.__module__ == module.__name__ and not name.startswith("_")]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_every_function_of_the_library_can_be_written_down(function):
+    assert define(self_contained(function, **elsewhere.CONSTANTS), function.__name__, {})
+
+
+def test_a_function_known_by_another_name():
+    function = define("def f(x):\n    return count(x, 16)\n", "f", {"count": hello.programs_needed})
+    assert define(self_contained(function), "f", {})(33) == 3
+
+
+def test_a_library_function_with_a_students_kernel_takes_it_along():
+    wrong = edited("acc += w", "acc = w")
+    source = self_contained(rebind(gemv_fp16, gemv_fp16_kernel=wrong), **elsewhere.CONSTANTS)
+    assert "acc = w" in source and "from kernels.gemv import gemv_fp16_kernel" not in source

@@ -87,12 +87,15 @@ def decode_jobs(sm):
             yield job(decode.decode_quantize_kernel, sm, blocks, num_warps=num_warps)
         yield job(decode.decode_reduce_kernel, sm, {"BLOCK_N": 512} | overlap, num_warps=4)
     if sm >= 80:
-        for tile, BLOCK_M in ((decode.WIDE, 16), (decode.WIDE_TALL, 32), (decode.WIDE_TALL, 128), (decode.SPLIT, 16),
-                              (decode.SPLIT, 64), (decode.SPLIT_TALL, 128)):
-            partial = tile in (decode.SPLIT, decode.SPLIT_TALL)
-            blocks = {"BLOCK_M": BLOCK_M, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K, "PARTIAL": partial} | overlap
+        tallest = decode.LARGE if sm >= 90 else decode.TALL
+        for tile, M in ((decode.WIDE, 16), (decode.TALL, 32), (decode.TALL, 64), (tallest, 65), (tallest, 96), (tallest, 128),
+                        (decode.SPLIT, 16), (decode.SPLIT, 64), (decode.SPLIT, 65), (decode.SPLIT, 128)):
+            partial = tile is decode.SPLIT
+            BLOCK_M, REST = decode.row_blocks(M)
+            blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K,
+                      "PARTIAL": partial} | overlap
             yield job(decode.decode_w8a8_kernel, sm, blocks, CODES, num_warps=tile.num_warps,
-                      num_stages=decode.stages(tile, BLOCK_M, SHARED_LIMIT[sm]))
+                      num_stages=decode.stages(tile, BLOCK_M + REST, SHARED_LIMIT[sm]))
 
 
 def prefill_jobs(sm):

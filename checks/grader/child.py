@@ -95,6 +95,8 @@ def serve(sock) -> None:
     sys.dont_write_bytecode = True
     try:
         if not INTERPRETED:
+            # What NVML opened in the warm process is closed in this one; here CUDA itself may be asked.
+            os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
             torch.cuda.set_per_process_memory_fraction(MEMORY_FRACTION)
         function = _function(job)
     except BaseException as error:

@@ -8,6 +8,7 @@ import ctypes
 import os
 import platform
 import resource
+import socket
 import struct
 import sys
 from pathlib import Path
@@ -146,10 +147,10 @@ def adopt_orphans() -> None:
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
-def filter_calls(may_start_programs: bool, may_write: bool = True) -> None:
+def filter_calls(may_start_programs: bool, may_write: bool = True, local_sockets: bool = False) -> None:
     """Refuse (EPERM) the calls that reach outside this process, for good, and those that change files unless it `may_write`.
 
-    Raises OSError without seccomp.
+    With `local_sockets` it may make Unix sockets, and no others. Raises OSError without seccomp.
     """
     load, equal, bits, give = 0x20, 0x15, 0x45, 0x06  # BPF: ld [k], jeq, jset, ret
     refuse, allow, missing = 0x00050001, 0x7FFF0000, 0x00050026  # EPERM, go ahead, ENOSYS
@@ -159,7 +160,10 @@ def filter_calls(may_start_programs: bool, may_write: bool = True) -> None:
     if not _ARM:
         code += [(0x35, 0, 1, 0x40000000), (give, 0, 0, refuse)]  # jge: the x32 ABI has numbers of its own
     for call in _REFUSED if may_write else _REFUSED + _WRITES:
-        if _number(call) is not None and not (may_start_programs and call in _EXEC_TOO):
+        if call == "socket" and local_sockets:
+            code += [(equal, 0, 4, _number(call)), (load, 0, 0, 16), (equal, 1, 0, socket.AF_UNIX), (give, 0, 0, refuse),
+                     (give, 0, 0, allow)]
+        elif _number(call) is not None and not (may_start_programs and call in _EXEC_TOO):
             code += [(equal, 0, 1, _number(call)), (give, 0, 0, refuse)]
     if not may_write:
         writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
