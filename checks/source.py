@@ -105,7 +105,8 @@ def _is_ours(value) -> bool:
     if not isinstance(value, KernelInterface | types.FunctionType):
         return False
     plain = python_function(value)
-    return plain.__module__.startswith("kernels.") and getattr(sys.modules[plain.__module__], plain.__name__, None) is value
+    module = plain.__module__ or ""  # None: defined in a namespace without a name
+    return module.startswith("kernels.") and getattr(sys.modules[module], plain.__name__, None) is value
 
 
 def _write_down(function, lines: list[str], done: set[str]) -> None:
@@ -124,7 +125,7 @@ def _write_down(function, lines: list[str], done: set[str]) -> None:
         if isinstance(value, types.ModuleType):
             lines.append(f"import {value.__name__} as {name}")
         elif (isinstance(value, KernelInterface | types.FunctionType)
-              and not python_function(value).__module__.startswith("triton.")):
+              and not (python_function(value).__module__ or "").startswith("triton.")):
             _write_down(value, lines, done)
             if name != python_function(value).__name__:
                 lines.append(f"{name} = {python_function(value).__name__}")

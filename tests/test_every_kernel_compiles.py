@@ -88,8 +88,8 @@ def decode_jobs(sm):
         yield job(decode.decode_reduce_kernel, sm, {"BLOCK_N": 512} | overlap, num_warps=4)
     if sm >= 80:
         tallest = decode.LARGE if sm >= 90 else decode.TALL
-        for tile, M in ((decode.WIDE, 16), (decode.TALL, 32), (decode.TALL, 64), (tallest, 65), (tallest, 96), (tallest, 128),
-                        (decode.SPLIT, 16), (decode.SPLIT, 64), (decode.SPLIT, 65), (decode.SPLIT, 128)):
+        for tile, M in ((decode.WIDE, 16), (decode.TALL, 32), (decode.TALL, 64), (tallest, 65), (tallest, 96),
+                        (tallest, 128), (decode.SPLIT, 16), (decode.SPLIT, 64), (decode.SPLIT, 65), (decode.SPLIT, 128)):
             partial = tile is decode.SPLIT
             BLOCK_M, REST = decode.row_blocks(M)
             blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K,
