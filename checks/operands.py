@@ -141,6 +141,7 @@ def expect_product(name: str, function: Callable, y: torch.Tensor, operands: Ope
         raise Wrong(f"{name} must give a tensor of shape {wanted}, got {_what(y)}")
     stated = getattr(function, "error", None)
     kind = "exact product" if stated or "x" in given and "w" in given else "exact " + " ".join(given)
+    kind += " of the norm" if "weight" in given else ""
     if kind not in o.made:
         o.made[kind] = _exact(o, kind, given)
     rows, exact, bound = o.made[kind]
@@ -166,8 +167,8 @@ def _exact(o: Operands, kind: str, given: list[str]) -> tuple[torch.Tensor, torc
     final rounding to FP16 by 2⁻¹¹. A code within that of a tie may be either neighbour, which moves the sum by |w_q|.
     """
     rows = o.rows_to_check()
-    x = o["x"].reshape(o.M, o.K)[rows].double()
-    if kind == "exact product":
+    x = _quantized(o, given, rows) if "weight" in given else o["x"].reshape(o.M, o.K)[rows].double()
+    if kind.startswith("exact product"):
         exact, magnitude = _product(x, o["w"]), _product(x.abs(), o["w"].abs())
         return rows, exact, 2.0**-11 * exact.abs() + o.K * 2.0**-24 * magnitude + TINY
     w, w_scale = o["w_q"], o["w_scale"].double()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 import triton
 
+from kernels import plans
 from kernels.int_mm import int_mm
 from kernels.matmul_int8 import matmul_int8
 from kernels.perrow_w8a8 import GROUPED_CONFIGS, perrow_w8a8_matmul, perrow_w8a8_matmul_grouped
@@ -78,6 +79,17 @@ def _formula(x, w_q, w_scale):
     scale = x.abs().amax(dim=1, keepdim=True) / 127
     q = (x / scale).round().clamp(-127, 127).to(torch.int8)
     return (torch._int_mm(q, w_q.T).float() * scale * w_scale).half()
+
+
+def _plan(plan: Callable) -> Callable:
+    return lambda x, weight, w_q, w_scale: plan(x, weight, w_q, w_scale)
+
+
+PLANS = {"unfused INT8": plans.unfused, "epilogue-fused INT8": plans.epilogue_fused,
+         "producer-fused INT8": plans.producer_fused}
+"""Lesson 07's ways from x to norm(x) wᵀ; one rounds the norm to FP16 before it is quantized, another does not."""
+for _name, _function in PLANS.items():
+    peer(_name, error=0.02)(_plan(_function))
 
 
 @peer("torchao", error=0.02)

@@ -7,16 +7,20 @@ import statistics
 from dataclasses import dataclass
 
 from checks.results import of_roof, pairs, select
+from kernels.decode import MAX_M
 
 LARGE = 1024
 """From this M on a product is large: arithmetic, not launches and reading w, takes its time."""
+
+RUN_TO_RUN = 0.05
+"""How far a ratio of functions timed in turns may move from one run to the next on the same kind of GPU."""
 
 Table = tuple[str, list[str], list[list[str]]]
 
 
 def tables(figures: dict) -> list[Table]:
     """All tables of a results file that have rows."""
-    found = [roofs(figures), totals(figures), summary(figures), wanted(figures), others(figures)]
+    found = [roofs(figures), totals(figures), summary(figures), wanted(figures), steps(figures), others(figures)]
     return [table for table in found if table[2]]
 
 
@@ -104,20 +108,35 @@ WANTS = [
 
 
 def wanted(figures: dict) -> Table:
-    """What was wanted of the kernels on a Hopper GPU, and what they reached."""
+    """What was wanted of the kernels on a Hopper GPU, what they reached, and what is missing where they did not."""
     rows = []
     for want in WANTS:
         for ours, base in pairs(select(figures, **want.where), want.ours, want.baseline):
-            rows.append(_wanted_row(want.what, ours, want.least, want.aim, base["median_us"] / ours["median_us"]))
-    rows += [_wanted_row("INT8 decode over cuBLAS FP16, after another kernel", row, None, None, ratio)
+            rows.append(_wanted_row(figures, want.what, ours, want.least, want.aim, base["median_us"] / ours["median_us"]))
+    rows += [_wanted_row(figures, "INT8 decode over cuBLAS FP16, after another kernel", row, None, None, ratio)
              for row, ratio in after_a_copy(figures)]
-    return "Wanted and reached", ["what", "shape", "wanted", "go for", "reached", ""], rows
+    return "Wanted and reached", ["what", "shape", "wanted", "go for", "reached", "", "still missing, and why"], rows
 
 
-def _wanted_row(what: str, row: dict, least: float | None, aim: float | None, ratio: float) -> list[str]:
+def _wanted_row(figures: dict, what: str, row: dict, least: float | None, aim: float | None, ratio: float) -> list[str]:
     verdict = "" if least is None else "aim reached" if ratio >= aim else "reached" if ratio >= least else "MISSED"
     shape = f"M={row['M']:,} K={row['K']:,}" + (f" N={row['N']:,}" if row["N"] > 1 else "")
-    return [what, shape, f"{least:.2f}" if least else "", f"{aim:.2f}" if aim else "", f"{ratio:.2f}", verdict]
+    missing = f"{1 - ratio / aim:.1%} of its time: {_why(figures, row, ratio)}" if aim and ratio < aim else ""
+    return [what, shape, f"{least:.2f}" if least else "", f"{aim:.2f}" if aim else "", f"{ratio:.2f}", verdict, missing]
+
+
+def _why(figures: dict, row: dict, ratio: float) -> str:
+    """What a function's time goes into that the aim leaves no room for."""
+    unit = dict(zip(("test", "mode", "M", "K", "N"), _unit(row), strict=True))
+    us, part = row["median_us"], of_roof(row, figures["roofs"]) or 0
+    alone = {r["function"]: r["median_us"] for r in select(figures, **unit)}
+    if row["function"] == "matmul_int8" and {"quantize_int8_perrow", "perrow_w8a8_matmul"} <= set(alone):
+        return (f"quantizing x takes {alone['quantize_int8_perrow'] / us:.0%}; the product alone reaches "
+                f"{ratio * us / alone['perrow_w8a8_matmul']:.2f}")
+    if row["M"] <= MAX_M and row["flops"] and part:
+        rest = "quantizing x and the latency of two kernels" if row["function"] == "matmul_int8" else "the kernel's latency"
+        return f"reading w at a copy's speed takes {part * us:.1f} of {us:.1f} µs ({ratio / part:.2f}), {rest} the rest"
+    return f"it runs at {part:.0%} of this GPU's best {'speed of arithmetic' if row['flops'] else 'copy'}"
 
 
 def after_a_copy(figures: dict) -> list[tuple[dict, float]]:
@@ -131,6 +150,20 @@ def after_a_copy(figures: dict) -> list[tuple[dict, float]]:
             copy_us = copies[0][1]["median_us"]
             found.append((ours, (base["median_us"] - copy_us) / (ours["median_us"] - copy_us)))
     return found
+
+
+def steps(figures: dict) -> Table:
+    """What one row of x more costs where `matmul_int8` goes from one kernel or tile to the next."""
+    rows = []
+    both = {name: {(row["K"], row["N"], row["M"]): row["median_us"] for row in select(
+        figures, test="matmul_int8", mode="graph", function=name)} for name in ("matmul_int8", "cuBLAS FP16")}
+    for K, N in dict.fromkeys((K, N) for K, N, _ in both["matmul_int8"]):
+        for few in (16, 32, 64):
+            if all((K, N, M) in times for times in both.values() for M in (few, few + 1)):
+                ours, torch_us = ([times[K, N, few], times[K, N, few + 1]] for times in both.values())
+                rows.append([f"M={few} to {few + 1} K={K:,} N={N:,}", f"{ours[0]:.1f} to {ours[1]:.1f} µs",
+                             f"{ours[1] / ours[0]:.2f}×", f"{torch_us[1] / torch_us[0]:.2f}×"])
+    return "One row more, in a CUDA graph", ["shape", "matmul_int8", "takes", "cuBLAS FP16"], rows
 
 
 def others(figures: dict) -> Table:
@@ -169,24 +202,35 @@ def ladder(figures: dict) -> list[Table]:
 
 
 def compare(old: dict, new: dict) -> Table:
-    """The rows of two files that got faster or slower beyond the noise: where the bounds of their middle 80 % of calls do
-    not overlap, and the medians differ by 3 % or more."""
-    def place(row):
-        return tuple(row[name] for name in ("test", "function", "mode", "M", "K", "N"))
+    """The figures of two files that got faster or slower beyond the noise.
 
-    before = {place(row): row for row in old["rows"]}
+    A GPU's clock, and with it every time, moves by several percent from run to run with power and temperature; functions
+    timed in turns move together. So a time is compared after the change of the function that it was timed in turns with
+    (the first of its unit) is taken out, and that function's own after the median change of all such. It has changed where
+    the bounds of the middle 80 % of calls do not overlap, and the medians differ by more than RUN_TO_RUN.
+    """
+    before = {_unit(row) + (row["function"],): row for row in old["rows"]}
+    both = [(before[key], row) for row in new["rows"] if (key := _unit(row) + (row["function"],)) in before]
+    firsts = {}
+    for was, row in both:
+        firsts.setdefault(_unit(row), (row["function"], row["median_us"] / was["median_us"]))
+    overall = statistics.median(drift for _, drift in firsts.values()) if both else 1.0
     rows = []
-    for row in new["rows"]:
-        was = before.get(place(row))
-        if was and (row["low_us"] > was["high_us"] or row["high_us"] < was["low_us"]):
-            ratio = was["median_us"] / row["median_us"]
-            if abs(ratio - 1) >= 0.03:
-                rows.append([row["function"], f"{row['test']}, {row['mode']}", f"({row['M']:,}, {row['K']:,}, {row['N']:,})",
-                             _us(was), _us(row), f"{ratio:.2f}× {'faster' if ratio > 1 else 'slower'}"])
-    both = sum(place(row) in before for row in new["rows"])
-    title = (f"{len(rows)} of {both} figures changed beyond the noise "
-             f"({old['gpu']}, {old['date']} to {new['gpu']}, {new['date']})")
-    return title, ["function", "test", "Shape (M, K, N)", "before", "after", "change"], rows
+    for was, row in both:
+        first, drift = firsts[_unit(row)]
+        drift = overall if row["function"] == first else drift
+        ratio = was["median_us"] * drift / row["median_us"]
+        apart = row["low_us"] > was["high_us"] * drift or row["high_us"] < was["low_us"] * drift
+        if apart and abs(ratio - 1) > RUN_TO_RUN:
+            rows.append([row["function"], f"{row['test']}, {row['mode']}", f"({row['M']:,}, {row['K']:,}, {row['N']:,})",
+                         _us(was), _us(row), f"{drift:.2f}×", f"{ratio:.2f}× {'faster' if ratio > 1 else 'slower'}"])
+    title = (f"{len(rows)} of {len(both)} figures changed beyond the noise "
+             f"({old['gpu']}, {old['date']} to {new['gpu']}, {new['date']}; on the whole, times are {overall:.2f}× those before)")
+    return title, ["function", "test", "Shape (M, K, N)", "before", "after", "of it common", "change"], rows
+
+
+def _unit(row: dict) -> tuple:
+    return tuple(row[name] for name in ("test", "mode", "M", "K", "N"))
 
 
 def markdown(table: Table) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import kernels
 from checks import perf
-from checks.peers import CONFIGS, LAYOUTS, OTHERS, PEERS, fits, missing
+from checks.peers import CONFIGS, LAYOUTS, OTHERS, PEERS, PLANS, fits, missing
 from kernels import quantize
 from kernels.decode import MAX_M
 from kernels.runtime import INTERPRETED
@@ -119,6 +119,7 @@ def _ragged(mode: str) -> list[dict]:
         unit("gemm", GEMM, (130, 144, 136), mode), unit("gemm", GEMM + LAYOUT, (127, 129, 65), mode),
         *(unit("matmul_int8", WHOLE + BESIDE[2:], (M, 144, 136), mode) for M in (17, 130)),
         *(unit("matmul_int8", WHOLE[:2], (M, 514, 72), mode) for M in (1, 64, 65)),
+        unit("matmul_int8", list(PLANS), (33, 144, 136), mode, "plans"),
         *(unit("quant_decode", ["quantize_int8_perrow"], shape, mode) for shape in ((1, 4096), (5, 2049))),
         unit("quant_prefill", QUANTIZE, (34, 1026), mode),
         unit("quant_prefill", RMSNORM, (17, 1026), mode), unit("quant_prefill", SILU_MUL, (17, 1026), mode),
@@ -138,6 +139,7 @@ def _workshop() -> dict[str, list[dict]]:
         "layouts of w": [unit("gemm", LAYOUT, (4096, 4096, 4096), name="layout")],
         "matmul_int8": [unit("matmul_int8", WHOLE, shape) for shape in [*over_n, prefill[-1], *over_m]],
         "other libraries": [unit("matmul_int8", BESIDE, shape, name="others") for shape in prefill],
+        "plans": [unit("matmul_int8", list(PLANS), shape, name="plans") for shape in prefill],
         "decode": [
             *(unit("matmul_int8", WHOLE[:2], (M, K, N), "graph") for K, N in DECODE for M in DECODE_M),
             *(unit("matmul_int8", AFTER_A_COPY, (M, K, N), "graph", "after a copy") for K, N in DECODE for M in (1, 16)),

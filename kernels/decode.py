@@ -236,9 +236,9 @@ def plan(M: int, N: int, K: int, sms: int, capability: tuple[int, int]) -> tuple
     tiles = triton.cdiv(N, 64)
     if tiles < sms:
         return SPLIT, max(1, min(sms // tiles, K // 1024))
+    more_than_at_once = tiles > 3 * sms  # three wide or tall tiles share a multiprocessor
     if M <= 16:
-        return WIDE, 1
-    more_than_at_once = tiles > 3 * sms  # of the tall tiles three share a multiprocessor
+        return TALL if more_than_at_once else WIDE, 1
     return LARGE if (M > 64 or more_than_at_once) and capability >= (9, 0) else TALL, 1
 
 

@@ -244,3 +244,12 @@ def test_codes_at_a_tie_may_fall_either_way():
     operands.made["w"] = torch.ones(N, 2, device=device()).half()
     y = kernels.matmul_int8(*operands.arguments(kernels.matmul_int8))
     expect_product("matmul_int8", kernels.matmul_int8, y, operands)
+
+
+def test_a_plan_is_held_to_the_product_of_the_normed_rows():
+    functions = {"producer-fused INT8": PEERS["producer-fused INT8"]}
+    assert len(perf.test_perf_matmul_int8(functions, [(17, K, N)])) == 1
+    forgets = lambda x, weight, w_q, w_scale: kernels.matmul_int8(x, w_q, w_scale)  # noqa: E731
+    forgets.error = 0.02
+    with pytest.raises(Wrong, match="its relative error is"):
+        perf.test_perf_matmul_int8({"no norm": forgets}, [(17, K, N)])

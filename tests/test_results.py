@@ -154,17 +154,48 @@ def test_totals_summary_and_wants_are_ratios_of_the_rows():
     _, _, wanted = report.wanted(MADE)
     gemm = next(line for line in wanted if line[0] == "INT8 GEMM over cuBLAS FP16" and line[1].endswith("N=6,144"))
     (a, b), = pairs(select(MADE, test="gemm", M=16384, N=6144), "perrow_w8a8_matmul", "cuBLAS FP16")
-    assert gemm[2:] == ["1.60", "1.90", f"{b['median_us'] / a['median_us']:.2f}", "aim reached"]
+    assert gemm[2:] == ["1.60", "1.90", f"{b['median_us'] / a['median_us']:.2f}", "aim reached", ""]
+
+
+def test_a_missed_aim_says_what_is_missing_and_what_takes_the_time():
+    slow = {**MADE, "rows": [dict(r) for r in MADE["rows"]]}
+    base = {r["function"]: r for r in select(slow, test="matmul_int8", M=16384)}["cuBLAS FP16"]["median_us"]
+    for name, part in (("matmul_int8", 0.8), ("quantize_int8_perrow", 0.2), ("perrow_w8a8_matmul", 0.5)):
+        for r in select(slow, function=name, test="matmul_int8", M=16384):
+            r.update(median_us=part * base, low_us=part * base, high_us=part * base)
+    for r in select(slow, function="perrow_w8a8_matmul", test="gemm", M=16384, N=6144):
+        r.update(median_us=2 * r["median_us"])
+    lines = {(what, shape): line for what, shape, *line in report.wanted(slow)[2]}
+    assert lines["matmul_int8 over cuBLAS FP16", "M=16,384 K=2,048 N=6,144"][2:] == [
+        "1.25", "MISSED", "32.4% of its time: quantizing x takes 25%; the product alone reaches 2.00"]
+    assert lines["INT8 GEMM over cuBLAS FP16", "M=16,384 K=2,048 N=6,144"][-1].endswith(
+        "of this GPU's best speed of arithmetic")
+    decode = lines["INT8 decode over cuBLAS FP16, CUDA graph, cold", "M=16 K=4,096 N=4,096"]
+    assert decode[3] == "MISSED" and "reading w at a copy's speed takes" in decode[-1]
+
+
+def test_a_step_from_one_bucket_of_rows_to_the_next_is_shown_beside_cublas():
+    assert report.steps(MADE)[2] == []
+    more = [{**r, "M": r["M"] + 1, "median_us": 1.5 * r["median_us"]} for r in select(MADE, M=64, mode="graph")]
+    (shape, times, ours, cublas), = report.steps({**MADE, "rows": MADE["rows"] + more})[2]
+    assert (shape, ours, cublas) == ("M=64 to 65 K=4,096 N=4,096", "1.50×", "1.50×") and " to " in times
 
 
 def test_a_comparison_lists_what_changed_beyond_the_noise_alone():
-    slower = {**MADE, "rows": [dict(r) for r in MADE["rows"]]}
-    for number, factor in ((0, 1.2), (1, 1.05), (2, 0.5)):  # 1.05 lies within the calls' own spread
-        for name in ("median_us", "low_us", "high_us"):
-            slower["rows"][number][name] *= factor
-    title, _, changes = report.compare(MADE, slower)
-    assert [line[-1] for line in changes] == ["0.83× slower", "2.00× faster"] and title.startswith("2 of 22 figures")
+    def scaled(factors):
+        rows = [dict(r) for r in MADE["rows"]]
+        for number, factor in factors.items():
+            for name in ("median_us", "low_us", "high_us"):
+                rows[number][name] *= factor
+        return {**MADE, "rows": rows}
+
     assert report.compare(MADE, MADE)[2] == []
+    warm = report.compare(MADE, scaled(dict.fromkeys(range(22), 1.2)))  # a slower clock slows all of them
+    assert warm[2] == [] and "on the whole, times are 1.20× those before" in warm[0]
+    title, _, changes = report.compare(MADE, scaled({4: 1.2, 5: 1.05, 6: 0.5}))  # 1.05 is no more than run to run
+    assert [line[-1] for line in changes] == ["0.83× slower", "2.00× faster"] and title.startswith("2 of 22 figures")
+    baseline, ours = report.compare(MADE, scaled({0: 1.2}))[2]  # of two timed in turns one moved: both show it
+    assert (baseline[0], baseline[-1]) == ("cuBLAS FP16", "0.83× slower") and ours[-2:] == ["1.20×", "1.20× faster"]
 
 
 # ---- the README

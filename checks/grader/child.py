@@ -97,6 +97,7 @@ def serve(sock) -> None:
         if not INTERPRETED:
             # What NVML opened in the warm process is closed in this one; here CUDA itself may be asked.
             os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+            torch.cuda.device_count = lambda: 1  # torch would ask NVML
             torch.cuda.set_per_process_memory_fraction(MEMORY_FRACTION)
         function = _function(job)
     except BaseException as error:
