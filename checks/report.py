@@ -224,8 +224,8 @@ def compare(old: dict, new: dict) -> Table:
         if apart and abs(ratio - 1) > RUN_TO_RUN:
             rows.append([row["function"], f"{row['test']}, {row['mode']}", f"({row['M']:,}, {row['K']:,}, {row['N']:,})",
                          _us(was), _us(row), f"{drift:.2f}×", f"{ratio:.2f}× {'faster' if ratio > 1 else 'slower'}"])
-    title = (f"{len(rows)} of {len(both)} figures changed beyond the noise "
-             f"({old['gpu']}, {old['date']} to {new['gpu']}, {new['date']}; on the whole, times are {overall:.2f}× those before)")
+    title = (f"{len(rows)} of {len(both)} figures changed beyond the noise ({old['gpu']}, {old['date']} to {new['gpu']}, "
+             f"{new['date']}; on the whole, times are {overall:.2f}× those before)")
     return title, ["function", "test", "Shape (M, K, N)", "before", "after", "of it common", "change"], rows
 
 
