@@ -11,7 +11,7 @@ from checks.measure import Timing
 from checks.operands import OF_X, Operands, Wrong, expect_product
 from checks.peers import OTHERS, PEERS, missing
 from checks.workloads import LLAMA, TESTS, BadShapes, find, key, plan
-from kernels import cost
+from kernels import cost, plans
 from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import INTERPRETED, device
 
@@ -249,7 +249,24 @@ def test_codes_at_a_tie_may_fall_either_way():
 def test_a_plan_is_held_to_the_product_of_the_normed_rows():
     functions = {"producer-fused INT8": PEERS["producer-fused INT8"]}
     assert len(perf.test_perf_matmul_int8(functions, [(17, K, N)])) == 1
-    forgets = lambda x, weight, w_q, w_scale: kernels.matmul_int8(x, w_q, w_scale)  # noqa: E731
-    forgets.error = 0.02
-    with pytest.raises(Wrong, match="its relative error is"):
-        perf.test_perf_matmul_int8({"no norm": forgets}, [(17, K, N)])
+
+
+@pytest.mark.parametrize(("M", "K"), [(17, 256), (40, 4096)])
+def test_the_product_of_normed_rows_errs_as_much_as_int8_codes_must(M, K):
+    def unchecked(x, weight, w_q, w_scale):
+        return PEERS["unfused INT8"](x, weight, w_q, w_scale)
+
+    def no_norm(x, weight, w_q, w_scale):
+        return kernels.matmul_int8(x, w_q, w_scale)
+
+    def coarse(x, weight, w_q, w_scale):  # half as many levels
+        normed = plans.rmsnorm(x, weight)
+        scale = normed.float().abs().amax(1, keepdim=True) / 63
+        return ((normed / scale).round() * scale @ (w_q * w_scale[:, None]).T).half()
+
+    operands = Operands(M, K, N)
+    given = [operands[name] for name in ("x", "weight", "w_q", "w_scale")]
+    expect_product("unfused", unchecked, unchecked(*given), operands)
+    for wrong in (no_norm, coarse):
+        with pytest.raises(Wrong, match="its relative error is"):
+            expect_product(wrong.__name__, wrong, wrong(*given), operands)
