@@ -210,7 +210,7 @@ def _decode(described: list, data: bytes) -> dict:
 def _encode(value) -> tuple[list, bytes]:
     if isinstance(value, torch.Tensor):
         plain = value.as_subclass(torch.Tensor).detach()
-        dense = plain.cpu().contiguous()
+        dense = plain.cpu().clone(memory_format=torch.contiguous_format)
         raw = dense.flatten().view(torch.uint8).numpy().tobytes() if dense.numel() else b""
         return ["tensor", str(dense.dtype).removeprefix("torch."), list(dense.shape), plain.device.type, len(raw)], raw
     if isinstance(value, bool) or not isinstance(value, Real):

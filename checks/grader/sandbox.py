@@ -174,7 +174,8 @@ def encode(inputs: dict) -> tuple[list, bytes]:
     described, parts = [], []
     for name, value in inputs.items():
         if isinstance(value, torch.Tensor):
-            raw = value.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            # A clone: of one element, torch calls any strides contiguous, but views as bytes those of 1 alone.
+            raw = value.clone(memory_format=torch.contiguous_format).flatten().view(torch.uint8).numpy().tobytes()
             described.append([name, "tensor", str(value.dtype).removeprefix("torch."), list(value.shape),
                               list(value.stride()), len(raw)])
             parts.append(raw)
