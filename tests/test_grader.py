@@ -298,6 +298,13 @@ def test_inputs_and_results_travel_with_any_strides(grader, x):
     assert stride == 6
 
 
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_inputs_of_every_case_can_be_sent(name):
+    for case in EXERCISES[name].cases:
+        described, payload = encode(case.inputs(torch.Generator().manual_seed(0)))
+        assert sum(size for _, kind, *_, size in described if kind == "tensor") == len(payload)
+
+
 @pytest.mark.parametrize("levels", [["seccomp", "landlock", "limits"], ["seccomp", "limits"]])
 def test_lower_levels_still_keep_a_child_in(grader, levels, monkeypatch, tmp_path):
     """Where namespaces are refused. Signal 0 only asks whether a signal could be sent."""
