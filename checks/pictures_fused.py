@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from checks.figures import breakdown_figure
-from checks.peers import PEERS
+from checks.peers import PEERS, PLANS
 from checks.perf import test_perf_matmul_int8
 from checks.pictures import COLOURS, _ready, _show, figures_of
 from checks.tracing import trace
@@ -17,7 +17,7 @@ from kernels.quantize import quantize_int8_perrow
 
 SHAPES = [(16384, 2048, 22016), (16384, 11008, 2048)]  # (M, K, N)
 PARTS = ("cuBLAS FP16", "matmul_int8", "quantize_int8_perrow", "perrow_w8a8_matmul")
-PLANS = {"unfused": plans.unfused, "epilogue fused": plans.epilogue_fused, "producer fused": plans.producer_fused}
+PLANNED = (2048, 6144, 22016)  # N
 
 
 def show_breakdown():
@@ -41,11 +41,11 @@ def count_plans(M: int = 64, N: int = 128, K: int = 256) -> None:
     w_q, w_scale = torch.randint(-127, 128, (N, K), dtype=torch.int8), torch.rand(N)
     for name, plan in PLANS.items():
         passes = [launch.footprint().total() for launch in trace(plan, x=x, weight=weight, w_q=w_q, w_scale=w_scale)]
-        print(f"{name:>15}: {' + '.join(f'{count:,}' for count in passes)} = {sum(passes):,} bytes")
+        print(f"{_plan_name(name):>15}: {' + '.join(f'{count:,}' for count in passes)} = {sum(passes):,} bytes")
 
 
 def show_plans(**models: Callable[[int, int, int], int]):
-    """The bytes of each plan over those of the product alone, against N and against M, as your functions have them."""
+    """The bytes of each plan against N and against M, as your functions have them."""
     if not all(_ready(model) for model in models.values()):
         return None
     figure, panels = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained", sharey=True)
@@ -61,6 +61,34 @@ def show_plans(**models: Callable[[int, int, int], int]):
     panels[0].set_ylabel("MB moved")
     panels[0].legend(frameon=False)
     return _show(figure)
+
+
+def show_plan_times():
+    """Microseconds of the library's three plans at three N: measured where there is a GPU, else as recorded."""
+    found = figures_of(("plans",), _measure_plans, mode="eager", M=16384, K=2048, N=PLANNED, function=tuple(PLANS))
+    if found is None:
+        return None
+    rows, title = found
+    figure, axes = plt.subplots(figsize=(7.6, 3.4), layout="constrained")
+    for number, (name, colour) in enumerate(zip(PLANS, COLOURS, strict=False)):
+        times = {row["N"]: row["median_us"] for row in rows if row["function"] == name}
+        places = [PLANNED.index(N) + 0.27 * (number - 1) for N in times]
+        bars = axes.bar(places, times.values(), 0.25, color=colour, label=_plan_name(name))
+        axes.bar_label(bars, fmt="{:,.0f}", fontsize=9, padding=2)
+    axes.set_xticks(range(len(PLANNED)), [f"N = {N:,}" for N in PLANNED])
+    axes.set(ylabel="µs, x to y", xlabel="rows of w (M = 16,384, K = 2,048)")
+    axes.margins(y=0.1)
+    axes.set_title(title, fontsize=11)
+    axes.legend(frameon=False)
+    return _show(figure)
+
+
+def _plan_name(peer: str) -> str:
+    return peer.removesuffix(" INT8").replace("-", " ")
+
+
+def _measure_plans() -> list[dict]:
+    return test_perf_matmul_int8({name: PEERS[name] for name in PLANS}, [(16384, 2048, N) for N in PLANNED])
 
 
 def show_norm_bytes(*functions, M: int = 4, K: int = 4000):

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+from checks import pictures_fused
+from checks.peers import PLANS
+from checks.pictures_fused import PLANNED, show_plan_times
 from checks.tracing import trace
+from checks.workloads import plan
 from kernels import cost, plans, rmsnorm_quantize_int8, silu_mul_quantize_int8
 from kernels.fused import rmsnorm_quantize_int8_long, rmsnorm_quantize_int8_plain, silu_mul_quantize_int8_plain
 from kernels.runtime import device
@@ -49,3 +53,18 @@ def test_the_students_rungs_give_what_the_librarys_kernels_give(K):
     (q, scale), (want_q, want_scale) = silu_mul_quantize_int8_plain(x, y), silu_mul_quantize_int8(x, y)
     assert (q.int() - want_q.int()).abs().max() <= 1
     torch.testing.assert_close(scale, want_scale, rtol=1e-5, atol=0)
+
+
+def test_the_bench_measures_what_the_picture_of_the_plans_draws(monkeypatch):
+    monkeypatch.setattr("checks.workloads.INTERPRETED", False)
+    measured = {(tuple(unit["shape"]), name) for unit in plan()["plans"] for name in unit["functions"]}
+    assert {((16384, 2048, N), name) for N in PLANNED for name in PLANS} <= measured
+
+
+def test_the_picture_of_the_plans_draws_each_recorded_time(monkeypatch):
+    rows = [{"function": name, "N": N, "median_us": 100.0 * place + 7 * number}
+            for place, N in enumerate(PLANNED, 1) for number, name in enumerate(PLANS)]
+    monkeypatch.setattr(pictures_fused, "figures_of", lambda *_, **__: (rows, "invented"))
+    axes, = show_plan_times().axes
+    assert {text.get_text() for text in axes.texts} == {f"{row['median_us']:,.0f}" for row in rows}
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["unfused", "epilogue fused", "producer fused"]

@@ -132,6 +132,9 @@ FAKE_QUANTIZE = Exercise(
         Mutant("a block of zeros gets the scale 1 for all", (("torch.where(scale > 0, blocks / scale, 0)",
                                                             "(blocks / (scale + 1))"),),
                "Add nothing to the scale: where it is 0 the codes are 0, and elsewhere it must stay as it is."),
+        Mutant("all of it in FP16", ((_BLOCKS, _BLOCKS.replace("x.float()", "x")),
+                                     ("(q * scale).reshape(M, K)", "(q * scale).reshape(M, K).float()")),
+               "FP16 has 11 bits: rounding here adds an error of its own. Start from x.float()."),
     ),
 )
 
@@ -290,6 +293,8 @@ def exact_smooth(x: torch.Tensor, w: torch.Tensor, alpha: float) -> tuple[Expect
 
 _AMAXES = "x.abs().amax(dim=0), w.abs().amax(dim=0)"
 _S = "x_amax**alpha / w_amax ** (1 - alpha)"
+_ASKED = "(x_amax > 0) & (w_amax > 0)"
+_ASK_AMAX = "s does not tell: with alpha = 0 it never looks at x, and 0 / 0 is NaN. Ask whether the two maxima are 0."
 
 SMOOTH = Exercise(
     answer="kernels/error.py::smoothquant",
@@ -329,6 +334,8 @@ SMOOTH = Exercise(
                "A channel of zeros in w divides by zero too: take s = 1 there as well."),
         Mutant("only zeros in w are looked for", (("(x_amax > 0) & (w_amax > 0)", "w_amax > 0"),),
                "A channel of zeros in x makes s zero, and x / s is 0 / 0: take s = 1 there as well."),
+        Mutant("s = 1 where s is 0 or Inf", ((f"{_ASKED}, s, 1", "(s == 0) | s.isinf(), 1, s"),), _ASK_AMAX),
+        Mutant("s = 1 where s is 0, Inf or NaN", ((_ASKED, "(s > 0) & s.isfinite()"),), _ASK_AMAX),
         Mutant("all of it in FP16", (("x, w = x.float(), w.float()", "x, w = x.half(), w.half()"),
                                      ("return x / s, w * s", "return (x / s).float(), (w * s).float()")),
                "FP16 has 11 bits: rounding here adds an error of its own. Compute in FP32."),
@@ -386,6 +393,13 @@ LAYERS = Exercise(
                "The order is that of the SQNR alone; the weights only say whether a layer fits."),
         Mutant("the layers in their given order", (("sqnr_db.argsort().tolist()", "range(len(sqnr_db))"),),
                "Take the layers in ascending order of their SQNR: argsort()."),
+        Mutant("the answer in the order of the SQNR", (("return keep", "return keep[sqnr_db.argsort()]"),),
+               "Element i of the result is for layer i as given: set keep[layer], not keep of its place in the order."),
+        Mutant("in the order of the SQNR, up to the first that does not fit",
+               (("return keep", "return weights[sqnr_db.argsort()].cumsum(0) <= given"),
+                ("    keep = torch.zeros_like(sqnr_db, dtype=torch.bool)\n",
+                 "    keep = torch.zeros_like(sqnr_db, dtype=torch.bool)\n    given = budget\n")),
+               "Element i of the result is for layer i as given; and a smaller layer may fit after one that does not."),
         Mutant("the layers that are quantized", (("return keep", "return ~keep"),),
                "True stands for a layer that stays in FP16."),
     ),

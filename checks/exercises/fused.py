@@ -95,9 +95,9 @@ _EPS = "eps is added to the mean square, under the root: it keeps a row of zeros
 _EPS_OUTSIDE = "eps belongs under the root: sqrt(mean square + eps). Outside, it changes rows of small numbers."
 _MEAN = "The mean is over the row's K numbers; the other lanes of the block only hold zeros."
 _WEIGHT_LATE = "y has the weight in it, so amax must see it: multiply before the maximum."
-_FP16 = ("y stays in FP32 until it becomes a code. Rounding it to FP16 first is what the separate kernels had to do; it "
-         "moves "
+_FP16 = ("y stays in FP32 until it becomes a code. Rounding it to FP16 first is what separate kernels have to do; it moves "
          "the scale by up to 0.05 %.")
+_NEGATIVE = "The largest magnitude may belong to a negative number: finite_or_inf(y) is |y| too."
 _LAYERNORM = "RMSNorm does not subtract the mean: only the mean of the squares counts."
 _UNSEEN = "A maximum on the GPU passes over NaN: `finite_or_inf` turns it into Inf, which a maximum keeps."
 _FP16_SQUARES = "FP16 ends at 65,504, and the square of 300 is past it: turn x into FP32 right after the load."
@@ -130,8 +130,8 @@ RMSNORM_PLAIN = Exercise(
         Mutant("the codes of x, not of the normed row", (("codes(y, scale)", "codes(x, scale)"),),
                "It is y that is quantized: codes(y, scale)."),
         Mutant("x is not divided by the root", (("x / tl.sqrt(mean_square + eps) * weight", "x * weight"),),
-               "y = x / sqrt(mean square + eps) · weight. (The codes come out right without the root, but the scale does "
-               "not.)"),
+               "y = x / sqrt(mean square + eps) · weight. (Without the root the codes come out right, but not the scale.)"),
+        Mutant("the maximum of y, not of |y|", ((_AMAX, "tl.max(y, axis=0)"),), _NEGATIVE),
         Mutant("the weight left out", (("(mean_square + eps) * weight", "(mean_square + eps)"),),
                "After the division each number is multiplied by its channel's weight."),
         Mutant("amax before the weight", ((_AMAX, "tl.max(finite_or_inf(x / tl.sqrt(mean_square + eps)), axis=0)"),),
@@ -228,8 +228,7 @@ RMSNORM_LONG = Exercise(
                 ("        squares += x * x\n        magnitude = tl.maximum(magnitude, finite_or_inf(x * weight))\n",
                  "        squares += x * x\n")),
                "The root divides all numbers of a row alike, so the largest |x · weight| belongs to the largest |y|: one "
-               "loop "
-               "finds the squares and the maximum."),
+               "loop finds the squares and the maximum."),
         Mutant("eps left out", ((" / K + eps", " / K"),), _EPS),
         Mutant("eps outside the root", (("tl.sqrt(tl.sum(squares, axis=0) / K + eps)",
                                          "(tl.sqrt(tl.sum(squares, axis=0) / K) + eps)"),), _EPS_OUTSIDE),
@@ -237,6 +236,8 @@ RMSNORM_LONG = Exercise(
                "The mean is over the row's K numbers, however they are cut."),
         Mutant("no root", (("tl.sqrt(tl.sum", "(tl.sum"),), "The root of the mean of the squares: tl.sqrt."),
         Mutant("amax before the weight", (("finite_or_inf(x * weight)", "finite_or_inf(x)"),), _WEIGHT_LATE),
+        Mutant("the maximum, not that of the magnitudes",
+               (("tl.maximum(magnitude, finite_or_inf(x * weight))", "tl.maximum(magnitude, x * weight)"),), _NEGATIVE),
         Mutant("codes without the weight", (("codes(x * weight, scale)", "codes(x, scale)"),),
                "The codes are those of x · weight."),
         Mutant("squares with the weight in them", (("squares += x * x", "squares += x * weight * x * weight"),),
@@ -349,6 +350,7 @@ SILU_PLAIN = Exercise(
                "silu(g) = g / (1 + exp(-g)): for a large g it is about g."),
         Mutant("without silu", ((_SILU, "gate * up"),), "The gate goes through silu first: gate / (1 + exp(-gate))."),
         Mutant("ReLU", ((_SILU, "tl.maximum(gate, 0.0) * up"),), "SiLU is smooth: gate / (1 + exp(-gate))."),
+        Mutant("the maximum of y, not of |y|", ((_AMAX, "tl.max(y, axis=0)"),), _NEGATIVE),
         Mutant("quantized before the multiplication", ((_SILU, "gate / (1.0 + tl.exp(-gate))"),),
                "What the next product reads is silu(gate) · up: multiply by up before amax and codes."),
         Mutant("amax before the multiplication", ((_AMAX, "tl.max(finite_or_inf(gate / (1.0 + tl.exp(-gate))), axis=0)"),),

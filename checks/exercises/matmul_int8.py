@@ -79,6 +79,11 @@ MATMUL_INT8 = Exercise(
                "rows.stride(-1) != 1, call rows.contiguous()."),
         Mutant("a view", (("x.reshape(-1, x.shape[-1])", "x.view(-1, x.shape[-1])"),),
                "A view cannot be made of every tensor. reshape copies where it has to."),
+        Mutant("a view, whose numbers may not lie side by side",
+               (("x.reshape(-1, x.shape[-1])", "x.view(-1, x.shape[-1])"),
+                ("        rows = rows.contiguous()", "        pass")),
+               "Two things: reshape copies where a view cannot be made; and where rows.stride(-1) != 1, call "
+               "rows.contiguous()."),
         Mutant("y stays a matrix", (("y.reshape(*x.shape[:-1], len(w_q))", "y"),),
                "y has the leading dimensions of x: reshape it to (*x.shape[:-1], N)."),
         Mutant("the bias forgotten", (("w_q, w_scale, bias, out", "w_q, w_scale, None, out"),), "Hand the bias on."),
@@ -102,6 +107,9 @@ def count_tensors(*tensors: tuple[tuple[int, ...], torch.dtype]) -> tuple[Expect
 
 F16, F32, I8, I32 = torch.float16, torch.float32, torch.int8, torch.int32
 _SHAPES = (numbers(M=16384, N=6144, K=2048), numbers(M=1, N=1, K=1), numbers(M=70, N=90, K=200), numbers(M=3, N=500, K=20))
+
+_WEIGHT = "The norm reads its weight too: K numbers."
+_VECTORS = "The vectors count too: the norm reads K weights, and the scales are FP32: of x written and read, of w read."
 
 
 def _norm(M, K, out):
@@ -133,10 +141,13 @@ UNFUSED_BYTES = Exercise(
                "The codes move twice, the quantizer writes and the product reads them; x and the norm's result are FP16."),
         Mutant("y in four bytes, or the sums moved once more", (("4 * (M + N) + 2 * M * N", "4 * (M + N) + 4 * M * N"),),
                "y is written once, in FP16: two bytes."),
-        Mutant("the norm's weight left out", (("2 * K + 2 * M * K", "2 * M * K"),), "The norm reads its weight: K numbers."),
+        Mutant("the norm's weight left out", (("2 * K + 2 * M * K", "2 * M * K"),), _WEIGHT),
         Mutant("the scales left out", (("quantizer = 2 * M * K + M * K + 4 * M", "quantizer = 2 * M * K + M * K"),
                                        ("4 * (M + N) + 2 * M * N", "2 * M * N")),
                "The M scales of x are written and read, the N scales of w are read: FP32."),
+        Mutant("the weight and the scales left out",
+               (("2 * K + 2 * M * K", "2 * M * K"), ("M * K + M * K + 4 * M", "M * K + M * K"),
+                ("4 * (M + N) + 2 * M * N", "2 * M * N")), _VECTORS),
         Mutant("the scales of x are not read again", (("4 * (M + N) + 2 * M * N", "4 * N + 2 * M * N"),),
                "The scaling reads the scales of both: M of x, N of w."),
         Mutant("w in two bytes", (("N * K + 4 * M * N", "2 * N * K + 4 * M * N"),), "w is there as codes: one byte each."),
@@ -158,6 +169,10 @@ EPILOGUE_BYTES = Exercise(
                "The epilogue reads the scales: M of x and N of w."),
         Mutant("one byte for each of M · K too few", (("2 * K + 2 * M * K", "2 * K + M * K"),),
                "In this plan the norm writes FP16 still, two bytes; and the codes move twice, one byte each time."),
+        Mutant("the norm's weight left out", (("2 * K + 2 * M * K", "2 * M * K"),), _WEIGHT),
+        Mutant("the weight and the scales left out",
+               (("2 * K + 2 * M * K", "2 * M * K"), ("M * K + M * K + 4 * M", "M * K + M * K"),
+                ("N * K + 4 * (M + N)", "N * K")), _VECTORS),
         Mutant("no quantizer", (("return norm + quantizer + product", "return norm + product"),),
                "Here the quantizer still is a pass of its own."),
     ),
@@ -180,6 +195,9 @@ PRODUCER_BYTES = Exercise(
                "The norm writes the codes, and the product, which is another kernel, reads them from memory."),
         Mutant("the scales are not read", (("N * K + 4 * (M + N)", "N * K"),),
                "The epilogue reads the scales: M of x and N of w."),
+        Mutant("the norm's weight left out", (("2 * K + M * K + 4 * M", "M * K + 4 * M"),), _WEIGHT),
+        Mutant("the weight and the scales left out",
+               (("2 * K + M * K + 4 * M", "M * K"), ("N * K + 4 * (M + N)", "N * K")), _VECTORS),
         Mutant("x is not read", (("norm = 2 * M * K + ", "norm = "),), "The norm reads x: two bytes for each number."),
     ),
 )
@@ -203,6 +221,8 @@ MAIN_LOOP = Exercise(
                "A row of x is needed by every program in its row of tiles: as many as there are columns of tiles."),
         Mutant("tiles rounded down", (("-(-N // BLOCK_N)", "N // BLOCK_N"),),
                "A last, partly filled column of tiles has programs too: round up. triton.cdiv(N, BLOCK_N) does."),
+        Mutant("whole tiles alone", (("M * K * columns_of_tiles", "M // BLOCK_M * BLOCK_M * K * (N // BLOCK_N)"),),
+               "Partly filled tiles have programs too: count all M rows, and round the columns of tiles up."),
         Mutant("fractions of tiles", (("-(-N // BLOCK_N)", "N / BLOCK_N"),),
                "A partly filled column of tiles has whole programs: round up with triton.cdiv(N, BLOCK_N)."),
         Mutant("each number once", (("return M * K * columns_of_tiles", "return M * K"),),
