@@ -169,9 +169,10 @@ def test_the_gain_is_drawn_from_recorded_rows_of_one_weight_and_says_of_which_gp
     rows = [row("cuBLAS FP16", M, mode, us) for M, mode, us in [(1, "graph", 8.0), (1, "eager", 9.0), (16, "eager", 12.0)]]
     rows += [row("matmul_int8", 1, "graph", 4.0), row("matmul_int8", 16, "eager", 8.0), row("matmul_int8", 16, "idle", 99.0)]
     rows += [row("matmul_int8", 1, "eager", 9.0), row("cuBLAS FP16", 16, "eager", 99.0) | {"test": "another run"}]
+    roofs = {"copy_gb_per_s": 100.0, "fp16_tflops": 2.0, "int8_tops": 4.0}
     rows += [row("cuBLAS FP16", 1, "graph", 1.0) | {"N": 128}, row("another", 1, "graph", 1.0)]
-    monkeypatch.setattr(pictures_measuring, "recorded", lambda: {"gpu": "Invented GPU", "roofs": {"copy_gb_per_s": 100.0},
-                                                                 "rows": rows})
+    monkeypatch.setattr(pictures_measuring, "recorded", lambda: {"gpu": "Invented GPU", "rows": rows,
+                                                                 "roofs": roofs})
     figure = pictures_measuring.show_gain(cost.int8_gain, timing.time_us)
     (axes,) = figure.axes
     points = axes.lines[1]
