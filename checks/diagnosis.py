@@ -43,6 +43,14 @@ def recognise_traffic(exercise: Exercise, outcome: Outcome, seed: int) -> Mutant
     return None
 
 
+def explained(exercise: Exercise, outcome: Outcome) -> str | None:
+    """The exercise's own sentence on the numbers that came out, where they are as many as wanted."""
+    said = outcome.outputs
+    if exercise.explain is None or len(said) != len(outcome.expected) or not all(isinstance(value, Real) for value in said):
+        return None
+    return exercise.explain(outcome)
+
+
 def never_read(outcome: Outcome) -> str | None:
     """A sentence on the part of an input that no program has read, where the trace knows."""
     for name, value in outcome.inputs.items():

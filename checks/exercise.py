@@ -56,7 +56,7 @@ class Exercise:
     is the traffic no kernel can go below; None for an exercise that moves no data. A kernel may move `traffic_limit` times
     the answer's bytes. `through(function, **inputs)` makes the outputs where the function's own arguments and results are no
     tensors or numbers, such as a timer's. Where no mutant does the same, `explain(outcome)` may find a sentence in the
-    numbers of a failed case, or None.
+    numbers of a failed case, or None. It is asked only where all are numbers, and as many as wanted.
     """
 
     answer: str

@@ -121,7 +121,7 @@ def failed(exercise, written, outcome, message, recognise) -> Verdict:
     mutant = None if said else recognise()
     if mutant:
         said = f"What it looks like: {mutant.name}. {mutant.advice}"
-    reason = said or exercise.explain and outcome.outputs and exercise.explain(outcome) or diagnosis.never_read(outcome)
+    reason = said or diagnosis.explained(exercise, outcome) or diagnosis.never_read(outcome)
     status = FAILED if outcome.status == PASSED else outcome.status
     return Verdict(exercise, status, f"{exercise.name}: {message}" + (f"\n{reason}" if reason else ""),
                    mutant and mutant.name, outcome)

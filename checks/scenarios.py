@@ -7,7 +7,6 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Real
 
 from checks.exercise import WrongAnswer
 from checks.simulated_gpu import SimulatedGPU, SimulatedKernel
@@ -185,7 +184,7 @@ def true_benchmark(scenario: str) -> tuple[float, float]:
 
 def explain_benchmark(outcome) -> str | None:
     """What is likely wrong with a benchmark that says these numbers."""
-    if len(outcome.outputs) != 2 or not all(isinstance(value, Real) and value > 0 for value in outcome.outputs):
+    if not outcome.outputs[0] > 0:
         return None
     made = _BENCHMARKS[outcome.inputs["scenario"]]
     said, truth = outcome.outputs[0], outcome.expected[0].value

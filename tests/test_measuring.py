@@ -173,6 +173,10 @@ def test_a_benchmark_that_returns_one_number_is_asked_for_two():
     assert "1 value(s), and 2 are wanted: GB/s, speed-up" in verdict.message
 
 
+def test_a_benchmark_that_returns_no_number_is_told_so():
+    assert "'fast', and a number is wanted" in judge(BENCHMARK, lambda *arguments: ("fast", 2.0)).message
+
+
 def lesson_function(name):
     """The function of that name in a cell of the lesson, with ours around it."""
     for cell in read(LESSONS / "03_measuring.ipynb").cells:

@@ -1,7 +1,6 @@
 """Lesson 03: times that can be trusted."""
 
 import statistics
-from numbers import Real
 
 import torch
 
@@ -155,8 +154,6 @@ def explain_median(outcome) -> str | None:
     """Which calls were taken for `low` and `high`, where they are two of the calls."""
     ascending, said = sorted(outcome.inputs["times_us"].tolist()), outcome.outputs
     wanted = [want.value for want in outcome.expected]
-    if len(said) != 3 or not all(isinstance(value, Real) for value in said):
-        return None
     if sorted(said) == sorted(wanted):
         return "The three are right, but in another order: wanted is (median, low, high)."
     name = ("the median", "low", "high")[outcome.output]

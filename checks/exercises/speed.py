@@ -1,7 +1,6 @@
 """Lesson 03: the speeds that times mean, and the roofline they are held against."""
 
 import math
-from numbers import Real
 
 import torch
 
@@ -12,7 +11,7 @@ from checks.exercises.measuring import near
 def explain_units(outcome) -> str | None:
     """Whether a number is off by a power of ten, or upside down."""
     got, want = outcome.outputs[0], outcome.expected[0].value
-    if not isinstance(got, Real) or not 0 < got < math.inf:
+    if not 0 < got < math.inf:
         return None
     for ratio, said in ((got / want, "That is 10 to the power of {} times the right number."), (got * want, "Upside down.")):
         power = round(math.log10(ratio))
@@ -119,6 +118,8 @@ INT8_GAIN = Exercise(
         Mutant("the weights are quantized each time",
                ((_QUANTIZE_BYTES, f"{_QUANTIZE_BYTES} + quantize_int8_perrow_bytes(N, K)"),),
                "w is quantized once, before the model runs: only x (M, K) is quantized in each call."),
+        Mutant("M x N numbers are quantized", ((_QUANTIZE_BYTES, "quantize_int8_perrow_bytes(M, N)"),),
+               "It is x (M, K) that is quantized: M rows of K numbers."),
         Mutant("quantization and product at the same time", ((_SUM, "max(quantize_us, int8_us)"),),
                "The product needs the codes, so the quantization must be done first: the two times add up."),
         Mutant("one roofline for both kernels",
