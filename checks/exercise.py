@@ -55,7 +55,8 @@ class Exercise:
     for a kernel is the one that launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)`
     is the traffic no kernel can go below; None for an exercise that moves no data. A kernel may move `traffic_limit` times
     the answer's bytes. `through(function, **inputs)` makes the outputs where the function's own arguments and results are no
-    tensors or numbers, such as a timer's.
+    tensors or numbers, such as a timer's. Where no mutant does the same, `explain(outcome)` may find a sentence in the
+    numbers of a failed case, or None. It is asked only where all are numbers, and as many as wanted.
     """
 
     answer: str
@@ -69,6 +70,7 @@ class Exercise:
     least_bytes: Callable[..., int] | None = None
     traffic_limit: float = 1.25
     through: Callable | None = None
+    explain: Callable[..., str | None] | None = None
 
     @property
     def name(self) -> str:

@@ -115,12 +115,13 @@ def _hole(function) -> str | None:
 
 
 def failed(exercise, written, outcome, message, recognise) -> Verdict:
-    """A failed verdict that says what is known of the reason: a slip seen in the source, a mutant, or what was not read."""
+    """A failed verdict that says what is known of the reason: a slip seen in the source, a mutant, the exercise's
+    own reading of the numbers, or what was not read."""
     said = hints.hint(written, message)
     mutant = None if said else recognise()
     if mutant:
         said = f"What it looks like: {mutant.name}. {mutant.advice}"
-    reason = said or diagnosis.never_read(outcome)
+    reason = said or diagnosis.explained(exercise, outcome) or diagnosis.never_read(outcome)
     status = FAILED if outcome.status == PASSED else outcome.status
     return Verdict(exercise, status, f"{exercise.name}: {message}" + (f"\n{reason}" if reason else ""),
                    mutant and mutant.name, outcome)

@@ -19,7 +19,6 @@ from kernels import cost, timing
 from kernels.gemv import gemv_fp16, gemv_fp16_kernel
 from kernels.runtime import INTERPRETED
 
-DATASHEET = {"copy_gb_per_s": 4800.0, "fp16_tflops": 989.0, "int8_tops": 1979.0}  # NVIDIA's H200 datasheet, dense
 N = K = 4096
 ROWS = (1, 4, 16, 64, 128, 256, 512, 1024, 4096, 16384)
 FP16, OURS, INT8 = "cuBLAS FP16", "matmul_fp16", "matmul_int8"
@@ -176,21 +175,20 @@ def show_roofline(attainable_tflops: Callable, time_us: Callable):
         axes.plot(intensity, roof, color=colour, linewidth=1.2)
         axes.annotate(f"{label}: {roofs[peak]:,.0f}", (intensity[-1], roof[-1]), va="center", fontsize=9, xytext=(4, 0),
                       textcoords="offset points")
-    axes.annotate(f"memory: {roofs['copy_gb_per_s']:,.0f} GB/s", (0.6, roofs["copy_gb_per_s"] * 0.6e-3), va="top",
-                  fontsize=9, xytext=(10, -2), textcoords="offset points")
+    axes.annotate(f"memory: {roofs['copy_gb_per_s']:,.0f} GB/s", (7, roofs["copy_gb_per_s"] * 7e-3), ha="right",
+                  fontsize=9, xytext=(-8, 6), textcoords="offset points")
     for name, colour, marker in ((FP16, COLOURS[0], "o"), (OURS, COLOURS[2], "s"), (INT8, COLOURS[5], "D")):
         mine = list({row["M"]: row for row in rows if row["function"] == name}.values())
-        if not mine:
-            continue
         axes.plot([row["flops"] / row["bytes"] for row in mine], [row["tflops"] for row in mine], marker, color=colour,
                   markersize=5, label=name)
-        for row in [row for row in mine if name == INT8 and row["M"] in (1, 4, 16, 64, 256, 16384)]:
-            axes.annotate(f"M={row['M']:,}", (row["flops"] / row["bytes"], row["tflops"]), xytext=(5, -9),
-                          textcoords="offset points", fontsize=7)
-    n, k = _weight(rows)
-    allowed = [cost.matmul_flops(M, n, k) / cost.matmul_fp16_bytes(M, n, k) for M in ROWS]
-    axes.plot(allowed, [attainable_tflops(value, roofs["fp16_tflops"], roofs["copy_gb_per_s"]) for value in allowed], "o",
-              color=COLOURS[0], markersize=7, markerfacecolor="none", label=f"FP16, M = {ROWS[0]} to {ROWS[-1]:,}: allowed")
+    n, k = rows[0]["N"], rows[0]["K"]
+    allowed = {M: cost.matmul_flops(M, n, k) / cost.matmul_fp16_bytes(M, n, k) for M in ROWS}
+    heights = {M: attainable_tflops(value, roofs["fp16_tflops"], roofs["copy_gb_per_s"]) for M, value in allowed.items()}
+    axes.plot(list(allowed.values()), list(heights.values()), "o", color=COLOURS[0], markersize=7, markerfacecolor="none",
+              label=f"FP16, M = {ROWS[0]} to {ROWS[-1]:,}: allowed")
+    for M, place in ((1, (-6, 5)), (16, (-6, 5)), (128, (-6, 5)), (16384, (16, -15))):
+        axes.annotate(f"M = {M:,}", (allowed[M], heights[M]), xytext=place, textcoords="offset points",
+                      ha="right" if place[0] < 0 else "center", fontsize=8, color=COLOURS[0])
     axes.set(xscale="log", yscale="log", xlim=(0.4, 40000), xlabel="operations per byte that must move",
              ylabel="TFLOPS (INT8: TOPS)")
     axes.set_title(title, fontsize=10)
@@ -203,14 +201,13 @@ def show_gain(int8_gain: Callable, time_us: Callable):
     if not _ready(int8_gain):
         return None
     rows, roofs, title = _measured(time_us)
-    n, k = _weight(rows)
+    n, k = rows[0]["N"], rows[0]["K"]
     figure, axes = plt.subplots(figsize=(7.6, 3.6), layout="constrained")
     sizes = np.unique(np.geomspace(1, 16384, 120).round().astype(int)).tolist()
     axes.plot(sizes, [int8_gain(M, n, k, roofs["fp16_tflops"], roofs["int8_tops"], roofs["copy_gb_per_s"]) for M in sizes],
               color=COLOURS[0], label="your prediction")
     gains = {row["M"]: base["median_us"] / row["median_us"] for row, base in pairs(rows, INT8, FP16)}  # of one run alone
-    if gains:
-        axes.plot(list(gains), list(gains.values()), "D", color=COLOURS[5], label=f"{INT8} beside {FP16}, measured")
+    axes.plot(list(gains), list(gains.values()), "D", color=COLOURS[5], label=f"{INT8} beside {FP16}, measured")
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ROWS, [f"{M:,}" for M in ROWS], fontsize=8)
@@ -226,16 +223,7 @@ def _measured(time_us: Callable) -> tuple[list[dict], dict, str]:
         timer = timing.time_us if find_hole(source_of(time_us)) else time_us
         return *_measure_here(timer), f"Measured now on this {torch.cuda.get_device_name()}"
     figures = recorded()
-    rows = _one_weight(figures.get("rows", []))
-    roofs = {name: figures.get("roofs", {}).get(name) or value for name, value in DATASHEET.items()}
-    if not rows:
-        return rows, DATASHEET, "Roofs of an H200 (NVIDIA's datasheet); nothing recorded yet"
-    return rows, roofs, f"Recorded on an {figures['gpu']} (there is no GPU here)"
-
-
-def _weight(rows: list[dict]) -> tuple[int, int]:
-    """(N, K) of the rows, or those of the lesson's example where there are none."""
-    return (rows[0]["N"], rows[0]["K"]) if rows else (N, K)
+    return _one_weight(figures["rows"]), figures["roofs"], f"Recorded on an {figures['gpu']} (there is no GPU here)"
 
 
 def _one_weight(rows: list[dict]) -> list[dict]:
@@ -243,8 +231,6 @@ def _one_weight(rows: list[dict]) -> list[dict]:
     what was timed in a CUDA graph comes last and counts: launches are not what the roofline is about."""
     rows = [row for row in rows if row["function"] in (FP16, OURS, INT8) and row["mode"] != "idle"]
     weights = {(row["N"], row["K"]) for row in rows}
-    if not weights:
-        return []
     n, k = max(weights, key=lambda weight: len({row["M"] for row in rows if (row["N"], row["K"]) == weight}))
     return sorted((row for row in rows if (row["N"], row["K"]) == (n, k)), key=lambda row: (row["M"], row["mode"]))
 

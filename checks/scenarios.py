@@ -3,6 +3,7 @@
 A scenario is a GPU, two sides to compare on it, and how often they are to be called. The truth is known for each.
 """
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,9 +25,9 @@ class Side:
         self.kernels[self.calls % len(self.kernels)]()
         self.calls += 1
 
-    @property
-    def true_us(self) -> float:
-        return statistics.fmean(kernel.cold_us for kernel in self.kernels)
+    def true_times(self, warmup: int, repeats: int) -> list[float]:
+        """Microseconds of each of `repeats` calls after `warmup`, from a cold cache and at the full clock."""
+        return [self.kernels[number % len(self.kernels)].cold_us for number in range(warmup, warmup + repeats)]
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,17 @@ class Scenario:
     repeats: int = 6
     warmup: int = 3
     steady: bool = True  # whether the clock is, so that every time is known exactly
-    lie: str = ""
+    lie: str = ""  # what a benchmark does that is wrong here; for a timer, what to tell the student
 
     def make(self) -> tuple[SimulatedGPU, Side, Side]:
         gpu = SimulatedGPU(**self.gpu)
         return gpu, *(Side([gpu.kernel(f"{name} {number}", **kernel) for number, kernel in enumerate(kernels)])
                       for name, kernels in (("first", self.first), ("second", self.second)))
 
-    def true_times(self) -> tuple[float, float]:
-        """Microseconds of the two sides, from cold caches and at the full clock."""
+    def true_times(self) -> tuple[list[float], list[float]]:
+        """Microseconds of the timed calls of the two sides, from cold caches and at the full clock."""
         _, first, second = self.make()
-        return first.true_us, second.true_us
+        return first.true_times(self.warmup, self.repeats), second.true_times(self.warmup, self.repeats)
 
 
 def _read(num_bytes: float, name: str = "x", **numbers) -> dict:
@@ -57,15 +58,31 @@ def _read(num_bytes: float, name: str = "x", **numbers) -> dict:
 
 
 TIMERS = {
-    "launches that do not wait": Scenario((_read(160e6),), (_read(320e6),)),
-    "inputs that fit in the cache": Scenario((_read(24e6, "x"),), (_read(16e6, "w"),)),
-    "kernels shorter than their launches": Scenario((_read(4e6),), (_read(8e6),), {"launch_us": 9.0}),
-    "kernels compiled at their first call": Scenario((_read(160e6, compile_us=3e5),), (_read(80e6, compile_us=2e5),)),
-    "a clock that wakes up with work": Scenario(({"flops": 32e9},), ({"flops": 32e9},), {"wake_us": 300.0}),
-    "two sides that read the same input": Scenario((_read(40e6),), (_read(40e6),)),
-    "calls of different lengths": Scenario((_read(80e6, "a"), _read(240e6, "b")), (_read(160e6, "c"),)),
-    "a clock that sags under load": Scenario(({"flops": 160e9},), ({"flops": 160e9},), {"sag": 0.4, "heat_us": 6000.0},
-                                             repeats=12, steady=False),
+    "launches that do not wait": Scenario(
+        (_read(160e6),), (_read(320e6),),
+        lie="Nothing but the call may lie between its two marks: a new event right before it, another right after it."),
+    "inputs that fit in the cache": Scenario(
+        (_read(24e6, "x"),), (_read(16e6, "w"),),
+        lie="Some of the input came from the cache: flush it before each timed call, then record `start`."),
+    "kernels shorter than their launches": Scenario(
+        (_read(4e6),), (_read(8e6),), {"launch_us": 9.0},
+        lie="A launch is in the time: the flush must keep the GPU busy while the call is queued."),
+    "kernels compiled at their first call": Scenario(
+        (_read(160e6, compile_us=3e5),), (_read(80e6, compile_us=2e5),),
+        lie="The first call of a kernel compiles it: every side has its `warmup` calls before one is timed."),
+    "a clock that wakes up with work": Scenario(
+        ({"flops": 32e9},), ({"flops": 32e9},), {"wake_us": 300.0},
+        lie="The clock was still low: every side has all its `warmup` calls before one is timed."),
+    "two sides that read the same input": Scenario(
+        (_read(40e6),), (_read(40e6),),
+        lie="One side finds in the cache what the other has read: flush before each timed call."),
+    "calls of different lengths": Scenario(
+        (_read(80e6, "a"), _read(240e6, "b")), (_read(160e6, "c"),),
+        lie="Here every other call of `first` is longer, so each must count once and in its place: `warmup` calls of each "
+            "side, then `repeats` calls with a pair of new events each."),
+    "a clock that sags under load": Scenario(
+        ({"flops": 160e9},), ({"flops": 160e9},), {"sag": 0.4, "heat_us": 6000.0}, repeats=12, steady=False,
+        lie="The two did not meet the same clock: warm up all sides, and only then time them, each once in every round."),
 }
 
 BENCHMARKS = {
@@ -93,8 +110,22 @@ BENCHMARKS = {
 }
 
 
-def try_timer(time_us: Callable, scenario: str) -> tuple[float, float, float, int]:
-    """What a timer says: mean times of the two sides, their quotient, and how many calls of each it timed."""
+def _interrupted(us: float) -> tuple[dict, ...]:
+    """Eight calls to warm up, and ten whose median is `us`, one of them much longer."""
+    parts = [90.0] * 8 + [29, 30, 31, 30, 32, 1200, 28, 30, 29.5, 30.5]
+    return tuple({"flops": 8e8 * us * part / 30, **_read(4e6)} for part in parts)
+
+
+MANY_CALLS = {
+    "a perfect GPU, interrupted once in `repeats` calls": Scenario(
+        _interrupted(60.0), _interrupted(30.0), PERFECT, repeats=10, warmup=8,
+        lie="a mean or the smallest time in place of the median, or other numbers of calls than `repeats` and `warmup`"),
+}
+_BENCHMARKS = BENCHMARKS | MANY_CALLS
+
+
+def try_timer(time_us: Callable, scenario: str) -> tuple[float, float, float, int, float]:
+    """What a timer says: mean times of the two sides, their quotient, how many calls of each it timed, and the first."""
     made = TIMERS[scenario]
     gpu, first, second = made.make()
     sides = {"first": first, "second": second}
@@ -109,23 +140,64 @@ def try_timer(time_us: Callable, scenario: str) -> tuple[float, float, float, in
             raise WrongAnswer(f"for '{name}' there is {raw!r}; wanted is a list with a number for each call.")
     means = [statistics.fmean(times[name]) for name in sides]
     counts = [min(len(times[name]), side.calls) for name, side in sides.items()]
-    return *means, means[0] / means[1] if means[1] else float("nan"), min(counts)
+    return *means, means[0] / means[1] if means[1] else float("nan"), min(counts), times["first"][0]
+
+
+def explain_timer(outcome) -> str | None:
+    """What is likely wrong with a timer that says these numbers."""
+    made, said = TIMERS[outcome.inputs["scenario"]], outcome.outputs[:2]
+    truth = [want.value for want in outcome.expected[:2]]
+    flush_us = made.make()[0].flush_us
+    for factor, size in ((1e-3, "small"), (1e3, "large")):
+        if math.isclose(said[0] / truth[0], factor, rel_tol=0.1):
+            return f"That is 1,000 times too {size}: `elapsed_us` gives microseconds, and microseconds are wanted."
+    if outcome.output == 3:
+        return "Timed are `repeats` calls of each side, and the `warmup` calls before them do not count."
+    if outcome.output == 4:
+        return "The times stand in the order of the calls."
+    if all(math.isclose(us - true, flush_us, abs_tol=0.5) for us, true in zip(said, truth, strict=True)):
+        return "The flush is in the time. Flush first, then record `start`: what is queued between the two events is timed."
+    if math.isclose(*said) and not math.isclose(*truth):
+        return ("The two sides have the same time, that of one call. Recording an event again moves it: make new events for "
+                "each call.")
+    return made.lie
 
 
 def try_benchmark(benchmark: Callable, scenario: str):
     """What a benchmark says of the second side against the first: GB/s and speed-up."""
-    made = BENCHMARKS[scenario]
+    made = _BENCHMARKS[scenario]
     gpu, old, new = made.make()
     return benchmark(old, new, gpu, *bytes_of(made), made.repeats, made.warmup)
 
 
 def bytes_of(scenario: Scenario) -> tuple[float, float]:
     """Bytes that the second side reads and writes in a call."""
-    (kernel,) = scenario.second
+    kernel = scenario.second[0]
     return sum(kernel["reads"].values()), sum(kernel.get("writes", {}).values())
 
 
 def true_benchmark(scenario: str) -> tuple[float, float]:
     """The true GB/s of the second side, at the full clock, and its true speed-up over the first."""
-    old_us, new_us = BENCHMARKS[scenario].true_times()
-    return sum(bytes_of(BENCHMARKS[scenario])) / new_us / 1e3, old_us / new_us
+    old_us, new_us = map(statistics.median, _BENCHMARKS[scenario].true_times())
+    return sum(bytes_of(_BENCHMARKS[scenario])) / new_us / 1e3, old_us / new_us
+
+
+def explain_benchmark(outcome) -> str | None:
+    """What is likely wrong with a benchmark that says these numbers."""
+    if not outcome.outputs[0] > 0:
+        return None
+    made = _BENCHMARKS[outcome.inputs["scenario"]]
+    said, truth = outcome.outputs[0], outcome.expected[0].value
+
+    def off_by(factor: float) -> bool:
+        return math.isclose(said / truth, factor, rel_tol=0.01)
+
+    if made.repeats > 1 and off_by(1 / made.repeats):
+        return "That is the time of all calls together: divide it by `repeats`, or take the median of the calls."
+    if made.repeats > 1 and off_by(made.repeats):
+        return "The GB/s are too many by a factor of `repeats`: bytes and time are those of one call."
+    if off_by(1e-3) or off_by(1e3):
+        return "The GB/s are off by a factor of 1,000: bytes per microsecond are MB/s."
+    if math.isclose(sum(bytes_of(made)) / 1e3 * (1 / said - 1 / truth), made.make()[0].flush_us, rel_tol=0.01):
+        return "The flush is in the time. Flush first, then record `start`: what is queued between the two events is timed."
+    return f"This GPU is there for one lie: {made.lie}."

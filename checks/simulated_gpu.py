@@ -107,6 +107,11 @@ class SimulatedGPU:
         """Queue a write of more than the L2 cache holds, so that what it held is gone."""
         self._flush()
 
+    @property
+    def flush_us(self) -> float:
+        """How long the GPU takes to flush its cache."""
+        return self._flush.cold_us
+
     def kernel(self, name: str, reads: dict[str, float] | None = None, writes: dict[str, float] | None = None,
                **numbers) -> SimulatedKernel:
         """A kernel: bytes read and written by buffer, and `flops`, `compile_us`, `stream`."""

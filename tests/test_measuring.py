@@ -12,7 +12,7 @@ from checks.judge import judge
 from checks.notebooks import LESSONS, exercises_in, function_source, read
 from checks.scenarios import BENCHMARKS, TIMERS, try_benchmark
 from checks.simulated_gpu import SimulatedGPU
-from checks.source import define
+from checks.source import answer_source, define
 from kernels import cost, timing
 from kernels.runtime import INTERPRETED
 
@@ -85,6 +85,77 @@ def test_what_a_timer_returns_is_explained_where_it_is_of_the_wrong_form(result,
     assert not verdict.passed and said in verdict.message
 
 
+def typed(exercise, *edits):
+    """The verdict on the answer with these edits: unlike a mutant's, they are a student's own."""
+    source = answer_source(exercise.answer)
+    for old, new in edits:
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    return judge(exercise, define(source, exercise.name, dict(vars(exercise.module))))
+
+
+WARM_IN_TURNS = ("for call in sides.values():\n        for _ in range(warmup):",
+                 "for _ in range(warmup):\n        for call in sides.values():")
+FLUSH = "            gpu.flush_l2()  # keeps the GPU busy, too, while the call is queued: no launch is timed\n"
+ROUNDS = "    for _ in range(repeats):\n        for name, call in sides.items():\n"
+EVENTS = "            start, stop = gpu.event(), gpu.event()\n"
+TIMES = "return {name: [start.elapsed_us(stop)"
+WARM = "    for call in sides.values():\n        for _ in range(warmup):\n            call()\n"
+
+
+@pytest.mark.parametrize(("edits", "said"), [
+    ([WARM_IN_TURNS, (FLUSH, "")], "came from the cache: flush it before each timed call"),
+    ([WARM_IN_TURNS, (FLUSH, ""), ("start.record()\n", "start.record()\n            gpu.flush_l2()\n")],
+     "The flush is in the time"),
+    ([(TIMES, TIMES + " / 1000")], "1,000 times too small"),
+    ([(TIMES, TIMES + " * 1000")], "1,000 times too large"),
+    ([(EVENTS, ""), (ROUNDS, EVENTS[8:] + ROUNDS)], "make new events for each call"),
+    ([(WARM, ""), (ROUNDS, "    for name, call in sides.items():\n        for _ in range(warmup):\n            call()\n"
+                           "        for _ in range(repeats):\n")], "warm up all sides, and only then time them"),
+    ([WARM_IN_TURNS, (TIMES, "return {name: sorted(start.elapsed_us(stop)"), ("in pairs]", "in pairs)")],
+     "in the order of the calls"),
+])
+def test_a_timer_that_does_as_no_mutant_does_gets_a_sentence_by_its_numbers(edits, said):
+    verdict = typed(TIME_US, *edits)
+    assert verdict.mistake is None and said in verdict.message
+
+
+@pytest.mark.parametrize(("edits", "said"), [
+    ([("raise RuntimeError(", "raise ValueError(")], "with ValueError: wanted is a RuntimeError"),
+    ([('f"from {low:.2f} to {high:.2f} us around {median:.2f} us: too far apart"', "")], "it refuses without a message"),
+    ([("ascending[-1 - tenth]", "ascending[-2 - tenth]")], "high is call 34 of these 40; wanted is call 35"),
+    ([("ascending[tenth]", "ascending[tenth + 1]")], "low is call 5 of these 40; wanted is call 4"),
+    ([("return median, low, high", "return low, median, high")], "wanted is (median, low, high)"),
+])
+def test_a_wrong_median_and_spread_gets_a_sentence(edits, said):
+    assert said in typed(MEDIAN, *edits).message
+
+
+@pytest.mark.parametrize(("edit", "said"), [
+    ("num_bytes / us / 1e9", "10 to the power of -6 times"), ("us * 1e3 / num_bytes", "Upside down."),
+])
+def test_a_speed_in_another_unit_is_not_called_upside_down(edit, said):
+    assert said in typed(EXERCISES["achieved_gb_per_s"], ("num_bytes / us / 1e3", edit)).message
+
+
+def test_a_benchmark_that_times_the_flush_is_not_called_undivided():
+    def flushed(old, new, gpu, bytes_read, bytes_written, repeats, warmup):
+        def time(call):
+            start, stop = gpu.event(), gpu.event()
+            start.record()
+            for _ in range(repeats):
+                gpu.flush_l2()
+                call()
+            stop.record()
+            gpu.synchronize()
+            return start.elapsed_us(stop) / repeats
+
+        return (bytes_read + bytes_written) / time(new) / 1e3, time(old) / time(new)
+
+    verdict = judge(BENCHMARK, flushed)
+    assert "The flush is in the time" in verdict.message and "divide" not in verdict.message
+
+
 def test_the_median_of_a_torch_user_is_told_apart():
     def with_torch(times_us, most):
         median, low, high = timing.median_and_spread(times_us, most)
@@ -100,6 +171,10 @@ def test_a_benchmark_that_returns_one_number_is_asked_for_two():
 
     verdict = judge(BENCHMARK, benchmark)
     assert "1 value(s), and 2 are wanted: GB/s, speed-up" in verdict.message
+
+
+def test_a_benchmark_that_returns_no_number_is_told_so():
+    assert "'fast', and a number is wanted" in judge(BENCHMARK, lambda *arguments: ("fast", 2.0)).message
 
 
 def lesson_function(name):
@@ -169,9 +244,10 @@ def test_the_gain_is_drawn_from_recorded_rows_of_one_weight_and_says_of_which_gp
     rows = [row("cuBLAS FP16", M, mode, us) for M, mode, us in [(1, "graph", 8.0), (1, "eager", 9.0), (16, "eager", 12.0)]]
     rows += [row("matmul_int8", 1, "graph", 4.0), row("matmul_int8", 16, "eager", 8.0), row("matmul_int8", 16, "idle", 99.0)]
     rows += [row("matmul_int8", 1, "eager", 9.0), row("cuBLAS FP16", 16, "eager", 99.0) | {"test": "another run"}]
+    roofs = {"copy_gb_per_s": 100.0, "fp16_tflops": 2.0, "int8_tops": 4.0}
     rows += [row("cuBLAS FP16", 1, "graph", 1.0) | {"N": 128}, row("another", 1, "graph", 1.0)]
-    monkeypatch.setattr(pictures_measuring, "recorded", lambda: {"gpu": "Invented GPU", "roofs": {"copy_gb_per_s": 100.0},
-                                                                 "rows": rows})
+    monkeypatch.setattr(pictures_measuring, "recorded", lambda: {"gpu": "Invented GPU", "rows": rows,
+                                                                 "roofs": roofs})
     figure = pictures_measuring.show_gain(cost.int8_gain, timing.time_us)
     (axes,) = figure.axes
     points = axes.lines[1]

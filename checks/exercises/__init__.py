@@ -16,11 +16,12 @@ from checks.exercises import (
     perrow_w8a8,
     quantize,
     skinny,
+    speed,
     transformer,
     tuning,
 )
 
-NOUNS = (hello, gemv, matmul, measuring, quantize, int_mm, perrow_w8a8, error,
+NOUNS = (hello, gemv, matmul, measuring, speed, quantize, int_mm, perrow_w8a8, error,
          matmul_int8, fused, gemv_int8, skinny, latency, tuning, transformer, block_cost)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 

@@ -1,18 +1,28 @@
-"""Lesson 03: times that can be trusted, the speeds they mean, and the roofline."""
+"""Lesson 03: times that can be trusted."""
 
-import math
+import statistics
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, WrongAnswer, numbers
-from checks.scenarios import BENCHMARKS, STEADY, TIMERS, true_benchmark, try_benchmark, try_timer
+from checks.exercise import Case, Exercise, Expected, Mutant, WrongAnswer
+from checks.scenarios import (
+    BENCHMARKS,
+    MANY_CALLS,
+    STEADY,
+    TIMERS,
+    explain_benchmark,
+    explain_timer,
+    true_benchmark,
+    try_benchmark,
+    try_timer,
+)
 
 ROUNDING = 1e-6  # the simulated clocks are sums of doubles; real events resolve about 0.5 us
 
 
-def scenario(name: str, lie: str = "") -> Case:
+def scenario(name: str) -> Case:
     """A case that is a simulated GPU."""
-    return Case(name + (f" (a test for this lie: {lie})" if lie else ""), lambda _: {"scenario": name})
+    return Case(name, lambda _: {"scenario": name})
 
 
 def near(value: float, part: float = ROUNDING) -> Expected:
@@ -20,12 +30,13 @@ def near(value: float, part: float = ROUNDING) -> Expected:
 
 
 def true_times(scenario: str) -> tuple[Expected, ...]:
-    """Mean time of either side, their quotient, and the number of calls. Where the clock sags by up to 40 %, a time may be
-    longer by 1 / 0.6, but the quotient must be that of a steady clock."""
+    """Mean time of either side, their quotient, the number of calls, and the first call's time of the first side. Where the
+    clock sags by up to 40 %, a time may be longer by 1 / 0.6, but the quotient must be that of a steady clock."""
     made = TIMERS[scenario]
-    first, second = made.true_times()
+    times = made.true_times()
+    first, second = map(statistics.fmean, times)
     part, ratio = (ROUNDING, ROUNDING) if made.steady else (0.67, STEADY)
-    return near(first, part), near(second, part), near(first / second, ratio), near(made.repeats)
+    return near(first, part), near(second, part), near(first / second, ratio), near(made.repeats), near(times[0][0], part)
 
 
 _RECORD = "            start.record()\n            call()\n            stop.record()\n"
@@ -51,7 +62,8 @@ TIME_US = Exercise(
     points=6,
     through=try_timer,
     outputs=("the mean time of `first` in us", "the mean time of `second` in us", "`first` divided by `second`",
-             "the number of timed calls"),
+             "the number of timed calls", "the first timed call of `first` in us"),
+    explain=explain_timer,
     cases=tuple(scenario(name) for name in TIMERS),
     oracle=true_times,
     mutants=(
@@ -98,6 +110,8 @@ TIME_US = Exercise(
                "Recording an event again moves it: only the last call's marks are left. Make new events for each call."),
         Mutant("from stop to start", (("start.elapsed_us(stop)", "stop.elapsed_us(start)"),),
                "The time is negative: it goes from the earlier event to the later one, `start.elapsed_us(stop)`."),
+        Mutant("torch's elapsed_time", (("start.elapsed_us(stop)", "1000 * start.elapsed_time(stop)"),),
+               "`elapsed_time` is torch's and gives milliseconds. These events have `elapsed_us`, in microseconds already."),
         Mutant("a mean in place of the times", ((_TIMES, f"[sum({_TIMES}) / repeats]"),),
                "Return the raw times, one for each call: what to make of them is the next exercise."),
     ),
@@ -117,10 +131,16 @@ def try_median(median_and_spread, times_us: torch.Tensor, most: float):
     times, before = times_us.tolist(), times_us.tolist()
     try:
         result = median_and_spread(times, most)
-    except RuntimeError as error:
+    except Exception as error:
+        if type(error) is not RuntimeError:
+            if steady or isinstance(error, IndexError | NameError | AttributeError | TypeError):
+                raise
+            raise WrongAnswer(f"it refuses, rightly, but with {type(error).__name__}: wanted is a RuntimeError.") from None
         if steady:
-            raise WrongAnswer(f"it refuses (RuntimeError: {error}), but high - low is {(expected[2] - expected[1]):.4g} "
-                              f"and may be up to {most} x {expected[0]:.4g}.") from None
+            raise WrongAnswer(f"it refuses, but high - low is {(expected[2] - expected[1]):.4g} and may be up to {most} x "
+                              f"{expected[0]:.4g}.") from None
+        if not str(error):
+            raise WrongAnswer("it refuses without a message: let the RuntimeError say what is wrong.") from None
         return tuple(expected)
     if times != before:
         raise WrongAnswer("it changes the list of times it was given: `sorted` makes a new one.")
@@ -130,11 +150,25 @@ def try_median(median_and_spread, times_us: torch.Tensor, most: float):
     return result
 
 
-def calls(*groups: tuple[int, float, float]):
+def explain_median(outcome) -> str | None:
+    """Which calls were taken for `low` and `high`, where they are two of the calls."""
+    ascending, said = sorted(outcome.inputs["times_us"].tolist()), outcome.outputs
+    wanted = [want.value for want in outcome.expected]
+    if sorted(said) == sorted(wanted):
+        return "The three are right, but in another order: wanted is (median, low, high)."
+    name = ("the median", "low", "high")[outcome.output]
+    if outcome.output == 0 or said[outcome.output] not in ascending:
+        return None
+    got, want = (ascending.index(values[outcome.output]) for values in (said, wanted))
+    return (f"Sorted and counted from 0, {name} is call {got} of these {len(ascending)}; wanted is call {want}, for "
+            f"{len(ascending) // 10} are cut off at either end.")
+
+
+def calls(*groups: tuple[int, float, float], most: float = 0.3):
     """Times in no order: of each group, so many from one number to another."""
     def inputs(g: torch.Generator) -> dict:
         times = torch.cat([torch.linspace(low, high, count, dtype=torch.float64) for count, low, high in groups])
-        return {"times_us": times[torch.randperm(len(times), generator=g)], "most": 0.3}
+        return {"times_us": times[torch.randperm(len(times), generator=g)], "most": most}
     return inputs
 
 
@@ -153,7 +187,11 @@ MEDIAN = Exercise(
         Case("9 calls, too few to cut any off, one interrupted", calls((8, 100.0, 101.0), (1, 300.0, 300.0))),
         Case("10 calls, most of them slow, two fast", calls((2, 20.0, 21.0), (8, 30.0, 31.0))),
         Case("short calls, the spread just narrow enough", calls((30, 2.5, 3.6))),
+        Case("20 calls, a quarter of them slower", calls((15, 100.0, 101.0), (5, 119.0, 120.0))),
+        Case("5 calls, `most` 0.15", calls((5, 9.0, 11.0), most=0.15)),
+        Case("5 calls, `most` 0.5, and a spread of just that", calls((5, 7.5, 12.5), most=0.5)),
     ),
+    explain=explain_median,
     oracle=exact_median,
     mutants=(
         Mutant("the mean", (("statistics.median(ascending)", "statistics.fmean(ascending)"),),
@@ -183,39 +221,22 @@ MEDIAN = Exercise(
                "0.3 us is much for a call of 1 us and little for one of 1,000 us: compare with `most * median`."),
         Mutant("the spread is compared with low", (("> most * median:", "> most * low:"),),
                "`most` is a part of the median."),
+        Mutant("cut off by [tenth:-tenth]", (("ascending[tenth], ascending[-1 - tenth]",
+                                              "ascending[tenth:-tenth][0], ascending[tenth:-tenth][-1]"),),
+               "With fewer than 10 calls a tenth is 0, and [0:-0] is empty: cut off by [tenth:len(times_us) - tenth]."),
         Mutant("only one side of the spread", (("high - low > most", "high - median > most"),),
                "The spread is the whole way from low to high."),
+        Mutant("the two sides of the spread apart", (("high - low > most", "max(high - median, median - low) > most"),),
+               "The spread is the whole way from low to high."),
+        Mutant("the mean of the calls that are left", (("statistics.median(ascending)",
+                                                        "statistics.fmean(sorted(times_us)[tenth:len(times_us) - tenth])"),),
+               "Where some of these are slower the mean moves, and the median does not."),
+        Mutant("0.3 in place of `most`", (("> most * median:", "> 0.3 * median:"),),
+               "How wide is too wide is for the caller to say: `most`."),
+        Mutant("it refuses a spread that is just allowed", (("high - low > most", "high - low >= most"),),
+               "It refuses where the spread is more than `most` times the median: `>`, not `>=`."),
     ),
 )
-
-ACHIEVED_GB_PER_S = Exercise(
-    answer="kernels/cost.py::achieved_gb_per_s",
-    lesson="03_measuring",
-    points=1,
-    cases=(numbers(num_bytes=33_570_816, us=10.5), numbers(num_bytes=1000, us=1.0), numbers(num_bytes=3 * 10**12, us=1e6)),
-    oracle=lambda num_bytes, us: (near(num_bytes / 1e9 / (us / 1e6)),),
-    mutants=(
-        Mutant("GiB", (("/ 1e3", "/ 2**30 * 1e6"),), "1 GB is 10⁹ bytes here, not 2³⁰: roofs are given so."),
-        Mutant("bytes per microsecond", ((" / 1e3", ""),), "Bytes per microsecond are MB/s: one more factor of 1,000."),
-        Mutant("microseconds taken for milliseconds", (("/ 1e3", "/ 1e6"),), "A microsecond is 10⁻⁶ seconds."),
-        Mutant("upside down", (("num_bytes / us / 1e3", "us / num_bytes / 1e3"),), "Bytes divided by time."),
-    ),
-)
-
-ACHIEVED_TFLOPS = Exercise(
-    answer="kernels/cost.py::achieved_tflops",
-    lesson="03_measuring",
-    points=1,
-    cases=(numbers(flops=137_438_953_472, us=200.0), numbers(flops=10**6, us=1.0), numbers(flops=10**15, us=1e6)),
-    oracle=lambda flops, us: (near(flops / 1e12 / (us / 1e6)),),
-    mutants=(
-        Mutant("GFLOPS", (("/ 1e6", "/ 1e3"),),
-               "Operations per microsecond divided by 10³ are GFLOPS; 1 TFLOPS is 1,000 of them."),
-        Mutant("microseconds taken for milliseconds", (("/ 1e6", "/ 1e9"),), "A microsecond is 10⁻⁶ seconds."),
-        Mutant("upside down", (("flops / us / 1e6", "us / flops / 1e6"),), "Operations divided by time."),
-    ),
-)
-
 
 def _replaced(*lines: str) -> tuple[tuple[str, str], ...]:
     """The edit that takes the times of a benchmark in another way."""
@@ -233,9 +254,10 @@ BENCHMARK = Exercise(
     points=5,
     through=try_benchmark,
     outputs=("GB/s", "speed-up"),
-    cases=tuple(scenario(name, made.lie) for name, made in BENCHMARKS.items()),
+    explain=explain_benchmark,
+    cases=tuple(scenario(name) for name in BENCHMARKS | MANY_CALLS),
     oracle=lambda scenario: tuple(
-        near(value, ROUNDING if BENCHMARKS[scenario].steady else part)
+        near(value, ROUNDING if (BENCHMARKS | MANY_CALLS)[scenario].steady else part)
         for value, part in zip(true_benchmark(scenario), (0.67, STEADY), strict=True)),
     mutants=(
         Mutant("not divided by the number of calls", (("statistics.median(times[\"new\"])", "sum(times[\"new\"])"),
@@ -266,86 +288,19 @@ BENCHMARK = Exercise(
         Mutant("one side after the other", _replaced(
             "times = time_us({\"old\": old}, gpu, repeats, warmup) | time_us({\"new\": new}, gpu, repeats, warmup)"),
                "`new` comes when the GPU has got hot. Let the two take turns: one call of `time_us` with both."),
+        Mutant("the mean in place of the median", (
+            ("statistics.median(times[\"new\"])", "statistics.fmean(times[\"new\"])"),
+            ("statistics.median(times[\"old\"])", "statistics.fmean(times[\"old\"])")),
+               "One interrupted call pulls the mean up: take the median."),
+        Mutant("the smallest time", (("statistics.median(times[\"new\"])", "min(times[\"new\"])"),
+                                     ("statistics.median(times[\"old\"])", "min(times[\"old\"])")),
+               "That is the luckiest call. Take the median."),
+        Mutant("`repeats` and `warmup` are not passed on", (("gpu, repeats, warmup)", "gpu)"),),
+               "The timer has numbers of calls of its own then: pass on those that are asked for."),
         Mutant("the speed-up upside down", (("old_us / new_us", "new_us / old_us"),),
                "A speed-up of 2 means that `new` takes half the time: old_us / new_us."),
         Mutant("GB/s of `old`", (("bytes_written, new_us)", "bytes_written, old_us)"),), "The bytes are those of `new`."),
     ),
 )
 
-ATTAINABLE = Exercise(
-    answer="kernels/cost.py::attainable_tflops",
-    lesson="03_measuring",
-    points=1,
-    cases=(numbers(intensity=1.0, tflops=989.0, gb_per_s=4800.0), numbers(intensity=100.0, tflops=989.0, gb_per_s=4800.0),
-           numbers(intensity=4000.0, tflops=989.0, gb_per_s=4800.0), numbers(intensity=0.125, tflops=989.0, gb_per_s=4800.0),
-           numbers(intensity=0.25, tflops=65.0, gb_per_s=320.0)),
-    oracle=lambda intensity, tflops, gb_per_s: (near(1 / max(1 / tflops, 1e3 / (intensity * gb_per_s))),),
-    mutants=(
-        Mutant("the higher of the two roofs", (("min(", "max("),), "The lower roof is the one that stops you."),
-        Mutant("the peak alone", (("min(tflops, intensity * gb_per_s / 1e3)", "tflops"),),
-               "At a low intensity memory cannot feed the arithmetic."),
-        Mutant("the memory roof alone", (("min(tflops, intensity * gb_per_s / 1e3)", "intensity * gb_per_s / 1e3"),),
-               "However high the intensity, there are no more than `tflops`."),
-        Mutant("GFLOPS beside TFLOPS", ((" / 1e3", ""),),
-               "Operations per byte times GB/s are GFLOPS: divide by 1,000 before you compare with TFLOPS."),
-        Mutant("intensity upside down", (("intensity * gb_per_s / 1e3", "gb_per_s / intensity / 1e3"),),
-               "More operations for each byte mean more TFLOPS at the same GB/s: multiply."),
-        Mutant("traffic and arithmetic one after the other",
-               (("min(tflops, intensity * gb_per_s / 1e3)", "1 / (1 / tflops + 1e3 / (intensity * gb_per_s))"),),
-               "A GPU moves bytes and does arithmetic at the same time: the slower one alone sets the pace."),
-    ),
-)
-
-
-def exact_gain(M: int, N: int, K: int, fp16_tflops: float, int8_tops: float, gb_per_s: float) -> tuple[Expected]:
-    """From the tensors: each kernel takes the longer of its traffic and its arithmetic."""
-    def made(*tensors) -> float:
-        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in tensors) / (gb_per_s * 1e9)
-
-    flops, half, code, scale = 2 * M * N * K, torch.float16, torch.int8, torch.float32
-    fp16 = max(flops / (fp16_tflops * 1e12), made(((M, K), half), ((N, K), half), ((M, N), half)))
-    quantize = made(((M, K), half), ((M, K), code), ((M,), scale))
-    int8 = max(flops / (int8_tops * 1e12),
-               made(((M, K), code), ((N, K), code), ((M,), scale), ((N,), scale), ((M, N), half)))
-    return (near(fp16 / (quantize + int8)),)
-
-
-def on_an_h200(**sizes: int) -> Case:
-    return numbers(**sizes, fp16_tflops=989, int8_tops=1979, gb_per_s=4800)  # NVIDIA's H200 datasheet, dense
-
-
-_SUM = "(quantize_us + int8_us)"
-_INT8_BYTES = "perrow_w8a8_matmul_bytes(M, N, K)"
-_QUANTIZE_BYTES = "quantize_int8_perrow_bytes(M, K)"
-
-INT8_GAIN = Exercise(
-    answer="kernels/cost.py::int8_gain",
-    lesson="03_measuring",
-    points=3,
-    cases=(on_an_h200(M=1, N=4096, K=4096), on_an_h200(M=16384, N=6144, K=2048), on_an_h200(M=256, N=4096, K=4096),
-           on_an_h200(M=16384, N=16, K=8192), numbers(M=3, N=5, K=7, fp16_tflops=100, int8_tops=150, gb_per_s=50)),
-    oracle=exact_gain,
-    mutants=(
-        Mutant("the quantization is left out", ((_SUM, "int8_us"),),
-               "x comes in FP16 and must become INT8 first: the time of that kernel counts too."),
-        Mutant("the arithmetic alone", (("fp16_us / (quantize_us + int8_us)", "int8_tops / fp16_tflops"),),
-               "Twice the rate helps only where arithmetic sets the time. Take each kernel's roofline."),
-        Mutant("the product at FP16's rate", ((f"{_INT8_BYTES}, int8_tops", f"{_INT8_BYTES}, fp16_tflops"),),
-               "The INT8 product runs at `int8_tops`."),
-        Mutant("INT8 moves as many bytes as FP16", ((_INT8_BYTES, "matmul_fp16_bytes(M, N, K)"),),
-               "Codes take one byte each: `perrow_w8a8_matmul_bytes`."),
-        Mutant("the weights are quantized each time",
-               ((_QUANTIZE_BYTES, f"{_QUANTIZE_BYTES} + quantize_int8_perrow_bytes(N, K)"),),
-               "w is quantized once, before the model runs: only x (M, K) is quantized in each call."),
-        Mutant("quantization and product at the same time", ((_SUM, "max(quantize_us, int8_us)"),),
-               "The product needs the codes, so the quantization must be done first: the two times add up."),
-        Mutant("one roofline for both kernels",
-               ((_SUM, f"roofline_us(flops, {_QUANTIZE_BYTES} + {_INT8_BYTES}, int8_tops, gb_per_s)"),),
-               "While x is quantized the tensor cores have nothing to do: traffic and arithmetic overlap within one kernel "
-               "only. Take a roofline for each, and add."),
-        Mutant("upside down", (("fp16_us / (quantize_us + int8_us)", "(quantize_us + int8_us) / fp16_us"),),
-               "A gain of 2 means half the time: FP16's time divided by INT8's."),
-    ),
-)
-
-EXERCISES = [TIME_US, MEDIAN, ACHIEVED_GB_PER_S, ACHIEVED_TFLOPS, BENCHMARK, ATTAINABLE, INT8_GAIN]
+EXERCISES = [TIME_US, MEDIAN, BENCHMARK]
