@@ -33,6 +33,10 @@ def _block_like(node) -> bool:
     return any(isinstance(part, ast.Subscript | ast.Compare) for part in ast.walk(node))
 
 
+def _of_offsets(node) -> bool:
+    return any(_name(part).startswith(("offs", "mask")) for part in ast.walk(node))
+
+
 def _joined(node) -> bool:
     """`a & b`, but not the arithmetic of `a & 15`."""
     return (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr)
@@ -45,13 +49,13 @@ def _name(node) -> str:
 
 _SOURCE = [
     (_undecorated, "The line `@triton.jit` above the kernel is missing."),
-    (_anywhere(ast.BoolOp, lambda node: all(map(_block_like, node.values))),
+    (_anywhere(ast.BoolOp, lambda node: all(map(_block_like, node.values)) or any(map(_of_offsets, node.values))),
      "Python's `and` and `or` keep only one of two blocks: join masks with `&` or `|`."),
     (_anywhere(ast.Compare, lambda node: any(map(_joined, [node.left, *node.comparators]))),
      "`&` binds more tightly than `<` and `>`: put each comparison in parentheses, `mask & (offs > 0)`."),
     (_anywhere(ast.Compare, lambda node: len(node.ops) > 1),
      "A chain such as `0 < offs < N` keeps only one of the two blocks: write `(offs > 0) & (offs < N)`."),
-    (_anywhere(ast.If, lambda node: any(_name(part).startswith(("offs", "mask")) for part in ast.walk(node.test))),
+    (_anywhere(ast.If, lambda node: _of_offsets(node.test)),
      "An `if` decides for a whole program, not lane by lane: give each load and store a `mask=`."),
     (_anywhere(ast.Attribute, lambda node: _name(node.value) in ("torch", "np", "numpy")),
      "torch and NumPy do not work inside a kernel: use Triton's own, such as tl.float32, tl.zeros, tl.sum."),

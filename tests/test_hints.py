@@ -71,9 +71,12 @@ def test_an_unknown_mistake_is_told_what_was_never_read():
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="stores are counted in the interpreter")
-def test_a_kernel_that_stores_nothing_is_told_so():
-    verdict = verdict_on(ROW, ("tl.store(y_ptr + n, y)", "return y"))
-    assert "nothing is ever written to `y`: no `tl.store` ran" in verdict.message
+@pytest.mark.parametrize(("exercise", "edit"), [
+    (ROW, ("tl.store(y_ptr + n, y)", "return y")),
+    (TILE, ("    tl.store(y_ptrs, acc.to(tl.float16), mask=mask_m[:, None] & mask_n[None, :])\n", ""))])
+def test_a_kernel_that_stores_nothing_is_told_so_and_no_more(exercise, edit):
+    verdict = verdict_on(exercise, edit)
+    assert verdict.message.endswith("nothing is ever written to `y`: no `tl.store` ran, and what a kernel returns is lost.")
 
 
 def test_a_todo_left_beside_the_code_is_pointed_at():

@@ -1,8 +1,11 @@
 """Lesson 02: the FP16 matrix product, what it must cost, and the order of its tiles."""
 
+from dataclasses import replace
+
 import torch
 
 from checks.exercise import Case, Exercise, Expected, Mutant, numbers
+from checks.source import rebind
 from kernels import cost
 
 
@@ -48,7 +51,30 @@ def far_rows(name: str, rows: int, N: int, K: int):
     return inputs
 
 
-def exact_matmul(x: torch.Tensor, w: torch.Tensor) -> tuple[Expected]:
+def wide_y(inputs):
+    """The same inputs, for a product whose y is to be the left part of a matrix with longer rows."""
+    return lambda g: inputs(g) | {"wide": True}
+
+
+class _WideRows:
+    """torch, but `empty` makes the left part of a matrix with longer rows."""
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+    @staticmethod
+    def empty(shape, **options) -> torch.Tensor:
+        return torch.empty((shape[0], shape[1] + 24), **options)[:, :shape[1]]
+
+
+def multiply(function, x: torch.Tensor, w: torch.Tensor, wide: bool = False) -> torch.Tensor:
+    """y of a student's kernel or wrapper. A wrapper makes y without gaps, where `stride_ym` and N are the same number:
+    only with `wide` rows can a kernel that takes one for the other be told."""
+    call = replace(MATMUL_FP16_NAIVE, through=None).callable_for(function)
+    return (rebind(call, torch=_WideRows()) if wide else call)(x, w)
+
+
+def exact_matmul(x: torch.Tensor, w: torch.Tensor, wide: bool = False) -> tuple[Expected]:
     """y in float64. Rounding y to FP16 errs by at most 2⁻¹¹ · |y|, accumulating in FP32 by K · 2⁻²³ · Σ|x·w| (Higham,
     "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1; 2⁻²³ and not 2⁻²⁴, for tensor cores truncate:
     Fasi, Higham, Mikaitis and Pranesh, PeerJ Computer Science 7:e330, 2021); by 0 for integers whose sums stay below 2²⁴."""
@@ -58,7 +84,7 @@ def exact_matmul(x: torch.Tensor, w: torch.Tensor) -> tuple[Expected]:
     return (Expected(exact, accumulation + 2.0**-11 * exact.abs().clamp(min=2.0**-14), torch.float16),)
 
 
-def least_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
+def least_bytes(x: torch.Tensor, w: torch.Tensor, wide: bool = False) -> int:
     return cost.matmul_fp16_bytes(*x.shape[:1], *w.shape)
 
 
@@ -146,6 +172,7 @@ MATMUL_FP16_NAIVE = Exercise(
     answer="kernels/matmul.py::matmul_fp16_naive_kernel",
     lesson="02_gemm_fp16",
     entry="matmul_fp16_naive",
+    through=multiply,
     outputs=("y",),
     points=6,
     least_bytes=least_bytes,
@@ -154,6 +181,7 @@ MATMUL_FP16_NAIVE = Exercise(
         Case("integers, M=130 N=70 K=100", integers(130, 70, 100)),
         Case("four tiles, M=129 N=140 K=20", integers(129, 140, 20)),
         Case("parts of wider matrices, M=33 N=20 K=65", parts_of_wider_matrices(33, 20, 65)),
+        Case("y part of a wider matrix, M=5 N=20 K=9", wide_y(integers(5, 20, 9))),
         Case("sums beyond FP16, M=3 N=5 K=200", swelling(3, 5, 200)),
         Case("rows of x 2^30 elements apart, M=3 N=4 K=5", far_rows("x", 3, 4, 5)),
         Case("rows of w 2^30 elements apart, M=4 N=3 K=5", far_rows("w", 3, 4, 5)),
@@ -171,6 +199,11 @@ MATMUL_FP16_NAIVE = Exercise(
         Mutant("the mask on rows is missing when x is loaded",
                (("mask_x = mask_m[:, None] & mask_k[None, :]", "mask_x = mask_k[None, :]"),),
                "The last row of tiles reaches past M unless BLOCK_M divides it: load only where `offs_m < M`."),
+        Mutant("the mask on rows is missing when w is loaded",
+               (("mask_w = mask_n[:, None] & mask_k[None, :]", "mask_w = mask_k[None, :]"),),
+               "The last column of tiles reaches past N unless BLOCK_N divides it: load only where `offs_n < N`."),
+        Mutant("the mask is missing when y is stored", ((", mask=mask_m[:, None] & mask_n[None, :])", ")"),),
+               "The last tiles reach past M and past N: store only where `offs_m < M` and `offs_n < N`."),
         Mutant("the mask on M is missing when y is stored",
                (("mask=mask_m[:, None] & mask_n[None, :])", "mask=mask_n[None, :])"),),
                "The last row of tiles reaches past M: store only where `offs_m < M`."),
@@ -181,6 +214,10 @@ MATMUL_FP16_NAIVE = Exercise(
                _OTHER_MISSING),
         Mutant("w is not transposed, or x is", (("tl.dot(x, w.T, acc)", "tl.dot(x, w, acc)"),),
                "tl.dot multiplies (A, B) by (B, C). x's block is (BLOCK_M, BLOCK_K), w's (BLOCK_N, BLOCK_K): use w.T."),
+        Mutant("x is transposed in place of w", (("tl.dot(x, w.T, acc)", "tl.dot(x.T, w, acc)"),),
+               "tl.dot multiplies (A, B) by (B, C) and gives (A, C). x's block is (BLOCK_M, BLOCK_K) already: turn w's."),
+        Mutant("w comes first", (("tl.dot(x, w.T, acc)", "tl.dot(w, x.T, acc)"),),
+               "This is the tile with rows and columns exchanged: the rows of y are those of x, so x comes first."),
         Mutant("w read as if it were (K, N)",
                (("offs_n.to(tl.int64)[:, None] * stride_wn", "offs_n.to(tl.int64)[:, None]"),
                 ("w_rows + offs_k[None, :]", "w_rows + offs_k[None, :] * stride_wn")),
@@ -203,6 +240,8 @@ MATMUL_FP16_NAIVE = Exercise(
                "Step k works on the elements from k on: offs_k is k + tl.arange(0, BLOCK_K)."),
         Mutant("the steps are counted, not their elements", (("range(0, K, BLOCK_K)", "range(0, tl.cdiv(K, BLOCK_K))"),),
                "k counts blocks here, and the block starts at element k * BLOCK_K."),
+        Mutant("the loop has no step", (("range(0, K, BLOCK_K)", "range(0, K)"),),
+               "k moves on by one element, and each step takes BLOCK_K: loop over range(0, K, BLOCK_K)."),
         Mutant("the two axes of the grid are swapped",
                (("tl.program_id(0) * BLOCK_M", "tl.program_id(1) * BLOCK_M"),
                 ("tl.program_id(1) * BLOCK_N", "tl.program_id(0) * BLOCK_N")),
@@ -210,8 +249,14 @@ MATMUL_FP16_NAIVE = Exercise(
         Mutant("rows taken to be K apart",
                (("[:, None] * stride_xm", "[:, None] * K"), ("[:, None] * stride_wn", "[:, None] * K")),
                "x and w may be parts of wider matrices: their rows are stride_xm and stride_wn elements apart, not K."),
+        Mutant("rows of x taken to be K apart", (("[:, None] * stride_xm", "[:, None] * K"),),
+               "x may be part of a wider matrix: its rows are stride_xm elements apart, not K."),
+        Mutant("rows of w taken to be K apart", (("[:, None] * stride_wn", "[:, None] * K"),),
+               "w may be part of a wider matrix: its rows are stride_wn elements apart, not K."),
         Mutant("rows of y taken to be K apart", (("[:, None] * stride_ym", "[:, None] * K"),),
                "y is (M, N): its rows are stride_ym elements apart."),
+        Mutant("rows of y taken to be N apart", (("[:, None] * stride_ym", "[:, None] * N"),),
+               "y may be part of a wider matrix: its rows are stride_ym elements apart, not N."),
         Mutant("the tile is stored transposed",
                (("offs_m.to(tl.int64)[:, None] * stride_ym + offs_n[None, :]",
                  "offs_n[None, :] * stride_ym + offs_m[:, None]"),),
@@ -219,6 +264,10 @@ MATMUL_FP16_NAIVE = Exercise(
         Mutant("32-bit offsets", (("x_rows = x_ptr + offs_m.to(tl.int64)", "x_rows = x_ptr + offs_m"),
                                   ("w_rows = w_ptr + offs_n.to(tl.int64)", "w_rows = w_ptr + offs_n")),
                "offs_m * stride_xm can pass 2³¹, where 32-bit numbers wrap around: widen first, offs_m.to(tl.int64)."),
+        Mutant("32-bit offsets in x", (("x_rows = x_ptr + offs_m.to(tl.int64)", "x_rows = x_ptr + offs_m"),),
+               "offs_m * stride_xm can pass 2³¹, where 32-bit numbers wrap around: widen first, offs_m.to(tl.int64)."),
+        Mutant("32-bit offsets in w", (("w_rows = w_ptr + offs_n.to(tl.int64)", "w_rows = w_ptr + offs_n"),),
+               "offs_n * stride_wn can pass 2³¹, where 32-bit numbers wrap around: widen first, offs_n.to(tl.int64)."),
         Mutant("y is stored in every step",
                (("\n    y_ptrs =", "\n        y_ptrs ="), ("\n    tl.store(", "\n        tl.store(")),
                "Only the sum over all steps is wanted: store it once, after the loop."),
@@ -291,6 +340,9 @@ GROUPED_TILE = Exercise(
                f"{_IN_GROUP}: pid % rows is the same only while every group is full."),
         Mutant("pid_m and pid_n swapped", (("return pid_m, pid_n", "return pid_n, pid_m"),),
                "It returns the row of tiles first, then the column."),
+        Mutant("the last group's columns taken to be GROUP_M tiles high",
+               (("pid_n = (pid % group_size) // rows", "pid_n = (pid % group_size) // GROUP_M"),),
+               "In the last group a column has only `rows` tiles: `// rows` for the column, as `% rows` for the row."),
     ),
 )
 
