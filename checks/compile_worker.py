@@ -46,12 +46,13 @@ def compile_job(job: dict, folder: str) -> dict:
     spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", log.getvalue())
     stack = re.findall(r"(\d+) bytes stack frame", log.getvalue())
     ptx = compiled.asm["ptx"]
+    multiplied = re.search(r"(?:mma\.sync|wgmma\.mma_async)[\w.:]*?\.([a-z]+\d\w*)\.\1\b", ptx)  # ...f32.f16.f16.f32
     byte_moves = re.findall(r"(?:ld|st)\.shared(?:::cta)?\.[bsu]8", ptx)
     return {"registers": int(used[1]) if used else None, "spills": sum(map(int, spilled)),
             "stack": sum(map(int, stack)), "shared": compiled.metadata.shared,
             "tensor_cores": "wgmma" if "wgmma.mma" in ptx else "mma" if "mma.sync" in ptx else None,
-            "tma": "cp.async.bulk.tensor" in ptx, "overlap": "griddepcontrol.wait" in ptx,
-            "byte_moves": len(byte_moves)}
+            "multiplies": multiplied[1] if multiplied else None, "tma": "cp.async.bulk.tensor" in ptx,
+            "overlap": "griddepcontrol.wait" in ptx, "byte_moves": len(byte_moves)}
 
 
 def from_source(job: dict, folder: str):

@@ -36,6 +36,7 @@ class Compiled:
     stack: int = 0  # bytes of memory per thread, spilled registers among them
     shared: int = 0  # bytes of shared memory per program
     tensor_cores: str | None = None  # "mma", "wgmma" or None
+    multiplies: str | None = None  # the numbers that the tensor cores take, "f16", "tf32" or "s8"
     tma: bool = False  # whether Hopper's copy engine moves tiles
     overlap: bool = False  # whether it waits for the kernel before it (programmatic dependent launch)
     byte_moves: int = 0  # instructions that move single bytes in shared memory
@@ -128,6 +129,18 @@ class Compilation:
         """For each launch, by compute capability. Raises as `start` says."""
         found = self._errors | dict(zip(self._compiling, self._finish(), strict=True))
         return [{capability: found[index, capability] for capability in TARGETS} for index in range(self._launches)]
+
+
+def slower_numbers(mine: dict[int, Compiled], answer: dict[int, Compiled]) -> str | None:
+    """What to say of a kernel, by compute capability, that does not multiply the answer's numbers on the tensor cores."""
+    for capability, theirs in answer.items():
+        found = mine[capability].multiplies
+        if theirs.multiplies and not mine[capability].error and found != theirs.multiplies:
+            what = (f"its tensor cores multiply {found} numbers, the answer's {theirs.multiplies}" if found else
+                    f"it does not use the tensor cores, which multiply {theirs.multiplies} numbers for the answer")
+            return (f"it is right, but compiled for {TARGETS[capability]} {what}: give `tl.dot` the blocks in the type that "
+                    "they are loaded in.")
+    return None
 
 
 def _job(launch: Launch, capability: int) -> dict:

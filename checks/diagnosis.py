@@ -63,7 +63,7 @@ def never_read(outcome: Outcome) -> str | None:
 
 
 def _alike(mine: Outcome, theirs: Outcome) -> bool:
-    if mine.status != theirs.status or len(mine.outputs) != len(theirs.outputs):
+    if (mine.status, mine.unwritten, len(mine.outputs)) != (theirs.status, theirs.unwritten, len(theirs.outputs)):
         return False
     if mine.error is not None or theirs.error is not None:
         return _same_error(mine.error, theirs.error)

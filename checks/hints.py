@@ -8,13 +8,27 @@ from checks.source import source_of
 
 def hint(function, message: str) -> str | None:
     """A sentence for the student whose `function` (or its source) failed with `message`, or None if nothing here fits."""
-    try:
-        tree = ast.parse(function if isinstance(function, str) else source_of(function)).body[0]
-    except (OSError, SyntaxError):
+    tree = _tree(function)
+    if tree is None:
         return None
     found = (sentence for test, sentence in _SOURCE if isinstance(tree, ast.FunctionDef) and test(tree))
     said = (sentence for pattern, sentence in _MESSAGE if re.search(pattern, message))
     return next(found, None) or next(said, None)
+
+
+def unused_stride(function) -> str | None:
+    """The first argument `stride_...` that a kernel (or its source) never uses."""
+    tree = _tree(function)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
+    strides = [a.arg for a in tree.args.args if a.arg.startswith("stride_")] if isinstance(tree, ast.FunctionDef) else []
+    return next((name for name in strides if name not in used), None)
+
+
+def _tree(function) -> ast.stmt | None:
+    try:
+        return ast.parse(function if isinstance(function, str) else source_of(function)).body[0]
+    except (OSError, SyntaxError):
+        return None
 
 
 def _is_kernel(tree) -> bool:
@@ -33,10 +47,23 @@ def _block_like(node) -> bool:
     return any(isinstance(part, ast.Subscript | ast.Compare) for part in ast.walk(node))
 
 
+def _of_offsets(node) -> bool:
+    return any(_name(part).startswith(("offs", "mask")) for part in ast.walk(node))
+
+
 def _joined(node) -> bool:
     """`a & b`, but not the arithmetic of `a & 15`."""
     return (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr)
             and not any(isinstance(side, ast.Constant) for side in (node.left, node.right)))
+
+
+def _moves_by_one(node) -> bool:
+    """A loop over `range(0, K)` in whose body a block starts at each k."""
+    if not (isinstance(node.iter, ast.Call) and _name(node.iter.func) == "range" and len(node.iter.args) < 3
+            and _name(node.iter.args[-1])):
+        return False
+    sums = (part for part in ast.walk(node) if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Add))
+    return any(_name(part.left) == _name(node.target) and "tl.arange" in ast.unparse(part.right) for part in sums)
 
 
 def _name(node) -> str:
@@ -45,14 +72,16 @@ def _name(node) -> str:
 
 _SOURCE = [
     (_undecorated, "The line `@triton.jit` above the kernel is missing."),
-    (_anywhere(ast.BoolOp, lambda node: all(map(_block_like, node.values))),
+    (_anywhere(ast.BoolOp, lambda node: all(map(_block_like, node.values)) or any(map(_of_offsets, node.values))),
      "Python's `and` and `or` keep only one of two blocks: join masks with `&` or `|`."),
     (_anywhere(ast.Compare, lambda node: any(map(_joined, [node.left, *node.comparators]))),
      "`&` binds more tightly than `<` and `>`: put each comparison in parentheses, `mask & (offs > 0)`."),
     (_anywhere(ast.Compare, lambda node: len(node.ops) > 1),
      "A chain such as `0 < offs < N` keeps only one of the two blocks: write `(offs > 0) & (offs < N)`."),
-    (_anywhere(ast.If, lambda node: any(_name(part).startswith(("offs", "mask")) for part in ast.walk(node.test))),
+    (_anywhere(ast.If, lambda node: _of_offsets(node.test)),
      "An `if` decides for a whole program, not lane by lane: give each load and store a `mask=`."),
+    (_anywhere(ast.For, _moves_by_one),
+     "The loop moves on by one element, and each step takes a whole block: give `range` the block's size as its step."),
     (_anywhere(ast.Attribute, lambda node: _name(node.value) in ("torch", "np", "numpy")),
      "torch and NumPy do not work inside a kernel: use Triton's own, such as tl.float32, tl.zeros, tl.sum."),
     (_anywhere(ast.Subscript, lambda node: _name(node.value).endswith("_ptr")),
@@ -68,6 +97,8 @@ _SOURCE = [
 ]
 
 _MESSAGE = [
+    (r"must have equal ranks",
+     "`tl.dot` takes blocks with two axes. For a row and a vector, multiply lane by lane and add up with `tl.sum`."),
     (r"make_shape_compatible|[Ii]ncompatible (shapes|dimensions)|could not be broadcast|cannot broadcast",
      "Two blocks whose shapes do not fit meet here. `a[:, None]` makes a column and `a[None, :]` a row; "
      "`tl.sum(block, axis=1)` sums along each row."),

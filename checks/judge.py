@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from checks import diagnosis, elsewhere, hints
-from checks.compiler import TARGETS, Compilation, Compiled, warm_up
+from checks.compiler import TARGETS, Compilation, Compiled, slower_numbers, warm_up
 from checks.exercise import Case, Exercise
 from checks.source import find_hole, python_function, self_contained, source_of
 from checks.trial import FAILED, PASSED, TIMEOUT, Outcome, try_case
@@ -130,22 +130,29 @@ def failed(exercise, written, outcome, message, recognise) -> Verdict:
 def weigh(exercise: Exercise, written, outcome: Outcome, answer: Outcome, seed: int) -> Verdict:
     """Step 7."""
     mine, theirs = outcome.traffic(), answer.traffic()
-    accesses, allowed = (sum(len(launch.accesses) for launch in o.launches) for o in (outcome, answer))
+    idle = sum(launch.idle for launch in outcome.launches)
+    accesses, allowed = (sum(len(launch.accesses) + launch.idle for launch in o.launches) for o in (outcome, answer))
     kind, tensor = max(mine, key=lambda key: mine[key] / theirs[key] if key in theirs else mine[key])
     times, wanted = (of[kind, tensor] / max(1, sum(launch.footprint()[kind, tensor] for launch in o.launches))
                      for of, o in ((mine, outcome), (theirs, answer)))
     message = None
     limit = exercise.traffic_limit
-    if mine.total() > limit * theirs.total() or times > limit * wanted > 0 and kind == "store":
+    too_many_bytes = mine.total() > limit * theirs.total() or times > limit * wanted > 0 and kind == "store"
+    unused = hints.unused_stride(written)
+    if too_many_bytes:
         message = (f"the result is right, but it {kind}s each element of `{tensor}` {times:.1f} times (the answer: "
                    f"{wanted:.1f}), and moves {mine.total():,} bytes (the answer: {theirs.total():,}).")
     elif accesses > LOADS_LIMIT * allowed:
-        message = (f"the result is right, but it takes {accesses:,} loads and stores where the answer takes {allowed:,}: "
-                   "work on whole blocks instead of single elements.")
+        message = (f"the result is right, but it takes {accesses:,} loads and stores where the answer takes {allowed:,}"
+                   + (f", and {idle:,} of them have all their lanes turned off: does a loop go on past the end?"
+                      if idle > accesses / 2 else ": work on whole blocks instead of single elements or smaller blocks."))
+    elif unused:
+        message = (f"the result is right here, but the kernel never uses `{unused}`: rows may lie farther apart than "
+                   "here, and that argument says how far.")
     verdict = Verdict(exercise, PASSED, "")
-    if message:
-        verdict = failed(exercise, written, outcome, message,
-                          functools.partial(diagnosis.recognise_traffic, exercise, outcome, seed))
+    if message:  # with the answer's bytes it would be taken for any mistake that shows on other cases alone
+        verdict = failed(exercise, written, outcome, message, functools.partial(
+            diagnosis.recognise_traffic, exercise, outcome, seed) if too_many_bytes else lambda: None)
     verdict.traffic = mine.total(), theirs.total(), exercise.least_bytes(**outcome.inputs)
     return verdict
 
@@ -171,4 +178,7 @@ def _compile(verdict: Verdict, written, compilation: Compilation) -> list[str]:
         if not report.error:
             said.append(f"sm_{capability}: {report.registers} registers (answer {theirs.registers}), "
                         f"{report.spills} bytes spilled (answer {theirs.spills})")
+    slower = slower_numbers(reports, answer)
+    if slower:
+        verdict.status, verdict.message = FAILED, f"{verdict.exercise.name}: {slower}"
     return said

@@ -50,6 +50,7 @@ class Launch:
     constexprs: list[str]
     options: dict  # num_warps, num_stages
     accesses: list[Access] = field(default_factory=list)
+    idle: int = 0  # loads and stores with all lanes off, which touch nothing
 
     def traffic(self) -> Counter:
         """Bytes by (kind, tensor) that the launch's live lanes asked for, repeats counted."""
@@ -149,6 +150,8 @@ def _record(builder, kind: str, ptrs, mask, masked: bool) -> None:
     address = np.asarray(ptrs.data).astype(np.int64)
     live = np.broadcast_to(np.asarray(mask.data, dtype=bool), address.shape)
     if not live.any() or not _regions:
+        if _recordings and _regions:
+            _recordings[-1][-1].idle += 1
         return
     some = address[live]
     # The tensor meant is the one that most lanes fall in, else the nearest one.

@@ -32,6 +32,8 @@ def draw_errors(outcome: Outcome):
     axes.set_title(f"{int(wrong.sum())} of {wrong.numel()} elements are wrong (orange): {outcome.case.name}", fontsize=10)
     axes.set_xlabel("element" if wrong.ndim < 2 else "column")
     axes.set_yticks([]) if wrong.ndim < 2 else axes.set_ylabel("row")
+    for axis in (axes.xaxis, axes.yaxis) if wrong.ndim > 1 else (axes.xaxis,):
+        axis.set_major_locator(MaxNLocator(integer=True))
     return _show(figure)
 
 
@@ -73,7 +75,7 @@ def show_accesses(function, N: int = 160, K: int = 320):
     bottom.fill_between(np.arange(K), reads, step="mid", color=COLOURS[0])
     bottom.text(K / 2, reads.max() / 2, f"{reads.max()} time(s)" if reads.max() == reads.min() else
                 f"{reads.min()} to {reads.max()} times", ha="center", va="center", color="white")
-    bottom.yaxis.set_major_locator(MaxNLocator(integer=True))
+    bottom.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     bottom.set(xlabel="k", ylabel="reads of x[k]", ylim=(0, max(reads.max() * 1.2, 1)), xlim=(0, K - 1))
     return _show(figure)
 

@@ -7,12 +7,17 @@ import triton
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
+from checks import perf
 from checks.cache import bytes_from_memory, in_launch_order
+from checks.figures import tflops_figure
 from checks.launches import Launch
-from checks.pictures import COLOURS, NOTHING, _ready, _show
+from checks.peers import PEERS
+from checks.pictures import COLOURS, NOTHING, _ready, _show, figures_of
+from checks.results import recorded
 from checks.source import python_function, rebind
 from checks.tracing import trace
-from kernels.matmul import matmul_fp16_grouped_kernel, matmul_fp16_naive_kernel
+from kernels.matmul import matmul_fp16, matmul_fp16_grouped, matmul_fp16_grouped_kernel, matmul_fp16_naive_kernel
+from kernels.runtime import INTERPRETED
 
 TILE, TILES, GROUP = 16, 16, 4  # of the maps of tiles: y is (256, 256), K is 16
 TOGETHER = 16  # programs at a time
@@ -85,6 +90,24 @@ def show_order(naive, grouped):
         _draw_map(panel, name, launch)
     _show(figure)
     return _show(_draw_loads(launches, size * TILE * 2))
+
+
+def show_tflops(function):
+    """TFLOPS of y = x wᵀ against N, x (16384, 2048): of your naive kernel, of ours and of cuBLAS where there is a GPU, else
+    as recorded on one."""
+    if not _ready(function):
+        return None
+    products = {"cuBLAS FP16": PEERS["cuBLAS FP16"], "matmul_fp16_naive": function,
+                "matmul_fp16_grouped": matmul_fp16_grouped, "matmul_fp16": matmul_fp16}
+    found = figures_of(("gemm",), lambda: perf.test_perf_gemm(products), function=tuple(products), M=16384, K=2048,
+                       mode="eager")
+    if found is None:
+        return None
+    rows, title = found
+    peak = recorded()["roofs"].get("fp16_tflops") if INTERPRETED else None
+    figure = tflops_figure(rows, {"fp16_tflops": peak}, title)
+    figure.axes[0].set_ylabel("TFLOPS")
+    return _show(figure)
 
 
 def _ready_helper(grouped) -> bool:

@@ -33,6 +33,7 @@ class Outcome:
     error: Exception | None = None  # OutOfBounds, or what the function raised
     wrong: torch.Tensor | None = None  # bool map of the first wrong output
     output: int = 0  # its index
+    unwritten: bool = False  # whether it is wrong for want of a store
 
     def traffic(self) -> Counter:
         """Bytes by (kind, tensor) that the launches moved."""
@@ -136,7 +137,7 @@ def _compare_tensor(outcome: Outcome, name: str, got, want: Expected, stored: bo
         return outcome.fail(f"{on} `{name}` is on {got.device}; expected {device()}.")
     unwritten = _unwritten(outcome, got) if stored else None  # torch alone may well compute the pattern of an empty tensor
     if stored and unwritten.any():
-        outcome.wrong = unwritten
+        outcome.wrong, outcome.unwritten = unwritten, True
         if INTERPRETED and not any(kind == "store" for launch in outcome.launches for kind, _ in launch.traffic()):
             return outcome.fail(f"{on} nothing is ever written to `{name}`: no `tl.store` ran, and what a kernel returns "
                                 "is lost.")

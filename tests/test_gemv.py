@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from checks.exercises.gemv import exact_gemv, integers, least_bytes, normal, rows_of_a_wider_matrix, swelling
+from checks.pictures_gemv import ROWS, show_bytes
 from checks.tracing import trace
 from kernels import cost, gemv_fp16, gemv_fp16_row
+from kernels.gemv import gemv_fp16_kernel
 from kernels.runtime import INTERPRETED, device
 
 RUNGS = [gemv_fp16_row, gemv_fp16]
@@ -65,6 +67,15 @@ def test_the_cost_model_is_the_counted_footprint(N, K):
     for rung in RUNGS:
         (launch,) = trace(rung, **inputs)
         assert launch.footprint().total() == cost.gemv_bytes(N, K) == least_bytes(**inputs)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="bytes are counted in the interpreter")
+def test_the_bytes_of_x_that_are_drawn_halve_when_the_rows_per_program_double():
+    N, K = 128, 256
+    axes = show_bytes(gemv_fp16_kernel, N, K).axes[0]
+    w, x, y = ([bar.get_height() for bar in bars] for bars in axes.containers)
+    assert w == pytest.approx([2 * N * K / 1e3] * len(ROWS)) and y == pytest.approx([2 * N / 1e3] * len(ROWS))
+    assert x == pytest.approx([2 * N * K / rows / 1e3 for rows in ROWS])
 
 
 def test_the_roofline_takes_the_slower_of_the_two():

@@ -38,11 +38,14 @@ SLIPS = [
     (QUANTIZE, [("(quotient + 12582912.0) - 12582912.0", "quotient.round()")], "add 12582912.0"),
     (ROW, [("tl.arange(0, BLOCK_K)", "tl.arange(0, K)")], "`tl.arange` takes numbers known at compile time"),
     (TILE, [("acc = tl.dot(x, w.T, acc)", "acc += x @ w.T")], "the matrix product of two blocks is `tl.dot(a, b)`"),
+    (TILE, [("range(0, K, BLOCK_K)", "range(0, K)")], "give `range` the block's size as its step"),
     (TILE, [("dtype=tl.float32)", "dtype=tl.float16)"), ("acc = tl.dot(x, w.T, acc)", "acc += tl.dot(x, w.T)")],
      "What a loop changes must keep its type"),
     (QUANTIZE, [(".to(tl.float32)\n    magnitude", "\n    magnitude")], "This works in FP32 only"),
     (LONG, [("tl.maximum(magnitude, finite_or_inf(x))", "tl.max(magnitude, finite_or_inf(x))")],
      "the larger of two blocks is `tl.maximum(a, b)`"),
+    (ROW, [("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)", "tl.dot(w, x)")], "`tl.dot` takes blocks with two axes"),
+    (BLOCK, [("acc += w.to(tl.float32) * x.to(tl.float32)[None, :]", "acc = tl.dot(w, x, acc)")], "multiply lane by lane"),
     (SCALED, [("    if bias_ptr is not None:\n        y += ", "    y += ")], "only under `if bias_ptr is not None:`"),
 ]
 
@@ -63,6 +66,20 @@ def test_one_element_at_a_time_is_right_but_not_enough():
     assert not verdict.passed and "work on whole blocks" in verdict.message
 
 
+SMALL = [("range(0, K, BLOCK_K)", "range(0, K, 16)"), ("tl.arange(0, BLOCK_K)", "tl.arange(0, 16)"),
+         ("(BLOCK_N, BLOCK_K), dtype", "(BLOCK_N, 16), dtype")]
+TOO_FAR = [("range(0, K, BLOCK_K)", "range(0, K, 4)"), ("offs_k = k + tl", "offs_k = k // 4 * BLOCK_K + tl")]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="accesses are counted in the interpreter")
+@pytest.mark.parametrize(("edits", "sentence"), [
+    (SMALL, "work on whole blocks instead of single elements or smaller blocks."),
+    (TOO_FAR, "have all their lanes turned off: does a loop go on past the end?")])
+def test_too_many_loads_are_told_for_what_they_are_and_not_taken_for_another_mistake(edits, sentence):
+    verdict = verdict_on(BLOCK, *edits)
+    assert not verdict.passed and verdict.message.endswith(sentence), verdict.message
+
+
 @pytest.mark.skipif(not INTERPRETED, reason="what was read is known in the interpreter")
 def test_an_unknown_mistake_is_told_what_was_never_read():
     verdict = verdict_on(ROW, ("offs_k < K", "(offs_k < K) & (offs_k != 2)"))
@@ -71,9 +88,23 @@ def test_an_unknown_mistake_is_told_what_was_never_read():
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="stores are counted in the interpreter")
-def test_a_kernel_that_stores_nothing_is_told_so():
-    verdict = verdict_on(ROW, ("tl.store(y_ptr + n, y)", "return y"))
-    assert "nothing is ever written to `y`: no `tl.store` ran" in verdict.message
+@pytest.mark.parametrize(("exercise", "edit"), [
+    (ROW, ("tl.store(y_ptr + n, y)", "return y")),
+    (TILE, ("    tl.store(y_ptrs, acc.to(tl.float16), mask=mask_m[:, None] & mask_n[None, :])\n", ""))])
+def test_a_kernel_that_stores_nothing_is_told_so_and_no_more(exercise, edit):
+    verdict = verdict_on(exercise, edit)
+    assert verdict.message.endswith("nothing is ever written to `y`: no `tl.store` ran, and what a kernel returns is lost.")
+
+
+@pytest.mark.parametrize(("exercise", "edit", "sentence"), [
+    (TILE, ("tl.dot(x, w.T, acc)", "tl.dot(x.to(tl.float32), w.to(tl.float32).T, acc)"),
+     "multiply tf32 numbers, the answer's f16"),
+    (TILE, ("tl.dot(x, w.T, acc)", 'tl.dot(x.to(tl.float32), w.to(tl.float32).T, acc, input_precision="ieee")'),
+     "does not use the tensor cores"),
+    (TILE, ("[:, None] * stride_ym", "[:, None] * N"), "never uses `stride_ym`")])
+def test_what_is_right_here_but_not_as_asked_is_told_so(exercise, edit, sentence):
+    verdict = verdict_on(exercise, edit)
+    assert not verdict.passed and sentence in verdict.message, verdict.message
 
 
 def test_a_todo_left_beside_the_code_is_pointed_at():

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks.pictures_matmul import trace_naive
+from checks.pictures_matmul import show_tflops, trace_naive
+from checks.source import define
 from kernels import cost, matmul
-from kernels.runtime import device
+from kernels.runtime import INTERPRETED, device
 from kernels.tuning import descriptor_ready
 
 RUNGS = {
@@ -105,3 +106,16 @@ def test_the_model_of_a_tiled_product_s_bytes_is_what_the_naive_kernel_asks_for(
 def test_wrong_arguments_are_named(rung, x, w, words):
     with pytest.raises((TypeError, ValueError), match=words):
         RUNGS[rung](x.to(device()), w.to(device()))
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="on a GPU it measures")
+def test_the_speeds_are_drawn_as_recorded_and_of_a_stub_nothing(capsys):
+    axes = show_tflops(matmul.matmul_fp16_naive).axes[0]
+    lines = {line.get_label(): line.get_ydata() for line in axes.lines if len(line.get_xdata()) > 2}
+    assert set(lines) == {"cuBLAS FP16", "matmul_fp16_naive", "matmul_fp16_grouped", "matmul_fp16"}
+    assert (lines["matmul_fp16_naive"] > 62 * 4.8).all(), "what the lesson says of the L2 cache"
+    assert (lines["matmul_fp16_grouped"] < 1.1 * lines["matmul_fp16_naive"]).all(), "what it says of the order"
+    stub = define('def matmul_fp16_naive_kernel(x_ptr):\n    tl.static_assert(False, "TODO: 14 lines")\n',
+                  "matmul_fp16_naive_kernel", {})
+    assert show_tflops(stub) is None
+    assert "not attempted yet" in capsys.readouterr().out

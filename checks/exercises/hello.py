@@ -82,6 +82,8 @@ PROGRAMS_NEEDED = Exercise(
     ),
 )
 
+_STORE_AT_OFFS = "What a program computes belongs where its block lies, not in front of out: store at out_ptr + offs."
+
 VECTOR_ADD = Exercise(
     answer="kernels/hello.py::vector_add_kernel",
     lesson="00_hello_triton",
@@ -119,8 +121,12 @@ VECTOR_ADD = Exercise(
                "The mask must compare the elements' own numbers, offs, with N."),
         Mutant("x added to itself", (("y_ptr + offs, mask", "x_ptr + offs, mask"),),
                "The second load must read from y_ptr."),
+        Mutant("every program stores in the first block", (("out_ptr + offs", "out_ptr + tl.arange(0, BLOCK)"),),
+               _STORE_AT_OFFS),
     ),
 )
+
+_INNER = "(offs > 0) & (offs + 1 < N)"
 
 SMOOTH = Exercise(
     answer="kernels/hello.py::smooth_kernel",
@@ -154,8 +160,19 @@ SMOOTH = Exercise(
                (("x_ptr + offs - 1, mask=mask & (offs > 0)", "x_ptr + tl.maximum(offs - 1, 0), mask=mask"),
                 ("x_ptr + offs + 1, mask=offs + 1 < N", "x_ptr + tl.minimum(offs + 1, N - 1), mask=mask")),
                "In front of x and behind it zeros are wanted: turn those lanes off, and give them `other=0.0`."),
+        Mutant("element 0 is its own left neighbour",
+               (("x_ptr + offs - 1, mask=mask & (offs > 0)", "x_ptr + tl.maximum(offs - 1, 0), mask=mask"),),
+               "In front of x zeros are wanted: turn that lane off, and give it `other=0.0`."),
         Mutant("the ends of a block taken for the ends of x", (("(offs > 0)", "(tl.arange(0, BLOCK) > 0)"),),
                "Only element 0 of x has no left neighbour. The other blocks' first lanes have one, in the block before."),
+        Mutant("one mask for all three loads",
+               (("mask=mask & (offs > 0)", f"mask={_INNER}"), ("mask=offs + 1 < N", f"mask={_INNER}"),
+                ("x_ptr + offs, mask=mask", f"x_ptr + offs, mask={_INNER}")),
+               "The two end elements are inside x, only one neighbour of each is not: give each load a mask of its own."),
+        Mutant("the end elements are not stored", (("/ 4, mask=mask)", f"/ 4, mask={_INNER})"),),
+               "They lack a neighbour, but they have a result: store wherever `offs < N`."),
+        Mutant("every program stores in the first block", (("out_ptr + offs", "out_ptr + tl.arange(0, BLOCK)"),),
+               _STORE_AT_OFFS),
         Mutant("`other=` is missing", (("(offs > 0), other=0.0", "(offs > 0)"), ("offs + 1 < N, other=0.0", "offs + 1 < N")),
                "Lanes that a mask turns off hold anything at all unless the load says `other=0.0`; here they are added."),
         Mutant("no mask when out is stored", (("/ 4, mask=mask)", "/ 4)"),),
@@ -202,6 +219,11 @@ ROW_SUM = Exercise(
         Mutant("sums stored stride_xm apart", (("out_ptr + m", "out_ptr + m * stride_xm"),),
                "out has one element per row, side by side: store at out_ptr + m."),
         Mutant("every program writes out[0]", (("out_ptr + m", "out_ptr"),), "Program m owns out[m]: store at out_ptr + m."),
+        Mutant("each sum stored in a whole block", (("out_ptr + m", "out_ptr + offs_n"),),
+               "A program has a single sum, and owns out[m]: store at out_ptr + m."),
+        Mutant("each sum stored in N elements",
+               (("out_ptr + m, tl.sum(x, axis=0)", "out_ptr + offs_n, tl.sum(x, axis=0), mask_n"),),
+               "A program has a single sum, and owns out[m]: store at out_ptr + m."),
         Mutant("the mask lets one element too many through", (("offs_n < N", "offs_n <= N"),),
                "The last element of a row is number N - 1: the mask is `offs_n < N`, not `<=`."),
         Mutant("the last element of each row is left out", (("offs_n < N", "offs_n < N - 1"),),
@@ -242,6 +264,9 @@ COPY_2D = Exercise(
                "The blocks at the edges reach past M and N: load only where the mask is true."),
         Mutant("the store has no mask", (("tl.store(out_ptrs, x, mask=mask)", "tl.store(out_ptrs, x)"),),
                "The blocks at the edges reach past M and N: store only where the mask is true."),
+        Mutant("neither the load nor the store has a mask", (("tl.load(x_ptrs, mask=mask)", "tl.load(x_ptrs)"),
+                                                             ("tl.store(out_ptrs, x, mask=mask)", "tl.store(out_ptrs, x)")),
+               "The blocks at the edges reach past M and N: load and store only where `offs_m < M` and `offs_n < N`."),
         Mutant("x's strides change places", (("offs_m[:, None] * stride_xm + offs_n[None, :] * stride_xn",
                                              "offs_m[:, None] * stride_xn + offs_n[None, :] * stride_xm"),),
                "One row down is stride_xm elements on, one column to the right stride_xn."),
@@ -255,9 +280,13 @@ COPY_2D = Exercise(
         Mutant("x taken to lie row by row without gaps",
                (("offs_m[:, None] * stride_xm + offs_n[None, :] * stride_xn", "offs_m[:, None] * N + offs_n[None, :]"),),
                "x may be transposed or have gaps: use its strides, m * stride_xm + n * stride_xn."),
+        Mutant("rows of x taken to be N apart", (("[:, None] * stride_xm", "[:, None] * N"),),
+               "x may be transposed or have gaps: one row down is stride_xm elements on, not N."),
         Mutant("out taken to lie row by row",
                (("offs_m[:, None] * stride_om + offs_n[None, :] * stride_on", "offs_m[:, None] * N + offs_n[None, :]"),),
                "out may lie column by column: use its strides, m * stride_om + n * stride_on."),
+        Mutant("rows of out taken to be N apart", (("[:, None] * stride_om", "[:, None] * N"),),
+               "out may lie column by column: one row down is stride_om elements on, not N."),
         Mutant("out is written with x's strides",
                (("* stride_om + offs_n[None, :] * stride_on", "* stride_xm + offs_n[None, :] * stride_xn"),),
                "out has strides of its own, stride_om and stride_on."),

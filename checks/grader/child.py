@@ -227,7 +227,7 @@ def _launch(launch) -> dict:
     except ValueError as error:
         specialized = {"unfit": str(error)[:300]}
     return {"kernel": launch.kernel.__name__, "traffic": [[*key, count] for key, count in moved.items()],
-            "footprint": [[*key, count] for key, count in touched.items()], "accesses": len(launch.accesses),
+            "footprint": [[*key, count] for key, count in touched.items()], "accesses": len(launch.accesses) + launch.idle,
             "options": launch.options} | specialized
 
 

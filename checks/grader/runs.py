@@ -168,7 +168,7 @@ def _summary(said: dict) -> Summary:
 
     options = {str(k): v for k, v in dict(said["options"]).items() if isinstance(v, int)}
     launch = Summary(str(said["kernel"])[:200], {}, [], options, range(min(int(said["accesses"]), 10**9)),
-                     sums(said["traffic"]), sums(said["footprint"]))
+                     moved=sums(said["traffic"]), touched=sums(said["footprint"]))
     launch.arguments = {key: said[key] for key in ("signature", "constexprs", "aligned", "unfit") if key in said}
     return launch
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 import torch
 
 from checks import diagnosis, hints
-from checks.compiler import TARGETS, Compiled
+from checks.compiler import TARGETS, Compiled, slower_numbers
 from checks.compiler import signature as signature_of
 from checks.grader import extract
 from checks.grader.code import HARNESS, OPEN, PROVEN, Code, Program, kernel_source
@@ -232,6 +232,9 @@ def _compiles(paper: Paper, code: Code, program: Program, done: Run, compiler: C
             said = hints.hint(code.source, report.error)
             return WRONG, (f"{exercise.name}: it runs in the interpreter, but the compiler refuses it for "
                            f"{TARGETS[capability]}: {report.error}" + (f"\n{said}" if said else ""))
+    slower = slower_numbers(mine, theirs)
+    if slower:
+        return WRONG, f"{exercise.name}: {slower}"
     result["compiled"] = {str(capability): dataclasses.asdict(report) for capability, report in mine.items()}
     return RIGHT, ""
 
