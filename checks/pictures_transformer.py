@@ -54,7 +54,7 @@ def show_outliers():
     axes.yaxis.set_major_formatter(PERCENT)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda factor, _: f"{factor:g}"))
     axes.set(xlabel="how many times as large channel 0 is", ylabel="perplexity above FP16's",
-             xticks=sorted({point["factor"] for point in record}), ylim=(-0.03, None))
+             xticks=sorted({point["factor"] for point in record}), ylim=(-0.03, 100))
     axes.legend(frameon=False)
     return _show(figure)
 

@@ -53,7 +53,8 @@ def test_a_wrong_result_comes_with_a_picture(session):
 
 def test_wrong_results_of_any_dimensions_are_drawn_as_rows():
     for shape in ((), (5,), (2, 5), (2, 3, 5), (2, 1, 3, 4)):
-        figure = draw_errors(SimpleNamespace(wrong=torch.ones(shape, dtype=torch.bool), case=SimpleNamespace(name="made up")))
+        wrong = torch.ones(shape, dtype=torch.bool)
+        figure = draw_errors(SimpleNamespace(wrong=wrong, case=SimpleNamespace(name="made up")))
         figure.canvas.draw()
         plt.close(figure)
 

@@ -60,7 +60,8 @@ PERPLEXITY = Exercise(
                (("logits[:, :-1]", "logits"), ("tokens[:, 1:, None]", "tokens[:, :, None]")),
                "logits[b, t] is about token t + 1: drop the last logits and the first token."),
         Mutant("computed in FP16",
-               (("logits[:, :-1].float()", "logits[:, :-1]"), ("math.exp(-log_p.mean())", "torch.exp(-log_p.mean()).item()")),
+               (("logits[:, :-1].float()", "logits[:, :-1]"),
+                ("math.exp(-log_p.mean())", "torch.exp(-log_p.mean()).item()")),
                "Turn the logits into FP32 first, `.float()`: FP16 keeps three digits of each logarithm and of their mean."),
         Mutant("shifted the wrong way",
                (("logits[:, :-1]", "logits[:, 1:]"), ("tokens[:, 1:, None]", "tokens[:, :-1, None]")),
@@ -162,8 +163,8 @@ INT8_LINEAR = Exercise(
                  "w_scale[:, None]).T"), ("acc.float() * x_scale[:, None] * w_scale", "acc")),
                "Multiply the codes, and scale their sums: only whole numbers add up without rounding, whatever the order."),
         Mutant("x keeps its leading dimensions", (("x.reshape(-1, x.shape[-1])", "x"),),
-               "Quantization takes rows, (tokens, K): `x.reshape(-1, x.shape[-1])` first, and the leading dimensions back at "
-               "the end."),
+               "Quantization takes rows, (tokens, K): `x.reshape(-1, x.shape[-1])` first, and the leading dimensions back "
+               "at the end."),
         Mutant("the weight scale is forgotten", ((" * w_scale\n", "\n"),),
                "y needs both scales: that of x's row and that of the weight's row."),
         Mutant("the scale of x is forgotten", (("acc.float() * x_scale[:, None] * w_scale", "acc.float() * w_scale"),),
