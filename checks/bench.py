@@ -188,12 +188,7 @@ def readme_block(figures: dict) -> str:
 
 def update_readme(figures: dict, readme: Path = ROOT / "README.md") -> None:
     """Put the figures between the README's markers. Raises ValueError where it has none."""
-    text = readme.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{readme} must have the lines {BEGIN} and {END}, once each and in this order")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    readme.write_text(f"{before}{BEGIN}\n{readme_block(figures)}{END}{after}")
+    report.put_between(readme, BEGIN, END, readme_block(figures))
 
 
 def _console() -> Console:

@@ -54,7 +54,7 @@ def show_outliers():
     axes.yaxis.set_major_formatter(PERCENT)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda factor, _: f"{factor:g}"))
     axes.set(xlabel="how many times as large channel 0 is", ylabel="perplexity above FP16's",
-             xticks=sorted({point["factor"] for point in record}), ylim=(-0.03, None))
+             xticks=sorted({point["factor"] for point in record}), ylim=(-0.03, 100))
     axes.legend(frameon=False)
     return _show(figure)
 
@@ -244,7 +244,7 @@ def show_time_now(card: dict | None):
         return None
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     draw_time_now(axes, card["rows"])
-    axes.set_title(f"Where a block's time goes, {_where(card)}", fontsize=10)
+    axes.set_title(f"Where a block's time goes, each part timed alone, {_where(card)}", fontsize=10)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return _show(figure)
 
@@ -336,7 +336,7 @@ def card_figure(card: dict):
         panels[1, 0].legend(frameon=False, fontsize=8)
         draw_time_now(panels[1, 1], card["rows"])
         panels[1, 1].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
-        panels[1, 1].set_title("Where its time goes", fontsize=10)
+        panels[1, 1].set_title("Where its time goes, each part timed alone", fontsize=10)
     times = "" if graphs else " · no times: there was no GPU"
     figure.suptitle(f"Report card: a transformer in INT8 · {card['date']} · torch {card['torch']}{times}", fontsize=12)
     return figure

@@ -5,6 +5,7 @@ Every table is made from a results file alone. A table is (title, headings, rows
 
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
 from checks.results import of_roof, pairs, select
 from kernels.decode import MAX_M
@@ -240,6 +241,15 @@ def markdown(table: Table) -> str:
     title, headings, rows = table
     line = "| " + " | ".join(headings) + " |\n| --- |" + " ---: |" * (len(headings) - 1)
     return f"**{title}**\n\n{line}\n" + "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def put_between(path: Path, begin: str, end: str, block: str) -> None:
+    """Put `block` between two marker lines of a file. Raises ValueError where it does not have them once each, in order."""
+    text = path.read_text()
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{path} must have the lines {begin} and {end}, once each and in this order")
+    before, _, rest = text.partition(begin)
+    path.write_text(f"{before}{begin}\n{block}{end}{rest.partition(end)[2]}")
 
 
 def _us(row: dict) -> str:

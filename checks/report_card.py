@@ -15,12 +15,15 @@ from pathlib import Path
 import torch
 import triton
 
+from checks import report
+from checks.source import ROOT
 from checks.training import FOLDER, write_whole
 from kernels.block_cost import block_products
 from kernels.runtime import INTERPRETED
 
 SCHEMA = 1
 RECORDED = "nvidia_h200.json"
+BEGIN, END = "<!-- report card: begin -->", "<!-- report card: end -->"
 NUMBER = (int, float)
 FIELDS = {"schema": int, "date": str, "torch": str, "triton": str, "accuracy_on": str, "bytes": int, "perplexity": dict,
           "cost_percent": dict, "sqnr_db": dict, "gpu": (str, type(None)), "rows": list}
@@ -61,10 +64,14 @@ def check_card(card, where: str = "the card") -> None:
     _expect(card, FIELDS, where)
     for name in ("perplexity", "cost_percent", "sqnr_db"):
         for key, value in card[name].items():
-            if isinstance(value, bool) or not isinstance(value, NUMBER) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, NUMBER) or not -math.inf < value < math.inf:
                 raise BadCard(f"{where}: {name} of {key} must be a finite number, got {value!r}")
     if not all(value >= 1 for value in card["perplexity"].values()) or "FP16" not in card["perplexity"]:
         raise BadCard(f"{where}: perplexity must have FP16's, and none below 1, got {card['perplexity']}")
+    if card["cost_percent"].keys() != card["perplexity"].keys() or any(
+            abs(card["cost_percent"][name] - 100 * (value / card["perplexity"]["FP16"] - 1)) > 1e-6
+            for name, value in card["perplexity"].items()):
+        raise BadCard(f"{where}: cost_percent must be how far each perplexity lies above FP16's, got {card['cost_percent']}")
     for number, row in enumerate(card["rows"]):
         _expect(row, ROW, f"{where}: row {number}")
         if not 0 < row["low_us"] <= row["median_us"] <= row["high_us"]:
@@ -102,11 +109,19 @@ def write_card(card: dict, path: Path):
 
 def read_card(path: Path) -> dict:
     """The card in a file. Raises BadCard where it is none, FileNotFoundError where there is no file."""
+    return parse_card(Path(path).read_bytes(), str(path))
+
+
+def parse_card(data: bytes, where: str) -> dict:
+    """The card in the bytes of a file, whoever wrote it. Raises BadCard, and nothing else, where it is none."""
     try:
-        card = json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadCard(f"{path} is not whole JSON: {error}") from None
-    check_card(card, str(path))
+        card = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadCard(f"{where} is not whole JSON: {error}") from None
+    try:
+        check_card(card, where)
+    except OverflowError as error:
+        raise BadCard(f"{where} has a number that is too large: {error}") from None
     return card
 
 
@@ -118,6 +133,13 @@ def speedups(rows: list[dict], variant: str, baseline: str = "FP16") -> dict[tup
 
     ours = by_place(variant)
     return {place: us / ours[place] for place, us in by_place(baseline).items() if place in ours}
+
+
+def summary(card: dict) -> str:
+    """A card in a sentence: what INT8 cost, on how much text, and whether times are in it."""
+    costs = ", ".join(f"{name} {cost:+.2f} %" for name, cost in card["cost_percent"].items() if name != "FP16")
+    times = f"{len(card['rows'])} times from an {card['gpu']}" if card["rows"] else "no times"
+    return f"perplexity {card['perplexity']['FP16']:.3f} in FP16 on {card['bytes']:,} bytes; {costs or 'no INT8'}; {times}"
 
 
 def time_now(rows: list[dict], function: str, phase: str, batch: int) -> dict[str, float]:
@@ -138,20 +160,49 @@ def time_now(rows: list[dict], function: str, phase: str, batch: int) -> dict[st
             "norms, rotation, SiLU, sums": max(0.0, whole - products - attention)}
 
 
+def readme_block(card: dict) -> str:
+    """What stands between the README's markers: the recorded card in tables, its losses among them, and its picture."""
+    accuracy = [[name, f"{value:.4f}", f"{card['cost_percent'][name]:+.2f} %"] for name, value in card["perplexity"].items()]
+    us = {(row["phase"], row["batch"], row["context"], row["mode"], row["function"]): row["median_us"]
+          for row in card["rows"] if row["test"] == "block"}
+    gains = {name: speedups(card["rows"], name) for name in ("INT8", "INT8 fused")}
+    times = []
+    for place in gains["INT8"]:
+        phase, batch, context, mode = place
+        what = f"prefill, {context:,} tokens" if phase == "prefill" else f"decode of {batch}, at {context:,}"
+        times.append([what, mode, f"{us[*place, 'FP16']:,.0f} µs", *(
+            f"{us[*place, name]:,.0f} µs, {gain[place]:.2f}×" if place in gain else "" for name, gain in gains.items())])
+    tables = ((f"Perplexity on {card['bytes']:,} held-out bytes (the small model, on {card['accuracy_on']})",
+               ["", "perplexity", "above FP16"], accuracy),
+              ("A block in Llama 3 8B's shapes, random weights", ["", "mode", "FP16", "INT8", "INT8 fused"], times))
+    return (f"Measured on an {card['gpu']} with torch {card['torch']} and Triton {card['triton']}, {card['date']}.\n\n"
+            + "\n".join(report.markdown(table) for table in tables)
+            + f"\n![The report card: accuracy, SQNR by layer, times of a block, and where they go]"
+              f"(results/{FOLDER.name}/{Path(RECORDED).stem}.png)\n")
+
+
+def write_and_show(card: dict, path: Path, readme: Path = ROOT / "README.md"):
+    """`write_card`; the recorded card goes into the README too, between its markers."""
+    figure = write_card(card, path)
+    if path.resolve() == (FOLDER / RECORDED).resolve():
+        report.put_between(readme, BEGIN, END, readme_block(card))
+    return figure
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="workshop.py card", description="Make the report card of lesson 10 on this GPU.")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the card (default: results/transformer/)")
     parser.add_argument("--redraw", type=Path, help="only draw the picture of this card again")
     args = parser.parse_args(argv)
     if args.redraw:
-        write_card(read_card(args.redraw), args.redraw)
+        write_and_show(read_card(args.redraw), args.redraw)
         return 0
     if INTERPRETED:
         print("There is no GPU here: a card needs one for its times. Lesson 10 makes yours without. Nothing measured.")
         return 1
     card = measure_card()
     path = args.out / ("".join(c if c.isalnum() else "_" for c in card["gpu"].lower()) + ".json")
-    if write_card(card, path) is None:
+    if write_and_show(card, path) is None:
         print(f"no picture: matplotlib is not installed; `workshop.py card --redraw {path}` draws it later")
     for name, cost in card["cost_percent"].items():
         print(f"{name:28} perplexity {card['perplexity'][name]:.4f}  {cost:+.3f} %")

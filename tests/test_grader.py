@@ -53,6 +53,23 @@ def test_any_encoding_is_read(tmp_path, encoding):
     assert not submission.problems
 
 
+def test_a_report_card_is_read_beside_the_notebooks(tmp_path, grader):
+    card = (ROOT / "results" / "transformer" / "nvidia_h200.json").read_bytes()
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "report_card.json").write_bytes(card)
+    (tmp_path / "eva_report_card.json").write_bytes(card[:1000])
+    huge = card.replace(b'"perplexity": {', b'"perplexity": {"x": 1' + b"0" * 400 + b",")
+    (tmp_path / "jon_report_card.json").write_bytes(huge)
+    (tmp_path / "kim_report_card.json").write_bytes(b"[" * 200_000)
+    found = find_submissions(tmp_path)
+    assert set(found) == {"ada", "eva", "jon", "kim"}
+    ada, *others = (read_submission(student, paths) for student, paths in found.items())
+    assert ada.card["gpu"] == "NVIDIA H200" and not ada.problems and not ada.cells
+    assert "INT8 per row +0.09 %" in grader.grade_submission(ada)["report_card"]
+    for submission in others:
+        assert submission.card is None and submission.problems[0].startswith("no report card: ")
+
+
 @pytest.mark.parametrize("data, said", [
     (b'{"cells": [', "no JSON"), (b"", "no JSON"), (b"[1]", "no cells"), (b'{"cells": {}}', "no cells"),
     (b"[" * 200_000, "nested|JSON"), (b"\xff\xfe\x00", "encoding|JSON"), (b"null", "no cells")])

@@ -1,11 +1,16 @@
 """What a student sees in a notebook: messages, no library frames, and a kernel that stays alive."""
 
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import torch
 
 from checks import CheckFailed, check
 from checks.exercises import EXERCISES
 from checks.notebooks import LESSONS, execute, function_source, read
+from checks.pictures import draw_errors
 from checks.source import answer_source
 
 GEMV = EXERCISES["gemv_fp16_kernel"]
@@ -44,6 +49,14 @@ def test_a_mistake_typed_in_a_notebook_is_named_without_library_frames(session, 
 def test_a_wrong_result_comes_with_a_picture(session):
     index = [m.name for m in TYPED].index("x is not advanced")
     assert any("image/png" in o.get("data", {}) for o in session[3 + 3 * index].outputs)
+
+
+def test_wrong_results_of_any_dimensions_are_drawn_as_rows():
+    for shape in ((), (5,), (2, 5), (2, 3, 5), (2, 1, 3, 4)):
+        wrong = torch.ones(shape, dtype=torch.bool)
+        figure = draw_errors(SimpleNamespace(wrong=wrong, case=SimpleNamespace(name="made up")))
+        figure.canvas.draw()
+        plt.close(figure)
 
 
 def test_an_unfilled_stub_is_no_error_and_the_kernel_lives_on(session):

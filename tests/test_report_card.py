@@ -8,7 +8,22 @@ import torch
 
 from checks import block, pictures_transformer
 from checks.accuracy import linears
-from checks.report_card import BadCard, check_card, main, read_card, report_card, speedups, time_now, write_card
+from checks.report_card import (
+    BEGIN,
+    END,
+    RECORDED,
+    BadCard,
+    check_card,
+    main,
+    read_card,
+    readme_block,
+    report_card,
+    speedups,
+    time_now,
+    write_card,
+)
+from checks.source import ROOT
+from checks.training import FOLDER
 from kernels.block_cost import amdahl_speedup, block_products
 from kernels.runtime import INTERPRETED
 from kernels.transformer import Config
@@ -61,6 +76,9 @@ def test_a_card_survives_writing_and_reading(card, tmp_path):
     ({"perplexity": {"FP16": 0.5}}, "none below 1"),
     ({"perplexity": {"FP16": float("nan")}}, "finite number, got nan"),
     ({"cost_percent": {"FP16": "0"}}, "finite number, got '0'"),
+    ({"cost_percent": {"FP16": 0.0, "INT8": 0.1}}, "how far each perplexity lies above"),
+    ({"cost_percent": {"FP16": 0.0}}, "how far each perplexity lies above"),
+    ({"sqnr_db": {"a.q": float("inf")}}, "finite number, got inf"),
     ({"gpu": None}, "name the GPU"),
     ({"rows": [{"test": "block"}]}, "row 0 has no 'function'"),
 ])
@@ -98,6 +116,21 @@ def test_speedups_compare_what_was_timed_in_the_same_place(card):
     assert speedups(card["rows"], "INT8 fused")["decode", 4, 50, "graph"] == pytest.approx(100 / 60)
     assert set(speedups(card["rows"], "INT8")) == {(*place, mode) for place in (("prefill", 1, 100), ("decode", 4, 50))
                                                    for mode in block.MODES}
+
+
+def test_the_readme_shows_the_recorded_card():
+    block = (ROOT / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
+    path = FOLDER / RECORDED
+    assert block == f"\n{readme_block(read_card(path))}", f"run `python3 workshop.py card --redraw {path.relative_to(ROOT)}`"
+    assert (ROOT / block.rpartition("](")[2].rpartition(")")[0]).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_readme_s_card_keeps_the_bad_news(card):
+    eager = [row | {"median_us": 50.0} if row["test"] == "block" and (row["mode"], row["function"]) == ("eager", "FP16")
+             else row for row in card["rows"]]
+    text = readme_block(card | {"rows": eager})
+    assert "| INT8 | 4.0200 | +0.50 % |" in text
+    assert "| prefill, 100 tokens | eager | 50 µs | 144 µs, 0.35× | 120 µs, 0.42× |" in text
 
 
 def test_amdahl_s_law_is_printed_beside_what_was_measured(card, capsys):

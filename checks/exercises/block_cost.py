@@ -19,6 +19,8 @@ AMDAHL = Exercise(
         Mutant("the mean of the speed-ups",
                (("1 / (1 - fraction + fraction / speedup)", "1 - fraction + fraction * speedup"),),
                "Times add, speed-ups do not: add the times of the two parts and divide the old time by the sum."),
+        Mutant("the part's time grows", (("fraction / speedup", "fraction * speedup"),),
+               "A part that becomes `speedup` times as fast takes its time divided by it: fraction / speedup."),
         Mutant("the part that stays is forgotten",
                (("1 - fraction + fraction / speedup", "max(fraction, 1e-300) / speedup"),),
                "The other 1 - fraction takes as long as before."),

@@ -24,7 +24,7 @@ def guesses(B: int, T: int, V: int, size: float = 2.0, dtype: torch.dtype = torc
 def surprised(B: int, T: int, V: int):
     """Sure guesses, and a token that came though the model gave it e⁻¹²⁰: less than FP32 can hold."""
     def inputs(g: torch.Generator) -> dict:
-        made = guesses(B, T, V, size=60.0)(g)
+        made = guesses(B, T, V, size=15.0)(g)  # wrong ones may cost e⁸⁸, which FP32 still holds
         made["logits"][0, 0] = 0
         made["logits"][0, 0, made["tokens"][0, 1]] = -120
         return made
@@ -59,6 +59,10 @@ PERPLEXITY = Exercise(
         Mutant("each guess is compared with the token it has just read",
                (("logits[:, :-1]", "logits"), ("tokens[:, 1:, None]", "tokens[:, :, None]")),
                "logits[b, t] is about token t + 1: drop the last logits and the first token."),
+        Mutant("computed in FP16",
+               (("logits[:, :-1].float()", "logits[:, :-1]"),
+                ("math.exp(-log_p.mean())", "torch.exp(-log_p.mean()).item()")),
+               "Turn the logits into FP32 first, `.float()`: FP16 keeps three digits of each logarithm and of their mean."),
         Mutant("shifted the wrong way",
                (("logits[:, :-1]", "logits[:, 1:]"), ("tokens[:, 1:, None]", "tokens[:, :-1, None]")),
                "logits[b, t] is about token t + 1, not t - 1: it is logits[:, :-1] and tokens[:, 1:]."),
@@ -101,6 +105,21 @@ def layer(*lead: int, N: int, K: int, size: float = 1.0, bias: bool = True):
     return inputs
 
 
+def cancelling(M: int, N: int, K: int):
+    """Large products that cancel but for a small rest: rows of codes, K even, half of which take the other half away."""
+    def inputs(g: torch.Generator) -> dict:
+        order = torch.randperm(K, generator=g)
+        x = torch.randint(-127, 128, (M, K // 2), generator=g)
+        x[:, 0] = 127
+        w = torch.randint(-127, 128, (N, K // 2), generator=g)
+        w_q = torch.cat([w, -w + (torch.rand(N, K // 2, generator=g) < 2 / K)], dim=1).clamp(-127, 127)
+        w_scale = (0.5 + torch.rand(N, generator=g)) / 128
+        step = (0.5 + torch.rand(M, 1, generator=g)) / 32
+        return {"x": (torch.cat([x, x], dim=1)[:, order] * step).half(), "w_q": w_q[:, order].to(torch.int8),
+                "w_scale": w_scale, "bias": None}
+    return inputs
+
+
 def exact_int8_linear(x, w_q, w_scale, bias=None) -> tuple[Expected]:
     """In float64, from the codes by the definition.
 
@@ -131,6 +150,7 @@ INT8_LINEAR = Exercise(
         Case("without bias, 7 tokens, N=9 K=300", layer(7, N=9, K=300, size=0.1, bias=False)),
         Case("one token, N=5 K=16", layer(1, N=5, K=16)),
         Case("no leading dimension, N=6 K=33", layer(N=6, K=33)),
+        Case("sums that almost cancel, 3 tokens, N=8 K=512", cancelling(3, 8, 512)),
         Case("large numbers, 4 tokens, N=8 K=128", layer(4, N=8, K=128, size=30.0)),
     ),
     mutants=(
@@ -138,6 +158,13 @@ INT8_LINEAR = Exercise(
                f"In torch a product of int8 tensors stays int8, and wraps around at 127. {_EXACT}"),
         Mutant("the product in FP16", (("x_q.double() @ w_q.double().T", "x_q.half() @ w_q.half().T"),),
                f"FP16 ends at 65,504 and has 11 bits. {_EXACT}"),
+        Mutant("scaled before the product",
+               (("acc = x_q.double() @ w_q.double().T", "acc = (x_q.float() * x_scale[:, None]) @ (w_q.float() * "
+                 "w_scale[:, None]).T"), ("acc.float() * x_scale[:, None] * w_scale", "acc")),
+               "Multiply the codes, and scale their sums: only whole numbers add up without rounding, whatever the order."),
+        Mutant("x keeps its leading dimensions", (("x.reshape(-1, x.shape[-1])", "x"),),
+               "Quantization takes rows, (tokens, K): `x.reshape(-1, x.shape[-1])` first, and the leading dimensions back "
+               "at the end."),
         Mutant("the weight scale is forgotten", ((" * w_scale\n", "\n"),),
                "y needs both scales: that of x's row and that of the weight's row."),
         Mutant("the scale of x is forgotten", (("acc.float() * x_scale[:, None] * w_scale", "acc.float() * w_scale"),),

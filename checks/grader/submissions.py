@@ -9,13 +9,16 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from checks.grader import extract
+from checks.report_card import BadCard, parse_card
 from checks.source import MARK, find_hole
 
 SIZE_LIMIT = 200 << 20  # bytes of one file; a notebook with a hundred large pictures has fewer
 COUNT_LIMIT = 500  # files of one submission
 KINDS = (".ipynb", ".py")
+CARD = "report_card.json"  # what lesson 10 writes
 SKIPPED = {"solutions", "kernels", "checks", "tests", "node_modules", "site-packages", "__MACOSX"}  # not the student's work
 _LESSON = re.compile(r"^(?P<student>.+?)[ _.-]+(?P<lesson>\d\d_\w+?)( ?\(\d+\))?$")
+_CARD = re.compile(rf"^(?P<student>.+?)[ _.-]+{re.escape(CARD)}$", re.IGNORECASE)
 _SPLIT = re.compile(r"^(?=# (?:%%|In\[|exercise: |given: ))", re.MULTILINE)
 
 
@@ -41,6 +44,7 @@ class Submission:
     student: str
     cells: list[Cell] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    card: dict | None = None  # lesson 10's report card: the student's own figures, checked to be whole
     digest: str = ""
     modified: float | None = None  # the latest time of the files, seconds since 1970
 
@@ -66,8 +70,8 @@ def find_submissions(folder: Path) -> dict[str, list[Path]]:
             continue
         if path.is_dir():
             found.setdefault(path.name, []).append(path)
-        elif path.suffix.lower() in (".zip", *KINDS):
-            name = _LESSON.match(path.stem)
+        elif path.suffix.lower() in (".zip", *KINDS) or path.name.lower().endswith(CARD):
+            name = _LESSON.match(path.stem) or _CARD.match(path.name)
             found.setdefault(name["student"] if name else path.stem, []).append(path)
     if not found:
         raise ValueError(f"{folder} holds no submission: a folder or a zip for each student, or notebooks named by student")
@@ -81,6 +85,12 @@ def read_submission(student: str, paths: list[Path]) -> Submission:
         for name, data, modified in _files(path, submission.problems):
             digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
             submission.modified = max(submission.modified or 0, modified)
+            if name.lower().endswith(CARD):
+                try:
+                    submission.card = parse_card(data, name)
+                except BadCard as error:
+                    submission.problems.append(f"no report card: {error}"[:500])
+                continue
             try:
                 sources = _notebook(data) if name.lower().endswith(".ipynb") else _script(data)
             except ValueError as error:
@@ -170,8 +180,8 @@ def _zipped(path: Path, problems: list[str]):
 
 
 def _counts(name: PurePosixPath) -> bool:
-    return (name.suffix.lower() in KINDS and not any(part.startswith(".") for part in name.parts)
-            and not SKIPPED.intersection(name.parts[:-1]))
+    return ((name.suffix.lower() in KINDS or name.name.lower().endswith(CARD))
+            and not any(part.startswith(".") for part in name.parts) and not SKIPPED.intersection(name.parts[:-1]))
 
 
 def _text(data: bytes) -> str:

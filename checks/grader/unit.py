@@ -12,6 +12,7 @@ from checks.grader.paper import Paper
 from checks.grader.sandbox import FULL, Fault, Warm
 from checks.grader.submissions import Submission, read_submission
 from checks.grader.verdicts import Compiler, grade_exercise
+from checks.report_card import summary
 
 
 class Grader:
@@ -87,6 +88,7 @@ class Grader:
         return {"schema": results.SCHEMA, "student": submission.student, "key": self.key(submission),
                 "submission": submission.digest, "grader": results.grader_digest(), "environment": results.environment(),
                 "isolation": self._warm.levels if self._warm else [], "gpu": self.gpu_name, "problems": submission.problems,
+                "report_card": submission.card and summary(submission.card),
                 "late": late, "points": results.total(graded), "possible": sum(self.course.points[n] for n in self.wanted),
                 "exercises": graded, "graded_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - started, 2)}
