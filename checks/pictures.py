@@ -26,6 +26,7 @@ def draw_errors(outcome: Outcome):
     """Where the first wrong output of a case is wrong."""
     wrong = outcome.wrong
     grid = np.atleast_2d(wrong.numpy())
+    grid = grid.reshape(-1, grid.shape[-1])  # of three axes, the first below each other
     figure, axes = plt.subplots(figsize=(7, 1.3 if wrong.ndim < 2 else 3.5), layout="constrained")
     axes.imshow(grid, cmap=ListedColormap([COLOURS[4], COLOURS[5]]), vmin=0, vmax=1, aspect="auto",
                 interpolation="nearest")

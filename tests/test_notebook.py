@@ -1,11 +1,15 @@
 """What a student sees in a notebook: messages, no library frames, and a kernel that stays alive."""
 
+from types import SimpleNamespace
+
 import nbformat
 import pytest
+import torch
 
 from checks import CheckFailed, check
 from checks.exercises import EXERCISES
 from checks.notebooks import LESSONS, execute, function_source, read
+from checks.pictures import draw_errors
 from checks.source import answer_source
 
 GEMV = EXERCISES["gemv_fp16_kernel"]
@@ -44,6 +48,15 @@ def test_a_mistake_typed_in_a_notebook_is_named_without_library_frames(session, 
 def test_a_wrong_result_comes_with_a_picture(session):
     index = [m.name for m in TYPED].index("x is not advanced")
     assert any("image/png" in o.get("data", {}) for o in session[3 + 3 * index].outputs)
+
+
+@pytest.mark.parametrize("shape, rows", [((7,), 1), ((5, 7), 5), ((3, 5, 7), 15)])
+def test_a_wrong_result_of_any_shape_is_drawn(shape, rows):
+    wrong = torch.zeros(shape, dtype=torch.bool)
+    wrong.view(-1)[-1] = True
+    (axes,) = draw_errors(SimpleNamespace(wrong=wrong, case=SimpleNamespace(name="made up"))).axes
+    (image,) = axes.images
+    assert image.get_array().shape == (rows, 7) and image.get_array()[-1, -1]
 
 
 def test_an_unfilled_stub_is_no_error_and_the_kernel_lives_on(session):
