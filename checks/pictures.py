@@ -31,7 +31,7 @@ def draw_errors(outcome: Outcome):
                 interpolation="nearest")
     axes.set_title(f"{int(wrong.sum())} of {wrong.numel()} elements are wrong (orange): {outcome.case.name}", fontsize=10)
     axes.set_xlabel("element" if wrong.ndim < 2 else "column")
-    axes.set_yticks([]) if wrong.ndim < 2 else axes.set_ylabel("row")
+    axes.set_yticks([]) if wrong.ndim < 2 else axes.set_ylabel("row" if wrong.ndim == 2 else "row, part below part")
     for axis in (axes.xaxis, axes.yaxis) if wrong.ndim > 1 else (axes.xaxis,):
         axis.set_major_locator(MaxNLocator(integer=True))
     return _show(figure)

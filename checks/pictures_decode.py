@@ -121,29 +121,27 @@ def _measure_launches() -> list[dict]:
 
 
 def latency_stack_figure(rows: list[dict], title: str):
-    """Bars of FP16 whole and INT8 in its two parts, launched on an idle GPU ("idle") and inside a graph ("graph")."""
+    """Bars of FP16 whole and INT8 in its two parts: left launched on an idle GPU ("idle"), right inside a graph ("graph"),
+    each panel with an axis of its own."""
     time = {(row["function"], row["M"], row["mode"]): row["median_us"] for row in rows}
-    figure, axes = plt.subplots(figsize=(7.4, 3.4), layout="constrained")
-    labels, place = [], 0.0
-    for M in sorted({row["M"] for row in rows}):
-        for mode, words in (("idle", "launched alone"), ("graph", "in a graph")):
-            for function in (FP16, DECODE):
-                kernels = time[function, M, "graph"]  # back to back
-                quantize = min(time[QUANTIZE, M, "graph"], kernels) if function == DECODE else 0.0
-                parts = [quantize, kernels - quantize, max(0.0, time[function, M, mode] - kernels)]
-                axes.barh([place] * 3, parts, left=[0.0, parts[0], kernels], height=0.8, edgecolor="white",
-                          color=[COLOURS[4], COLOURS[0], COLOURS[1]])
-                axes.text(time[function, M, mode], place, f" {time[function, M, mode]:.1f} µs", va="center", fontsize=9)
-                labels.append((place, f"M = {M}, {words}, {'INT8' if function == DECODE else 'cuBLAS FP16'}"))
-                place += 1.0
-        place += 0.5
-    axes.set_yticks(*zip(*labels, strict=True))
-    axes.invert_yaxis()
-    axes.set(xlabel=f"µs for one product (N = {rows[0]['N']:,}, K = {rows[0]['K']:,})", xlim=(0, 1.15 * max(time.values())))
-    axes.set_title(title, fontsize=10)
-    axes.legend(handles=[Patch(color=COLOURS[4], label="quantize"), Patch(color=COLOURS[0], label="multiply"),
-                         Patch(color=COLOURS[1], label="launches, waited for")],
-                frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.4, 1.06))
+    bars = [(M, function) for M in sorted({row["M"] for row in rows}) for function in (FP16, DECODE)]
+    figure, panels = plt.subplots(1, 2, sharey=True, figsize=(8.2, 2.6), layout="constrained")
+    for axes, mode, words in zip(panels, ("idle", "graph"), ("launched alone", "in a graph"), strict=True):
+        for place, (M, function) in enumerate(bars):
+            kernels, whole = time[function, M, "graph"], time[function, M, mode]  # back to back, and as this mode has it
+            quantize = min(time[QUANTIZE, M, "graph"], kernels) if function == DECODE else 0.0
+            axes.barh([place] * 3, [quantize, kernels - quantize, max(0.0, whole - kernels)], left=[0.0, quantize, kernels],
+                      height=0.7, edgecolor="white", color=[COLOURS[4], COLOURS[0], COLOURS[1]])
+            axes.text(whole, place, f" {whole:.1f} µs", va="center", fontsize=9)
+        axes.set(xlabel="µs", xlim=(0, 1.3 * max(time[function, M, mode] for M, function in bars)))
+        axes.set_title(words, fontsize=10)
+    panels[0].set_yticks(range(len(bars)),
+                         [f"M = {M}, {'INT8' if function == DECODE else 'cuBLAS FP16'}" for M, function in bars])
+    panels[0].invert_yaxis()
+    figure.suptitle(f"{title}: one product, N = {rows[0]['N']:,}, K = {rows[0]['K']:,}", fontsize=10)
+    figure.legend(handles=[Patch(color=COLOURS[4], label="quantize"), Patch(color=COLOURS[0], label="multiply"),
+                           Patch(color=COLOURS[1], label="launches, waited for")],
+                  frameon=False, fontsize=8, ncols=3, loc="outside lower center")
     return figure
 
 

@@ -18,9 +18,11 @@ def test_the_stack_shows_quantize_multiply_and_launches():
     us = {FP16: 13.0, DECODE: 8.0, QUANTIZE: 2.0}
     rows = [row("launches", name, M, mode, us[name] + (20.0 if mode == "idle" else 0.0))
             for name in LAUNCHES for M in (1, 16) for mode in ("idle", "graph")]
-    (axes,) = pictures_decode.latency_stack_figure(rows, "made up").axes
-    assert len(axes.get_yticklabels()) == 8
-    assert [bar.get_width() for bar in axes.patches[3:6]] == [2.0, 6.0, 20.0]  # INT8, launched alone
+    alone, graph = pictures_decode.latency_stack_figure(rows, "made up").axes
+    assert len(alone.get_yticklabels()) == 4
+    assert [bar.get_width() for bar in alone.patches[3:6]] == [2.0, 6.0, 20.0]  # INT8
+    assert [bar.get_width() for bar in graph.patches[3:6]] == [2.0, 6.0, 0.0]
+    assert graph.get_xlim()[1] < alone.get_xlim()[1]
 
 
 @pytest.mark.parametrize("prefill_us, said", [

@@ -181,6 +181,8 @@ GEMV_W8A8_ROW = Exercise(
     mutants=(
         Mutant("products in INT8", ((_INT_SUM, "w * x"),),
                "A product of two codes takes up to 15 bits and INT8 has 8: turn both into tl.int32 before you multiply."),
+        Mutant("products in FP16", ((_INT_SUM, "w.to(tl.float16) * x.to(tl.float16)"),),
+               "FP16 has 11 bits, a product of two codes takes up to 15: turn both into tl.int32, and sum whole numbers."),
         Mutant("sums in FP32", ((_INT_SUM, "w.to(tl.float32) * x.to(tl.float32)"),),
                "FP32 has 24 bits, and a sum of products of codes takes up to 31: turn both into tl.int32, and sum whole "
                "numbers."),

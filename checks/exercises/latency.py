@@ -91,6 +91,10 @@ EAGER_US = Exercise(
         Mutant("the larger of the two totals",
                (("    return done", "    return max(len(kernel_us) * launch_us, kernel_us.sum().item())"),),
                "That overlaps the first launch and the last kernel with nothing: follow the kernels one by one."),
+        Mutant("the slower of launch and kernel, added up",
+               (("    return done", "    return sum(max(duration, launch_us) for duration in kernel_us.tolist())"),),
+               "A launch that is complete early helps the kernels behind it, and the first launch overlaps with nothing: "
+               "follow the kernels one by one."),
         Mutant("the last kernel alone is added to the launches",
                (("    return done", "    return len(kernel_us) * launch_us + kernel_us[-1].item()"),),
                "That holds while launches are slower than kernels; a long kernel makes the ones behind it wait."),

@@ -123,16 +123,17 @@ def cancelling(M: int, N: int, K: int):
 def exact_int8_linear(x, w_q, w_scale, bias=None) -> tuple[Expected]:
     """In float64, from the codes by the definition.
 
-    Where a quotient is so near to a tie that x's code is free (see `exact_codes`), y may move by that step. The scale of
-    x errs by 2⁻²² of itself at most, the sum's conversion and the two products by 2⁻²⁴ each, together less than 2⁻²¹; adding
-    the bias errs by 2⁻²⁴ of the sum, and rounding to FP16 by 2⁻¹¹.
+    Where a quotient is so near to a tie that x's code is free (see `exact_codes`), y may move by that step, and what
+    follows rounds the moved one. The scale of x errs by 2⁻²² of itself at most, the sum's conversion and the two products
+    by 2⁻²⁴ each, together less than 2⁻²¹; adding the bias errs by 2⁻²⁴ of the sum, and rounding to FP16 by 2⁻¹¹.
     """
     codes, scale = exact_codes(x.reshape(-1, x.shape[-1]))
     scales = scale.value[:, None] * w_scale.double()
     product = codes.value @ w_q.double().T * scales
     free = codes.tolerance.double() @ w_q.double().abs().T * scales
     value = product + (0 if bias is None else bias.double())
-    tolerance = free + 2.0**-21 * product.abs() + (2.0**-24 + 2.0**-11) * value.abs().clamp(min=2.0**-14)
+    rounded = 2.0**-21 * (product.abs() + free) + (2.0**-24 + 2.0**-11) * (value.abs() + free).clamp(min=2.0**-14)
+    tolerance = free + rounded
     shape = (*x.shape[:-1], len(w_q))
     return (Expected(value.reshape(shape), tolerance.reshape(shape), torch.float16),)
 
