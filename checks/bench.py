@@ -192,9 +192,10 @@ def update_readme(figures: dict, readme: Path = ROOT / "README.md") -> None:
 
 
 def _console() -> Console:
-    """The terminal, or 120 columns of a file or a pipe: Rich would take 80, too few for the tables."""
+    """The terminal; 100 columns of a notebook, whose page cuts longer lines; or 120 of a file or a pipe, where Rich would
+    take 80, too few for the tables."""
     console = Console()
-    return console if console.is_terminal or console.is_jupyter else Console(width=120)
+    return Console(width=100) if console.is_jupyter else console if console.is_terminal else Console(width=120)
 
 
 def _progress(console: Console) -> Progress:
