@@ -4,12 +4,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from checks import perf
 from checks.exercises import EXERCISES
-from checks.pictures import COLOURS, _ready, _show
+from checks.figures import bandwidth_figure
+from checks.peers import PEERS
+from checks.pictures import COLOURS, _ready, _show, figures_of
+from checks.results import recorded
 from checks.source import python_function
 from checks.tracing import trace
 from kernels.error import sqnr_db
-from kernels.runtime import device
+from kernels.quantize import quantize_int8_perrow
+from kernels.runtime import INTERPRETED, device
 
 _ENTRIES = {exercise.entry or name for name, exercise in EXERCISES.items()}
 
@@ -80,3 +85,20 @@ def show_chunks(function, K: int = 10000):
              "for per element")
     axes.title.set_fontsize(10)
     return _show(figure)
+
+
+def show_speed(*functions):
+    """GB/s of the quantization of 16,384 rows against their length: of your functions and of the library's
+    `quantize_int8_perrow` where there is a GPU, else as recorded on one; beside a copy of as many bytes."""
+    functions = [function for function in functions if _ready(function)]
+    if not functions:
+        return None
+    quantizers = {"copy": PEERS["copy"], **{python_function(function).__name__: function for function in functions},
+                  "quantize_int8_perrow": quantize_int8_perrow}
+    found = figures_of(("quant_prefill",), lambda: perf.test_perf_quant_prefill(quantizers), function=tuple(quantizers),
+                       M=16384, mode="eager")
+    if found is None:
+        return None
+    rows, title = found
+    roofs = {"copy_gb_per_s": recorded()["roofs"].get("copy_gb_per_s")} if INTERPRETED else perf.copy_roof()
+    return _show(bandwidth_figure(rows, roofs, title))

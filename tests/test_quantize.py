@@ -5,13 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checks.pictures_quantize import show_speed
+from checks.source import define
 from kernels.quantize import (
     quantize_int8_perrow,
     quantize_int8_perrow_long,
     quantize_int8_perrow_plain,
     quantize_int8_perrow_torch,
 )
-from kernels.runtime import device
+from kernels.runtime import INTERPRETED, device
 
 DTYPES = [torch.float16, torch.bfloat16]
 
@@ -117,3 +119,19 @@ def test_any_values(values):
 def test_wrong_arguments_are_named(x, words):
     with pytest.raises((TypeError, ValueError), match=words):
         quantize_int8_perrow(x.to(device()) if isinstance(x, torch.Tensor) else x)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="on a GPU it measures")
+def test_the_speeds_are_drawn_as_recorded_and_of_a_stub_nothing(capsys):
+    axes = show_speed(quantize_int8_perrow_plain, quantize_int8_perrow_long).axes[0]
+    lines = {line.get_label(): dict(line.get_xydata()) for line in axes.lines if len(line.get_xdata()) > 2}
+    assert set(lines) == {"copy", "quantize_int8_perrow_plain", "quantize_int8_perrow_long", "quantize_int8_perrow"}
+    assert any("a copy on this GPU" in text.get_text() for text in axes.texts)
+    plain, long, ours = ({K: speed / lines["copy"][K] for K, speed in lines[name].items()} for name in list(lines)[1:])
+    assert min(ours.values()) > 0.95, "what the lesson says of the library's function"
+    assert min(long[4096], long[11008]) > 0.75, "what it says of the cache: well above 3/5"
+    assert long[2048] < long[5120] < long[4096] < long[11008] and plain[11008] < plain[5120] < 0.62 * plain[4096]
+    stub = define('def quantize_int8_perrow_plain_kernel(x_ptr):\n    tl.static_assert(False, "TODO: 10 lines")\n',
+                  "quantize_int8_perrow_plain_kernel", {})
+    assert show_speed(stub) is None
+    assert "not attempted yet" in capsys.readouterr().out
