@@ -1,5 +1,7 @@
 """INT8 product without scales: the kernel against INT64 sums, the models against counts, and what the checks say of it."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 from checks import elsewhere
 from checks.exercises import EXERCISES
 from checks.judge import judge
+from checks.notebooks import LESSONS, read
 from checks.pictures_perrow_w8a8 import LAYOUTS, count_bytes
+from checks.results import recorded, select
 from checks.source import answer_source, define
 from kernels import cost, matmul_fp16_naive, perrow_w8a8_matmul_plain
 from kernels.int_mm import MAX_K, int_mm, max_k
@@ -142,3 +146,12 @@ def test_the_wrapper_is_tried_in_another_process_too(monkeypatch):
     monkeypatch.setattr("checks.judge.INTERPRETED", False)
     verdict = judge(EXERCISES["perrow_w8a8_matmul_plain_kernel"], perrow_w8a8_matmul_plain)
     assert verdict.passed and verdict.message.endswith("right on this GPU too")
+
+
+def test_the_lesson_says_what_the_recorded_figures_say():
+    times = {name: {row["N"]: row["median_us"] for row in select(recorded(), test="gemm", function=name, M=16384, K=2048)}
+             for name in ("matmul_fp16_naive", "perrow_w8a8_matmul_plain")}
+    gains = [times["matmul_fp16_naive"][N] / us for N, us in times["perrow_w8a8_matmul_plain"].items()]
+    page = " ".join(cell.source for cell in read(LESSONS / "05_int8_gemm.ipynb").cells)
+    low, high = re.search(r"in our figures of an H200 ([\d.]+) to ([\d.]+) times", page).groups()
+    assert (low, high) == (f"{min(gains):.1f}", f"{max(gains):.1f}")
