@@ -4,12 +4,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from checks import perf
 from checks.exercises import EXERCISES
-from checks.pictures import COLOURS, _ready, _show
+from checks.figures import COLOURS, bandwidth_figure
+from checks.peers import PEERS
+from checks.pictures import _ready, _show, figures_of
+from checks.results import recorded
 from checks.source import python_function
 from checks.tracing import trace
+from kernels import quantize_int8_perrow
 from kernels.error import sqnr_db
-from kernels.runtime import device
+from kernels.runtime import INTERPRETED, device
 
 _ENTRIES = {exercise.entry or name for name, exercise in EXERCISES.items()}
 
@@ -80,3 +85,19 @@ def show_chunks(function, K: int = 10000):
              "for per element")
     axes.title.set_fontsize(10)
     return _show(figure)
+
+
+def show_speed(**functions):
+    """GB/s of quantizing 16,384 rows against their length K, beside a copy of as many bytes: of your functions by name and
+    of ours where there is a GPU, else as recorded on one. Draws those that are written."""
+    functions = {name: function for name, function in functions.items() if _ready(function)}
+    if not functions:
+        return None
+    functions = {"copy": PEERS["copy"], **functions, "quantize_int8_perrow": quantize_int8_perrow}
+    found = figures_of(("quant_prefill",), lambda: perf.test_perf_quant_prefill(functions), function=tuple(functions),
+                       M=16384, mode="eager")
+    if found is None:
+        return None
+    rows, title = found
+    roofs = {"copy_gb_per_s": recorded()["roofs"].get("copy_gb_per_s")} if INTERPRETED else perf.copy_roof()
+    return _show(bandwidth_figure(rows, roofs, title))

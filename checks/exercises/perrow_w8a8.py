@@ -7,6 +7,7 @@ import torch
 from checks.exercise import Case, Exercise, Expected, Mutant, numbers
 from checks.exercises.int_mm import codes
 from kernels import cost
+from kernels.runtime import INTERPRETED
 
 
 def count_scalings(M: int, N: int, K: int, GROUP_K: int) -> tuple[Expected]:
@@ -64,13 +65,25 @@ def special_rows(M: int, N: int, K: int):
     return inputs
 
 
-def exact_w8a8(x_q, x_scale, w_q, w_scale, bias=None) -> tuple[Expected]:
-    """y in float64. One rounding to FP16 errs by 2⁻¹¹ of y, and by 2⁻²⁵ where y is below 2⁻¹⁴. Before it, the sum
-    turned into FP32, two products and the addition of the bias err by 2⁻²⁴ of the larger term each, in any order."""
+def beyond_fp16(M: int, N: int, K: int):
+    """y is asked for in BF16, and parts of it are beyond 65,504."""
+    def inputs(g: torch.Generator) -> dict:
+        made = quantized(M, N, K)(g)
+        made["x_scale"] *= 2.0**24
+        return made | {"out_dtype": torch.bfloat16}
+    return inputs
+
+
+def exact_w8a8(x_q, x_scale, w_q, w_scale, bias=None, out_dtype=torch.float16) -> tuple[Expected]:
+    """y in float64. One rounding to FP16 errs by 2⁻¹¹ of y, and by 2⁻²⁵ where y is below 2⁻¹⁴; one to BF16 by 2⁻⁸ of y,
+    and twice that in the interpreter, which cuts off instead. Before it, the sum turned into FP32, two products and the
+    addition of the bias err by 2⁻²⁴ of the larger term each, in any order."""
     product = (x_q.double() @ w_q.double().T) * x_scale.double()[:, None] * w_scale.double()
     added = torch.zeros(len(w_q), dtype=torch.float64) if bias is None else bias.double()
     y, before = product + added, 4 * 2.0**-24 * (product.abs() + added.abs())
-    return (Expected(y, 2.0**-11 * (y.abs() + before).clamp(min=2.0**-14) + before, torch.float16),)
+    bf16 = 2.0**-7 if INTERPRETED else 2.0**-8
+    unit, least = (2.0**-11, 2.0**-14) if out_dtype is torch.float16 else (bf16, 2.0**-126)
+    return (Expected(y, unit * (y.abs() + before).clamp(min=least) + before, out_dtype),)
 
 
 _SCALES = "y = acc.to(tl.float32) * x_scale[:, None] * w_scale[None, :]"
@@ -86,15 +99,18 @@ PLAIN = Exercise(
     entry="perrow_w8a8_matmul_plain",
     outputs=("y",),
     points=5,
-    least_bytes=lambda x_q, x_scale, w_q, w_scale, bias=None: cost.perrow_w8a8_matmul_bytes(*x_q.shape[:1], *w_q.shape),
+    least_bytes=lambda x_q, x_scale, w_q, w_scale, **_: cost.perrow_w8a8_matmul_bytes(len(x_q), *w_q.shape),
     oracle=exact_w8a8,
     cases=(
         Case("without bias, M=130 N=140 K=100", quantized(130, 140, 100)),
         Case("with an FP32 bias, M=20 N=33 K=200", quantized(20, 33, 200, torch.float32)),
         Case("with an FP16 bias, M=40 N=7 K=65", quantized(40, 7, 65, torch.float16)),
         Case("zero, NaN and tiny scales, M=6 N=5 K=128", special_rows(6, 5, 128)),
+        Case("y in BF16, partly beyond 65,504, M=6 N=5 K=70", beyond_fp16(6, 5, 70)),
     ),
     mutants=(
+        Mutant("y in FP16, whatever was asked for", (("y.to(y_ptr.dtype.element_ty)", "y.to(tl.float16)"),),
+               "The caller chooses the type of y, and BF16 holds what is Inf in FP16: y.to(y_ptr.dtype.element_ty)."),
         Mutant("no scale at all", ((_SCALES, "y = acc.to(tl.float32)"),),
                "The sum counts steps: it becomes a number when it is multiplied by x_scale[m] and by w_scale[n]."),
         Mutant("x's scale is missing", ((" * x_scale[:, None]", ""),),
@@ -144,6 +160,11 @@ PLAIN = Exercise(
         Mutant("the bias is left out", ((_BIAS, ""),), "Where bias_ptr is not None, bias[n] is added to column n."),
         Mutant("the bias goes with the rows", (("tl.float32)[None, :]", "tl.float32)[:, None]"),),
                "bias[n] belongs to output channel n, a column of y: [None, :]."),
+        Mutant("the bias of the rows is loaded", (("bias_ptr + offs_n, mask=mask_n", "bias_ptr + offs_m, mask=mask_m"),),
+               "bias[n] belongs to output channel n: load bias_ptr + offs_n, with mask_n."),
+        Mutant("the mask is missing where x's scale is loaded",
+               (("x_scale_ptr + offs_m, mask=mask_m, other=0.0", "x_scale_ptr + offs_m"),),
+               "The last tile reaches past M, and so do its scales: load x_scale with mask_m."),
         Mutant("the mask is missing where scales are loaded",
                (("x_scale_ptr + offs_m, mask=mask_m, other=0.0", "x_scale_ptr + offs_m"),
                 ("w_scale_ptr + offs_n, mask=mask_n, other=0.0", "w_scale_ptr + offs_n")),
