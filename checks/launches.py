@@ -246,7 +246,14 @@ def _install() -> None:
             if getattr(package, name) is member:
                 triton_interpreter._patch_attr(package, name, member, *rest)
 
+    def greatest(self, a, b):
+        return self.binary_op(a, b, np.fmax)  # as a GPU's, and as `tl.max` does here: a number and NaN give the number
+
+    def least(self, a, b):
+        return self.binary_op(a, b, np.fmin)
+
     triton_interpreter._patch_builtin = patch_builtins
+    InterpreterBuilder.create_maxnumf, InterpreterBuilder.create_minnumf = greatest, least
     InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store = masked_load, masked_store
     InterpreterBuilder.create_load, InterpreterBuilder.create_store = full_load, full_store
     InterpreterBuilder.create_atomic_rmw, InterpreterBuilder.create_atomic_cas = rmw, cas

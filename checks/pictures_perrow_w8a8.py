@@ -82,7 +82,7 @@ def show_layouts(function):
     if rows:
         speed = [next(row["tflops"] for row in rows if row["function"].endswith(layout)) for layout in LAYOUTS]
         axes[0, 1].bar_label(axes[0, 1].bar(LAYOUTS, speed, color=COLOURS[:2]), fmt="{:,.0f}", fontsize=9)
-        axes[0, 1].set(ylabel="TOPS", title=title)
+        axes[0, 1].set(xlabel="M = N = K = 4,096", ylabel="TOPS", title=title)
         axes[0, 1].margins(y=0.15)
     for panel in axes[0]:
         panel.title.set_fontsize(10)

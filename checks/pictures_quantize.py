@@ -6,14 +6,14 @@ import torch
 
 from checks import perf
 from checks.exercises import EXERCISES
-from checks.figures import COLOURS, bandwidth_figure
+from checks.figures import bandwidth_figure
 from checks.peers import PEERS
-from checks.pictures import _ready, _show, figures_of
+from checks.pictures import COLOURS, _ready, _show, figures_of
 from checks.results import recorded
 from checks.source import python_function
 from checks.tracing import trace
-from kernels import quantize_int8_perrow
 from kernels.error import sqnr_db
+from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
 
 _ENTRIES = {exercise.entry or name for name, exercise in EXERCISES.items()}
@@ -87,14 +87,15 @@ def show_chunks(function, K: int = 10000):
     return _show(figure)
 
 
-def show_speed(**functions):
-    """GB/s of quantizing 16,384 rows against their length K, beside a copy of as many bytes: of your functions by name and
-    of ours where there is a GPU, else as recorded on one. Draws those that are written."""
-    functions = {name: function for name, function in functions.items() if _ready(function)}
+def show_speed(*functions):
+    """GB/s of the quantization of 16,384 rows against their length: of your functions and of the library's
+    `quantize_int8_perrow` where there is a GPU, else as recorded on one; beside a copy of as many bytes."""
+    functions = [function for function in functions if _ready(function)]
     if not functions:
         return None
-    functions = {"copy": PEERS["copy"], **functions, "quantize_int8_perrow": quantize_int8_perrow}
-    found = figures_of(("quant_prefill",), lambda: perf.test_perf_quant_prefill(functions), function=tuple(functions),
+    quantizers = {"copy": PEERS["copy"], **{python_function(function).__name__: function for function in functions},
+                  "quantize_int8_perrow": quantize_int8_perrow}
+    found = figures_of(("quant_prefill",), lambda: perf.test_perf_quant_prefill(quantizers), function=tuple(quantizers),
                        M=16384, mode="eager")
     if found is None:
         return None

@@ -172,13 +172,11 @@ def _on(case: Case) -> str:
 
 def where(wrong: torch.Tensor, name: str) -> str:
     """A phrase that says where the True elements lie, or nothing when they are all over the tensor."""
-    phrases = []
+    index = [":"] * wrong.ndim
     for axis, size in enumerate(wrong.shape):
         rest = [d for d in range(wrong.ndim) if d != axis]
         hit = wrong.any(dim=rest) if rest else wrong
         first, last = int(hit.nonzero()[0]), int(hit.nonzero()[-1])
         if first > 0 or last < size - 1:
-            index = [":"] * wrong.ndim
             index[axis] = str(first) if first == last else f"{first}:{last + 1}"
-            phrases.append(f"{name}[{', '.join(index)}]")
-    return f", all in {' and '.join(phrases)}" if phrases else ""
+    return f", all in {name}[{', '.join(index)}]" if any(part != ":" for part in index) else ""

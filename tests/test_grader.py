@@ -304,14 +304,15 @@ def test_a_description_that_does_not_fit_is_no_result(described):
 @pytest.mark.parametrize("x", [torch.arange(24.0).view(4, 6)[:, :5], torch.arange(24.0).double().view(4, 6)[:1, 3]],
                          ids=["part of a matrix", "one element of it"])
 def test_inputs_and_results_travel_with_any_strides(grader, x):
-    code = ("import torch\n\n\ndef f(x):\n    return x.clone(), x.stride(0), torch.stack([x, 2 * x], -1)[..., 1]\n")
+    code = ("import torch\n\n\ndef f(x, dtype):\n"
+            "    return x.to(dtype), x.stride(0), torch.stack([x, 2 * x], -1)[..., 1]\n")
     job = {"modules": {}, "code": code, "name": "f", "call": "f", "entry": None, "entry_code": None, "through": None}
     with grader.warm.child(job, 20) as child:
         child.begin()
-        described, payload = encode({"x": x})
+        described, payload = encode({"x": x, "dtype": torch.float16})
         answer, raw = child.ask({"inputs": described, "mode": "plain", "maps": False}, payload, 10)
     copy, stride, double = decode(answer["outputs"], raw)
-    assert torch.equal(copy, x) and torch.equal(double, 2 * x)
+    assert torch.equal(copy, x.half()) and torch.equal(double, 2 * x)
     assert stride == 6
 
 

@@ -82,6 +82,14 @@ def test_an_unknown_mistake_gets_the_first_wrong_element_and_the_place():
     assert "all in y[2]. First: y[2] is " in verdict.message
 
 
+def test_a_place_is_one_part_of_the_tensor():
+    wrong = torch.zeros(3, 5, dtype=torch.bool)
+    wrong[0, 1:4] = True
+    assert trial.where(wrong, "q") == ", all in q[0, 1:4]"
+    assert trial.where(wrong[:, 1:4], "q") == ", all in q[0, :]"
+    assert trial.where(~wrong, "q") == trial.where(torch.tensor(True), "q") == ""
+
+
 def test_a_right_result_without_a_kernel_is_no_pass():
     verdict = verdict_of(lambda x, w: (w.double() @ x.double()).half())
     assert not verdict.passed and "no Triton kernel" in verdict.message

@@ -48,6 +48,12 @@ def descriptor_kernel(x_ptr, y_ptr, M, N, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def extremes_kernel(x_ptr, y_ptr, BLOCK: tl.constexpr):
+    x = tl.load(x_ptr + tl.arange(0, BLOCK))
+    tl.store(y_ptr + tl.arange(0, BLOCK), tl.minimum(tl.maximum(x, -1.0), 1.0))
+
+
+@triton.jit
 def row_kernel(x_ptr, y_ptr, stride, BLOCK: tl.constexpr):
     offs = tl.arange(0, BLOCK)
     tl.store(y_ptr + offs, tl.load(x_ptr + tl.program_id(0) * stride + offs))
@@ -116,6 +122,14 @@ def test_masked_lanes_without_other_are_not_quietly_zero():
     assert y.isnan().all()
     undefined_kernel[(1,)](torch.ones(5, dtype=torch.int8), y, 5, BLOCK=8)
     assert y.item() == 5 - 3 * 128
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_larger_of_nan_and_a_number_is_the_number_as_on_a_gpu(dtype):
+    x = torch.tensor([float("nan"), -3.0, 3.0, 0.5], dtype=dtype)
+    y = torch.zeros(4, dtype=dtype)
+    extremes_kernel[(1,)](x, y, BLOCK=4)
+    assert y.tolist() == [-1.0, -1.0, 1.0, 0.5]
 
 
 def test_traffic_counts_live_lanes_again_and_footprint_once():

@@ -201,9 +201,16 @@ WORDS = Exercise(
     oracle=lambda n, k, stride_n, stride_k: (Expected(
         int((torch.tensor([n * stride_n + i * stride_k for i in range(k, k + 4)]) >> 2).unique().numel())),),
     mutants=(
-        Mutant("bytes counted, not words", ((" // 4 for", " for"),),
-               "A word is four bytes: byte number b lies in word b // 4, rounded down. With `/` each byte keeps a number of "
-               "its own."),
+        Mutant("always four", ((" // 4 for", " / 4 for"),),
+               "Codes in the same word count once: count the different values of b // 4. With b, or with b / 4, "
+               "each code has a value of its own."),
+        Mutant("a word for K-major, four for all else",
+               (("len({(n * stride_n + (k + i) * stride_k) // 4 for i in range(4)})", "1 if stride_k == 1 else 4"),),
+               "Four neighbours that start inside a word reach into the next, and strides of 2 or 3 share words: "
+               "count the different values of b // 4."),
+        Mutant("the span of the codes over 4", (
+            ("len({(n * stride_n + (k + i) * stride_k) // 4 for i in range(4)})", "3 * stride_k / 4 + 1"),),
+               "The words are counted, not measured: count the different values of b // 4 for the four codes."),
         Mutant("words of two bytes", (("// 4 for", "// 2 for"),),
                "A word here is four bytes: byte number b lies in word b // 4."),
         Mutant("the strides swapped", (("n * stride_n + (k + i) * stride_k", "n * stride_k + (k + i) * stride_n"),),

@@ -7,7 +7,6 @@ import torch
 from checks.exercise import Case, Exercise, Expected, Mutant, numbers
 from checks.exercises.int_mm import codes
 from kernels import cost
-from kernels.runtime import INTERPRETED
 
 
 def count_scalings(M: int, N: int, K: int, GROUP_K: int) -> tuple[Expected]:
@@ -25,6 +24,12 @@ SCALING_FLOPS = Exercise(
     mutants=(
         Mutant("the last, partial group is dropped", (("-(-K // GROUP_K)", "K // GROUP_K"),),
                "A last group that is only partly filled has a scale too: round up. triton.cdiv(K, GROUP_K) does."),
+        Mutant("one addition too many, and the last group dropped",
+               (("-(-K // GROUP_K)", "K // GROUP_K"), ("2 * groups + groups - 1", "3 * groups")),
+               "The first group has nothing to be added to, groups - 1 additions, and a part of a group counts: round up."),
+        Mutant("one addition too many, and fractions of groups",
+               (("-(-K // GROUP_K)", "K / GROUP_K"), ("2 * groups + groups - 1", "3 * groups")),
+               "The first group has nothing to be added to, groups - 1 additions, and a part of a group counts: round up."),
         Mutant("fractions of groups", (("-(-K // GROUP_K)", "K / GROUP_K"),),
                "A last group that is only partly filled is scaled like any other: round up with triton.cdiv."),
         Mutant("the additions left out", (("2 * groups + groups - 1", "2 * groups"),),
@@ -65,25 +70,23 @@ def special_rows(M: int, N: int, K: int):
     return inputs
 
 
-def beyond_fp16(M: int, N: int, K: int):
-    """y is asked for in BF16, and parts of it are beyond 65,504."""
+def large_bf16(M: int, N: int, K: int):
+    """Results past 65,504, where FP16 ends, asked for in BF16."""
     def inputs(g: torch.Generator) -> dict:
         made = quantized(M, N, K)(g)
-        made["x_scale"] *= 2.0**24
-        return made | {"out_dtype": torch.bfloat16}
+        return made | {"x_scale": made["x_scale"] * 2.0**20, "out_dtype": torch.bfloat16}
     return inputs
 
 
 def exact_w8a8(x_q, x_scale, w_q, w_scale, bias=None, out_dtype=torch.float16) -> tuple[Expected]:
-    """y in float64. One rounding to FP16 errs by 2⁻¹¹ of y, and by 2⁻²⁵ where y is below 2⁻¹⁴; one to BF16 by 2⁻⁸ of y,
-    and twice that in the interpreter, which cuts off instead. Before it, the sum turned into FP32, two products and the
-    addition of the bias err by 2⁻²⁴ of the larger term each, in any order."""
+    """y in float64. One rounding to FP16 errs by 2⁻¹¹ of y, and by 2⁻²⁵ where y is below 2⁻¹⁴. To BF16 the interpreter cuts
+    off what does not fit, 2⁻⁷ of y. Before it, the sum turned into FP32, two products and the addition of the bias err by
+    2⁻²⁴ of the larger term each, in any order."""
+    unit = 2.0**-11 if out_dtype == torch.float16 else 2.0**-7
     product = (x_q.double() @ w_q.double().T) * x_scale.double()[:, None] * w_scale.double()
     added = torch.zeros(len(w_q), dtype=torch.float64) if bias is None else bias.double()
     y, before = product + added, 4 * 2.0**-24 * (product.abs() + added.abs())
-    bf16 = 2.0**-7 if INTERPRETED else 2.0**-8
-    unit, least = (2.0**-11, 2.0**-14) if out_dtype is torch.float16 else (bf16, 2.0**-126)
-    return (Expected(y, unit * (y.abs() + before).clamp(min=least) + before, out_dtype),)
+    return (Expected(y, unit * (y.abs() + before).clamp(min=2.0**-14) + before, out_dtype),)
 
 
 _SCALES = "y = acc.to(tl.float32) * x_scale[:, None] * w_scale[None, :]"
@@ -99,18 +102,16 @@ PLAIN = Exercise(
     entry="perrow_w8a8_matmul_plain",
     outputs=("y",),
     points=5,
-    least_bytes=lambda x_q, x_scale, w_q, w_scale, **_: cost.perrow_w8a8_matmul_bytes(len(x_q), *w_q.shape),
+    least_bytes=lambda x_q, w_q, **others: cost.perrow_w8a8_matmul_bytes(len(x_q), *w_q.shape),
     oracle=exact_w8a8,
     cases=(
         Case("without bias, M=130 N=140 K=100", quantized(130, 140, 100)),
         Case("with an FP32 bias, M=20 N=33 K=200", quantized(20, 33, 200, torch.float32)),
         Case("with an FP16 bias, M=40 N=7 K=65", quantized(40, 7, 65, torch.float16)),
         Case("zero, NaN and tiny scales, M=6 N=5 K=128", special_rows(6, 5, 128)),
-        Case("y in BF16, partly beyond 65,504, M=6 N=5 K=70", beyond_fp16(6, 5, 70)),
+        Case("y in BF16 and large, M=6 N=5 K=40", large_bf16(6, 5, 40)),
     ),
     mutants=(
-        Mutant("y in FP16, whatever was asked for", (("y.to(y_ptr.dtype.element_ty)", "y.to(tl.float16)"),),
-               "The caller chooses the type of y, and BF16 holds what is Inf in FP16: y.to(y_ptr.dtype.element_ty)."),
         Mutant("no scale at all", ((_SCALES, "y = acc.to(tl.float32)"),),
                "The sum counts steps: it becomes a number when it is multiplied by x_scale[m] and by w_scale[n]."),
         Mutant("x's scale is missing", ((" * x_scale[:, None]", ""),),
@@ -154,13 +155,21 @@ PLAIN = Exercise(
         Mutant("the bias is added after the rounding",
                ((_BIAS, _BIAS.replace("y += ", "y = y.to(y_ptr.dtype.element_ty).to(tl.float32) + ")),),
                "y rounded and then added to is rounded twice: add the bias in FP32, before the one rounding."),
+        Mutant("the bias is added in FP16",
+               ((_BIAS, _BIAS.replace("y += ", "y = y.to(tl.float16) + ").replace("tl.float32)[", "tl.float16)[")),),
+               "Sum and bias, both rounded to FP16, are rounded again when they are added: turn the bias into FP32."),
+        Mutant("y in FP16, whatever is asked for", (("y.to(y_ptr.dtype.element_ty)", "y.to(tl.float16)"),),
+               "FP16 ends at 65,504 and y may be BF16: round to the type of y's elements, y_ptr.dtype.element_ty."),
         Mutant("the bias is scaled too",
                ((_SCALES, "y = acc.to(tl.float32)"), (_BIAS, _BIAS + "    y = y * x_scale[:, None] * w_scale[None, :]\n")),
                "The bias is a number, not a code: add it after the scales."),
         Mutant("the bias is left out", ((_BIAS, ""),), "Where bias_ptr is not None, bias[n] is added to column n."),
         Mutant("the bias goes with the rows", (("tl.float32)[None, :]", "tl.float32)[:, None]"),),
                "bias[n] belongs to output channel n, a column of y: [None, :]."),
-        Mutant("the bias of the rows is loaded", (("bias_ptr + offs_n, mask=mask_n", "bias_ptr + offs_m, mask=mask_m"),),
+        Mutant("the bias is taken by rows, bias[m]", (("bias_ptr + offs_n, mask=mask_n", "bias_ptr + offs_m, mask=mask_m"),
+                                                      ("tl.float32)[None, :]", "tl.float32)[:, None]")),
+               "bias[n] belongs to output channel n, a column of y: bias_ptr + offs_n, and [None, :]."),
+        Mutant("bias[m] is added to column n", (("bias_ptr + offs_n, mask=mask_n", "bias_ptr + offs_m, mask=mask_m"),),
                "bias[n] belongs to output channel n: load bias_ptr + offs_n, with mask_n."),
         Mutant("the mask is missing where x's scale is loaded",
                (("x_scale_ptr + offs_m, mask=mask_m, other=0.0", "x_scale_ptr + offs_m"),),

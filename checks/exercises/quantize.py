@@ -103,6 +103,7 @@ _ZERO = "A row of zeros has amax = 0, so scale = amax / 127 = 0 and every code i
 _UNSEEN = ("A maximum on the GPU passes over NaN. Turn NaN into Inf first, `tl.where(magnitude < inf, magnitude, inf)`: "
            "then amax < inf tells the two kinds of rows apart.")
 _INF = "A row that holds Inf has no scale: amax / 127 is Inf there, and NaN is wanted."
+_DIVIDE = "x = q · scale, so q is x divided by scale."
 _INVERTED = "The scale is what a code is multiplied with to give x back: amax / 127, not 127 / amax."
 
 QUANTIZE_TORCH = Exercise(
@@ -128,6 +129,7 @@ QUANTIZE_TORCH = Exercise(
         Mutant("divided by 128", (("amax / 127", "amax / 128"),), _127),
         Mutant("divided by 127.5", (("amax / 127", "amax / 127.5"),), _127),
         Mutant("the maximum of x, not of |x|", (("x.abs().amax(dim=1)", "x.amax(dim=1)"),), _ABS),
+        Mutant("multiplied by the scale", (("(x / scale[:, None])", "(x * scale[:, None])"),), _DIVIDE),
         Mutant("one scale for the whole tensor",
                (("x.abs().amax(dim=1)", "x.abs().amax().expand(len(x))"),),
                "Each row has an amax of its own: amax(dim=1)."),
@@ -179,6 +181,8 @@ SQNR = Exercise(
     mutants=(
         Mutant("20 instead of 10", (("10 * math", "20 * math"),),
                "20 · log10 is for a ratio of amplitudes; the squares are powers already, so it is 10 · log10."),
+        Mutant("10 with norms", (("signal / noise", "(signal / noise) ** 0.5"),),
+               "A norm is the root of a power: 10 · log10 takes sums of squares, without a root."),
         Mutant("the natural logarithm", (("math.log10", "math.log"),), "Decibels use the logarithm to base 10."),
         Mutant("noise over signal", (("signal / noise", "noise / signal"),),
                "Signal over noise: a better approximation has the higher SQNR."),
@@ -220,6 +224,8 @@ UNIFORM = Exercise(
                "Every error between the ends counts as much as the ends: integrate e² over the interval."),
         Mutant("not divided by the width", (("(low**2 + low * high + high**2) / 3", "(high**3 - low**3) / 3"),),
                "A mean is the integral of e² divided by the interval's width, high - low."),
+        Mutant("not divided by 3", (("(low**2 + low * high + high**2) / 3", "low**2 + low * high + high**2"),),
+               "The integral of e² is e³ / 3."),
         Mutant("the width squared over 3", (("(low**2 + low * high + high**2) / 3", "(high - low)**2 / 3"),),
                "That holds for an error that starts at 0. Integrate e² from low to high, and divide by high - low."),
         Mutant("the root of it", (("(low**2 + low * high + high**2) / 3", "((low**2 + low * high + high**2) / 3)**0.5"),),
@@ -237,6 +243,8 @@ QUANTIZE_BYTES = Exercise(
     mutants=(
         Mutant("the scales left out", (("2 * M * K + M * K + 4 * M", "2 * M * K + M * K"),),
                "The M scales have to be written too."),
+        Mutant("numbers, not bytes", (("2 * M * K + M * K + 4 * M", "2 * M * K + M"),),
+               "Count bytes: two for each FP16 number, one for each code, four for each scale."),
         Mutant("scales of two bytes", (("4 * M", "2 * M"),), "The scales are FP32: four bytes each."),
         Mutant("one scale in all", (("4 * M", "4"),), "There is a scale for each of the M rows."),
         Mutant("only x counted", (("2 * M * K + M * K + 4 * M", "2 * M * K"),), "The codes and scales have to be written."),
@@ -278,6 +286,8 @@ QUANTIZE_PLAIN = Exercise(
         Mutant("truncation", ((_NEAREST, "quotient"),), "`.to(tl.int8)` throws the fraction away: round before it."),
         Mutant("halves away from zero", ((_NEAREST, "quotient + tl.where(quotient < 0.0, -0.5, 0.5)"),), _HALVES),
         Mutant("halves up", ((_NEAREST, "tl.floor(quotient + 0.5)"),), _HALVES),
+        Mutant("a half added, then truncated", ((_NEAREST, "quotient + 0.5"),),
+               "`.to(tl.int8)` goes towards 0, so that rounds positive numbers alone: -1.7 + 0.5 becomes -1."),
         Mutant("always rounded down", ((_NEAREST, "tl.floor(quotient)"),), "tl.floor alone goes down, not to the nearest."),
         Mutant("rounded with 2²³", ((_NEAREST, "(quotient + 8388608.0) - 8388608.0"),),
                "For a negative number the sum falls below 2²³, where FP32 still has halves: add 1.5 · 2²³ = 12582912.0."),
@@ -292,8 +302,11 @@ QUANTIZE_PLAIN = Exercise(
         Mutant("scale inverted", (("scale_ptr + m, scale", "scale_ptr + m, tl.div_rn(1.0, scale)"),), _INVERTED),
         Mutant("amax stored, not scale", (("scale_ptr + m, scale", "scale_ptr + m, scale * 127.0"),),
                "Store scale = amax / 127, the factor that turns a code back into a number."),
-        Mutant("multiplied by the scale", (("tl.div_rn(x, scale)", "x * scale"),),
-               "x = q · scale, so q is x divided by scale."),
+        Mutant("multiplied by the scale", (("tl.div_rn(x, scale)", "x * scale"),), _DIVIDE),
+        Mutant("amax used as the scale", (("tl.div_rn(amax, 127.0)", "amax"),),
+               "x / amax lies between -1 and 1: scale = amax / 127."),
+        Mutant("0 / 0 in a row of zeros", (("tl.where(scale > 0.0, tl.div_rn(x, scale), 0.0)", "tl.div_rn(x, scale)"),),
+               "0 / 0 is NaN, and a GPU's tl.maximum(NaN, -127.0) is -127: keep the quotient 0 unless scale is above 0."),
         Mutant("tiny rows are flushed", (("tl.max(magnitude, axis=0)", "tl.maximum(tl.max(magnitude, axis=0), 1e-5)"),),
                _TINY),
         Mutant("a small number added to amax", (("tl.max(magnitude, axis=0)", "tl.max(magnitude, axis=0) + 1e-8"),), _TINY),
@@ -386,6 +399,13 @@ QUANTIZE_LONG = Exercise(
                "The largest magnitude is wanted, not their sum: tl.maximum."),
         Mutant("NaN passes unseen", (("finite_or_inf(x)", "tl.abs(x.to(tl.float32))"),),
                "A maximum on the GPU passes over NaN: `finite_or_inf(x)` turns it into Inf, which a maximum keeps."),
+        Mutant("a row with Inf gets scale Inf",
+               (("row_scale(tl.max(magnitude, axis=0))", "tl.max(magnitude, axis=0) / 127.0"),),
+               _INF + " `row_scale` sees to it."),
+        Mutant("codes of one chunk alone", ((_LOAD_2 + '_policy="evict_first")\n        ', ""),),
+               "After the first loop x is its last chunk: the second loop has to load each chunk again."),
+        Mutant("truncation", (("codes(x, scale)", "x.to(tl.float32) / scale"),),
+               "A store of fractions as int8 throws them away: `codes(x, scale)` divides, rounds and clamps."),
         Mutant("amax used as the scale", (("row_scale(tl.max(magnitude, axis=0))", "tl.max(magnitude, axis=0)"),),
                "scale = amax / 127: call `row_scale`."),
         Mutant("every scale is written to scale[0]", (("scale_ptr + m,", "scale_ptr,"),),

@@ -196,7 +196,7 @@ def _decode(described: list, data: bytes) -> dict:
     for name, kind, *rest in described:
         if kind != "tensor":
             inputs[name] = {"int": int, "float": float.fromhex, "bool": lambda text: text == "True", "str": str,
-                            "none": lambda text: None}[kind](rest[0])
+                            "none": lambda text: None, "dtype": lambda text: getattr(torch, text)}[kind](rest[0])
             continue
         dtype, shape, strides, size = rest
         flat = torch.frombuffer(bytearray(data[at:at + size]) or bytearray(1), dtype=torch.uint8)[:size]

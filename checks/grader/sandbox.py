@@ -179,6 +179,8 @@ def encode(inputs: dict) -> tuple[list, bytes]:
             described.append([name, "tensor", str(value.dtype).removeprefix("torch."), list(value.shape),
                               list(value.stride()), len(raw)])
             parts.append(raw)
+        elif isinstance(value, torch.dtype):
+            described.append([name, "dtype", str(value).removeprefix("torch.")])
         elif isinstance(value, bool | int | float | str | None):
             kind = "none" if value is None else type(value).__name__
             described.append([name, kind, value.hex() if isinstance(value, float) else str(value)])
