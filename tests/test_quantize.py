@@ -5,7 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checks.compiler import Compilation
+from checks.launches import watch
 from checks.pictures_quantize import show_speed
+from checks.results import recorded, select
 from checks.source import define
 from kernels.quantize import (
     quantize_int8_perrow,
@@ -131,7 +134,18 @@ def test_the_speeds_are_drawn_as_recorded_and_of_a_stub_nothing(capsys):
     assert min(ours.values()) > 0.95, "what the lesson says of the library's function"
     assert min(long[4096], long[11008]) > 0.75, "what it says of the cache: well above 3/5"
     assert long[2048] < long[5120] < long[4096] < long[11008] and plain[11008] < plain[5120] < 0.62 * plain[4096]
+    few = select(recorded(), test="quant_decode", function="quantize_int8_perrow", M=(1, 128), K=4096)
+    assert len(few) == 2 and all(1.75 < row["median_us"] < 2.25 for row in few), "what it says of few rows"
     stub = define('def quantize_int8_perrow_plain_kernel(x_ptr):\n    tl.static_assert(False, "TODO: 10 lines")\n',
                   "quantize_int8_perrow_plain_kernel", {})
     assert show_speed(stub) is None
     assert "not attempted yet" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="what the lesson says of a GPU is compiled for without one")
+def test_two_programs_with_16384_lanes_fill_the_registers():
+    """What lesson 04 says of K = 11,008: programs of 128 threads, 65,536 registers, none of them spilled."""
+    with watch() as launches:
+        quantize_int8_perrow_plain(torch.ones(1, 11008).half())
+    hopper = Compilation(launches).reports()[0][90]
+    assert hopper.spills == 0 and hopper.registers > 170 and 65536 // (128 * hopper.registers) == 2
