@@ -54,6 +54,8 @@ def ask(what: str, *arguments):
     try:
         worked, result = pickle.load(_child.stdout)
     except EOFError:
+        _child.kill()
+        _child.wait()  # pipes close a moment before a process is gone, and the next question must find it gone
         raise RuntimeError("the interpreter's process ended without an answer") from None
     if not worked:
         raise RuntimeError(result)
