@@ -116,10 +116,18 @@ class Exercise:
     @functools.cache  # noqa: B019  exercises live as long as the process; Triton takes a while to rewrite a kernel
     def mutated(self, mutant: Mutant):
         """The answer with the mutant's mistake in it, the same function each time: the interpreter rewrites it once."""
+        return self.edited(*mutant.edits)
+
+    def edited(self, *edits: tuple[str, str]):
+        """The answer with each text in the place of another, new each time. Raises as `edited_source`."""
+        return define(self.edited_source(*edits), self.name, dict(vars(self.module)))
+
+    def edited_source(self, *edits: tuple[str, str]) -> str:
+        """The answer's source, edited. Raises ValueError unless each (old, new) finds `old` there once."""
         source = answer_source(self.answer)
-        for old, new in mutant.edits:
+        for old, new in edits:
             if source.count(old) != 1:
-                raise ValueError(f"mutant '{mutant.name}' of {self.name}: {old!r} stands {source.count(old)} times "
-                                 "in the answer, not once")
+                raise ValueError(f"{self.name}: {old!r} stands {source.count(old)} times in the answer, not once, "
+                                 f"and was to become {new!r}")
             source = source.replace(old, new)
-        return define(source, self.name, dict(vars(self.module)))
+        return source

@@ -81,15 +81,10 @@ def _formula(x, w_q, w_scale):
     return (torch._int_mm(q, w_q.T).float() * scale * w_scale).half()
 
 
-def _plan(plan: Callable) -> Callable:
-    return lambda x, weight, w_q, w_scale: plan(x, weight, w_q, w_scale)
-
-
 PLANS = {"unfused INT8": plans.unfused, "epilogue-fused INT8": plans.epilogue_fused,
          "producer-fused INT8": plans.producer_fused}
 """Lesson 07's ways from x to norm(x) wᵀ; two round the norm to FP16 before it is quantized, the third does not."""
-for _name, _function in PLANS.items():
-    peer(_name)(_plan(_function))
+PEERS.update(PLANS)
 
 
 @peer("torchao", error=0.02)

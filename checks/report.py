@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from checks.results import of_roof, pairs, select
+from checks.results import UNIT, of_roof, pairs, select, unit_of
 from kernels.decode import MAX_M
 
 LARGE = 1024
@@ -129,9 +129,8 @@ def _wanted_row(figures: dict, what: str, row: dict, least: float | None, aim: f
 
 def _why(figures: dict, row: dict, ratio: float) -> str:
     """What a function's time goes into that the aim leaves no room for."""
-    unit = dict(zip(("test", "mode", "M", "K", "N"), _unit(row), strict=True))
     us, part = row["median_us"], of_roof(row, figures["roofs"]) or 0
-    alone = {r["function"]: r["median_us"] for r in select(figures, **unit)}
+    alone = {r["function"]: r["median_us"] for r in select(figures, **{name: row[name] for name in UNIT})}
     if row["function"] == "matmul_int8" and {"quantize_int8_perrow", "perrow_w8a8_matmul"} <= set(alone):
         return (f"quantizing x takes {alone['quantize_int8_perrow'] / us:.0%}; the product alone reaches "
                 f"{ratio * us / alone['perrow_w8a8_matmul']:.2f}")
@@ -212,16 +211,16 @@ def compare(old: dict, new: dict) -> Table:
     the bounds of the middle 80 % of calls do not overlap, and the medians differ by more than RUN_TO_RUN. Calls from an
     idle GPU are left out: the CPU's part of them differs by a factor of two from process to process.
     """
-    before = {_unit(row) + (row["function"],): row for row in old["rows"]}
+    before = {unit_of(row) + (row["function"],): row for row in old["rows"]}
     both = [(before[key], row) for row in new["rows"]
-            if row["mode"] != "idle" and (key := _unit(row) + (row["function"],)) in before]
+            if row["mode"] != "idle" and (key := unit_of(row) + (row["function"],)) in before]
     firsts = {}
     for was, row in both:
-        firsts.setdefault(_unit(row), (row["function"], row["median_us"] / was["median_us"]))
+        firsts.setdefault(unit_of(row), (row["function"], row["median_us"] / was["median_us"]))
     overall = statistics.median(drift for _, drift in firsts.values()) if both else 1.0
     rows = []
     for was, row in both:
-        first, drift = firsts[_unit(row)]
+        first, drift = firsts[unit_of(row)]
         drift = overall if row["function"] == first else drift
         ratio = was["median_us"] * drift / row["median_us"]
         apart = row["low_us"] > was["high_us"] * drift or row["high_us"] < was["low_us"] * drift
@@ -231,10 +230,6 @@ def compare(old: dict, new: dict) -> Table:
     title = (f"{len(rows)} of {len(both)} figures changed beyond the noise ({old['gpu']}, {old['date']} to {new['gpu']}, "
              f"{new['date']}; on the whole, times are {overall:.2f}× those before)")
     return title, ["function", "test", "Shape (M, K, N)", "before", "after", "of it common", "change"], rows
-
-
-def _unit(row: dict) -> tuple:
-    return tuple(row[name] for name in ("test", "mode", "M", "K", "N"))
 
 
 def markdown(table: Table) -> str:

@@ -28,6 +28,7 @@ FILE = {"gpu": str, "capability": list, "torch": str, "triton": str, "date": str
 ROOFS = ("copy_gb_per_s", "read_gb_per_s", "fp16_tflops", "int8_tops")
 ROW = {"test": str, "function": str, "M": int, "N": int, "K": int, "mode": str, "bytes": int, "flops": int,
        "median_us": NUMBER, "low_us": NUMBER, "high_us": NUMBER, "gb_per_s": NUMBER, "tflops": (*NUMBER, type(None))}
+UNIT = ("test", "mode", "M", "K", "N")
 MODES = ("eager", "idle", "graph")
 
 
@@ -135,8 +136,10 @@ def of_roof(row: dict, roofs: dict) -> float | None:
 
 def pairs(rows: list[dict], ours: str, baseline: str) -> list[tuple[dict, dict]]:
     """The rows of two functions that were timed together: at one shape, in one test and mode."""
-    def place(row):
-        return row["test"], row["mode"], row["M"], row["K"], row["N"]
+    theirs = {unit_of(row): row for row in rows if row["function"] == baseline}
+    return [(row, theirs[unit_of(row)]) for row in rows if row["function"] == ours and unit_of(row) in theirs]
 
-    theirs = {place(row): row for row in rows if row["function"] == baseline}
-    return [(row, theirs[place(row)]) for row in rows if row["function"] == ours and place(row) in theirs]
+
+def unit_of(row: dict) -> tuple:
+    """What rows that were timed together have in common: the values of UNIT."""
+    return tuple(row[name] for name in UNIT)

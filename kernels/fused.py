@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.quantize import codes, finite_or_inf, row_scale
+from kernels.quantize import codes, finite_or_inf, room_for_codes, row_scale
 
 FLOATS = (torch.float16, torch.bfloat16)
 
@@ -169,12 +169,17 @@ def rmsnorm_quantize_int8(
 def empty_rmsnorm_codes(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Room for the codes and scales of x (M, K), normed with weight (K,). Raises TypeError or ValueError where they are
     anything else."""
+    expect_rmsnorm(x, weight)
+    return room_for_codes(x)
+
+
+def expect_rmsnorm(x: torch.Tensor, weight: torch.Tensor) -> tuple[int, int]:
+    """M and K of x (M, K) and weight (K,), or an error."""
     M, K = expect("x", x, ("M", "K"), FLOATS)
     expect("weight", weight, (K,), (*FLOATS, torch.float32), device=x.device)
     expect_rows("x", x)
     expect_rows("weight", weight)
-    q = torch.empty((M, K), device=x.device, dtype=torch.int8)
-    return q, torch.empty(M, device=x.device, dtype=torch.float32)
+    return M, K
 
 
 @triton.jit
@@ -273,8 +278,7 @@ def empty_silu_mul_codes(gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Te
     expect("up", up, (M, K), gate.dtype, device=gate.device)
     expect_rows("gate", gate)
     expect_rows("up", up)
-    q = torch.empty((M, K), device=gate.device, dtype=torch.int8)
-    return q, torch.empty(M, device=gate.device, dtype=torch.float32)
+    return room_for_codes(gate)
 
 
 def _blocks(whole: int, row_fits: bool, elements_per_warp: int) -> dict:

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.fused import empty_rmsnorm_codes, rmsnorm_quantize_int8
+from kernels.fused import expect_rmsnorm, rmsnorm_quantize_int8
 from kernels.int_mm import int_mm
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
 from kernels.quantize import quantize_int8_perrow
@@ -42,8 +42,7 @@ def rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6) -> torch.T
 
     x (M, K) float16 or bfloat16, contiguous along K; weight (K,) float16, bfloat16 or float32 -> (M, K) in the dtype of x.
     """
-    empty_rmsnorm_codes(x, weight)  # the same arguments are wanted
-    M, K = x.shape
+    M, K = expect_rmsnorm(x, weight)
     y = torch.empty((M, K), device=x.device, dtype=x.dtype)
     BLOCK_K = triton.next_power_of_2(K)
     rmsnorm_kernel[(M,)](x, weight, y, K, x.stride(0), y.stride(0), eps, BLOCK_K=BLOCK_K,

@@ -227,7 +227,12 @@ def quantize_int8_perrow(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def empty_codes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Room for the codes and scales of x (M, K). Raises TypeError or ValueError where x cannot be quantized."""
-    M, K = expect("x", x, ("M", "K"), (torch.float16, torch.bfloat16))
+    expect("x", x, ("M", "K"), (torch.float16, torch.bfloat16))
     expect_rows("x", x)
-    q = torch.empty((M, K), device=x.device, dtype=torch.int8)
-    return q, torch.empty(M, device=x.device, dtype=torch.float32)
+    return room_for_codes(x)
+
+
+def room_for_codes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (M, K) int8 and scales (M,) float32, not yet written, where x (M, K) lies."""
+    q = torch.empty(x.shape, device=x.device, dtype=torch.int8)
+    return q, torch.empty(x.shape[0], device=x.device, dtype=torch.float32)

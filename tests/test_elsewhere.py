@@ -1,8 +1,10 @@
 """A machine with a GPU asks a second process, where Triton interprets; here that machine is made up."""
 
+import io
 import os
 import signal
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,6 +84,29 @@ def test_a_process_that_died_is_started_again():
     assert elsewhere.ask("trace", source, "f", inputs) == []
     with pytest.raises(RuntimeError, match="ended without an answer"):
         elsewhere.ask("trace", "import os\ndef f(x, w):\n    os._exit(3)\n", "f", inputs)
+
+
+class Closed:
+    """A process whose pipes are closed, and that is not gone until it is waited for."""
+
+    def __init__(self):
+        self.stdin, self.stdout, self.code = io.BytesIO(), Path(os.devnull).open("rb"), None
+
+    def poll(self):
+        return self.code
+
+    def kill(self):
+        pass
+
+    def wait(self):
+        self.code = 3
+
+
+def test_a_process_that_is_about_to_be_gone_gets_no_second_question(monkeypatch):
+    monkeypatch.setattr(elsewhere, "_child", child := Closed())
+    with child.stdout, pytest.raises(RuntimeError, match="ended without an answer"):
+        elsewhere.ask("trace", "", "f", {})
+    assert child.poll() is not None  # so that the next question starts another
 
 
 def test_a_function_that_asks_where_it_runs_is_told_of_the_other_process(monkeypatch):

@@ -30,14 +30,6 @@ def exact(x_q, w_q):
     return (x_q.double() @ w_q.double().T).int()  # float64 holds every sum below 2⁵³
 
 
-def edited(*edits):
-    source = answer_source(EXERCISE.answer)
-    for old, new in edits:
-        assert source.count(old) == 1
-        source = source.replace(old, new)
-    return define(source, EXERCISE.name, dict(vars(EXERCISE.module)))
-
-
 @pytest.mark.parametrize("M, N, K", [(1, 1, 1), (127, 129, 65), (128, 128, 128), (129, 136, 272)])
 def test_both_layouts_of_w_are_exact(M, N, K):
     x, w = codes(M, K), codes(N, K, seed=1)
@@ -104,12 +96,12 @@ def test_one_word_for_four_codes_means_no_byte_moves():
 
 
 def test_a_dot_that_says_nothing_of_its_sums_gets_a_sentence():
-    verdict = judge(EXERCISE, edited((", out_dtype=tl.int32", "")))
+    verdict = judge(EXERCISE, EXERCISE.edited((", out_dtype=tl.int32", "")))
     assert "with `out_dtype=tl.int32`" in verdict.message
 
 
 def test_wrong_integers_are_shown_whole():
-    verdict = judge(EXERCISE, edited(("dtype=tl.int32)\n", "dtype=tl.float32)\n"),
+    verdict = judge(EXERCISE, EXERCISE.edited(("dtype=tl.int32)\n", "dtype=tl.float32)\n"),
                                      ("acc = tl.dot(x, w.T, acc, out_dtype=tl.int32)",
                                       "acc = tl.dot(x.to(tl.float16), w.to(tl.float16).T, acc)")))
     assert verdict.mistake == "FP32 accumulation"
@@ -122,7 +114,7 @@ def test_correct_kernels_in_other_styles_pass():
     pointers = [("x_rows + offs_k[None, :]", "x_rows + tl.arange(0, BLOCK_K)[None, :]"),
                 ("        acc = tl.dot", "        x_rows += BLOCK_K\n        acc = tl.dot")]
     for edits in (added, pointers):
-        verdict = judge(EXERCISE, edited(*edits))
+        verdict = judge(EXERCISE, EXERCISE.edited(*edits))
         assert verdict.passed, verdict.message
 
 
@@ -136,7 +128,7 @@ def test_the_scales_may_be_multiplied_first_in_fp32():
 
 @pytest.mark.skipif(not INTERPRETED, reason="what was read is known in the interpreter")
 def test_what_was_never_read_is_found_whatever_the_kernel_calls_its_pointer():
-    verdict = judge(EXERCISE, edited(("mask_k = offs_k < K", "mask_k = (offs_k < K) & (offs_k != 2)")))
+    verdict = judge(EXERCISE, EXERCISE.edited(("mask_k = offs_k < K", "mask_k = (offs_k < K) & (offs_k != 2)")))
     assert verdict.mistake is None
     assert "elements of `x_q` are never read, all in x_q[:, 2]" in verdict.message
 

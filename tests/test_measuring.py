@@ -12,7 +12,7 @@ from checks.judge import judge
 from checks.notebooks import LESSONS, exercises_in, function_source, read
 from checks.scenarios import BENCHMARKS, TIMERS, try_benchmark
 from checks.simulated_gpu import SimulatedGPU
-from checks.source import answer_source, define
+from checks.source import define
 from kernels import cost, timing
 from kernels.runtime import INTERPRETED
 
@@ -87,11 +87,7 @@ def test_what_a_timer_returns_is_explained_where_it_is_of_the_wrong_form(result,
 
 def typed(exercise, *edits):
     """The verdict on the answer with these edits: unlike a mutant's, they are a student's own."""
-    source = answer_source(exercise.answer)
-    for old, new in edits:
-        assert source.count(old) == 1, old
-        source = source.replace(old, new)
-    return judge(exercise, define(source, exercise.name, dict(vars(exercise.module))))
+    return judge(exercise, exercise.edited(*edits))
 
 
 WARM_IN_TURNS = ("for call in sides.values():\n        for _ in range(warmup):",

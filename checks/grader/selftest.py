@@ -34,10 +34,7 @@ def submission_with(exercise: Exercise, source: str, student: str = "selftest") 
 
 
 def mutated_source(exercise: Exercise, mutant: Mutant) -> str:
-    source = answer_source(exercise.answer)
-    for old, new in mutant.edits:
-        source = source.replace(old, new)
-    return source
+    return exercise.edited_source(*mutant.edits)
 
 
 def check_canaries(grader) -> None:
