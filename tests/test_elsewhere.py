@@ -89,8 +89,8 @@ def test_a_process_that_died_is_started_again():
 class Closed:
     """A process whose pipes are closed, and that is not gone until it is waited for."""
 
-    def __init__(self):
-        self.stdin, self.stdout, self.code = io.BytesIO(), Path(os.devnull).open("rb"), None
+    def __init__(self, stdout):
+        self.stdin, self.stdout, self.code = io.BytesIO(), stdout, None
 
     def poll(self):
         return self.code
@@ -103,9 +103,10 @@ class Closed:
 
 
 def test_a_process_that_is_about_to_be_gone_gets_no_second_question(monkeypatch):
-    monkeypatch.setattr(elsewhere, "_child", child := Closed())
-    with child.stdout, pytest.raises(RuntimeError, match="ended without an answer"):
-        elsewhere.ask("trace", "", "f", {})
+    with Path(os.devnull).open("rb") as nothing:
+        monkeypatch.setattr(elsewhere, "_child", child := Closed(nothing))
+        with pytest.raises(RuntimeError, match="ended without an answer"):
+            elsewhere.ask("trace", "", "f", {})
     assert child.poll() is not None  # so that the next question starts another
 
 
