@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import triton.language as tl
-from triton.runtime import JITFunction
+from triton.runtime import Autotuner, JITFunction
 from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import (
     FunctionRewriter,
@@ -263,8 +263,8 @@ def _install() -> None:
 
 
 def _install_on_gpu() -> None:
-    """Record launches; what a kernel does on a GPU cannot be seen from here."""
-    run = JITFunction.run
+    """Record launches, but not the thousands by which an autotuner times; what a kernel does on a GPU cannot be seen."""
+    run, bench = JITFunction.run, Autotuner._bench
 
     def recorded_run(self, *args, grid, warmup, **kwargs):
         if _recordings and not warmup:
@@ -276,7 +276,14 @@ def _install_on_gpu() -> None:
                 launches.append(launch)
         return run(self, *args, grid=grid, warmup=warmup, **kwargs)
 
-    JITFunction.run = recorded_run
+    def unrecorded_bench(self, *args, **kwargs):
+        paused, _recordings[:] = _recordings[:], []
+        try:
+            return bench(self, *args, **kwargs)
+        finally:
+            _recordings[:] = paused
+
+    JITFunction.run, Autotuner._bench = recorded_run, unrecorded_bench
 
 
 _install() if INTERPRETED else _install_on_gpu()

@@ -21,6 +21,9 @@ import triton  # noqa: E402
 INTERPRETED: bool = os.environ.get("TRITON_INTERPRET") == "1"
 """True where kernels run in Triton's interpreter: right, but never a speed."""
 
+if not INTERPRETED:  # a kernel that makes tensor descriptors needs memory for them there, and asks for none here
+    triton.set_allocator(lambda size, alignment, stream: torch.empty(size, dtype=torch.int8, device="cuda"))
+
 
 def device() -> torch.device:
     """The device that kernels of this process take their tensors on."""

@@ -1,6 +1,6 @@
 """The grader's GPU path on a machine that has a GPU: honest kernels, mistakes, attacks, kernels that fault and hang.
 
-    python tests/grader_on_gpu.py [--gpu 0] [--exercise NAME …] [--part faults answers honest exploits]
+    python tests/grader_on_gpu.py [--gpu 0] [--part faults answers honest exploits] [--exercise NAME …] [--file NAME …]
 
 Needs torch, Triton and NumPy (Triton 3.6 with NumPy before 2.4: the interpreter judges first). Prints a line for each, and
 exits 1 if any is not what it must be.
@@ -59,9 +59,11 @@ def grade_exercises(grader: Grader, names: list[str]) -> None:
         say(bad["status"] != "passed", f"{name}, '{exercise.mutants[0].name}'", bad, started)
 
 
-def grade_files(grader: Grader, folder: str) -> None:
+def grade_files(grader: Grader, folder: str, only: list[str]) -> None:
     """The attacks and the honest submissions that write kernels."""
     for path in sorted((HERE / folder).glob("*.py")):
+        if only and path.stem not in only:
+            continue
         head = dict(re.findall(r"^# (verdict|says): (.*)$", path.read_text(), re.MULTILINE))
         submission, started = read_submission(path.stem, [path]), time.monotonic()
         found = [name for name in grader.wanted
@@ -94,6 +96,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", type=int, default=0)
     parser.add_argument("--exercise", action="append", default=[])
+    parser.add_argument("--file", action="append", default=[], help="an attack or an honest submission")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
     started = time.monotonic()
@@ -106,11 +109,11 @@ def main() -> int:
             grade_exercises(grader, args.exercise or kernels)
         grader.wanted = kernels
         if "honest" in args.part:
-            grade_files(grader, "honest")
+            grade_files(grader, "honest", args.file)
         if "exploits" in args.part:
             if set(FULL) - set(grader.warm.levels):
                 parser.error(f"attacks run at full isolation only, {', '.join(FULL)}; this machine has {grader.warm.levels}")
-            grade_files(grader, "exploits")
+            grade_files(grader, "exploits", args.file)
     print(f"{failures} not as they must be, {time.monotonic() - started:.0f} s")
     return 1 if failures else 0
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from triton.runtime import Autotuner, JITFunction
 from triton.runtime.errors import InterpreterError
 
+from checks import launches
 from checks.launches import OutOfBounds, watch
 from checks.source import define
 from kernels.runtime import INTERPRETED
@@ -151,3 +153,25 @@ def test_a_launch_adds_no_names_to_the_module_of_its_kernel():
     before = set(namespace)
     kernel[(1,)](torch.zeros(1))
     assert set(namespace) - before <= {"interpreter_semantic"}
+
+
+def test_on_a_gpu_the_launches_by_which_an_autotuner_times_are_not_recorded(monkeypatch):
+    """Here with launches that do nothing: an autotuner makes thousands, and each would hold on to its tensors."""
+    ran = []
+    monkeypatch.setattr(JITFunction, "run", lambda self, *args, grid, warmup, **kwargs: ran.append(kwargs["num_warps"]))
+    monkeypatch.setattr(Autotuner, "_bench", Autotuner._bench)  # to be put back as well
+    launches._install_on_gpu()
+
+    def time_it(call, quantiles):
+        for _ in range(5):
+            call()
+        return [len(set(ran))] * 3  # the first one is the faster
+
+    configs = [triton.Config({}, num_warps=8), triton.Config({}, num_warps=4)]
+    kernel = JITFunction(copy_kernel.fn)
+    tuned = triton.autotune(configs, key=["N"], do_bench=time_it)(kernel)
+    x = torch.zeros(4)
+    with watch() as seen:
+        tuned[(1,)](x, x, 4, True, True, BLOCK=4)
+    assert ran == [8] * 5 + [4] * 5 + [8]
+    assert [launch.options for launch in seen] == [{"num_warps": 8, "num_stages": 3, "num_ctas": 1}]
