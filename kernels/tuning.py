@@ -56,13 +56,14 @@ def tuning_seconds(keys: torch.Tensor, configs: int, seconds: float) -> float:
 def place_on_hopper(M: int, N: int, sms: int) -> int:
     """Where in a list of configs the best one stands, as measured on an H200 for M from 65 to 16,384.
 
-    0: tiles of 128 x 128, once they are three quarters as many as the multiprocessors. With fewer, smaller tiles keep
-    more multiprocessors busy. 1: 64 x 64 with long steps along K, down to one tile for each; 2: with short steps, so
-    that several programs share a multiprocessor.
+    Tiles of 64 x 64 keep more multiprocessors busy, while all of them run at once. 1: with long steps along K, up to one
+    tile for each multiprocessor; 2: with short steps, so that two programs share one; 0: tiles of 128 x 128 beyond that,
+    even where they leave a few multiprocessors idle.
     """
-    if triton.cdiv(M, 128) * triton.cdiv(N, 128) >= 0.75 * sms:
+    small = triton.cdiv(M, 64) * triton.cdiv(N, 64)
+    if small > 2 * sms:
         return 0
-    return 1 if triton.cdiv(M, 64) * triton.cdiv(N, 64) <= sms else 2
+    return 1 if small <= sms else 2
 
 
 def tiles(

@@ -78,7 +78,8 @@ def test_lists_of_configs(configs, dtype):
     assert sides == [(128, 128), (64, 64), (64, 64)]  # the places that `place_on_hopper` means
 
 
-@pytest.mark.parametrize("M, N, place", [(65, 2048, 1), (512, 2048, 2), (1024, 2048, 0), (65, 22016, 0)])
+@pytest.mark.parametrize("M, N, place", [
+    (65, 2048, 1), (256, 2048, 1), (512, 2048, 2), (256, 4096, 2), (384, 4096, 0), (640, 2048, 0), (65, 22016, 0)])
 def test_place_on_hopper(M, N, place):
     assert tuning.place_on_hopper(M, N, sms=132) == place
 

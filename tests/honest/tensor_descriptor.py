@@ -7,12 +7,12 @@ import triton.language as tl
 @triton.jit
 def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
     start = tl.program_id(0) * BLOCK
+    offs = start + tl.arange(0, BLOCK)
+    mask = offs < N
     if BLOCK >= 16:
         x_desc = tl.make_tensor_descriptor(x_ptr, [N], [1], [BLOCK])
         y_desc = tl.make_tensor_descriptor(y_ptr, [N], [1], [BLOCK])
-        out_desc = tl.make_tensor_descriptor(out_ptr, [N], [1], [BLOCK])
-        out_desc.store([start], x_desc.load([start]) + y_desc.load([start]))
+        x, y = x_desc.load([start]), y_desc.load([start])
     else:
-        offs = start + tl.arange(0, BLOCK)
-        mask = offs < N
-        tl.store(out_ptr + offs, tl.load(x_ptr + offs, mask=mask) + tl.load(y_ptr + offs, mask=mask), mask=mask)
+        x, y = tl.load(x_ptr + offs, mask=mask), tl.load(y_ptr + offs, mask=mask)
+    tl.store(out_ptr + offs, x + y, mask=mask)
