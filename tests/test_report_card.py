@@ -8,6 +8,7 @@ import torch
 
 from checks import block, pictures_transformer
 from checks.accuracy import linears
+from checks.notebooks import LESSONS, read
 from checks.report_card import (
     BEGIN,
     END,
@@ -191,3 +192,32 @@ def test_times_that_mean_nothing_are_left_out(monkeypatch):
 def test_every_seventh_row_of_the_text_is_a_sample():
     rows = pictures_transformer.sample_rows()
     assert rows.dtype == torch.int64 and rows.shape == (34, 128)
+
+
+def test_the_lesson_says_what_the_recorded_card_says():
+    rows = read_card(FOLDER / RECORDED)["rows"]
+    page = " ".join(" ".join(cell.source for cell in read(LESSONS / "10_transformer.ipynb").cells).split())
+    us = {(row["function"], row["phase"], row["batch"], row["mode"]): row["median_us"] for row in rows
+          if row["test"] == "block"}
+    pairs = [f"{us['INT8', 'decode', 1, mode]:,.0f}{unit} in place of {us['FP16', 'decode', 1, mode]:,.0f}"
+             for mode, unit in (("eager", " µs"), ("compile", ""), ("graph", ""))]
+    assert (f"With one token the recorded H200 takes {pairs[0]} eager, and {pairs[1]} compiled; "
+            f"in a graph it takes {pairs[2]}.") in page
+    parts = sum(time_now(rows, "FP16", "decode", 1).values())
+    assert f"with one token in FP16 {parts:,.0f} µs, not {us['FP16', 'decode', 1, 'graph']:,.0f})" in page
+    for phase, batch, first, second, sentence in (
+            ("prefill", 1, "products", "attention", "For prefill the products: they are {:.0%}, so the whole becomes "
+             "1 / ({:.2f} + {:.2f} / 2) = {:.2f} times as fast; attention, {:.0%}, would give {:.2f}."),
+            ("decode", 64, "attention", "products", "With a batch of 64 attention: it is {0:.0%} and gives {3:.2f}, "
+             "the products' {4:.0%} give {5:.2f}.")):
+        times = time_now(rows, "INT8", phase, batch)
+        a, b = (times[part] / sum(times.values()) for part in (first, second))
+        said = sentence.format(a, 1 - a, a, amdahl_speedup(a, 2), b, amdahl_speedup(b, 2)).replace("%", " %")
+        assert said in page
+    for place, measured in speedups(rows, "INT8").items():
+        if place[-1] == "graph":
+            phase, batch = place[:2]
+            before, after = (time_now(rows, name, phase, batch) for name in ("FP16", "INT8"))
+            gain = before["products"] / (after["products"] + after["quantization"])
+            predicted = amdahl_speedup(before["products"] / sum(before.values()), gain)
+            assert abs(measured / predicted - 1) < (0.01 if phase == "prefill" else 0.06), "it says how far they differ"
