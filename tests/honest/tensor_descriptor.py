@@ -15,4 +15,5 @@ def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
         x, y = x_desc.load([start]), y_desc.load([start])
     else:
         x, y = tl.load(x_ptr + offs, mask=mask), tl.load(y_ptr + offs, mask=mask)
+    # Not through a descriptor: on an H200 its store fills units of 16 bytes, up to 3 numbers past the end.
     tl.store(out_ptr + offs, x + y, mask=mask)
