@@ -26,7 +26,6 @@ WIDEST = {"eager": 0.4, "idle": 1.5, "graph": 0.2}
 in the time."""
 POLL_S = 1.0
 RESOLUTION_US = 2.0  # a spread below it says nothing: events have a resolution of half a microsecond
-SLEEP_CYCLES = 1_000_000  # about half a millisecond: the host queues any call meanwhile, so the GPU never waits for a launch
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,9 @@ class MeasuringGPU(timing.CudaGPU):
     def flush_l2(self) -> None:
         """Flush the cache; then the GPU is still busy (eager, graph), or idle (idle), when the call is queued."""
         if self.mode == "eager":
-            torch.cuda._sleep(SLEEP_CYCLES)
-        super().flush_l2()
+            super().flush_l2()
+        else:
+            self._flush.zero_()
         if self.mode == "idle":
             self.synchronize()
 

@@ -1,5 +1,7 @@
 """The timer against a GPU whose true times are known, and liars that it must expose."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -186,3 +188,15 @@ def test_the_monitor_gives_least_median_and_largest(tmp_path, monkeypatch):
         assert monitor.since(0) == {"sm_mhz": [1980] * 3, "memory_mhz": [3201] * 3, "power_w": [650.5] * 3,
                                     "temperature_c": [48] * 3}
         assert monitor.since(float("inf")) is None
+
+
+@pytest.mark.parametrize("mode, queued", [
+    ("eager", ["wait", "write"]), ("graph", ["write"]), ("idle", ["write", "synchronize"])])
+def test_what_comes_before_a_timed_call_on_a_gpu(monkeypatch, mode, queued):
+    done = []
+    gpu = object.__new__(measure.MeasuringGPU)
+    gpu.mode, gpu._flush = mode, SimpleNamespace(zero_=lambda: done.append("write"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: done.append("wait"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("synchronize"))
+    gpu.flush_l2()
+    assert done == queued
