@@ -13,7 +13,7 @@ if not workshop.has_gpu():
 
 import kernels  # noqa: E402, F401  first: it decides whether Triton interprets
 
-IN_PARTS = ("tests/test_contract.py", "tests/test_solutions.py")  # by exercise, by lesson
+IN_PARTS = ("tests/course/test_contract.py", "tests/course/test_solutions.py")  # by exercise, by lesson
 
 
 @pytest.hookimpl(optionalhook=True)

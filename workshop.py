@@ -24,7 +24,7 @@ LOG = VENV / "pip.log"
 
 COMMANDS = {
     "lab": "open the first lesson in JupyterLab; more arguments go to JupyterLab (--no-browser, --port 8889)",
-    "test": "run all tests, lessons and solutions; more arguments go to pytest (tests/test_gemv.py -k ragged)",
+    "test": "run all tests, lessons and solutions; more arguments go to pytest (tests/kernels/test_gemv.py -k ragged)",
     "check": "check the exercises of all lessons, or of the notebooks named, and print a table",
     "reset": "put back a lesson or one exercise as it was at first (04 sqnr_db), and keep a copy of yours",
     "grade": "grade submissions: one, or a class (grade --help; for instructors)",
@@ -253,7 +253,7 @@ def lab(arguments):
     lessons = sorted((ROOT / "lessons").glob("*.ipynb"))
     if not lessons:
         raise Stop("there is no notebook in lessons/: this copy of the workshop is incomplete, clone it again.")
-    say_what_runs = "from checks.doctor import gather, summary; print('workshop:', summary(gather()))"
+    say_what_runs = "from checks.course.doctor import gather, summary; print('workshop:', summary(gather()))"
     subprocess.run([str(PYTHON), "-c", say_what_runs], env=environment())  # torch knows it, and is only in .venv
     say("JupyterLab opens in your browser; if not, open the http:// address printed below. Ctrl-C twice ends it.")
     return ["-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/lessons/{lessons[0].name}",

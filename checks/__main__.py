@@ -15,7 +15,7 @@ import checks  # noqa: F401  first: it decides whether Triton interprets
 def check_command(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="workshop.py check", description="Check the exercises of the lessons.")
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to check (default: all of lessons/)")
-    from checks.progress import check_notebooks
+    from checks.course.progress import check_notebooks
 
     return check_notebooks(parser.parse_args(argv).notebooks)
 
@@ -24,7 +24,7 @@ def solutions_command(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="workshop.py solutions",
                                      description="Rebuild solutions/ from lessons/ and kernels/, and execute it.")
     parser.parse_args(argv)
-    from checks.notebooks import build_solutions
+    from checks.course.notebooks import build_solutions
 
     try:
         for path in build_solutions():
@@ -35,8 +35,9 @@ def solutions_command(argv: list[str]) -> int:
 
 
 COMMANDS = {"check": check_command, "solutions": solutions_command}
-MODULES = {"reset": "checks.reset", "bench": "checks.bench", "doctor": "checks.doctor", "grade": "checks.grader.command",
-           "train": "checks.training", "accuracy": "checks.accuracy", "card": "checks.report_card"}
+MODULES = {"reset": "checks.course.reset", "bench": "checks.bench.command", "doctor": "checks.course.doctor",
+           "grade": "checks.grader.command", "train": "checks.capstone.training", "accuracy": "checks.capstone.accuracy",
+           "card": "checks.capstone.report_card"}
 """The commands that have a module of their own, each with a `main(argv)`."""
 
 

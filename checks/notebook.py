@@ -4,10 +4,10 @@ import sys
 
 from triton.runtime.errors import InterpreterError
 
-from checks.attempt import root_cause, student_line
 from checks.exercises import find_exercise
-from checks.judge import NOT_ATTEMPTED, judge
-from checks.source import python_function
+from checks.judge.attempt import root_cause, student_line
+from checks.judge.source import python_function
+from checks.judge.verdict import NOT_ATTEMPTED, judge
 
 
 class CheckFailed(AssertionError):
@@ -51,7 +51,7 @@ def check(function) -> None:
 def _draw(verdict) -> None:
     if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
         return
-    from checks.pictures import draw_errors
+    from checks.pictures.common import draw_errors
 
     if verdict.outcome is not None and verdict.outcome.wrong is not None:
         draw_errors(verdict.outcome)

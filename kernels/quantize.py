@@ -173,7 +173,7 @@ def divide(x, scale):
     A product with 1 / scale is off by up to two units in the last place; the remainder that it leaves, exact in a fused
     multiply-add, corrects it (P. Markstein, "Computation of elementary functions on the IBM RISC System/6000
     processor", IBM J. Res. Dev. 34(1), 1990). For all pairs of FP16 numbers, and all of BF16, the code is that of the
-    quotient (`tests/gpu_report.py`), at a third of the instructions: 0.98 instead of 0.65 of the speed of a copy.
+    quotient (`tests/gpu/gpu_report.py`), at a third of the instructions: 0.98 instead of 0.65 of the speed of a copy.
     """
     if ON_GPU:  # where fma rounds once
         inverse = tl.div_rn(1.0, scale)

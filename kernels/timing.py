@@ -3,7 +3,7 @@
   time_us            raw microseconds of each call: device events, a flushed L2 cache, the sides in turns.
   median_and_spread  one number for many calls, or a refusal.
   benchmark          GB/s and speed-up of one function over another.
-  CudaGPU            what a timer needs of this machine's GPU. `checks/simulated_gpu.py` offers the same of a model.
+  CudaGPU            what a timer needs of this machine's GPU. `checks/simulated/gpu.py` offers the same of a model.
 """
 
 import statistics

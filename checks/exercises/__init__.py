@@ -1,6 +1,5 @@
 """What is asked in each lesson: one file per noun, as in `kernels/`."""
 
-from checks.exercise import Exercise
 from checks.exercises import (
     block_cost,
     error,
@@ -20,6 +19,7 @@ from checks.exercises import (
     transformer,
     tuning,
 )
+from checks.judge.exercise import Exercise
 
 NOUNS = (hello, gemv, matmul, measuring, speed, quantize, int_mm, perrow_w8a8, error,
          matmul_int8, fused, gemv_int8, skinny, latency, tuning, transformer, block_cost)

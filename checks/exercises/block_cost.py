@@ -2,7 +2,7 @@
 
 import torch
 
-from checks.exercise import Exercise, Expected, Mutant, numbers
+from checks.judge.exercise import Exercise, Expected, Mutant, numbers
 from kernels import block_cost
 from kernels.block_cost import LLAMA_3_8B_DIMS as DIMS
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, numbers
+from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 
 
 def error_by_each_term(K: int, x_rms: float, w_rms: float, x_scale: float, w_scale: float) -> tuple[Expected]:

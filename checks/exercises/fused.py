@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant
 from checks.exercises import quantize
+from checks.judge.exercise import Case, Exercise, Expected, Mutant
 
 U = 2.0**-24  # the most that one FP32 operation is off, of its result
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, numbers
+from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 from kernels import cost
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant
+from checks.judge.exercise import Case, Exercise, Expected, Mutant
 
 
 def codes(g: torch.Generator, *shape: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, numbers
+from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 
 EPS = 2.0**-24  # the relative error of one rounding to FP32
 

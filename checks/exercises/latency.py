@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, numbers
+from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 
 _CEIL = "math.ceil(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9))"
 

@@ -4,8 +4,8 @@ import statistics
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, WrongAnswer
-from checks.scenarios import (
+from checks.judge.exercise import Case, Exercise, Expected, Mutant, WrongAnswer
+from checks.simulated.scenarios import (
     BENCHMARKS,
     MANY_CALLS,
     STEADY,

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, numbers
 from checks.exercises.int_mm import codes
+from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 from kernels import cost
 
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, numbers
+from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 from kernels import cost
 
 

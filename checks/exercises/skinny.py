@@ -2,8 +2,8 @@
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant
 from checks.exercises.gemv_int8 import EARLY, MASK_W, OTHER, codes, exact_scaled, far_apart, largest_row, scales
+from checks.judge.exercise import Case, Exercise, Expected, Mutant
 
 
 def skinny(M: int, N: int, K: int, x_wider: int = 0, w_wider: int = 0, far: bool = False, **given):

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, numbers
 from checks.exercises.measuring import near
+from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 
 
 def explain_units(outcome) -> str | None:

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant
 from checks.exercises.quantize import exact_codes
+from checks.judge.exercise import Case, Exercise, Expected, Mutant
 
 LESSON = "10_transformer"
 

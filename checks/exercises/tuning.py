@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from checks.exercise import Case, Exercise, Expected, Mutant, WrongAnswer, numbers
-from checks.planted import PLANTED, TILES
+from checks.judge.exercise import Case, Exercise, Expected, Mutant, WrongAnswer, numbers
+from checks.simulated.buggy_matmuls import PLANTED, TILES
 
 
 def exactly(value) -> tuple[Expected]:

@@ -13,12 +13,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from checks.grader import results, runs
+from checks.grader import results
 from checks.grader.course import read_course
-from checks.grader.sandbox import Fault
+from checks.grader.grader import Grader, faulty
+from checks.grader.grading import runs
+from checks.grader.intake.submissions import find_submissions, read_submission
+from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged, check_canaries
-from checks.grader.submissions import find_submissions, read_submission
-from checks.grader.unit import Grader, faulty
 
 _grader: Grader | None = None  # of a worker
 

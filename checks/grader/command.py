@@ -9,7 +9,7 @@ from pathlib import Path
 from checks.grader import results
 from checks.grader.batch import Settings, class_seed, grade_class
 from checks.grader.course import DEFAULT, read_course
-from checks.grader.sandbox import Fault
+from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged
 from checks.grader.selftest import run as selftest
 
@@ -155,7 +155,7 @@ def _selftest(args) -> int:
 
 
 def _report(args) -> int:
-    from checks.grader.pages import write_pages
+    from checks.grader.output.pages import write_pages
 
     graded = _with_overrides(args.grades)
     for path in write_pages(args.grades, graded):
@@ -164,7 +164,7 @@ def _report(args) -> int:
 
 
 def _export(args) -> int:
-    from checks.grader.exports import export
+    from checks.grader.output.exports import export
 
     for path in export(args.format, _with_overrides(args.grades), args.grades, args.to):
         print(f"wrote {path}")
@@ -172,8 +172,8 @@ def _export(args) -> int:
 
 
 def _similar(args) -> int:
-    from checks.grader.similarity import table
-    from checks.grader.submissions import find_submissions, read_submission
+    from checks.grader.intake.submissions import find_submissions, read_submission
+    from checks.grader.output.similarity import table
 
     found = find_submissions(args.folder)
     for line in table([read_submission(student, paths) for student, paths in found.items()], read_course().exercises):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from checks.exercise import Exercise
 from checks.exercises import EXERCISES
+from checks.judge.exercise import Exercise
 
 DEFAULT = Path(__file__).with_name("course.toml")
 ITEMS = ("triton", "public", "hidden", "economical", "compiles", "fast")

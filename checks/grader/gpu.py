@@ -1,6 +1,6 @@
 """A proven program on a real GPU: right there too, and how fast beside the answer.
 
-Only proven programs (checks/grader/language.py) come this far, each in a process of its own that makes its own CUDA
+Only proven programs (checks/grader/intake/language.py) come this far, each in a process of its own that makes its own CUDA
 context, so that a kernel that faults takes nothing with it. What the child says of times can then be believed.
 """
 
@@ -10,13 +10,13 @@ import subprocess
 
 import torch
 
-from checks.exercise import Case
-from checks.grader import runs
-from checks.grader.code import Program
-from checks.grader.library import answer_text, library_for
-from checks.grader.paper import Paper, vary
-from checks.grader.sandbox import Ended, Fault, Warm, encode
-from checks.trial import PASSED
+from checks.grader.grading import runs
+from checks.grader.grading.cases import Paper, vary
+from checks.grader.intake.code import Program
+from checks.grader.intake.library import answer_text, library_for
+from checks.grader.sandbox.client import Ended, Fault, Warm, encode
+from checks.judge.exercise import Case
+from checks.judge.trial import PASSED
 
 RUN_S = 240  # the first launch of each kind compiles
 LARGE = 4096  # what M, N and K become when speed is measured

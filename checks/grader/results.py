@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from checks.source import ROOT
+from checks.judge.source import ROOT
 
 SCHEMA = 1
 FAULT = "infrastructure error"
@@ -65,9 +65,9 @@ def read_results(grades: Path) -> list[dict]:
 def grader_digest() -> str:
     """Of every file that a verdict depends on."""
     digest = hashlib.sha256()
-    for folder, pattern in (("checks", "**/*.py"), ("kernels", "*.py"), ("lessons", "*.ipynb")):
+    for folder, pattern in (("checks", "**/*.py"), ("kernels", "**/*.py"), ("lessons", "*.ipynb")):
         for path in sorted((ROOT / folder).glob(pattern)):
-            digest.update(path.name.encode() + path.read_bytes())
+            digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return digest.hexdigest()
 
 

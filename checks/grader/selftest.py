@@ -1,10 +1,10 @@
 """Whether this installation judges as it should: known-good and known-bad submissions, made from answers and mutants."""
 
-from checks.exercise import Exercise, Mutant
-from checks.grader.library import lesson_cells
-from checks.grader.submissions import Cell, Submission
-from checks.source import MARK, answer_source
-from checks.trial import PASSED
+from checks.grader.intake.library import lesson_cells
+from checks.grader.intake.submissions import Cell, Submission
+from checks.judge.exercise import Exercise, Mutant
+from checks.judge.source import MARK, answer_source
+from checks.judge.trial import PASSED
 
 CHEAT = """class Fake:
     def __getitem__(self, grid):

@@ -1,0 +1,1 @@
+"""The benchmark: workloads, timers, baselines, recorded results, tables and figures."""

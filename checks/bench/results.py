@@ -1,0 +1,145 @@
+"""The figures in `results/`: for each kind of GPU one JSON file with everything that a picture or a table needs.
+
+A file holds the GPU and the software, `roofs` (what this GPU was seen to do at best) and `rows`, one for each function
+timed at one shape. Bytes are reads plus writes of a plan that reads each input once and writes each output once; GB is
+1e9 bytes, TFLOPS are 1e12 operations a second, floating-point or integer. `mode` says how a call was timed:
+
+    eager   queued behind other work, the L2 cache flushed: the GPU's own time
+    idle    the L2 cache flushed, the GPU idle: the launches, which the CPU makes, are in the time
+    graph   inside a CUDA graph of many calls, each with another copy of the weights, so that they come from memory
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from checks.judge.source import ROOT
+from kernels.cost import roofline_us
+
+RESULTS = ROOT / "results"
+RECORDED = "nvidia_h200.json"
+"""The file whose figures the lessons and the README show."""
+
+SCHEMA = 1
+NUMBER = (int, float)
+FILE = {"gpu": str, "capability": list, "torch": str, "triton": str, "date": str, "roofs": dict, "rows": list}
+ROOFS = ("copy_gb_per_s", "read_gb_per_s", "fp16_tflops", "int8_tops")
+ROW = {"test": str, "function": str, "M": int, "N": int, "K": int, "mode": str, "bytes": int, "flops": int,
+       "median_us": NUMBER, "low_us": NUMBER, "high_us": NUMBER, "gb_per_s": NUMBER, "tflops": (*NUMBER, type(None))}
+UNIT = ("test", "mode", "M", "K", "N")
+MODES = ("eager", "idle", "graph")
+
+
+class BadResults(ValueError):
+    """A file that cannot be used as figures; the message says why and what to do."""
+
+
+def load(path: Path) -> dict:
+    """The figures in a file. Raises BadResults where it is not one that `bench` wrote, whole; OSError where there is
+    none."""
+    path = Path(path)
+    try:
+        figures = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadResults(f"{path} is not whole JSON ({error}): restore it, or measure again with `python3 workshop.py "
+                         "bench`") from None
+    if not isinstance(figures, dict) or "schema" not in figures:
+        raise BadResults(f'{path} is JSON, but no figures of this workshop: it has no "schema"')
+    if figures["schema"] != SCHEMA:
+        raise BadResults(f"{path} has schema {figures['schema']!r}, and this version of the workshop reads schema {SCHEMA}")
+    _expect_fields(figures, FILE, str(path))
+    for roof in ROOFS:
+        if not isinstance(figures["roofs"].get(roof, 0), (*NUMBER, type(None))):
+            raise BadResults(f"{path}: roof {roof} must be a number, got {figures['roofs'][roof]!r}")
+    for number, row in enumerate(figures["rows"]):
+        where = f"{path}: row {number}"
+        if not isinstance(row, dict):
+            raise BadResults(f"{where} must be an object, got {row!r}")
+        _expect_fields(row, ROW, where)
+        if not (0 < row["low_us"] <= row["median_us"] <= row["high_us"] and row["mode"] in MODES):
+            raise BadResults(f"{where} needs 0 < low_us <= median_us <= high_us and a mode of {MODES}, got {row}")
+    return figures
+
+
+def _expect_fields(found: dict, wanted: dict, where: str) -> None:
+    for name, kinds in wanted.items():
+        if name not in found:
+            raise BadResults(f"{where} has no {name!r}")
+        if not isinstance(found[name], kinds) or isinstance(found[name], bool):
+            kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise BadResults(f"{where}: {name} must be {names}, got {found[name]!r}")
+
+
+def save(figures: dict, path: Path) -> None:
+    """Write figures to a file, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(figures, file, indent=1, allow_nan=False)
+            file.write("\n")
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def file_name(gpu: str, shapes: str = "workshop") -> str:
+    """The name of the file for a GPU and a set of shapes, such as `nvidia_h200.json`."""
+    name = gpu if shapes == "workshop" else f"{gpu} {shapes}"
+    return "".join(c if c.isalnum() else "_" for c in name.lower()) + ".json"
+
+
+def recorded() -> dict:
+    """The figures that the lessons and the README show. Raises FileNotFoundError where there are none."""
+    path = RESULTS / RECORDED
+    if not path.exists():
+        raise FileNotFoundError(f"there are no recorded figures in {path}: restore that file, or run "
+                                "`python3 workshop.py bench` on a GPU")
+    return load(path)
+
+
+def select(figures: dict | list[dict], **wanted) -> list[dict]:
+    """The rows in which every named field has the wanted value, or one of several: `select(f, test="gemv", N=(1, 2))`."""
+    rows = figures["rows"] if isinstance(figures, dict) else figures
+    several = {name: value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+               for name, value in wanted.items()}
+    for name in several:
+        if name not in ROW and not any(name in row for row in rows):
+            raise KeyError(f"rows have no field {name!r}; they have {', '.join(ROW)}")
+    return [row for row in rows if all(row.get(name) in values for name, values in several.items())]
+
+
+def arithmetic(function: str) -> str:
+    """The tensor cores' input type that a function multiplies in: 'fp16', 'int8' or 'fp8'."""
+    if "FP8" in function:
+        return "fp8"
+    return "int8" if any(word in function for word in ("int8", "int_mm", "INT8", "w8a8", "w8a16")) else "fp16"
+
+
+def of_roof(row: dict, roofs: dict) -> float | None:
+    """Which part of the roofline's speed a row reached: the least time that the roofs allow, over its time.
+
+    None where a roof was not measured.
+    """
+    peak = roofs.get({"fp16": "fp16_tflops"}.get(arithmetic(row["function"]), "int8_tops"))  # FP8's peak is INT8's
+    copy = roofs.get("copy_gb_per_s")
+    if not copy or row["flops"] and not peak:
+        return None
+    return roofline_us(row["flops"], row["bytes"], peak or 1, copy) / row["median_us"]
+
+
+def pairs(rows: list[dict], ours: str, baseline: str) -> list[tuple[dict, dict]]:
+    """The rows of two functions that were timed together: at one shape, in one test and mode."""
+    theirs = {unit_of(row): row for row in rows if row["function"] == baseline}
+    return [(row, theirs[unit_of(row)]) for row in rows if row["function"] == ours and unit_of(row) in theirs]
+
+
+def unit_of(row: dict) -> tuple:
+    """What rows that were timed together have in common: the values of UNIT."""
+    return tuple(row[name] for name in UNIT)

@@ -1,0 +1,1 @@
+"""Lesson 10's transformer: training, accuracy, the time of a block, the report card."""

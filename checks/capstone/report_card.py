@@ -1,0 +1,232 @@
+"""The report card of lesson 10: on one page, what INT8 cost a model in accuracy and what it gained a block in time.
+
+A card is JSON with the fields of `FIELDS`. `python3 workshop.py card` makes one on a GPU, with this workshop's own kernels,
+and writes it to results/transformer/; the lesson's last cell makes the student's, from what their functions measured.
+Whoever reads one (a lesson, a grader) does so through `read_card`, which says what is wrong with a file that is none.
+"""
+
+import argparse
+import datetime
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import torch
+import triton
+
+from checks.bench import report
+from checks.capstone.training import FOLDER, write_whole
+from checks.judge.source import ROOT
+from kernels.block_cost import block_products
+from kernels.runtime import INTERPRETED
+
+SCHEMA = 1
+RECORDED = "nvidia_h200.json"
+BEGIN, END = "<!-- report card: begin -->", "<!-- report card: end -->"
+NUMBER = (int, float)
+FIELDS = {"schema": int, "date": str, "torch": str, "triton": str, "accuracy_on": str, "bytes": int, "perplexity": dict,
+          "cost_percent": dict, "sqnr_db": dict, "gpu": (str, type(None)), "rows": list}
+ROW = {"test": str, "function": str, "phase": str, "batch": int, "context": int, "M": int, "mode": str,
+       "median_us": NUMBER, "low_us": NUMBER, "high_us": NUMBER}
+
+
+class BadCard(ValueError):
+    """What is given is no report card; the message says why."""
+
+
+def report_card(perplexity: dict[str, float], sqnr_db: dict[str, float], num_bytes: int, rows: list[dict],
+                gpu: str | None) -> dict:
+    """A card from measurements.
+
+    perplexity: on the held-out text of `num_bytes` guesses, by variant, "FP16" among them; sqnr_db: of each quantized
+    layer's output, by its name; rows: the times of `checks.capstone.block` on a GPU named `gpu`, none without one.
+    Raises BadCard where these do not fit together.
+    """
+    if "FP16" not in perplexity:
+        raise BadCard(f"perplexity must have FP16's, which the others are compared with, got {sorted(perplexity)}")
+    card = {
+        "schema": SCHEMA, "date": datetime.date.today().isoformat(), "torch": torch.__version__,
+        "triton": triton.__version__, "accuracy_on": "CPU" if INTERPRETED else torch.cuda.get_device_name(),
+        "bytes": num_bytes, "perplexity": perplexity,
+        "cost_percent": {name: 100 * (value / perplexity["FP16"] - 1) for name, value in perplexity.items()},
+        "sqnr_db": sqnr_db, "gpu": gpu, "rows": rows}
+    check_card(card)
+    return card
+
+
+def check_card(card, where: str = "the card") -> None:
+    """Raises BadCard, with what is wrong, unless `card` is a report card."""
+    if not isinstance(card, dict):
+        raise BadCard(f"{where} must be an object, got {type(card).__name__}")
+    if card.get("schema") != SCHEMA:
+        raise BadCard(f"{where} must have schema {SCHEMA}, got {card.get('schema')!r}")
+    _expect(card, FIELDS, where)
+    for name in ("perplexity", "cost_percent", "sqnr_db"):
+        for key, value in card[name].items():
+            if isinstance(value, bool) or not isinstance(value, NUMBER) or not -math.inf < value < math.inf:
+                raise BadCard(f"{where}: {name} of {key} must be a finite number, got {value!r}")
+    if not all(value >= 1 for value in card["perplexity"].values()) or "FP16" not in card["perplexity"]:
+        raise BadCard(f"{where}: perplexity must have FP16's, and none below 1, got {card['perplexity']}")
+    if card["cost_percent"].keys() != card["perplexity"].keys() or any(
+            abs(card["cost_percent"][name] - 100 * (value / card["perplexity"]["FP16"] - 1)) > 1e-6
+            for name, value in card["perplexity"].items()):
+        raise BadCard(f"{where}: cost_percent must be how far each perplexity lies above FP16's, got {card['cost_percent']}")
+    for number, row in enumerate(card["rows"]):
+        _expect(row, ROW, f"{where}: row {number}")
+        if not 0 < row["low_us"] <= row["median_us"] <= row["high_us"]:
+            raise BadCard(f"{where}: row {number} needs 0 < low_us <= median_us <= high_us, got {row}")
+    if card["rows"] and card["gpu"] is None:
+        raise BadCard(f"{where} has times but no gpu: name the GPU that they were measured on")
+
+
+def _expect(found, fields: dict, where: str) -> None:
+    if not isinstance(found, dict):
+        raise BadCard(f"{where} must be an object, got {type(found).__name__}")
+    for name, kind in fields.items():
+        if name not in found:
+            raise BadCard(f"{where} has no {name!r}")
+        if isinstance(found[name], bool) or not isinstance(found[name], kind):
+            raise BadCard(f"{where}: {name} must be {kind}, got {found[name]!r}")
+
+
+def write_card(card: dict, path: Path):
+    """Write a card to `path` (.json) and its picture beside it (.png), each whole or not at all.
+
+    Returns the figure; None, and no picture, where matplotlib is not installed.
+    """
+    check_card(card)
+    write_whole(path, lambda draft: draft.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n"))
+    if importlib.util.find_spec("matplotlib") is None:
+        return None
+    from checks.pictures.transformer import card_figure
+
+    figure = card_figure(card)
+    write_whole(path.with_suffix(".png"), lambda draft: figure.savefig(draft, format="png", dpi=120,
+                                                                       metadata={"Software": None}))
+    return figure
+
+
+def read_card(path: Path) -> dict:
+    """The card in a file. Raises BadCard where it is none, FileNotFoundError where there is no file."""
+    return parse_card(Path(path).read_bytes(), str(path))
+
+
+def parse_card(data: bytes, where: str) -> dict:
+    """The card in the bytes of a file, whoever wrote it. Raises BadCard, and nothing else, where it is none."""
+    try:
+        card = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadCard(f"{where} is not whole JSON: {error}") from None
+    try:
+        check_card(card, where)
+    except OverflowError as error:
+        raise BadCard(f"{where} has a number that is too large: {error}") from None
+    return card
+
+
+def speedups(rows: list[dict], variant: str, baseline: str = "FP16") -> dict[tuple, float]:
+    """How many times as fast whole blocks are as the baseline's in the same place, by (phase, batch, context, mode)."""
+    def by_place(function):
+        return {(row["phase"], row["batch"], row["context"], row["mode"]): row["median_us"] for row in rows
+                if row["test"] == "block" and row["function"] == function}
+
+    ours = by_place(variant)
+    return {place: us / ours[place] for place, us in by_place(baseline).items() if place in ours}
+
+
+def summary(card: dict) -> str:
+    """A card in a sentence: what INT8 cost, on how much text, and whether times are in it."""
+    costs = ", ".join(f"{name} {cost:+.2f} %" for name, cost in card["cost_percent"].items() if name != "FP16")
+    times = f"{len(card['rows'])} times from an {card['gpu']}" if card["rows"] else "no times"
+    return f"perplexity {card['perplexity']['FP16']:.3f} in FP16 on {card['bytes']:,} bytes; {costs or 'no INT8'}; {times}"
+
+
+def time_now(rows: list[dict], function: str, phase: str, batch: int) -> dict[str, float]:
+    """Microseconds by part of a whole FP16 or INT8 block in a CUDA graph: products, quantization, attention, the rest.
+
+    The parts were timed alone, so the rest is what is left of the whole. Raises LookupError where rows are missing.
+    """
+    us = {(row["test"], row.get("layer"), row["function"]): row["median_us"] for row in rows
+          if row["phase"] == phase and row["batch"] == batch and (row["test"] == "block_product" or row["mode"] == "graph")}
+    layers = block_products(1, 1, 1)
+    try:
+        products = sum(us["block_product", layer, function] for layer in layers)
+        attention, whole = us["block_product", "attention", "FP16"], us["block", None, function]
+        quantization = sum(us["block_product", layer, "quantize"] for layer in layers) if function == "INT8" else 0.0
+    except KeyError as missing:
+        raise LookupError(f"no row of {missing} in {phase} with batch {batch}") from None
+    return {"products": products - quantization, "quantization": quantization, "attention": attention,
+            "norms, rotation, SiLU, sums": max(0.0, whole - products - attention)}
+
+
+def readme_block(card: dict) -> str:
+    """What stands between the README's markers: the recorded card in tables, its losses among them, and its picture."""
+    accuracy = [[name, f"{value:.4f}", f"{card['cost_percent'][name]:+.2f} %"] for name, value in card["perplexity"].items()]
+    us = {(row["phase"], row["batch"], row["context"], row["mode"], row["function"]): row["median_us"]
+          for row in card["rows"] if row["test"] == "block"}
+    gains = {name: speedups(card["rows"], name) for name in ("INT8", "INT8 fused")}
+    times = []
+    for place in gains["INT8"]:
+        phase, batch, context, mode = place
+        what = f"prefill, {context:,} tokens" if phase == "prefill" else f"decode of {batch}, at {context:,}"
+        times.append([what, mode, f"{us[*place, 'FP16']:,.0f} µs", *(
+            f"{us[*place, name]:,.0f} µs, {gain[place]:.2f}×" if place in gain else "" for name, gain in gains.items())])
+    tables = ((f"Perplexity on {card['bytes']:,} held-out bytes (the small model, on {card['accuracy_on']})",
+               ["", "perplexity", "above FP16"], accuracy),
+              ("A block in Llama 3 8B's shapes, random weights", ["", "mode", "FP16", "INT8", "INT8 fused"], times))
+    return (f"Measured on an {card['gpu']} with torch {card['torch']} and Triton {card['triton']}, {card['date']}.\n\n"
+            + "\n".join(report.markdown(table) for table in tables)
+            + f"\n![The report card: accuracy, SQNR by layer, times of a block, and where they go]"
+              f"(results/{FOLDER.name}/{Path(RECORDED).stem}.png)\n")
+
+
+def write_and_show(card: dict, path: Path, readme: Path = ROOT / "README.md"):
+    """`write_card`; the recorded card goes into the README too, between its markers."""
+    figure = write_card(card, path)
+    if path.resolve() == (FOLDER / RECORDED).resolve():
+        report.put_between(readme, BEGIN, END, readme_block(card))
+    return figure
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="workshop.py card", description="Make the report card of lesson 10 on this GPU.")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the card (default: results/transformer/)")
+    parser.add_argument("--redraw", type=Path, help="only draw the picture of this card again")
+    args = parser.parse_args(argv)
+    if args.redraw:
+        write_and_show(read_card(args.redraw), args.redraw)
+        return 0
+    if INTERPRETED:
+        print("There is no GPU here: a card needs one for its times. Lesson 10 makes yours without. Nothing measured.")
+        return 1
+    card = measure_card()
+    path = args.out / ("".join(c if c.isalnum() else "_" for c in card["gpu"].lower()) + ".json")
+    if write_and_show(card, path) is None:
+        print(f"no picture: matplotlib is not installed; `workshop.py card --redraw {path}` draws it later")
+    for name, cost in card["cost_percent"].items():
+        print(f"{name:28} perplexity {card['perplexity'][name]:.4f}  {cost:+.3f} %")
+    for variant in ("INT8", "INT8 fused"):
+        for (phase, batch, context, mode), times in speedups(card["rows"], variant).items():
+            print(f"{phase:8} batch {batch:3} x {context:5} {mode:8} {variant:12} {times:.2f} x FP16")
+    print(f"written to {path}")
+    return 0
+
+
+def measure_card() -> dict:
+    """The card of this workshop's own kernels on this GPU."""
+    import copy
+
+    from checks.capstone.accuracy import Scheme, layer_sqnr_db, perplexity_of, simulated
+    from checks.capstone.block import block_rows, product_rows
+    from checks.capstone.training import load, tokens_of, windows
+    from kernels.linear import quantize_linears_
+
+    model, rows = load(), windows(tokens_of("held_out"))
+    perplexity = {"FP16": perplexity_of(model, rows),
+                  "INT8 per row": perplexity_of(quantize_linears_(copy.deepcopy(model)), rows)}
+    for scheme in (Scheme(truncate=True), Scheme(per="tensor")):
+        perplexity[scheme.name] = perplexity_of(simulated(model, scheme), rows)
+    times = block_rows() + product_rows()
+    return report_card(perplexity, layer_sqnr_db(model, Scheme(), rows), rows[:, 1:].numel(), times,
+                       torch.cuda.get_device_name())

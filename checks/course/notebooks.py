@@ -1,0 +1,131 @@
+"""Lessons and submissions as files: their exercise cells, what they define, and the solutions built from them."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+
+from checks.judge.source import MARK, ROOT, answer_source, define, find_hole
+
+LESSONS, SOLUTIONS = ROOT / "lessons", ROOT / "solutions"
+
+
+def lessons() -> list[Path]:
+    """The lessons' notebooks, in the order of the course."""
+    return sorted(LESSONS.glob("[0-9]*.ipynb"))
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """A notebook. Raises ValueError with the file's name where it is not one."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises many kinds
+        raise ValueError(f"{path} is not a notebook: {error}") from None
+
+
+def mark(cell: nbformat.NotebookNode) -> tuple[str, str] | None:
+    """("exercise" or "given", reference) for a code cell with such a mark."""
+    match = MARK.search(cell.source) if cell.cell_type == "code" else None
+    return match and (match[1], match[2])
+
+
+def exercises_in(notebook: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode]:
+    """The exercise cells by reference, such as kernels/gemv.py::gemv_fp16_kernel, in order."""
+    marks = ((mark(cell), cell) for cell in notebook.cells)
+    return {found[1]: cell for found, cell in marks if found and found[0] == "exercise"}
+
+
+def function_source(cell: nbformat.NotebookNode) -> str:
+    """The function in a marked cell, without its mark."""
+    return cell.source.partition("\n")[2].strip("\n") + "\n"
+
+
+def untouched(cell: nbformat.NotebookNode) -> bool:
+    """Whether an exercise's cell still has its hole."""
+    try:
+        return find_hole(function_source(cell)) is not None
+    except SyntaxError:
+        return False
+
+
+def definitions(notebook: nbformat.NotebookNode) -> tuple[dict, dict[str, str]]:
+    """What the notebook's cells define, and by exercise why its cell could not be run.
+
+    Only imports, functions, classes and constants are run: plots, prints and measurements are left out.
+    """
+    namespace, errors = {"__name__": "lesson"}, {}
+    transform = TransformerManager().transform_cell
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        found = mark(cell)
+        try:
+            tree = ast.parse(transform(cell.source))
+            tree.body = [node for node in tree.body if _defines(node)]
+            lines = transform(cell.source).splitlines()
+            kept = [line for i, line in enumerate(lines, 1) if any(_first(n) <= i <= n.end_lineno for n in tree.body)]
+            define("\n".join(kept) + "\n", None, namespace)
+        except Exception as error:  # a cell that fails must not take the others with it
+            if found:
+                line = f" in line {error.lineno} of the cell" if isinstance(error, SyntaxError) else ""
+                errors[found[1]] = f"{type(error).__name__}: {getattr(error, 'msg', error)}{line}"
+    return namespace, errors
+
+
+def _first(node: ast.stmt) -> int:
+    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+
+
+def _defines(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+        return not any(isinstance(part, ast.Call) for part in ast.walk(node.value))
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+
+
+def solve(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with each stub replaced by its answer, and kept in the cell's metadata."""
+    for reference, cell in exercises_in(notebook).items():
+        cell.metadata.stub = cell.source
+        cell.source = f"# exercise: {reference}\n{answer_source(reference).rstrip()}"
+    return notebook
+
+
+def unsolve(solution: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The lesson that the solution was made from."""
+    for cell in solution.cells:
+        if cell.cell_type == "code":
+            cell.source = cell.metadata.pop("stub", cell.source)
+            cell.outputs, cell.execution_count = [], None
+    return solution
+
+
+def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Run every cell, in lessons/, and keep the outputs. Raises nbclient's CellExecutionError where a cell fails."""
+    from nbclient import NotebookClient
+
+    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False, coalesce_streams=True,
+                   resources={"metadata": {"path": str(LESSONS)}}).execute()
+    notebook.metadata.pop("widgets", None)
+    language = notebook.metadata.language_info
+    notebook.metadata.language_info = {"name": language["name"]}  # the rest tells only which Python ran it
+    return notebook
+
+
+def build_solution(lesson: Path, folder: Path = SOLUTIONS) -> Path:
+    """Write the lesson, solved and executed, into `folder`; returns the path. Raises ValueError where a stub has no hole."""
+    notebook, path = read(lesson), folder / lesson.name
+    filled = [reference for reference, cell in exercises_in(notebook).items() if not untouched(cell)]
+    if filled:
+        raise ValueError(f"{lesson.name} is no longer as it was at first, for {filled[0]} has no hole")
+    folder.mkdir(exist_ok=True)
+    nbformat.write(execute(solve(notebook)), path)
+    return path
+
+
+def build_solutions() -> list[Path]:
+    """Write every lesson's solution and remove those of lessons that are no more; returns the paths."""
+    written = [build_solution(lesson) for lesson in lessons()]
+    for stale in set(SOLUTIONS.glob("*.ipynb")) - set(written):
+        stale.unlink()
+    return written

@@ -1,0 +1,107 @@
+"""How far a student has come: every exercise of the lessons, judged, in one table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from checks.course.notebooks import definitions, exercises_in, lessons, mark, read, untouched
+from checks.exercises import EXERCISES
+from checks.judge.exercise import Exercise
+from checks.judge.trial import CRASHED, FAILED
+from checks.judge.verdict import NOT_ATTEMPTED, PASSED, judge
+
+SIGNS = {PASSED: "[green]✓ solved[/]", NOT_ATTEMPTED: "[dim]○ not attempted[/]"}
+
+
+@dataclass
+class Row:
+    """One exercise of a lesson, and what was found."""
+
+    exercise: Exercise
+    status: str
+    message: str = ""
+
+    @property
+    def sign(self) -> str:
+        return SIGNS.get(self.status, f"[red]✗ {self.status}[/]")
+
+    @property
+    def earned(self) -> int:
+        return self.exercise.points if self.status == PASSED else 0
+
+
+def check_notebooks(paths: list[Path]) -> int:
+    """Judge the exercises of the notebooks (all lessons when none are given) and print a table; 1 if any is wrong."""
+    console = Console()
+    rows = {}
+    for path in paths or lessons():
+        try:
+            notebook = read(path)
+        except ValueError as error:
+            console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
+            return 2
+        rows[path] = _rows(path.stem, notebook, console)
+    console.print(_table(rows))
+    every = [row for lesson in rows.values() for row in lesson]
+    wrong = [row for row in every if row.status not in SIGNS]
+    for row in wrong:
+        console.print(f"[red]✗ {row.exercise.name}[/]: {escape(row.message)}\n", highlight=False)
+    console.print(_sum(every, "exercises solved"), highlight=False)
+    left = [(path, row) for path, lesson in rows.items() for row in lesson if row.status == NOT_ATTEMPTED]
+    if left and not wrong:
+        console.print(f"Next: {left[0][1].exercise.name} in {left[0][0].name}.", highlight=False)
+    return 1 if wrong else 0
+
+
+def _table(rows: dict[Path, list[Row]]) -> Table:
+    table = Table("Exercise", "", "Points", box=box.SIMPLE_HEAD)
+    table.columns[0].overflow, table.columns[0].min_width = "fold", 28
+    table.columns[2].justify = "right"
+    for path, lesson in rows.items():
+        solved, points = _sum(lesson, "solved").rstrip(".").split(", ")
+        table.add_row(f"[bold]{escape(path.stem)}[/]", solved, points.removesuffix(" points"))
+        for row in lesson:
+            table.add_row(f"  {row.exercise.name}", row.sign, f"{row.earned} of {row.exercise.points}")
+        table.add_section()
+    return table
+
+
+def _sum(rows: list[Row], what: str) -> str:
+    return (f"{sum(row.status == PASSED for row in rows)} of {len(rows)} {what}, "
+            f"{sum(row.earned for row in rows)} of {sum(row.exercise.points for row in rows)} points.")
+
+
+def _rows(lesson: str, notebook: nbformat.NotebookNode, console: Console) -> list[Row]:
+    wanted = [e.answer for e in EXERCISES.values() if e.lesson == lesson] or list(exercises_in(notebook))
+    marked = [found[1] for found in map(mark, notebook.cells) if found and found[0] == "exercise"]
+    stubs = [reference for reference, cell in exercises_in(notebook).items() if untouched(cell)]
+    # Most of a course lies ahead of a student: a lesson of holes need not be run, nor what it imports.
+    namespace, errors = definitions(notebook) if set(wanted) - set(stubs) else ({}, {})
+    rows = []
+    for reference in track(wanted, description=lesson, console=console, transient=True, disable=not console.is_terminal):
+        name = reference.partition("::")[2]
+        if name not in EXERCISES:
+            raise LookupError(f"{reference} is marked as an exercise, but nothing in checks/exercises/ asks for it")
+        attempted = reference not in stubs or marked.count(reference) != 1
+        found = _judge(reference, marked.count(reference), namespace, errors) if attempted else (NOT_ATTEMPTED,)
+        rows.append(Row(EXERCISES[name], *found))
+    return rows
+
+
+def _judge(reference: str, cells: int, namespace: dict, errors: dict[str, str]) -> tuple[str, str]:
+    name = reference.partition("::")[2]
+    if cells != 1:
+        said = f"there are {cells} cells with" if cells else "there is no cell with"
+        return FAILED, f"{said} the line `# exercise: {reference}`: it must stand above your function, once"
+    if reference in errors:
+        return CRASHED, f"its cell does not run: {errors[reference]}"
+    if name not in namespace:
+        return CRASHED, f"its cell does not define {name}"
+    verdict = judge(EXERCISES[name], namespace[name])
+    return verdict.status, verdict.message.removeprefix(f"{name}: ")

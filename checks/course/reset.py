@@ -1,0 +1,98 @@
+"""`workshop.py reset`: an exercise or a whole lesson as it was at first, and a backup of what was there.
+
+What it was is found in solutions/, whose cells keep the stubs they were filled from: git may hold the student's own commits,
+or not be there at all.
+"""
+
+import argparse
+from datetime import datetime
+from pathlib import Path
+
+import nbformat
+
+from checks.course.notebooks import LESSONS, SOLUTIONS, exercises_in, mark, read, unsolve
+from checks.judge.source import ROOT
+
+BACKUPS = ROOT / "backups"
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="workshop.py reset", description="Put back the stub of an exercise, or a whole lesson, as it was at first. "
+        "The notebook that was there is kept in backups/.")
+    parser.add_argument("lesson", help="its number, such as 04, its name or its file")
+    parser.add_argument("exercise", nargs="?", help="its name or the start of it (default: the whole lesson)")
+    wanted = parser.parse_args(argv)
+    try:
+        print(reset(wanted.lesson, wanted.exercise))
+    except (LookupError, ValueError) as error:
+        parser.error(error.args[0])
+    return 0
+
+
+def reset(lesson: str, exercise: str | None = None) -> str:
+    """Reset the lesson, or one of its exercises; returns what was done, for the student.
+
+    Raises LookupError when no lesson or exercise is meant, or several; ValueError for a notebook that cannot be read.
+    """
+    name = _one("lesson", lesson.removesuffix(".ipynb").rpartition("/")[2], [p.stem for p in SOLUTIONS.glob("*.ipynb")])
+    pristine, path = unsolve(read(SOLUTIONS / f"{name}.ipynb")), LESSONS / f"{name}.ipynb"
+    what = f"lesson {name}"
+    notebook = pristine
+    if exercise is not None:
+        stubs = {reference.partition("::")[2]: reference for reference in exercises_in(pristine)}
+        reference = stubs[_one(f"exercise of {name}", exercise, list(stubs))]
+        if not path.exists():
+            raise ValueError(f"{path} is not there: `python3 workshop.py reset {name}` puts it back")
+        try:
+            notebook = read(path)
+        except ValueError as error:
+            raise ValueError(f"{error}\n`python3 workshop.py reset {name}` puts the whole lesson back and keeps this file "
+                             f"in {BACKUPS.name}/") from None
+        _put_back(notebook, pristine, reference)
+        what = f"{reference.partition('::')[2]} in {name}"
+    return _write(path, nbformat.writes(notebook) + "\n", what)
+
+
+def _one(kind: str, wanted: str, names: list[str]) -> str:
+    """The one of `names` that is `wanted`, or that alone starts with it."""
+    found = [name for name in names if name == wanted] or [name for name in sorted(names) if name.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    said = f"several names start with {wanted!r}" if found else f"there is no {kind} {wanted!r}"
+    raise LookupError(f"{said}; {'they are' if found else 'there are'}: {', '.join(found or sorted(names))}")
+
+
+def _put_back(notebook: nbformat.NotebookNode, pristine: nbformat.NotebookNode, reference: str) -> None:
+    """The stub of `reference` in place of the cell, or the cells, that bear its mark; where there is none, after the cell
+    that it followed."""
+    stub = exercises_in(pristine)[reference]
+    marked = [index for index, cell in enumerate(notebook.cells) if mark(cell) == ("exercise", reference)]
+    if marked:
+        at = marked[0]
+    else:
+        before = [cell.id for cell in pristine.cells[:pristine.cells.index(stub)]]
+        at = 1 + max((i for i, cell in enumerate(notebook.cells) if cell.get("id") in before), default=-1)
+    notebook.cells = [cell for cell in notebook.cells if mark(cell) != ("exercise", reference)]
+    notebook.cells.insert(at, stub)
+
+
+def _write(path: Path, text: str, what: str) -> str:
+    try:
+        old = path.read_bytes()
+    except FileNotFoundError:
+        old = None
+    if old == text.encode():
+        return f"{what}: it is as it was at first, so nothing was done."
+    said = f"{what}: put back as it was at first."
+    if old is not None:
+        BACKUPS.mkdir(exist_ok=True)
+        backup = BACKUPS / f"{path.stem}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.ipynb"
+        with backup.open("xb") as file:
+            file.write(old)
+        said += (f"\nYour notebook is kept as {BACKUPS.name}/{backup.name}."
+                 "\nIn JupyterLab, choose File > Reload Notebook from Disk; changes you had not saved are only there.")
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)  # in one step: a full disk leaves the notebook as it is
+    return said

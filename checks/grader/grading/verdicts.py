@@ -1,0 +1,275 @@
+"""One exercise of one submission: which rubric items are right, why not, and what a person should look at."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections import OrderedDict
+
+import torch
+
+from checks.grader.course import Course, share
+from checks.grader.gpu import ALLOWED as FAST
+from checks.grader.gpu import on_gpu
+from checks.grader.grading.cases import Paper
+from checks.grader.grading.runs import Run, left_behind, operators_outside, run
+from checks.grader.intake import extract
+from checks.grader.intake.code import HARNESS, OPEN, PROVEN, Code, Program, kernel_source
+from checks.grader.intake.library import answer_text, library_for
+from checks.grader.sandbox.client import Ended, Fault, Warm
+from checks.judge import diagnosis, hints
+from checks.judge.compiler import TARGETS, Compiled, slower_numbers
+from checks.judge.compiler import signature as signature_of
+from checks.judge.trial import FAILED, PASSED
+from checks.judge.verdict import failed, weigh
+
+HELD = "held"
+"""Right, but only together with Python that the grader does not trust: a person decides, with overrides.csv."""
+COMPILE_S = 120
+RIGHT, WRONG, NOT_REACHED = "right", "wrong", "not reached"
+
+
+class Compiler:
+    """Compiles kernels in children of a warm process of their own, and remembers what it has compiled."""
+
+    def __init__(self, warm: Warm):
+        self.warm, self._known = warm, OrderedDict()
+
+    def reports(self, job: dict, modules: dict) -> dict[int, Compiled]:
+        """For each target, what the compiler makes of a kernel. Raises Ended when it does not come back, and Fault."""
+        key = hashlib.sha256(json.dumps([job, modules], sort_keys=True).encode()).hexdigest()
+        if key not in self._known:
+            jobs = [job | {"capability": capability} for capability in TARGETS]
+            with self.warm.child({"modules": modules, "jobs": jobs}, COMPILE_S) as child:
+                said = child.begin()["reports"]
+            self._known[key] = {capability: Compiled(**report) for capability, report in zip(TARGETS, said, strict=True)}
+            if len(self._known) > 4096:
+                self._known.popitem(last=False)
+        return self._known[key]
+
+
+def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compiler: Compiler | None,
+                   warm_gpu: Warm | None = None) -> dict:
+    """The result for one exercise, as JSON. Raises Fault where the grader fails."""
+    exercise, result = paper.exercise, _blank_result(paper, code)
+    if code.status:
+        result["status"], result["message"] = code.status, f"{exercise.name}: {code.message}"
+        return _score(result, course, exercise, {})
+    chosen, done = None, None
+    for program in code.programs:
+        tried = run(paper, program, warm, exercise.cases + paper.hidden, probe=exercise.is_kernel and program.trust == OPEN)
+        counts = _right(tried, exercise) and not (exercise.is_kernel and _not_triton(exercise, program, tried))
+        if chosen is None or counts:
+            chosen, done = program, tried
+        if counts:
+            break
+    if chosen.lent:
+        names = " and ".join(f"`{name}`" for name in chosen.lent)
+        result["notices"] = [*code.notices, f"judged with our {names}, for with yours it is not right"]
+    result |= {"trust": HARNESS if library_for(exercise).through else chosen.trust, "own_entry": chosen.own_entry}
+    result["flags"] = _flags(exercise, code, chosen, done)
+    items = _items(paper, code, chosen, done, compiler, result)
+    if warm_gpu is not None and exercise.is_kernel and chosen.trust == PROVEN and items["public"][0] == RIGHT:
+        items |= _on_gpu(paper, chosen, warm_gpu, result)
+    return _score(result, course, exercise, items)
+
+
+def _on_gpu(paper: Paper, program: Program, warm: Warm, result: dict) -> dict[str, tuple[str, str]]:
+    """The items that a GPU decides."""
+    name = paper.exercise.name
+    wrong, times = on_gpu(paper, program, warm)
+    if wrong is not None:
+        result |= {"status": FAILED, "message": f"{name}: right in the interpreter, but not on the GPU. {wrong}"}
+        return {"public": (WRONG, result["message"])}
+    if times is None:
+        return {}
+    result["times_us"] = times
+    if times["yours"] < times["floor"]:
+        said = f"a call takes {times['yours']:.2f} us, and the bytes it must move take {times['floor']:.2f} us at least"
+        result["flags"].append({"kind": "too fast", "text": said})
+    said = f"{times['yours']:.1f} us a call; the answer takes {times['answer']:.1f} us"
+    return {"fast": (RIGHT if times["yours"] <= FAST * times["answer"] else WRONG, said)}
+
+
+def _right(done: Run, exercise) -> bool:
+    count = len(exercise.cases)
+    return len(done.outcomes) >= count and all(outcome.status == PASSED for outcome in done.outcomes[:count])
+
+
+def _blank_result(paper: Paper, code: Code) -> dict:
+    exercise = paper.exercise
+    return {"exercise": exercise.name, "lesson": exercise.lesson, "status": FAILED, "points": 0.0, "possible": 0.0,
+            "message": "", "mistake": None, "items": {}, "flags": [], "notices": code.notices, "trust": None,
+            "own_entry": False, "picture": None,
+            "code": hashlib.sha256(extract.normal_form(code.source).encode()).hexdigest() if code.source else None}
+
+
+def _items(paper: Paper, code: Code, program: Program, done: Run, compiler, result: dict) -> dict[str, tuple[str, str]]:
+    """("right", "wrong" or "not reached", message) of each item that applies; writes the verdict into `result`."""
+    exercise = paper.exercise
+    items = {"public": (NOT_REACHED, "")}
+    if exercise.is_kernel:
+        items = {"triton": (NOT_REACHED, "")} | items | {"economical": (NOT_REACHED, "")}
+        if compiler is not None:
+            items["compiles"] = (NOT_REACHED, "")
+    if paper.hidden:
+        items["hidden"] = (NOT_REACHED, "")
+    count = len(exercise.cases)
+    public, hidden = done.outcomes[:count], done.outcomes[count:]
+    failing = next((outcome for outcome in public if outcome.status != PASSED), None)
+    if failing is not None or len(public) < count:
+        failing = failing or public[-1]
+        verdict = failed(exercise, code.source, failing, failing.message,
+                         functools.partial(diagnosis.recognise, exercise, public, paper.seed))
+        result |= {"status": verdict.status, "message": verdict.message, "mistake": verdict.mistake,
+                   "picture": _picture(failing)}
+        return items | {"public": (WRONG, verdict.message)}
+    items["public"] = (RIGHT, f"right on {count} cases")
+    if exercise.is_kernel:
+        problem = _not_triton(exercise, program, done)
+        if problem:
+            result |= {"status": FAILED, "message": f"{exercise.name}: {problem}"}
+            return items | {"triton": (WRONG, problem)}
+        if program.trust == OPEN:
+            result |= {"status": HELD, "message": f"{exercise.name}: the result is right, but only together with Python "
+                       f"beside the kernel that is not checked here ({program.why_open}). Your instructor will look at it."}
+            return items
+        items["triton"] = (RIGHT, "")
+        items["economical"] = _economical(paper, code, done, result)
+        if compiler is not None:
+            items["compiles"] = _compiles(paper, code, program, done, compiler, result)
+    if paper.hidden:
+        wrong = next((outcome for outcome in hidden if outcome.status != PASSED), None)
+        reached = len(hidden) == len(paper.hidden)
+        items["hidden"] = (RIGHT, "") if reached and wrong is None else (WRONG, _hidden_message(paper, code, done, wrong))
+        if items["hidden"][0] == WRONG and paper.only_numbers:  # numbers that the lesson shows prove nothing by themselves
+            items["public"] = (WRONG, f"{exercise.name}: right only for the numbers that the lesson shows.")
+    bad = [message for state, message in items.values() if state == WRONG]
+    result["status"] = PASSED if not bad else FAILED
+    if bad:
+        result["message"] = bad[0] if bad[0].startswith(exercise.name) else f"{exercise.name}: {bad[0]}"
+    else:
+        result["message"] = f"{exercise.name}: right on {count} cases"
+    return items
+
+
+def _hidden_message(paper: Paper, code: Code, done: Run, wrong) -> str:
+    name = paper.exercise.name
+    if wrong is None:
+        return f"{name}: it stopped before the sizes that the lesson does not show."
+    verdict = failed(paper.exercise, code.source, wrong, wrong.message,
+                     functools.partial(diagnosis.recognise, paper.exercise, [wrong], paper.seed))
+    return f"{name}: right on the lesson's cases, wrong on other sizes. {verdict.message.removeprefix(name + ': ')}"
+
+
+def _not_triton(exercise, program: Program, done: Run) -> str | None:
+    """Why the right result is not that of the exercise's kernel; for an open program only what needs no trust."""
+    launched = [{launch.kernel for launch in outcome.launches} for outcome in done.outcomes]
+    if program.trust == OPEN:
+        if not all(launched) and (program.why_open or "").endswith("is no @triton.jit function"):
+            return "the result is right, but no Triton kernel computed it."
+        return None
+    around = program.code + (library_for(exercise).entry_code or "")
+    callers = [statement.binds for statement in extract.statements(around) if exercise.name in statement.needs]
+    kernels = {exercise.name}.union(*callers)
+    if not all(names & kernels for names in launched):
+        return "the result is right, but no Triton kernel computed it."
+    operators = operators_outside(done)
+    if operators:
+        return f"the result is right, but torch did part of the work, not the kernel ({', '.join(operators[:3])})."
+    for outcome in done.outcomes:
+        for index, value in enumerate(outcome.outputs):
+            if isinstance(value, torch.Tensor) and not outcome.stored(index).all():
+                return f"the result is right, but no kernel stored all of `{exercise.outputs[index]}`."
+    return None
+
+
+def _flags(exercise, code: Code, program: Program, done: Run) -> list[dict]:
+    flags = []
+    if code.suspicious:
+        flags.append(("reaches out", f"the cell names {', '.join(code.suspicious[:8])}"))
+    flags += [("left behind", text) for text in left_behind(done, program)]
+    if exercise.is_kernel and program.trust == OPEN and _right(done, exercise):
+        flags.append(("not proven", f"right only with code outside the kernel language ({program.why_open})"))
+        if not all(outcome.launches for outcome in done.outcomes):
+            flags.append(("no launch", "no Triton kernel was launched on a graded case"))
+        operators = operators_outside(done)
+        if operators:
+            flags.append(("torch operators", f"torch computed beside the kernel: {', '.join(operators[:5])}"))
+        if done.evidence.get("no launches"):
+            flags.append(("survives", "the answer stays right when launches do nothing"))
+        if done.evidence.get("decoys") is False:
+            flags.append(("decoys", "the answer is wrong when the inputs become real only at the launch"))
+        if any(answer.get("aliases") for answer in done.answers):
+            flags.append(("aliases", "an output shares the memory of an input"))
+    return [{"kind": kind, "text": text} for kind, text in flags]
+
+
+def _economical(paper: Paper, code: Code, done: Run, result: dict) -> tuple[str, str]:
+    verdict = weigh(paper.exercise, code.source, done.outcomes[0], paper.answer, paper.seed)
+    result["traffic"] = list(verdict.traffic)
+    if verdict.passed:
+        return RIGHT, "moves {:.2f}x the least bytes (answer {:.2f}x)".format(
+            *(moved / verdict.traffic[2] for moved in verdict.traffic[:2]))
+    result["mistake"] = verdict.mistake
+    return WRONG, verdict.message
+
+
+def _compiles(paper: Paper, code: Code, program: Program, done: Run, compiler: Compiler, result: dict) -> tuple[str, str]:
+    exercise, launch = paper.exercise, done.outcomes[0].launches[-1]
+    if "unfit" in launch.arguments:
+        return WRONG, f"{exercise.name}: {str(launch.arguments['unfit'])[:300]}."
+    job = {"source": kernel_source(exercise, program, launch.kernel), "name": launch.kernel, "options": launch.options}
+    modules = library_for(exercise).modules
+    try:
+        mine = compiler.reports(job | launch.arguments, modules)
+    except Ended as ended:
+        return WRONG, (f"{exercise.name}: it is right, but the compiler did not finish: {ended.how} "
+                       "Are its blocks far too large?")
+    theirs = answer_reports(paper, compiler)
+    for capability, report in mine.items():
+        if report.error and not theirs[capability].error:
+            said = hints.hint(code.source, report.error)
+            return WRONG, (f"{exercise.name}: it runs in the interpreter, but the compiler refuses it for "
+                           f"{TARGETS[capability]}: {report.error}" + (f"\n{said}" if said else ""))
+    slower = slower_numbers(mine, theirs)
+    if slower:
+        return WRONG, f"{exercise.name}: {slower}"
+    result["compiled"] = {str(capability): dataclasses.asdict(report) for capability, report in mine.items()}
+    return RIGHT, ""
+
+
+def answer_reports(paper: Paper, compiler: Compiler) -> dict[int, Compiled]:
+    """What the compiler makes of the answer."""
+    launch = paper.answer.launches[-1]
+    job = {"source": answer_text(paper.exercise, launch.kernel.__name__), "name": launch.kernel.__name__,
+           "options": launch.options} | signature_of(launch)
+    modules = library_for(paper.exercise).modules
+    try:
+        return compiler.reports(job, modules)
+    except Ended as ended:
+        raise Fault(f"the answer of {paper.exercise.name} did not compile: {ended.how}") from None
+
+
+def _picture(outcome) -> dict | None:
+    """Where a 2-D or 1-D output is wrong, coarsened to at most 32 × 64 fields, for the feedback page."""
+    if outcome.wrong is None or not outcome.wrong.any() or outcome.wrong.ndim not in (1, 2):
+        return None
+    wrong = outcome.wrong.float()
+    wrong = wrong[None] if wrong.ndim == 1 else wrong
+    shape = [min(32, wrong.shape[0]), min(64, wrong.shape[1])]
+    coarse = torch.nn.functional.adaptive_max_pool2d(wrong[None, None], shape)[0, 0]
+    return {"of": list(outcome.wrong.shape), "output": outcome.output, "rows": [[int(v) for v in row] for row in coarse]}
+
+
+def _score(result: dict, course: Course, exercise, items: dict) -> dict:
+    points = course.points[exercise.name]
+    shares = share(course, points, {name: state for name, (state, _) in items.items()})
+    result["items"] = {name: {"result": items[name][0], "message": items[name][1], "earned": round(earned, 4),
+                              "possible": round(possible, 4)} for name, (earned, possible) in shares.items()}
+    result["possible"] = points
+    result["points"] = 0.0 if result["status"] == HELD else round(sum(earned for earned, _ in shares.values()), 4)
+    return result
+
+
+__all__ = ["HELD", "OPEN", "PROVEN", "Compiler", "answer_reports", "grade_exercise"]

@@ -1,0 +1,110 @@
+"""What of `kernels` a child is given for an exercise: our entry and what the lesson imports, as text, without the answer."""
+
+import functools
+import json
+import re
+from dataclasses import dataclass
+
+from checks.grader.intake import extract
+from checks.judge.exercise import Exercise
+from checks.judge.source import ROOT
+
+_FROM = re.compile(r"^\s*from\s+((?:kernels|checks)(?:\.\w+)*)\s+import\s+(.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Library:
+    """`modules` by dotted name, and the text that defines our entry around the student's function.
+
+    Where an exercise is tried `through` a harness (a simulated GPU, say), the entry is that: it runs beside the student's
+    code, so that such a result is worth less trust than one whose inputs and outputs travel as bytes.
+    """
+
+    modules: dict[str, str]
+    entry_code: str | None
+    through: str | None = None
+
+
+@functools.cache
+def library_for(exercise: Exercise) -> Library:
+    """The library of an exercise. Nothing in it defines the answer."""
+    wanted: dict[str, set[str]] = {}
+    entry_code = None
+    if exercise.is_kernel:
+        module = exercise.module.__name__
+        entry_code = _slice(module, {exercise.entry}, exercise.name)
+        _follow(entry_code, wanted)
+    through = exercise.through
+    if through is not None:
+        entry_code = _slice(through.__module__, {through.__name__}, exercise.name)
+        _follow(entry_code, wanted)
+    for cell in lesson_cells(exercise.lesson):
+        _follow(cell, wanted, ("kernels",))
+    modules: dict[str, str] = {}
+    followed: dict[str, set[str]] = {}
+    while followed != wanted:  # what a module needs of another may need more of a third
+        followed = {module: set(names) for module, names in wanted.items()}
+        for module, names in followed.items():
+            modules[module] = _slice(module, names, exercise.name) if "." in module else ""
+            _follow(modules[module], wanted)
+    return Library(modules, entry_code, through and through.__name__)
+
+
+def launcher(exercise: Exercise, kernel: str) -> str:
+    """The text of our kernel called `kernel`, which calls the exercise's function."""
+    return _slice(exercise.module.__name__, {kernel}, exercise.name)
+
+
+def answer_text(exercise: Exercise, kernel: str) -> str:
+    """The text of our kernel called `kernel`, the answer in it. For the compiler alone, never for a student's child."""
+    return _slice(exercise.module.__name__, {kernel}, "")
+
+
+@functools.cache
+def lesson_cells(lesson: str) -> tuple[str, ...]:
+    """The code cells of a lesson as it is handed out; none when there is no such lesson."""
+    path = ROOT / "lessons" / f"{lesson}.ipynb"
+    if not path.exists():
+        return ()
+    notebook = json.loads(path.read_text())
+    return tuple("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+
+
+def _follow(source: str, wanted: dict[str, set[str]], packages: tuple[str, ...] = ("kernels", "checks")) -> None:
+    """Note what `source` imports from these packages."""
+    starts = tuple(f"from {package}" for package in packages)
+    try:
+        imports = [s.source for s in extract.statements(source) if s.source.lstrip().startswith(starts)]
+    except SyntaxError:
+        return
+    for module, names in (match.groups() for text in imports for match in _FROM.finditer(_one_line(text))):
+        for name in (part.split(" as ")[0].strip() for part in names.split(",")):
+            if module in ("kernels", "checks"):  # a module as a whole: only what is used of it
+                wanted.setdefault(module, set())
+                used = set(re.findall(rf"\b{name}\.(\w+)", source)) if "def " in source else _plain(f"{module}.{name}")
+                wanted.setdefault(f"{module}.{name}", set()).update(used)
+            else:
+                wanted.setdefault(module, set()).add(name)
+
+
+def _plain(module: str) -> set[str]:
+    """The functions of a module that holds no kernels, such as the cost models: exercises may call one another's."""
+    statements = _statements(module)
+    if any("triton.jit" in statement.source for statement in statements):
+        return set()
+    return {name for statement in statements if statement.function for name in statement.binds}
+
+
+def _one_line(source: str) -> str:
+    return re.sub(r"#.*", "", source).replace("(", " ").replace(")", " ").replace("\\\n", " ").replace("\n", " ")
+
+
+@functools.cache
+def _statements(module: str) -> tuple:
+    path = ROOT / (module.replace(".", "/") + ".py")
+    return tuple(extract.statements(path.read_text())) if path.exists() else ()
+
+
+def _slice(module: str, names: set[str], without: str) -> str:
+    available = [statement for statement in _statements(module) if without not in statement.binds]
+    return extract.text(extract.needed_for(names, available))

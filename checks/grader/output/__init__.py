@@ -1,0 +1,1 @@
+"""From verdicts to pages and files for others."""

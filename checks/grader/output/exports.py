@@ -1,0 +1,93 @@
+"""Scores for other programs: a spreadsheet, JSON, JUnit and Gradescope."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from checks.grader.output.shown import messages_for_student
+from checks.grader.results import FAULT, result_path, write_atomically
+from checks.judge.trial import PASSED
+
+
+def export(kind: str, graded: list[dict], grades: Path, to: Path | None) -> list[Path]:
+    """Write the results as `kind` into `to` (by default into `grades`); returns the files. Raises ValueError."""
+    if kind == "gradescope":
+        folder = to or grades / "gradescope"
+        return [_write(folder / result_path(Path(), r["student"]).stem / "results.json", _gradescope(r)) for r in graded]
+    name, write = {"csv": ("grades.csv", _csv), "json": ("grades.json", _json), "junit": ("junit.xml", _junit)}[kind]
+    return [_write(to or grades / name, write(graded))]
+
+
+def _write(path: Path, text: str | bytes) -> Path:
+    write_atomically(path, text)
+    return path
+
+
+def _csv(graded: list[dict]) -> str:
+    """A row per student, a column per exercise. An exercise that could not be graded is empty, never 0."""
+    exercises = list(dict.fromkeys(one["exercise"] for result in graded for one in result["exercises"]))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["student", "points", "possible", *exercises, "flags", "infrastructure_errors", "overridden"])
+    for result in graded:
+        by_name = {one["exercise"]: one for one in result["exercises"]}
+        cells = [by_name[name]["points"] if name in by_name else None for name in exercises]
+        faults = _faults(result)
+        writer.writerow([_harmless(result["student"]), "" if faults else result["points"], result["possible"],
+                         *("" if cell is None else cell for cell in cells),
+                         sum(len(one["flags"]) for one in result["exercises"]), " ".join(faults),
+                         " ".join(one["exercise"] for one in result["exercises"] if "override" in one)])
+    return text.getvalue()
+
+
+def _faults(result: dict) -> list[str]:
+    return [one["exercise"] for one in result["exercises"] if one["status"] == FAULT and "override" not in one]
+
+
+def _harmless(text: str) -> str:
+    """A spreadsheet takes a cell that begins so for a formula."""
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t")) else text
+
+
+def _json(graded: list[dict]) -> str:
+    return json.dumps({"schema": 1, "results": graded}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _junit(graded: list[dict]) -> bytes:
+    suites = ElementTree.Element("testsuites")
+    for result in graded:
+        ones = result["exercises"]
+        suite = ElementTree.SubElement(suites, "testsuite", name=_xml(result["student"]), tests=str(len(ones)),
+                                       failures=str(sum(o["status"] not in (PASSED, FAULT) for o in ones)),
+                                       errors=str(sum(o["status"] == FAULT for o in ones)))
+        for one in ones:
+            case = ElementTree.SubElement(suite, "testcase", classname=one["lesson"], name=one["exercise"],
+                                          time=str(one.get("seconds", 0)))
+            if one["status"] != PASSED:
+                kind = "error" if one["status"] == FAULT else "failure"
+                ElementTree.SubElement(case, kind, message=one["status"]).text = _xml("\n".join(messages_for_student(one)))
+    return ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+
+
+def _xml(text: str) -> str:
+    """Without the control characters that XML cannot hold."""
+    return re.sub(r"[^\n\t -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
+def _gradescope(result: dict) -> str:
+    """Gradescope's results.json (gradescope-autograders.readthedocs.io, "Autograder specifications").
+
+    An exercise that the grader could not judge makes the whole an error, for Gradescope would count it as 0.
+    """
+    faults = _faults(result)
+    if faults:
+        said = f"infrastructure error in {', '.join(faults)}: grade again"
+        return json.dumps({"output": said, "visibility": "hidden"}) + "\n"
+    tests = [{"name": f"{one['lesson']}: {one['exercise']}", "score": one["points"], "max_score": one["possible"],
+              "status": "passed" if one["status"] == PASSED else "failed", "output": "\n".join(messages_for_student(one)),
+              "visibility": "visible"} for one in result["exercises"]]
+    whole = {"score": result["points"], "tests": tests, "visibility": "visible"}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,49 @@
+"""What a student may read of a result: the course says which items show their message, and no hidden size leaks."""
+
+from functools import cache
+
+from checks.grader.course import Course, read_course
+from checks.grader.results import FAULT
+from checks.judge.trial import PASSED
+
+SIGNS = {"right": "✓", "wrong": "✗", "not reached": "·"}
+
+
+@cache
+def default_course() -> Course:
+    return read_course()
+
+
+def items_for_student(one: dict, course: Course | None = None) -> list[dict]:
+    """The rubric's lines of one exercise: sign, title, points, and the message where the course shows it."""
+    course = course or default_course()
+    lines = []
+    for item in course.items:
+        state = one["items"].get(item.name)
+        if state is None or item.shown == "nothing":
+            continue
+        lines.append({"sign": SIGNS[state["result"]], "result": state["result"], "title": item.title,
+                      "earned": state["earned"], "possible": state["possible"],
+                      "message": state["message"] if item.shown == "message" else ""})
+    return lines
+
+
+def messages_for_student(one: dict, course: Course | None = None) -> list[str]:
+    """Sentences on one exercise that its student may read."""
+    return [said.removeprefix(f"{one['exercise']}: ") for said in _said(one, course)]
+
+
+def _said(one: dict, course: Course | None) -> list[str]:
+    if one.get("override"):
+        return [f"Your instructor set the points: {one['override']}"]
+    if one["status"] == FAULT:
+        return ["This exercise could not be graded yet: the fault is the grader's, and no points are lost."]
+    lines = items_for_student(one, course)
+    if one["status"] in (PASSED, "held") or not lines:
+        return [one["message"]]
+    wrong = [line for line in lines if line["result"] == "wrong"]
+    return [line["message"] or f"{line['title']}: not yet." for line in wrong] or [one["status"]]
+
+
+def notices_for_student(one: dict) -> list[str]:
+    return [f"Note: {notice}." for notice in one["notices"]]

@@ -1,0 +1,1 @@
+"""The processes in which a student's code runs, and how they are talked to."""

@@ -1,0 +1,31 @@
+"""In a child: compiles kernels whose source the grader has read as text, for GPUs that need not be here."""
+
+import os
+import sys
+import tempfile
+
+from checks.grader.sandbox import wire
+from checks.grader.sandbox.virtual import install
+from checks.judge.compile_worker import compile_job
+
+
+def warm_up() -> None:
+    """In the warm process, before any child: the first compilation of all imports the compiler."""
+    source = ("import triton\nimport triton.language as tl\n\n\n@triton.jit\ndef first(x_ptr, N, BLOCK: tl.constexpr):\n"
+              "    offs = tl.arange(0, BLOCK)\n    x = tl.load(x_ptr + offs, mask=offs < N)\n"
+              "    tl.store(x_ptr + offs, x, mask=offs < N)\n")
+    job = {"source": source, "name": "first", "signature": {"x_ptr": "*fp32", "N": "i32", "BLOCK": "constexpr"},
+           "constexprs": {"BLOCK": 32}, "aligned": [], "options": {}, "capability": 80}
+    report = compile_job(job, tempfile.mkdtemp())
+    if "error" in report:
+        raise RuntimeError(f"Triton does not compile here: {report['error']}")
+
+
+def serve(sock) -> None:
+    """Answer one frame of jobs (checks/judge/compile_worker.py) with their reports."""
+    job, _ = wire.receive(sock, 0)
+    os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp()
+    sys.dont_write_bytecode = True
+    install(job["modules"])
+    reports = [compile_job(one, tempfile.mkdtemp()) for one in job["jobs"]]
+    wire.send(sock, {"reports": reports})

@@ -1,0 +1,226 @@
+"""A warm process that has torch and Triton imported and forks a sandboxed child for each job: started as a script.
+
+    forkserver.py run|compile|gpu ROOT CONTROL
+
+ROOT is the workshop's folder and CONTROL a connected socket. It never imports `kernels` or `checks`: of the two it loads,
+by path, the few files that hold neither an answer nor a case. Each job brings two sockets: one for the child's frames, and
+one on which a keeper, which never runs a student's code, says how the child ended. A keeper kills its child when time or
+memory is over, when it is told to, and when the grader is gone.
+"""
+
+import contextlib
+import gc
+import importlib.util
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+
+KIND, ROOT, CONTROL = sys.argv[1], sys.argv[2], int(sys.argv[3])
+POLL_S = 0.05
+
+
+def load(name: str, path: str):
+    """The module at ROOT/`path`, known as `name`."""
+    spec = importlib.util.spec_from_file_location(name, Path(ROOT, path))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def prepare() -> None:
+    """Import what every child needs."""
+    for package in ("checks", "checks.judge", "checks.grader", "checks.grader.sandbox", "kernels"):
+        sys.modules[package] = types.ModuleType(package)
+        sys.modules[package].__path__ = []
+    sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
+    load("checks.grader.sandbox.wire", "checks/grader/sandbox/wire.py")
+    load("checks.grader.sandbox.isolation", "checks/grader/sandbox/isolation.py")
+    load("checks.grader.sandbox.virtual", "checks/grader/sandbox/virtual.py")
+    if KIND == "compile":
+        load("checks.judge.compile_worker", "checks/judge/compile_worker.py")
+        load("checks.grader.sandbox.compile_child", "checks/grader/sandbox/compile_child.py").warm_up()
+    else:
+        load("kernels.runtime", "kernels/runtime.py")
+        for name in ("launches", "memory", "attempt", "source", "compiler"):
+            load(f"checks.judge.{name}", f"checks/judge/{name}.py")
+        if KIND == "gpu":
+            load("kernels.cost", "kernels/cost.py")  # which the timer's module imports
+            load("kernels.timing", "kernels/timing.py")
+        load("checks.grader.sandbox.child", "checks/grader/sandbox/child.py").warm_up()
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grader, which closes the control socket
+    prepare()
+    from checks.grader.sandbox import wire
+
+    control = socket.socket(fileno=CONTROL)
+    wire.send(control, {"levels": probe()})
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        text, fds, _, _ = socket.recv_fds(control, 1 << 16, 2)
+        if not text:  # the grader is gone or done
+            shutil.rmtree(os.getcwd(), ignore_errors=True)  # noqa: PTH109  the scratch folder made for this process
+            return
+        answers, status = (socket.socket(fileno=fd) for fd in fds)
+        if os.fork() == 0:
+            control.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            keep(json.loads(text), answers, status)
+        answers.close()
+        status.close()
+
+
+def probe() -> list[str]:
+    """What of the isolation this system allows, each tried in a process of its own."""
+    from checks.grader.sandbox import isolation
+
+    def works(*steps) -> bool:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for step in steps:
+                    step()
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        return os.waitpid(pid, 0)[1] == 0
+
+    def in_a_child():  # mounts need a process inside the new pid namespace
+        if not works(lambda: isolation.hide_files(ROOT, 1 << 20)):
+            raise OSError
+
+    levels = {"namespaces": works(isolation.enter_namespaces) and KIND != "gpu"}
+    levels["files"] = levels["namespaces"] and works(isolation.enter_namespaces, in_a_child)
+    if KIND == "gpu":  # CUDA needs files and devices all over the system; only proven programs get there
+        from kernels.runtime import INTERPRETED
+
+        levels["gpu"] = not INTERPRETED
+    elif not levels["files"]:
+        levels["landlock"] = works(lambda: isolation.fence_files(isolation.visible_paths(), ["/tmp"]))
+    levels["seccomp"] = works(lambda: isolation.filter_calls(may_start_programs=False))
+    return [level for level, allowed in levels.items() if allowed] + ["limits"]
+
+
+def keep(job: dict, answers: socket.socket, status: socket.socket) -> None:
+    """Fork the child that does the job, and see that it ends."""
+    from checks.grader.sandbox import isolation, wire
+
+    if "namespaces" in job["levels"]:
+        isolation.enter_namespaces()
+    else:
+        with contextlib.suppress(OSError):
+            isolation.adopt_orphans()
+    child = os.fork()
+    if child == 0:
+        status.close()
+        work(job, answers)
+    answers.close()
+    reason = watch(child, job, status)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    _, how, used = os.wait4(child, 0)
+    kill_orphans()
+    with contextlib.suppress(OSError):
+        wire.send(status, {"reason": reason, "signal": os.WTERMSIG(how) if os.WIFSIGNALED(how) else None,
+                             "code": os.waitstatus_to_exitcode(how), "cpu_s": used.ru_utime + used.ru_stime,
+                             "memory": used.ru_maxrss * 1024})
+    os._exit(0)
+
+
+def watch(child: int, job: dict, status: socket.socket) -> str:
+    """Wait until the child must or did end; says why."""
+    deadline = time.monotonic() + job["timeout_s"]
+    try:
+        ended = [os.pidfd_open(child)]
+    except OSError:  # some sandboxes have none: ask instead
+        ended = []
+    page = os.sysconf("SC_PAGE_SIZE")
+    while True:
+        ready, _, _ = select.select([*ended, status], [], [], POLL_S if ended else 0.005)
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return "ended"
+        if status in ready:
+            return "told"
+        if time.monotonic() > deadline:
+            return "time"
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            fields = Path(f"/proc/{child}/statm").read_text().split()
+            if int(fields[1]) * page > job["memory_bytes"]:
+                return "memory"
+
+
+def kill_orphans() -> None:
+    """Where no pid namespace takes the child's own children with it, the subreaper finds and ends them."""
+    while True:
+        try:
+            pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        except OSError:
+            return
+        if not pids:
+            return
+        for pid in map(int, pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def work(job: dict, answers: socket.socket) -> None:
+    """In the child: shut the doors, then do the job. Never returns."""
+    from checks.grader.sandbox import isolation
+
+    try:
+        os.setsid()
+        nothing = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(nothing, fd)
+        keep_open = answers.detach()
+        os.dup2(keep_open, 3)
+        os.closerange(4, 1024)
+        answers = socket.socket(fileno=3)
+        if "files" in job["levels"]:
+            isolation.hide_files(ROOT, job["file_bytes"])
+        else:
+            os.chdir(job["scratch"])
+            if "landlock" in job["levels"]:
+                isolation.fence_files(isolation.visible_paths(), [job["scratch"], "/dev/null"])
+        os.environ["TMPDIR"] = tempfile.tempdir = os.getcwd()  # noqa: PTH109
+        # Outside a user namespace the count is that of all of the user's processes.
+        processes = 512 if "namespaces" in job["levels"] else 16384
+        isolation.limit(job["data_bytes"], job["file_bytes"], int(job["timeout_s"]) + 1, processes)
+        if "namespaces" in job["levels"]:
+            isolation.give_up_rights()
+        if "seccomp" in job["levels"]:
+            isolation.filter_calls(may_start_programs=KIND != "run", may_write=KIND != "run" or bool(
+                {"files", "landlock"}.intersection(job["levels"])), local_sockets=KIND == "gpu")  # CUDA's start asks for one
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            from checks.grader.sandbox import wire
+
+            wire.send(answers, {"fault": f"{type(error).__name__}: {error}"[:500]})
+        os._exit(90)
+    sys.argv[:] = ["python"]
+    if KIND == "compile":
+        from checks.grader.sandbox.compile_child import serve
+    else:
+        from checks.grader.sandbox.child import serve
+    try:
+        serve(answers)
+    except BaseException:
+        os._exit(91)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

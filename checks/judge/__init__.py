@@ -1,0 +1,1 @@
+"""What decides whether one function is right, and says what is wrong with it."""

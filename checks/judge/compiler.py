@@ -1,0 +1,189 @@
+"""What the compiler makes of a kernel on real GPUs, found on a machine that has none."""
+
+import contextlib
+import functools
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from checks.judge.launches import Launch
+from checks.judge.source import python_function, self_contained
+
+TIMEOUT_S = 60
+TARGETS = {80: "sm_80 (A100)", 90: "sm_90 (H100, H200)"}
+_TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64",
+          torch.int8: "i8", torch.int16: "i16", torch.int32: "i32", torch.int64: "i64", torch.bool: "i1"}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One kernel on one GPU architecture; `error` is the compiler's last word where it refused."""
+
+    registers: int | None = None  # per thread
+    spills: int = 0  # bytes of registers that went to memory
+    stack: int = 0  # bytes of memory per thread, spilled registers among them
+    shared: int = 0  # bytes of shared memory per program
+    tensor_cores: str | None = None  # "mma", "wgmma" or None
+    multiplies: str | None = None  # the numbers that the tensor cores take, "f16", "tf32" or "s8"
+    tma: bool = False  # whether Hopper's copy engine moves tiles
+    overlap: bool = False  # whether it waits for the kernel before it (programmatic dependent launch)
+    byte_moves: int = 0  # instructions that move single bytes in shared memory
+    error: str | None = None
+
+
+def start(jobs: list[dict], processes: int = 1, timeout_s: int = TIMEOUT_S) -> Callable[[], list[Compiled]]:
+    """Start compiling `jobs` (checks/judge/compile_worker.py) in other processes, while this one goes on.
+
+    Returns a function that waits for the report on each. It raises TimeoutError, or RuntimeError when a process fails.
+    """
+    texts = [json.dumps(job) for job in jobs]
+    missing = [text for text in dict.fromkeys(texts) if text not in _cache]
+    shares = [share for share in (missing[i::processes] for i in range(processes)) if share]
+    requests = [_Request(share, timeout_s) for share in shares]
+
+    def reports() -> list[Compiled]:
+        while requests:
+            answer = requests[-1].answer()
+            requests.pop()
+            _cache.update(zip(shares.pop(), (Compiled(**report) for report in answer), strict=True))
+        return [_cache[text] for text in texts]
+
+    return reports
+
+
+_cache: dict[str, Compiled] = {}
+_server: tuple[subprocess.Popen, socket.socket, BinaryIO] | None = None  # its process, the way to it, what it prints
+
+
+def warm_up() -> None:
+    """Have the compiling process ready, unless it is: its start takes half a second, in which this one can go on."""
+    global _server
+    if _server and _server[0].poll() is None:
+        return
+    ours, theirs = socket.socketpair()
+    printed = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+    with theirs:
+        process = subprocess.Popen([sys.executable, Path(__file__).with_name("compile_worker.py")], stdin=theirs,
+                                   stdout=printed, stderr=printed, start_new_session=True)  # Ctrl-C is not meant for it
+    _server = process, ours, printed
+
+
+def _forget_server() -> None:
+    global _server
+    if _server:
+        _server[1].close()
+        _server = None
+
+
+os.register_at_fork(after_in_child=_forget_server)  # the grader's children, for one, are to have no way out
+
+
+class _Request:
+    """Jobs sent to the compiling process."""
+
+    def __init__(self, jobs: list[str], timeout_s: int):
+        warm_up()
+        self.timeout_s, self.printed = timeout_s, tempfile.TemporaryFile()  # noqa: SIM115  open until the answer
+        self.socket, theirs = socket.socketpair()
+        with theirs, contextlib.suppress(ConnectionError):  # of a process that has just ended: answer() will see it
+            socket.send_fds(_server[1], [b"r"], [theirs.fileno(), self.printed.fileno()])
+            theirs.close()
+            self.socket.sendall(f'{{"timeout_s": {timeout_s + 1}, "jobs": [{", ".join(jobs)}]}}'.encode())
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def answer(self) -> list[dict]:
+        if not select.select([self.socket], [], [], self.timeout_s)[0]:
+            raise TimeoutError(f"the compiler did not finish within {self.timeout_s} s")
+        with contextlib.suppress(ConnectionError, ValueError), self.socket.makefile() as answer:
+            return json.load(answer)
+        said = os.pread(self.printed.fileno(), 10**6, 0) or os.pread(_server[2].fileno(), 10**6, 0)
+        raise RuntimeError(f"the compiling process failed: {said.decode(errors='replace').strip()[-500:]}")
+
+
+class Compilation:
+    """Launches' kernels being compiled for each of TARGETS."""
+
+    def __init__(self, launches: list[Launch]):
+        self._launches, self._errors, jobs = len(launches), {}, {}
+        for index, launch in enumerate(launches):
+            for capability in TARGETS:
+                try:
+                    jobs[index, capability] = _job(launch, capability)
+                except ValueError as error:
+                    self._errors[index, capability] = Compiled(error=str(error))
+        self._compiling, self._finish = list(jobs), start(list(jobs.values()), processes=2)
+
+    def reports(self) -> list[dict[int, Compiled]]:
+        """For each launch, by compute capability. Raises as `start` says."""
+        found = self._errors | dict(zip(self._compiling, self._finish(), strict=True))
+        return [{capability: found[index, capability] for capability in TARGETS} for index in range(self._launches)]
+
+
+def slower_numbers(mine: dict[int, Compiled], answer: dict[int, Compiled]) -> str | None:
+    """What to say of a kernel, by compute capability, that does not multiply the answer's numbers on the tensor cores."""
+    for capability, theirs in answer.items():
+        found = mine[capability].multiplies
+        if theirs.multiplies and not mine[capability].error and found != theirs.multiplies:
+            what = (f"its tensor cores multiply {found} numbers, the answer's {theirs.multiplies}" if found else
+                    f"it does not use the tensor cores, which multiply {theirs.multiplies} numbers for the answer")
+            return (f"it is right, but compiled for {TARGETS[capability]} {what}: give `tl.dot` the blocks in the type that "
+                    "they are loaded in.")
+    return None
+
+
+def _job(launch: Launch, capability: int) -> dict:
+    return {"source": _source(launch.kernel), "name": python_function(launch.kernel).__name__,
+            "options": launch.options, "capability": capability} | signature(launch)
+
+
+def signature(launch: Launch) -> dict:
+    """How a launch specializes its kernel, as JSON: argument types, constexprs, which arguments 16 divides.
+
+    Raises ValueError for an argument that a kernel cannot take.
+    """
+    types, constexprs, aligned = {}, {}, []
+    for name, value in launch.arguments.items():
+        if name in launch.constexprs or type(value) is int and value == 1:  # Triton builds a 1 in, as it does constexprs
+            value = value.value if isinstance(value, tl.constexpr) else value
+            if not isinstance(value, int | float | str | None):
+                raise ValueError(f"the constexpr `{name}` is a {type(value).__name__}, which cannot be compiled here")
+            types[name], constexprs[name] = "constexpr", value
+        elif value is None:
+            types[name], constexprs[name] = "constexpr", None
+        else:
+            types[name] = _triton_type(name, value)
+            # Compiled as for the shapes of real models: aligned pointers, sizes that 16 divides.
+            if isinstance(value, torch.Tensor) or (isinstance(value, int) and value != 1):
+                aligned.append(name)
+    return {"signature": types, "constexprs": constexprs, "aligned": aligned}
+
+
+@functools.lru_cache
+def _source(kernel) -> str:
+    return self_contained(kernel)
+
+
+def _triton_type(name: str, value) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"*{_TYPES[value.dtype]}"
+    if isinstance(value, TensorDescriptor):
+        return f"tensordesc<{_TYPES[value.base.dtype]}{list(value.block_shape)}>"
+    if isinstance(value, bool):
+        return "i1"
+    if isinstance(value, int):
+        return "i32" if -2**31 <= value < 2**31 else "i64"
+    if isinstance(value, float):
+        return "fp32"
+    raise ValueError(f"the argument `{name}` is a {type(value).__name__}, which a kernel cannot take")

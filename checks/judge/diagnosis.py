@@ -1,0 +1,88 @@
+"""Why a result is wrong: the same mistake, made on purpose, gives the same output."""
+
+import functools
+import math
+from collections import Counter
+from numbers import Real
+
+import torch
+
+from checks.judge.exercise import Case, Exercise, Mutant
+from checks.judge.trial import PASSED, Outcome, try_case, where
+
+
+def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant | None:
+    """The mutant that does what the student's function did on every case, or None."""
+    # A failing case rules most mutants out at once; the one with the fewest loads and stores is the quickest to run.
+    outcomes = sorted(outcomes, key=lambda outcome: (
+        outcome.status == PASSED, sum(len(launch.accesses) for launch in outcome.launches)))
+    for mutant in exercise.mutants:
+        if all(_alike(outcome, _mutant_on(exercise, mutant, outcome.case, seed)[0]) for outcome in outcomes):
+            return mutant
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> tuple[Outcome, Counter]:
+    """What a mutant comes to on a case and moves, kept for the session's later checks without the trace, which is large."""
+    outcome = try_case(exercise, exercise.mutated(mutant), case, seed)
+    traffic = outcome.traffic()
+    outcome.inputs, outcome.given, outcome.expected, outcome.launches, outcome.wrong = {}, {}, (), [], None
+    if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
+        outcome.error = outcome.error.with_traceback(None)
+        outcome.error.__context__ = None
+    return outcome, traffic
+
+
+def recognise_traffic(exercise: Exercise, outcome: Outcome, seed: int) -> Mutant | None:
+    """The mutant whose result is right too and which moves the same bytes, tensor by tensor."""
+    for mutant in exercise.mutants:
+        other, traffic = _mutant_on(exercise, mutant, outcome.case, seed)
+        if other.status == PASSED and traffic == outcome.traffic():
+            return mutant
+    return None
+
+
+def explained(exercise: Exercise, outcome: Outcome) -> str | None:
+    """The exercise's own sentence on the numbers that came out, where they are as many as wanted."""
+    said = outcome.outputs
+    if exercise.explain is None or len(said) != len(outcome.expected) or not all(isinstance(value, Real) for value in said):
+        return None
+    return exercise.explain(outcome)
+
+
+def never_read(outcome: Outcome) -> str | None:
+    """A sentence on the part of an input that no program has read, where the trace knows."""
+    for name, value in outcome.inputs.items():
+        if not isinstance(value, torch.Tensor) or outcome.wrong is None:
+            continue
+        read = outcome.loaded(name)
+        if read is not None and not read.all():
+            return f"{int((~read).sum())} of the {value.numel()} elements of `{name}` are never read{where(~read, name)}."
+    return None
+
+
+def _alike(mine: Outcome, theirs: Outcome) -> bool:
+    if (mine.status, mine.unwritten, len(mine.outputs)) != (theirs.status, theirs.unwritten, len(theirs.outputs)):
+        return False
+    if mine.error is not None or theirs.error is not None:
+        return _same_error(mine.error, theirs.error)
+    return all(_same_value(a, b, want.tolerance)
+               for a, b, want in zip(mine.outputs, theirs.outputs, mine.expected, strict=True))
+
+
+def _same_error(a: Exception | None, b: Exception | None) -> bool:
+    return a.same_as(b) if hasattr(a, "same_as") else type(a).__name__ == type(b).__name__ and str(a) == str(b)
+
+
+def _same_value(a, b, tolerance) -> bool:
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return (isinstance(a, Real) and isinstance(b, Real)
+                and (math.isclose(a, b, abs_tol=tolerance) and math.isclose(a, b, rel_tol=0.1)  # not all tiny numbers
+                     or math.isnan(a) and math.isnan(b)))
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if isinstance(tolerance, torch.Tensor) and tolerance.shape != a.shape:
+        tolerance = 0.0  # both have the same wrong shape, to which no bound belongs
+    a, b = a.detach().cpu().double(), b.detach().cpu().double()
+    return bool(((a == b) | (a.isnan() & b.isnan()) | ((a - b).abs() <= tolerance)).all())

@@ -1,0 +1,133 @@
+"""What an exercise is: what is asked of a student's function, and the mistakes that are known by name."""
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import triton
+from triton.runtime import KernelInterface
+
+from checks.judge.source import answer_source, define, python_function, rebind
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call: `inputs(generator)` makes its arguments by name, tensors on the CPU or numbers."""
+
+    name: str
+    inputs: Callable[[torch.Generator], dict]
+
+
+def numbers(**values) -> Case:
+    """A case whose arguments are these numbers, and whose name shows them."""
+    return Case(", ".join(f"{name}={value}" for name, value in values.items()), lambda _: dict(values))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one output must be: exact `value` in float64 (or int64), within `tolerance` of it, element by element."""
+
+    value: torch.Tensor | float
+    tolerance: torch.Tensor | float = 0.0
+    dtype: torch.dtype | None = None  # None for a plain number
+
+
+class WrongAnswer(Exception):
+    """Raised by a `through` where what came back cannot even be compared; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A known mistake: the answer with `old` turned into `new`, and what to tell the student who made it."""
+
+    name: str
+    edits: tuple[tuple[str, str], ...]
+    advice: str
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One function for a student to write, in the notebook `lesson`.
+
+    `answer` names it, `kernels/gemv.py::gemv_fp16_kernel`; `entry` is the function of that file that is called, which
+    for a kernel is the one that launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)`
+    is the traffic no kernel can go below; None for an exercise that moves no data. A kernel may move `traffic_limit` times
+    the answer's bytes. `through(function, **inputs)` makes the outputs where the function's own arguments and results are no
+    tensors or numbers, such as a timer's. Where no mutant does the same, `explain(outcome)` may find a sentence in the
+    numbers of a failed case, or None. It is asked only where all are numbers, and as many as wanted.
+    """
+
+    answer: str
+    lesson: str
+    points: int
+    cases: tuple[Case, ...]
+    oracle: Callable[..., tuple[Expected, ...]]
+    mutants: tuple[Mutant, ...]
+    entry: str | None = None
+    outputs: tuple[str, ...] = ("result",)
+    least_bytes: Callable[..., int] | None = None
+    traffic_limit: float = 1.25
+    through: Callable | None = None
+    explain: Callable[..., str | None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.answer.partition("::")[2]
+
+    @functools.cached_property
+    def module(self):
+        path = self.answer.partition("::")[0]
+        return importlib.import_module(path.removesuffix(".py").replace("/", "."))
+
+    @property
+    def is_kernel(self) -> bool:
+        return self.entry is not None
+
+    def answer_function(self):
+        return getattr(self.module, self.name)
+
+    def callable_for(self, function):
+        """What to call to try `function`: itself, or our entry with `function` as its kernel, or called by its kernel."""
+        if self.through is not None:
+            return functools.partial(self.through, function)
+        if not self.is_kernel or python_function(function).__name__ != self.name:
+            return function
+        entry, ours = getattr(self.module, self.entry), vars(self.module)
+        callers = {name: triton.jit(rebind(python_function(ours[name]), **{self.name: function}))
+                   for name in entry.__code__.co_names
+                   if isinstance(ours.get(name), KernelInterface)
+                   and self.name in python_function(ours[name]).__code__.co_names}
+        return rebind(entry, **{self.name: function}, **callers)
+
+    def written_by_student(self, function):
+        """The function that held the hole: the kernel that the entry `function` launches, or `function` itself.
+
+        Raises NameError when `function` launches no kernel of the exercise's name.
+        """
+        if not self.is_kernel or python_function(function).__name__ == self.name:
+            return function
+        if self.name not in function.__globals__:
+            raise NameError(f"`{self.entry}` is here, but no kernel `{self.name}`: run the cell of the exercise first, "
+                            "and keep the kernel's name")
+        return function.__globals__[self.name]
+
+    @functools.cache  # noqa: B019  exercises live as long as the process; Triton takes a while to rewrite a kernel
+    def mutated(self, mutant: Mutant):
+        """The answer with the mutant's mistake in it, the same function each time: the interpreter rewrites it once."""
+        return self.edited(*mutant.edits)
+
+    def edited(self, *edits: tuple[str, str]):
+        """The answer with each text in the place of another, new each time. Raises as `edited_source`."""
+        return define(self.edited_source(*edits), self.name, dict(vars(self.module)))
+
+    def edited_source(self, *edits: tuple[str, str]) -> str:
+        """The answer's source, edited. Raises ValueError unless each (old, new) finds `old` there once."""
+        source = answer_source(self.answer)
+        for old, new in edits:
+            if source.count(old) != 1:
+                raise ValueError(f"{self.name}: {old!r} stands {source.count(old)} times in the answer, not once, "
+                                 f"and was to become {new!r}")
+            source = source.replace(old, new)
+        return source

@@ -1,0 +1,133 @@
+"""What often-made slips look like in the source or in Triton's own words, and what to say instead."""
+
+import ast
+import re
+
+from checks.judge.source import source_of
+
+
+def hint(function, message: str) -> str | None:
+    """A sentence for the student whose `function` (or its source) failed with `message`, or None if nothing here fits."""
+    tree = _tree(function)
+    if tree is None:
+        return None
+    found = (sentence for test, sentence in _SOURCE if isinstance(tree, ast.FunctionDef) and test(tree))
+    said = (sentence for pattern, sentence in _MESSAGE if re.search(pattern, message))
+    return next(found, None) or next(said, None)
+
+
+def unused_stride(function) -> str | None:
+    """The first argument `stride_...` that a kernel (or its source) never uses."""
+    tree = _tree(function)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
+    strides = [a.arg for a in tree.args.args if a.arg.startswith("stride_")] if isinstance(tree, ast.FunctionDef) else []
+    return next((name for name in strides if name not in used), None)
+
+
+def _tree(function) -> ast.stmt | None:
+    try:
+        return ast.parse(function if isinstance(function, str) else source_of(function)).body[0]
+    except (OSError, SyntaxError):
+        return None
+
+
+def _is_kernel(tree) -> bool:
+    return any(argument.arg.endswith("_ptr") for argument in tree.args.args)
+
+
+def _anywhere(kind, test):
+    return lambda tree: _is_kernel(tree) and any(isinstance(node, kind) and test(node) for node in ast.walk(tree))
+
+
+def _undecorated(tree) -> bool:
+    return _is_kernel(tree) and not tree.decorator_list
+
+
+def _block_like(node) -> bool:
+    return any(isinstance(part, ast.Subscript | ast.Compare) for part in ast.walk(node))
+
+
+def _of_offsets(node) -> bool:
+    return any(_name(part).startswith(("offs", "mask")) for part in ast.walk(node))
+
+
+def _joined(node) -> bool:
+    """`a & b`, but not the arithmetic of `a & 15`."""
+    return (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr)
+            and not any(isinstance(side, ast.Constant) for side in (node.left, node.right)))
+
+
+def _moves_by_one(node) -> bool:
+    """A loop over `range(0, K)` in whose body a block starts at each k."""
+    if not (isinstance(node.iter, ast.Call) and _name(node.iter.func) == "range" and len(node.iter.args) < 3
+            and _name(node.iter.args[-1])):
+        return False
+    sums = (part for part in ast.walk(node) if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Add))
+    return any(_name(part.left) == _name(node.target) and "tl.arange" in ast.unparse(part.right) for part in sums)
+
+
+def _name(node) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+_SOURCE = [
+    (_undecorated, "The line `@triton.jit` above the kernel is missing."),
+    (_anywhere(ast.BoolOp, lambda node: all(map(_block_like, node.values)) or any(map(_of_offsets, node.values))),
+     "Python's `and` and `or` keep only one of two blocks: join masks with `&` or `|`."),
+    (_anywhere(ast.Compare, lambda node: any(map(_joined, [node.left, *node.comparators]))),
+     "`&` binds more tightly than `<` and `>`: put each comparison in parentheses, `mask & (offs > 0)`."),
+    (_anywhere(ast.Compare, lambda node: len(node.ops) > 1),
+     "A chain such as `0 < offs < N` keeps only one of the two blocks: write `(offs > 0) & (offs < N)`."),
+    (_anywhere(ast.If, lambda node: _of_offsets(node.test)),
+     "An `if` decides for a whole program, not lane by lane: give each load and store a `mask=`."),
+    (_anywhere(ast.For, _moves_by_one),
+     "The loop moves on by one element, and each step takes a whole block: give `range` the block's size as its step."),
+    (_anywhere(ast.Attribute, lambda node: _name(node.value) in ("torch", "np", "numpy")),
+     "torch and NumPy do not work inside a kernel: use Triton's own, such as tl.float32, tl.zeros, tl.sum."),
+    (_anywhere(ast.Subscript, lambda node: _name(node.value).endswith("_ptr")),
+     "A pointer cannot be indexed: read with `tl.load(x_ptr + offsets)`, write with `tl.store(y_ptr + offsets, value)`."),
+    (_anywhere(ast.Call, lambda node: getattr(node.func, "attr", "") in ("float", "half", "int")),
+     "Blocks have no `.float()` or `.half()`: convert with `.to(tl.float32)` or `.to(tl.float16)`."),
+    (_anywhere(ast.Call, lambda node: getattr(node.func, "attr", _name(node.func)) in ("round", "rint")),
+     "There is no rounding that works everywhere: add 12582912.0 to an FP32 number and subtract it again."),
+    (_anywhere(ast.BinOp, lambda node: isinstance(node.op, ast.MatMult)),
+     "Blocks have no `@`: the matrix product of two blocks is `tl.dot(a, b)`."),
+    (_anywhere(ast.Call, lambda node: _name(node.func) in ("sum", "max", "min")),
+     "Python's sum, max and min do not work on blocks: use `tl.sum`, `tl.max` or `tl.min`."),
+]
+
+_MESSAGE = [
+    (r"must have equal ranks",
+     "`tl.dot` takes blocks with two axes. For a row and a vector, multiply lane by lane and add up with `tl.sum`."),
+    (r"make_shape_compatible|[Ii]ncompatible (shapes|dimensions)|could not be broadcast|cannot broadcast",
+     "Two blocks whose shapes do not fit meet here. `a[:, None]` makes a column and `a[None, :]` a row; "
+     "`tl.sum(block, axis=1)` sums along each row."),
+    (r"Value argument cannot be block type",
+     "A whole block is stored at one address: is a `tl.sum` missing before it, or a `tl.max`, or the offsets in the "
+     "address?"),
+    (r"Mask argument cannot be block type", "The mask is a block and the address is a single one: add the offsets to it."),
+    (r"axis \[", "`tl.max(block, axis=0)` takes one block and an axis; the larger of two blocks is `tl.maximum(a, b)`."),
+    (r"axis \d out of bounds", "A block with one dimension has one axis only: axis 0."),
+    (r"cannot add pointers together", "A pointer is an address, not a value: read the values first, with `tl.load`."),
+    (r"Unsupported ptr type", "The address comes first: `tl.load(address)`, `tl.store(address, value)`."),
+    (r"arguments must be of type tl\.constexpr|arange's arguments must be",
+     "`tl.arange` takes numbers known at compile time, from 0 to the block size (such as BLOCK_K, a power of two): add to "
+     "it what is known later, and use a mask."),
+    (r"arange's range must be a power of 2",
+     "The length of `tl.arange` must be a power of two: use the block size and a mask."),
+    (r"non-?constexpr|global variable", "It uses a name that is not one of its arguments. Numbers that a kernel needs "
+     "are its arguments, or written out in it."),
+    (r"'int' object is not iterable",
+     "Something here is a number or a pointer where a block was meant: is a `tl.load` missing?"),
+    (r"Loop-carried variable", "What a loop changes must keep its type and shape: let it start with those that the loop "
+     "gives it. `tl.dot` gives tl.float32."),
+    (r"AssertionError: *\n +at: .*tl\.dot",
+     "`tl.dot` wants `acc` in the type that it adds up in: tl.int32 for INT8 blocks, with `out_dtype=tl.int32`, and "
+     "tl.float32 for FP16 blocks."),
+    (r"Expected dtype \['fp32'", "This works in FP32 only: turn what you load into it first, with `.to(tl.float32)`."),
+    (r"'NoneType' object has no attribute 'type'",
+     "An address here is None, as `bias_ptr` is for a layer without bias: load only under `if bias_ptr is not None:`."),
+    (r"NoneType", "A value here is None: is a `return` missing?"),
+]
+
+

@@ -1,0 +1,142 @@
+"""Functions as source text: finding answers by name, holes in stubs, and building functions from text."""
+
+import ast
+import inspect
+import itertools
+import linecache
+import re
+import sys
+import textwrap
+import types
+from pathlib import Path
+
+from triton.runtime import KernelInterface
+
+ROOT = Path(__file__).resolve().parents[2]
+MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
+"""The line above a function in a lesson that says which one of `kernels` it is."""
+_serial = itertools.count()
+
+
+def answer_source(reference: str) -> str:
+    """The source of `kernels/gemv.py::gemv_fp16_kernel`, decorators included, read from the file without importing it.
+
+    Raises LookupError when there is no such file or function.
+    """
+    path, _, name = reference.partition("::")
+    try:
+        text = (ROOT / path).read_text()
+    except OSError:
+        raise LookupError(f"{reference}: there is no file {path}") from None
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            return "\n".join(text.splitlines()[first - 1:node.end_lineno]) + "\n"
+    raise LookupError(f"{reference}: {path} has no function {name}")
+
+
+def find_hole(source: str) -> ast.stmt | None:
+    """The statement that marks what a student has yet to write, or None.
+
+    In a kernel it is `tl.static_assert(False, "TODO ...")`, elsewhere `raise NotImplementedError("TODO ...")`.
+    """
+    for node in ast.walk(ast.parse(textwrap.dedent(source))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            call = node.value
+            if ast.unparse(call.func) == "tl.static_assert" and _is_todo(call.args[1:]):
+                return node
+        elif (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+              and ast.unparse(node.exc.func) == "NotImplementedError" and _is_todo(node.exc.args)):
+            return node
+    return None
+
+
+def _is_todo(args: list[ast.expr]) -> bool:
+    return bool(args) and isinstance(args[0], ast.Constant) and str(args[0].value).startswith("TODO")
+
+
+def python_function(function) -> types.FunctionType:
+    """The plain Python function under a `@triton.jit` kernel, autotuned or not, or the function itself."""
+    while isinstance(function, KernelInterface):
+        function = function.fn
+    return function
+
+
+def source_of(function) -> str:
+    """The dedented source of a function or kernel. Raises OSError where Python does not know it."""
+    return textwrap.dedent(inspect.getsource(python_function(function)))
+
+
+def define(source: str, name: str | None, namespace: dict):
+    """Run `source` in `namespace` and return what it defines as `name`, if a name is given.
+
+    Triton reads a kernel's source back through `inspect`, so the text is kept where `inspect` looks for it.
+    """
+    filename = f"<{name or 'cell'} {next(_serial)}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    exec(compile(source, filename, "exec"), namespace)
+    return namespace[name] if name else None
+
+
+def rebind(function: types.FunctionType, **replacements) -> types.FunctionType:
+    """A copy of `function` that finds `replacements` among its globals, such as a student's kernel for ours."""
+    copy = types.FunctionType(function.__code__, {**function.__globals__, **replacements}, function.__name__,
+                              function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+def self_contained(function, **constants) -> str:
+    """Source that defines `function` in an empty module: its imports, constants and the functions it calls, then itself.
+
+    `constants` take the place of globals of these names. Raises ValueError for a global that cannot be written down,
+    such as a tensor.
+    """
+    lines, done = ["import triton", "import triton.language as tl"], {"triton", "tl"}
+    for name, value in constants.items():
+        lines.append(f"{name} = tl.constexpr({value!r})")
+        done.add(name)
+    _write_down(function, lines, done)
+    return "\n".join(lines) + "\n"
+
+
+def _is_ours(value) -> bool:
+    """Whether it is a function of `kernels` as that module has it, not a copy with a student's kernel in it."""
+    if not isinstance(value, KernelInterface | types.FunctionType):
+        return False
+    plain = python_function(value)
+    module = plain.__module__ or ""  # None: defined in a namespace without a name
+    return module.startswith("kernels.") and getattr(sys.modules[module], plain.__name__, None) is value
+
+
+def _write_down(function, lines: list[str], done: set[str]) -> None:
+    plain = python_function(function)
+    if _is_ours(function):
+        lines.append(f"from {plain.__module__} import {plain.__name__}")
+        done.add(plain.__name__)
+        return
+    tree = ast.parse(source_of(function))
+    if tree.body[0].decorator_list:  # a kernel, autotuned or not: the launch says which constexprs it was given
+        tree.body[0].decorator_list = [ast.parse("triton.jit", mode="eval").body]
+    done.add(plain.__name__)
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(plain.__code__.co_varnames)
+    for name in sorted(names & set(plain.__globals__) - done):
+        value = plain.__globals__[name]
+        if isinstance(value, types.ModuleType):
+            lines.append(f"import {value.__name__} as {name}")
+        elif (isinstance(value, KernelInterface | types.FunctionType)
+              and not (python_function(value).__module__ or "").startswith("triton.")):
+            _write_down(value, lines, done)
+            if name != python_function(value).__name__:
+                lines.append(f"{name} = {python_function(value).__name__}")
+        elif isinstance(value, int | float | str):
+            lines.append(f"{name} = {value!r}")
+        elif isinstance(getattr(value, "value", None), int | float | str):  # tl.constexpr
+            lines.append(f"{name} = tl.constexpr({value.value!r})")
+        elif getattr(value, "__module__", "").startswith("triton"):
+            lines.append(f"from {value.__module__} import {value.__name__} as {name}")
+        else:
+            raise ValueError(f"`{plain.__name__}` uses the global `{name}`, a {type(value).__name__}: "
+                             "a kernel may only use its arguments, constants and other functions")
+        done.add(name)
+    lines.append(ast.unparse(tree))

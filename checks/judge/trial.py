@@ -1,0 +1,182 @@
+"""One function tried on one case: is it in bounds, of the right shape, wholly written, and right?"""
+
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from numbers import Real
+
+import torch
+
+from checks.judge.attempt import Attempt, attempt, loaded, stored
+from checks.judge.exercise import Case, Exercise, Expected, WrongAnswer
+from checks.judge.launches import Launch, OutOfBounds
+from checks.judge.memory import is_poison
+from kernels.runtime import INTERPRETED, device
+
+TIMEOUT_S = 20  # for one case; an honest kernel takes well under one second
+
+PASSED, FAILED, CRASHED, TIMEOUT, OUT_OF_MEMORY = "passed", "failed", "crashed", "timeout", "out of memory"
+
+
+@dataclass
+class Outcome:
+    """What one case came to."""
+
+    case: Case
+    inputs: dict = field(repr=False)
+    expected: tuple[Expected, ...] = field(repr=False)
+    given: dict = field(default_factory=dict, repr=False)  # the same inputs as the function got them, on the device
+    outputs: tuple = ()
+    launches: list[Launch] = field(default_factory=list, repr=False)
+    status: str = PASSED
+    message: str = ""
+    error: Exception | None = None  # OutOfBounds, or what the function raised
+    wrong: torch.Tensor | None = None  # bool map of the first wrong output
+    output: int = 0  # its index
+    unwritten: bool = False  # whether it is wrong for want of a store
+
+    def traffic(self) -> Counter:
+        """Bytes by (kind, tensor) that the launches moved."""
+        return sum((launch.traffic() for launch in self.launches), Counter())
+
+    def stored(self, index: int) -> torch.Tensor:
+        """Bool, which elements of output `index` the launches have stored, as the trace has it."""
+        return stored(self.launches, self.outputs[index])
+
+    def loaded(self, name: str) -> torch.Tensor | None:
+        """Bool, which elements of input `name` the launches have loaded; None where there is no trace."""
+        traced = self.launches and self.launches[0].accesses
+        return loaded(self.launches, self.given[name]) if traced else None
+
+    def fail(self, message: str, status: str = FAILED) -> None:
+        self.status, self.message = status, message
+
+
+def try_case(exercise: Exercise, function, case: Case, seed: int) -> Outcome:
+    """Steps 2 to 5 on one case. The same seed gives the same inputs."""
+    outcome = ask_case(exercise, case, seed)
+    settle(exercise, outcome, attempt(exercise.callable_for(function), outcome.inputs, TIMEOUT_S))
+    return outcome
+
+
+def ask_case(exercise: Exercise, case: Case, seed: int) -> Outcome:
+    """A case's inputs and what the outputs must be, before anything was tried."""
+    inputs = case.inputs(torch.Generator().manual_seed(seed ^ zlib.crc32(case.name.encode())))
+    return Outcome(case, inputs, exercise.oracle(**inputs))
+
+
+def settle(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
+    """Write into `outcome` what the attempt at its case came to."""
+    outcome.launches, outcome.given = tried.launches, tried.given
+    if tried.error is not None:
+        _explain_exception(outcome, tried.error, tried.line)
+        return
+    outcome.outputs = tried.outputs
+    if tried.broken:
+        outcome.fail(f"{_on(outcome.case)} it writes outside `{tried.broken[0]}`: is a mask missing?")
+    elif tried.changed:
+        outcome.fail(f"{_on(outcome.case)} it changes its input `{tried.changed[0]}`, which must stay as it was.")
+    else:
+        _compare(exercise, outcome)
+
+
+def _explain_exception(outcome: Outcome, error: Exception, line: str | None) -> None:
+    outcome.error = error
+    at = f"\n  at: {line}" if line else ""
+    match error:
+        case OutOfBounds():
+            outcome.fail(f"{_on(outcome.case)} {error}{at}")
+        case WrongAnswer():
+            outcome.fail(f"{_on(outcome.case)} {error}")
+        case TimeoutError():
+            outcome.fail(f"{_on(outcome.case)} it did not finish within {TIMEOUT_S} s. Does a loop never end?", TIMEOUT)
+        case MemoryError() | torch.OutOfMemoryError():
+            outcome.fail(f"{_on(outcome.case)} it ran out of memory.{at}", OUT_OF_MEMORY)
+        case _:
+            outcome.fail(f"{_on(outcome.case)} it raised {type(error).__name__}: {str(error).strip()[:400]}{at}", CRASHED)
+
+
+def _compare(exercise: Exercise, outcome: Outcome) -> None:
+    if len(outcome.outputs) != len(outcome.expected):
+        outcome.fail(f"{_on(outcome.case)} it returns {len(outcome.outputs)} value(s), "
+                     f"and {len(outcome.expected)} are wanted: {', '.join(exercise.outputs)}.")
+        return
+    for index, (got, want) in enumerate(zip(outcome.outputs, outcome.expected, strict=True)):
+        outcome.output = index
+        name = exercise.outputs[index]
+        if want.dtype is None:
+            _compare_number(outcome, name, got, want)
+        else:
+            _compare_tensor(outcome, name, got, want, exercise.is_kernel)
+        if outcome.status != PASSED:
+            return
+
+
+def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
+    on = _on(outcome.case)
+    what = "it returns" if len(outcome.expected) == 1 else f"{name} is"
+    if all(isinstance(value, Real) for value in outcome.inputs.values()):
+        on = "With " + ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
+    if isinstance(got, bool) or not isinstance(got, Real):
+        hint = (" Is a `return` missing?" if got is None else
+                " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
+        outcome.fail(f"{on} {what} {got!r}, and a number is wanted.{hint}")
+    elif not abs(got - want.value) <= want.tolerance:
+        outcome.fail(f"{on} {what} {got:,.10g}; expected {want.value:,.10g}.")
+
+
+def _compare_tensor(outcome: Outcome, name: str, got, want: Expected, stored: bool) -> None:
+    on = _on(outcome.case)
+    if not isinstance(got, torch.Tensor):
+        return outcome.fail(f"{on} `{name}` is a {type(got).__name__}, and a tensor is wanted.")
+    if got.shape != want.value.shape:
+        return outcome.fail(f"{on} `{name}` has shape {tuple(got.shape)}; expected {tuple(want.value.shape)}.")
+    if got.dtype != want.dtype:
+        return outcome.fail(f"{on} `{name}` is {got.dtype}; expected {want.dtype}.".replace("torch.", ""))
+    if got.device.type != device().type:
+        return outcome.fail(f"{on} `{name}` is on {got.device}; expected {device()}.")
+    unwritten = _unwritten(outcome, got) if stored else None  # torch alone may well compute the pattern of an empty tensor
+    if stored and unwritten.any():
+        outcome.wrong, outcome.unwritten = unwritten, True
+        if INTERPRETED and not any(kind == "store" for launch in outcome.launches for kind, _ in launch.traffic()):
+            return outcome.fail(f"{on} nothing is ever written to `{name}`: no `tl.store` ran, and what a kernel returns "
+                                "is lost.")
+        return outcome.fail(f"{on} {int(unwritten.sum())} of {got.numel()} elements of `{name}` are never written"
+                            f"{where(unwritten, name)}.")
+    exact = got.detach().cpu().to(want.value.dtype)
+    same_nan = exact.isnan() & want.value.isnan() if exact.is_floating_point() else torch.zeros_like(exact, dtype=bool)
+    outcome.wrong = ~((exact == want.value) | ((exact - want.value).abs() <= want.tolerance) | same_nan)
+    if outcome.wrong.any():
+        first = tuple(int(i) for i in outcome.wrong.nonzero()[0])
+        place = f"{name}[{', '.join(map(str, first))}]"
+        outcome.fail(f"{on} {int(outcome.wrong.sum())} of {got.numel()} elements are wrong"
+                     f"{where(outcome.wrong, name)}. First: {place} is {_shown(exact[first])}; "
+                     f"expected {_shown(want.value[first])}.")
+    return None
+
+
+def _unwritten(outcome: Outcome, got: torch.Tensor) -> torch.Tensor:
+    poisoned = is_poison(got).cpu()
+    if INTERPRETED and poisoned.any():  # a wrong kernel may compute -128: ask the trace what was stored
+        poisoned &= ~outcome.stored(outcome.output)
+    return poisoned
+
+
+def _shown(value: torch.Tensor) -> str:
+    return f"{value.item():.6g}" if value.is_floating_point() else f"{value.item():,}"
+
+
+def _on(case: Case) -> str:
+    return f"On the case '{case.name}'"
+
+
+def where(wrong: torch.Tensor, name: str) -> str:
+    """A phrase that says where the True elements lie, or nothing when they are all over the tensor."""
+    index = [":"] * wrong.ndim
+    for axis, size in enumerate(wrong.shape):
+        rest = [d for d in range(wrong.ndim) if d != axis]
+        hit = wrong.any(dim=rest) if rest else wrong
+        first, last = int(hit.nonzero()[0]), int(hit.nonzero()[-1])
+        if first > 0 or last < size - 1:
+            index[axis] = str(first) if first == last else f"{first}:{last + 1}"
+    return f", all in {name}[{', '.join(index)}]" if any(part != ":" for part in index) else ""

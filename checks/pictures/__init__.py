@@ -1,0 +1,1 @@
+"""What lessons draw, one module a noun."""

@@ -1,0 +1,147 @@
+"""Pictures for the lesson on the error of INT8, from runs of the student's own functions."""
+
+import math
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.ticker import NullLocator
+
+from checks.pictures.common import COLOURS, _ready, _show
+from checks.simulated.synthetic import activations, weights
+from kernels import error
+from kernels.quantize import quantize_int8_perrow_torch
+from kernels.runtime import device
+
+PAIRS = 1024
+BOUND = 4 / math.sqrt(2 * PAIRS)
+"""Four standard errors of a standard deviation found from so many normal numbers: chance passes it once in 16,000."""
+
+
+def measured_errors(K: int) -> tuple[torch.Tensor, list[dict]]:
+    """The errors of PAIRS products of two rows of K normal numbers, and for each the arguments that foretell its size."""
+    g = torch.Generator().manual_seed(K)
+    rows = [torch.randn(PAIRS, K, generator=g).half().to(device()) for _ in "xw"]
+    quantized = [quantize_int8_perrow_torch(row) for row in rows]
+    sums = (quantized[0][0].int() * quantized[1][0].int()).sum(dim=1)  # exact, as those of lesson 05
+    errors = sums.double() * quantized[0][1].double() * quantized[1][1].double() - (rows[0].double() * rows[1]).sum(dim=1)
+    sides = [rows[i].double().square().mean(dim=1).sqrt().tolist() for i in (0, 1)] + [
+        quantized[i][1].tolist() for i in (0, 1)]
+    names = ("x_rms", "w_rms", "x_scale", "w_scale")
+    return errors.cpu(), [{"K": K, **dict(zip(names, values, strict=True))} for values in zip(*sides, strict=True)]
+
+
+def show_product_error(function):
+    """The error of products of K terms: as your function foretells it, and measured on 1,024 products for each K."""
+    if not _ready(function):
+        return None
+    sizes = [64, 256, 1024, 4096]
+    foretold, measured, ratios = [], [], []
+    for K in sizes:
+        errors, sides = measured_errors(K)
+        std = torch.tensor([function(**side) for side in sides], dtype=torch.float64)
+        foretold.append(float(std.square().mean().sqrt()))
+        measured.append(float(errors.square().mean().sqrt()))
+        ratios.append(float((errors / std).square().mean().sqrt()))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+    left.plot(sizes, foretold, color=COLOURS[0], label="your formula")
+    left.plot(sizes, measured, "o", color=COLOURS[1], label="measured")
+    left.set(yscale="log", ylabel="standard deviation of the error of y", title="Numbers of size 1, a scale for each row")
+    left.set_yticks(ticks := [0.05, 0.1, 0.2, 0.5, 1.0], map(str, ticks))
+    left.legend(frameon=False)
+    right.axhspan(1 - BOUND, 1 + BOUND, color=COLOURS[4], alpha=0.35, label=f"1 ± {BOUND:.3f}, chance alone")
+    right.axhline(1, color=COLOURS[0])
+    right.plot(sizes, ratios, "o", color=COLOURS[1], label="measured / your formula")
+    right.set(ylim=(1 - 2.2 * BOUND, 1 + 2.2 * BOUND) if max(abs(r - 1) for r in ratios) < 2 * BOUND else None,
+              title=f"{sum(abs(r - 1) <= BOUND for r in ratios)} of {len(ratios)} within the bound")
+    right.legend(frameon=False, fontsize=9)
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [f"{K:,}" for K in sizes], fontsize=8)
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("K, terms of a product")
+        axes.title.set_fontsize(10)
+    return _show(figure)
+
+
+def show_outlier_sweep(fake_quantize_int8, sqnr_db_per_channel):
+    """What is left of the ordinary channels when six of 2,048 are larger: their median SQNR by the shape of the blocks."""
+    if not (_ready(fake_quantize_int8) and _ready(sqnr_db_per_channel)):
+        return None
+    sizes = [1, 2, 5, 10, 20, 50, 100, 200, 500]
+    made = [activations(size) for size in sizes]
+    M, K = made[0][0].shape
+    blocks = {"one scale for x": (M, K), "for each row": (1, K), "for each 128 of a row": (1, 128),
+              "for each channel": (M, 1)}
+    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    for (name, block), colour, marker in zip(blocks.items(), COLOURS, "osD^", strict=False):
+        medians, whole = [], []
+        for x, ordinary in made:
+            approximation = fake_quantize_int8(x, *block)
+            medians.append(float(sqnr_db_per_channel(x, approximation)[ordinary].median()))
+            whole.append(error.sqnr_db(x, approximation))
+        axes.plot(sizes, medians, marker=marker, color=colour, label=name)
+        if name == "for each row":
+            axes.plot(sizes, whole, color=colour, linestyle="--", label="the same, SQNR of all of x")
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, map(str, sizes))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="size of the six outlier channels, ordinary channels: 1", ylabel="median SQNR of ordinary channels, dB",
+             ylim=(-2, 50))
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _show(figure)
+
+
+def int8_product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """x wᵀ with a scale for each row of x and of w."""
+    return error.fake_quantize_int8(x, 1, x.shape[1]) @ error.fake_quantize_int8(w, 1, w.shape[1]).T
+
+
+def show_alpha_sweep(smoothquant, size: float = 100.0):
+    """The SQNR of x, of w and of y = x wᵀ after your `smoothquant`, for alpha from 0 to 1, outlier channels of this size."""
+    if not _ready(smoothquant):
+        return None
+    x, _ = activations(size)
+    w = weights()
+    exact = x.double() @ w.double().T
+    alphas = torch.linspace(0, 1, 21).tolist()
+    lines = {"x / s": [], "w · s": [], "y": []}
+    for alpha in alphas:
+        pair = smoothquant(x, w, alpha)
+        for name, factor in zip(("x / s", "w · s"), pair, strict=True):
+            lines[name].append(error.sqnr_db(factor, error.fake_quantize_int8(factor, 1, factor.shape[1])))
+        lines["y"].append(error.sqnr_db(exact, int8_product(*pair)))
+    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    for (name, values), colour, style in zip(lines.items(), COLOURS, ("--", "-.", "-"), strict=False):
+        axes.plot(alphas, values, style, color=colour, label=f"SQNR of {name}", linewidth=2.5 if name == "y" else 1.5)
+    best = max(range(len(alphas)), key=lambda i: lines["y"][i])
+    axes.plot(alphas[best], lines["y"][best], "o", color=COLOURS[2], markersize=9)
+    axes.annotate(f"alpha = {alphas[best]:.2f}: {lines['y'][best]:.1f} dB", (alphas[best], lines["y"][best]), ha="center",
+                  va="bottom", xytext=(0, 8), textcoords="offset points", fontsize=9)
+    before = error.sqnr_db(exact, int8_product(x.float(), w.float()))
+    axes.axhline(before, color="black", linestyle=":", linewidth=1)
+    axes.annotate(f"y without smoothing: {before:.1f} dB", (0.5, before), ha="center", va="bottom", xytext=(0, 2),
+                  textcoords="offset points", fontsize=9)
+    axes.set(xlabel="alpha: 0 leaves the outliers in x, 1 moves them all into w", ylabel="SQNR, dB",
+             title=f"Six outlier channels of size {size:.0f}")
+    axes.title.set_fontsize(10)
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _show(figure)
+
+
+def show_layers(layers_to_keep, rankings: dict[str, dict[str, float]], weights_of: dict[str, int], budget: int):
+    """SQNR of each layer in each ranking, and which layers your function leaves in FP16."""
+    if not _ready(layers_to_keep):
+        return None
+    figure, panels = plt.subplots(1, len(rankings), figsize=(8.4, 3), sharey=True, layout="constrained")
+    for panel, (title, ranking) in zip(panels, rankings.items(), strict=True):
+        sizes = torch.tensor([weights_of[name] for name in ranking])
+        keep = layers_to_keep(torch.tensor(list(ranking.values()), dtype=torch.float64), sizes, budget).tolist()
+        for place, (value, kept) in enumerate(zip(ranking.values(), keep, strict=True)):
+            look = {"color": COLOURS[1], "hatch": "//"} if kept else {"color": COLOURS[0]}
+            panel.bar(place, value, edgecolor="white", **look)
+            panel.annotate(f"{value:.0f}", (place, value), ha="center", va="bottom", fontsize=8)
+        panel.set_xticks(range(len(ranking)), ranking, fontsize=9)
+        kept = sum(size for size, kept in zip(sizes.tolist(), keep, strict=True) if kept)
+        panel.set_title(f"{title}\nkept in FP16 (hatched): {kept:,} of {int(sizes.sum()):,} weights", fontsize=9)
+    panels[0].set(ylabel="SQNR, dB", ylim=(0, 50))
+    return _show(figure)

@@ -1,0 +1,1 @@
+"""What lessons and checks pretend: a GPU with a clock, its cache, planted bugs, synthetic data."""

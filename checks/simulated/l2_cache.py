@@ -1,0 +1,40 @@
+"""A model of a GPU's cache: what a launch that was traced would fetch from memory."""
+
+from collections import OrderedDict
+from itertools import zip_longest
+
+import numpy as np
+
+from checks.judge.launches import Launch
+
+SECTOR = 32  # bytes; NVIDIA GPUs move memory in sectors of this size
+
+
+def in_launch_order(launch: Launch) -> list[tuple[int, int, int]]:
+    """The programs that touched memory, in the order in which a GPU starts them: axis 0 of the grid counts fastest."""
+    return sorted({access.program for access in launch.accesses}, key=lambda program: program[::-1])
+
+
+def bytes_from_memory(launch: Launch, cache_bytes: int, together: int) -> int:
+    """Bytes of the launch's loads that a cache of `cache_bytes` does not hold.
+
+    `together` programs run at a time, in launch order and in step: the first load of each, then the second of each, and so
+    on. The cache keeps the sectors that were used last (LRU). Stores are left out.
+    """
+    loads = {program: [] for program in in_launch_order(launch)}
+    for access in launch.accesses:
+        if access.kind == "load":
+            sectors = np.unique(access.offsets[access.live] * access.itemsize // SECTOR)
+            loads[access.program].append([(access.tensor, sector) for sector in sectors.tolist()])
+    waiting, cache, misses = list(loads.values()), OrderedDict(), 0
+    for first in range(0, len(waiting), together):
+        for step in zip_longest(*waiting[first:first + together], fillvalue=()):
+            for sector in (sector for load in step for sector in load):
+                if sector in cache:
+                    cache.move_to_end(sector)
+                    continue
+                misses += 1
+                cache[sector] = None
+                if len(cache) * SECTOR > cache_bytes:
+                    cache.popitem(last=False)
+    return misses * SECTOR

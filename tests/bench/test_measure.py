@@ -1,0 +1,202 @@
+"""The timer against a GPU whose true times are known, and liars that it must expose."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from checks.bench import measure
+from checks.bench.measure import Refused, time_in_graphs_us, time_us
+from checks.simulated.gpu import SimulatedGPU
+from kernels.runtime import INTERPRETED
+
+
+class GPU(SimulatedGPU):
+    """A simulated GPU with what the timer needs beyond events: waiting for one stream, and CUDA graphs.
+
+    A replay leaves out the last `lost` launches. `effects`, by a kernel's name: what a replayed launch writes.
+    """
+
+    def __init__(self, lost: int = 0, **numbers):
+        super().__init__(**numbers)
+        self.lost, self._captured, self.effects = lost, None, {}
+
+    def wait(self):
+        self._now_us = max(self._now_us, self._free_us.get(0, 0.0)) + self.synchronize_us
+
+    def launch(self, kernel):
+        if self._captured is None or kernel.kind == "flush":
+            super().launch(kernel)
+        else:
+            self._captured.append(kernel)
+
+    def capture(self, calls):
+        self._captured = []
+        result = calls()
+        kernels, self._captured = self._captured[:len(self._captured) - self.lost], None
+
+        def replay():
+            launch_us, self.launch_us = self.launch_us, 0.0
+            for kernel in kernels:
+                super(GPU, self).launch(kernel)
+                self.effects.get(kernel.name, lambda: None)()
+            self.launch_us = launch_us
+        return replay, result
+
+
+def test_every_median_is_the_true_time_whatever_the_gpu_does():
+    """Launches that nobody waits for, compilation, a cache that would keep the operands, a clock that wakes up."""
+    gpu = GPU(launch_us=8, wake_us=300)
+    sides = {"short": gpu.kernel("short", {"x": 4e6}, compile_us=3e5),
+             "would be cached": gpu.kernel("cached", {"x": 4e6, "w": 30e6}, {"y": 4e6}),
+             "long": gpu.kernel("long", {"z": 400e6}), "arithmetic": gpu.kernel("arithmetic", {"x": 4e6}, flops=80e9)}
+    timings = time_us(sides, gpu=gpu)
+    assert {name: t.median_us for name, t in timings.items()} == pytest.approx(
+        {name: side.cold_us for name, side in sides.items()})
+    assert all(t.low_us <= t.median_us <= t.high_us for t in timings.values())
+
+
+def reasons(sides, gpu, **options):
+    with pytest.raises(Refused) as refused:
+        time_us(sides, gpu=gpu, **options)
+    honest = refused.value.timings["honest"]
+    assert honest.median_us == pytest.approx(sides["honest"].cold_us)
+    return refused.value.reasons
+
+
+def test_work_in_another_stream_is_exposed():
+    gpu = GPU()
+    sides = {"honest": gpu.kernel("honest", {"x": 400e6}), "elsewhere": gpu.kernel("elsewhere", {"x": 400e6}, stream=1)}
+    assert "go on in another stream" in reasons(sides, gpu)["elsewhere"]
+
+
+def test_a_result_kept_from_an_earlier_call_is_exposed():
+    gpu = GPU()
+    once = gpu.kernel("once", {"x": 40e6})
+    sides = {"honest": gpu.kernel("honest", {"x": 40e6}), "kept": lambda: once.calls or once()}
+    assert reasons(sides, gpu) == {"kept": "it took no time, so it did nothing"}
+
+
+def test_a_call_that_leaves_out_its_work_now_and_then_is_exposed():
+    gpu = GPU()
+    work = gpu.kernel("work", {"x": 40e6})
+    calls = []
+
+    def lazy():
+        calls.append(1)
+        if len(calls) % 15:
+            work()
+
+    sides = {"honest": gpu.kernel("honest", {"x": 40e6}), "lazy": lazy}
+    assert "did each call do its work?" in reasons(sides, gpu)["lazy"]
+
+
+def test_times_that_spread_too_wide_are_tried_again_and_then_refused():
+    gpu = GPU()
+    sizes = {"calls": 0}
+
+    def noisy():
+        sizes["calls"] += 1
+        gpu.kernel("noisy", {"x": 40e6 * (1 + sizes["calls"] % 4 / 3)})()
+
+    sides = {"honest": gpu.kernel("honest", {"y": 40e6}), "noisy": noisy}
+    assert "a spread of" in reasons(sides, gpu, repeats=20)["noisy"]
+    assert sizes["calls"] > 20 + 40 + 80
+
+
+def test_a_clock_that_sags_slows_all_sides_alike():
+    gpu = GPU(sag=0.3, heat_us=5000)
+    one, other = (gpu.kernel(name, flops=160e9) for name in ("one", "other"))
+    timings = time_us({"one": one, "other": other}, repeats=40, gpu=gpu)
+    assert timings["one"].median_us == pytest.approx(timings["other"].median_us, rel=0.01)
+    assert timings["one"].median_us > 1.1 * one.cold_us
+
+
+def test_in_a_graph_the_launches_are_gone_and_rotated_weights_come_from_memory():
+    gpu = GPU(launch_us=50)
+    weights = [gpu.kernel("product", {f"w{i}": 8e6}) for i in range(10)]
+    warm = gpu.kernel("warm", {"w": 8e6})
+    timings = time_in_graphs_us({"rotated": lambda i: weights[i](), "warm": lambda i: warm()}, copies=10, gpu=gpu)
+    assert timings["rotated"].median_us == pytest.approx(weights[0].cold_us)
+    assert timings["warm"].median_us < 0.8 * warm.cold_us  # why the weights must rotate
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_graph_of_one_call_fewer_than_claimed_is_exposed_by_what_it_did_not_write(lost):
+    gpu, found = GPU(lost), {}
+    results = [torch.zeros(3) for _ in range(64)]
+    kernels = [gpu.kernel(f"product {i}", {f"w{i}": 8e6}) for i in range(64)]
+    gpu.effects = {f"product {i}": lambda y=y: y.fill_(7) for i, y in enumerate(results)}
+
+    def product(i):
+        kernels[i]()
+        return results[i]
+
+    time_in_graphs_us({"product": product}, copies=64, gpu=gpu, check=lambda name, y: found.update({name: y.clone()}))
+    assert found["product"].isnan().all() if lost else (found["product"] == 7).all()
+
+
+def test_what_cannot_be_captured_is_refused_and_costs_no_other():
+    gpu = GPU()
+    kernel = gpu.kernel("product", {"w": 8e6})
+
+    def fails(i):
+        raise ValueError("operation not permitted when stream is capturing")
+
+    with pytest.raises(Refused) as refused:
+        time_in_graphs_us({"honest": lambda i: kernel(), "fails": fails}, copies=4, gpu=gpu)
+    assert "cannot be captured" in refused.value.reasons["fails"] and list(refused.value.timings) == ["honest"]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
+def test_without_a_gpu_no_time_is_given_out_as_a_speed():
+    with pytest.raises(RuntimeError, match="no speed to measure"):
+        time_us({"nothing": lambda: None})
+
+
+@pytest.mark.skipif(INTERPRETED, reason="there is no GPU")
+@pytest.mark.parametrize("mode", ["eager", "idle"])
+def test_times_on_the_gpu_are_positive_and_a_longer_copy_takes_longer(mode):
+    short, long = (torch.empty(n, dtype=torch.int8, device="cuda") for n in (1 << 20, 1 << 28))
+    times = time_us({"short": short.clone, "long": long.clone}, mode=mode)
+    assert 0 < times["short"].low_us <= times["short"].median_us < times["long"].median_us
+
+
+@pytest.mark.skipif(INTERPRETED, reason="there is no GPU")
+def test_work_in_another_stream_is_exposed_on_the_gpu():
+    stream, x = torch.cuda.Stream(), torch.empty(1 << 30, dtype=torch.int8, device="cuda")
+
+    def elsewhere():
+        with torch.cuda.stream(stream):
+            x.zero_()
+
+    with pytest.raises(Refused, match="another stream"):
+        time_us({"elsewhere": elsewhere})
+
+
+def test_the_monitor_gives_least_median_and_largest(tmp_path, monkeypatch):
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho 1980, 3201, 650.5, 48\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(measure, "POLL_S", 0.02)
+    with measure.Monitor() as monitor:
+        for _ in range(500):
+            if len(monitor.readings) >= 2:
+                break
+            monitor._end.wait(0.01)
+        assert monitor.since(0) == {"sm_mhz": [1980] * 3, "memory_mhz": [3201] * 3, "power_w": [650.5] * 3,
+                                    "temperature_c": [48] * 3}
+        assert monitor.since(float("inf")) is None
+
+
+@pytest.mark.parametrize("mode, queued", [
+    ("eager", ["wait", "write"]), ("graph", ["write"]), ("idle", ["write", "synchronize"])])
+def test_what_comes_before_a_timed_call_on_a_gpu(monkeypatch, mode, queued):
+    done = []
+    gpu = object.__new__(measure.MeasuringGPU)
+    gpu.mode, gpu._flush = mode, SimpleNamespace(zero_=lambda: done.append("write"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: done.append("wait"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("synchronize"))
+    gpu.flush_l2()
+    assert done == queued

@@ -1,0 +1,272 @@
+"""The measuring functions: right functions give rows, wrong ones a sentence, and nothing interpreted a speed."""
+
+import math
+
+import pytest
+import torch
+
+import kernels
+from checks.bench import measure, perf
+from checks.bench.baselines import OTHERS, PEERS, missing
+from checks.bench.measure import Timing
+from checks.bench.operands import OF_X, Operands, Wrong, expect_product
+from checks.bench.workloads import LLAMA, TESTS, BadShapes, find, key, plan
+from kernels import cost, plans
+from kernels.quantize import quantize_int8_perrow_torch
+from kernels.runtime import INTERPRETED, device
+
+K, N = 256, 72
+
+
+def test_rows_count_the_bytes_that_must_move_and_hold_no_speed_when_interpreted():
+    rows = perf.test_perf_gemv({"torch": lambda x, w: w @ x, "gemv_w8a16": kernels.gemv_w8a16}, [(K, N)])
+    rows += perf.test_perf_gemm({"perrow_w8a8_matmul": kernels.perrow_w8a8_matmul}, [(17, K, N)])
+    rows += perf.test_perf_quant_prefill({"copy": PEERS["copy"], "quantize": kernels.quantize_int8_perrow}, [(5, K)])
+    assert [row["bytes"] for row in rows] == [
+        cost.gemv_bytes(N, K), N * K + 4 * N + 2 * K + 2 * N, cost.perrow_w8a8_matmul_bytes(17, N, K),
+        *[cost.quantize_int8_perrow_bytes(5, K)] * 2]
+    assert [row["flops"] for row in rows] == [2 * N * K, 2 * N * K, 2 * 17 * N * K, 0, 0]
+    if INTERPRETED:
+        assert all(row["mode"] == "interpreter" and row["interpreter_s"] > 0 for row in rows)
+        assert all(row[speed] is None for row in rows for speed in ("median_us", "low_us", "high_us", "gb_per_s", "tflops"))
+
+
+def test_a_speed_is_bytes_and_operations_over_the_median(monkeypatch):
+    monkeypatch.setattr(perf, "INTERPRETED", False)
+    monkeypatch.setattr(perf, "time_us", lambda sides, *_, **__: {name: Timing(10.0, 9.0, 12.0) for name in sides})
+    row, = perf.test_perf_gemm({"torch": PEERS["cuBLAS FP16"]}, [(4, K, N)])
+    assert row["gb_per_s"] == pytest.approx(cost.matmul_fp16_bytes(4, N, K) / 10e-6 / 1e9)
+    assert row["tflops"] == pytest.approx(2 * 4 * K * N / 10e-6 / 1e12)
+    assert (row["median_us"], row["low_us"], row["high_us"]) == (10, 9, 12)
+
+
+class HostGPU:
+    """Takes the GPU's place: what is called is done, every call takes 640 µs, and a graph's replay writes where its
+    capture wrote."""
+
+    def __init__(self, mode="graph"):
+        pass
+
+    def event(self):
+        return self
+
+    def elapsed_us(self, later):
+        return 640.0
+
+    record = synchronize = flush_l2 = lambda self: None
+
+    def capture(self, calls):
+        kept = calls()
+        kept = kept if isinstance(kept, tuple) else (kept,)
+
+        def replay():
+            made = calls()
+            for place, value in zip(kept, made if isinstance(made, tuple) else (made,), strict=True):
+                place.copy_(value)
+        return replay, kept if len(kept) > 1 else kept[0]
+
+
+def test_in_graphs_each_call_has_its_own_weights_and_the_last_result_is_checked(monkeypatch):
+    monkeypatch.setattr(perf, "INTERPRETED", False)
+    monkeypatch.setattr(measure, "MeasuringGPU", HostGPU)
+    monkeypatch.setattr(perf, "ROTATED_BYTES", 70 * K * N)
+    used = set()
+
+    def product(x, w_q, w_scale):
+        used.add((w_q.data_ptr(), w_scale.data_ptr()))
+        return (x.double() @ w_q.double().T * w_scale).half()
+
+    product.error = 0.02
+    functions = {"cuBLAS FP16": PEERS["cuBLAS FP16"], "product": product, "copy of x": PEERS["copy of x"],
+                 "copy of x, then cuBLAS FP16": PEERS["copy of x, then cuBLAS FP16"]}
+    rows = perf.test_perf_matmul_int8(functions, [(3, K, N)], mode="graph")
+    assert [row["function"] for row in rows] == list(functions) and all(row["mode"] == "graph" for row in rows)
+    assert len(used) == math.ceil(perf.ROTATED_BYTES / (K * N)) == len({scale for _, scale in used})
+    assert [row["flops"] for row in rows] == [2 * 3 * K * N, 2 * 3 * K * N, 0, 2 * 3 * K * N]
+    row, = perf.test_perf_quant_decode({"torch": quantize_int8_perrow_torch}, [(2, K)])
+    assert row["mode"] == "graph" and row["median_us"] == 640 / 64
+
+
+def kept_result():
+    results = {}
+    return lambda x, w: results.setdefault(x.data_ptr(), x @ w.T)
+
+
+def last_row_missing(x, w):
+    y = x @ w.T
+    y[-1] = 0
+    return y
+
+
+WRONG = {
+    "a result kept from earlier": ("gemm", kept_result()),
+    "the last row missing": ("gemm", last_row_missing),
+    "a NaN": ("gemm", lambda x, w: torch.where(torch.arange(N, device=x.device) == 3, torch.nan, x @ w.T)),
+    "accumulated in FP16": ("gemm", lambda x, w: (x[:, None] * w).cumsum(-1, dtype=torch.float16)[..., -1]),
+    "no tensor": ("gemm", lambda x, w: 1),
+    "transposed": ("gemm", lambda x, w: (x @ w.T).T),
+    "no scale of the weights": ("gemm", lambda x_q, x_scale, w_q, w_scale: (x_q.double() @ w_q.double().T
+                                                                           * x_scale[:, None]).half()),
+    "scales in FP16": ("gemm", lambda x_q, x_scale, w_q, w_scale: (
+        x_q.double() @ w_q.double().T * x_scale.half()[:, None] * w_scale.half()).half()),
+    "x not quantized": ("matmul_int8", lambda x, w_q, w_scale: (x.double() @ w_q.double().T * w_scale).half()),
+    "truncated codes": ("quant_prefill", lambda x: (
+        (x.float() / (x.float().abs().amax(1, keepdim=True) / 127)).trunc().to(torch.int8), x.float().abs().amax(1) / 127)),
+    "scale of 128 codes": ("quant_prefill", lambda x: (
+        (x.float() / (x.float().abs().amax(1, keepdim=True) / 128)).round().clamp(-127, 127).to(torch.int8),
+        x.float().abs().amax(1) / 128)),
+    "codes alone": ("quant_decode", lambda x: kernels.quantize_int8_perrow(x)[0]),
+    "no copy": ("quant_prefill", lambda source, target: target),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_function_is_not_timed(name):
+    test, function = WRONG[name]
+    shape = (17, K) if test.startswith("quant") else (17, K, N)
+    with pytest.raises(Wrong, match=f"^{name}"):
+        TESTS[test]({name: function}, [shape])
+
+
+def test_a_peer_may_be_off_by_what_its_format_costs_and_no_more():
+    def off(part):
+        def function(x, w):
+            y = x @ w.T
+            return y + part * y.float().norm() / math.sqrt(y.numel())
+        function.error = 0.02
+        return function
+
+    assert perf.test_perf_gemm({"near": off(0.015)}, [(17, K, N)])
+    with pytest.raises(Wrong, match="relative error is 0.03"):
+        perf.test_perf_gemm({"far": off(0.03)}, [(17, K, N)])
+
+
+def test_one_that_fails_is_left_out_and_the_others_are_measured():
+    left_out = {}
+
+    class Watcher(perf.Watcher):
+        def left_out(self, name, error):
+            left_out[name] = error
+
+    def crashes(x, w):
+        raise OSError("no such luck")
+
+    rows = perf.test_perf_gemm({"crashes": crashes, "torch": PEERS["cuBLAS FP16"]}, [(4, K, N)], watcher=Watcher())
+    assert [row["function"] for row in rows] == ["torch"] and isinstance(left_out["crashes"], OSError)
+
+
+def test_new_numbers_lie_where_the_old_ones_lay():
+    operands = Operands(3, K, N)
+    names = [name for name in OF_X if name not in ("source", "gate", "up")]
+    before = {name: operands[name] for name in names}
+    old = {name: value.clone() for name, value in before.items()}
+    operands.refresh()
+    for name in names:
+        assert operands[name] is before[name] and not torch.equal(operands[name], old[name])
+    again = Operands(3, K, N)
+    again.made["x"] = operands["x"]
+    assert torch.equal(again["x_q"], operands["x_q"]) and torch.equal(again["x_scale"], operands["x_scale"])
+    assert operands["x"].device.type == device().type
+
+
+@pytest.mark.parametrize("call, said", [
+    (lambda: perf.test_perf_gemm({}, [(4, 5)]), r"a shape must be \(M, K, N\)"),
+    (lambda: perf.test_perf_gemv({}, [(0, 5)]), "above 0"),
+    (lambda: perf.test_perf_gemm({}, mode="fast"), 'mode must be one of eager, idle, graph, or "check"'),
+])
+def test_bad_arguments_are_named(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
+def test_what_the_interpreter_cannot_do_in_time_is_refused():
+    with pytest.raises(ValueError, match="many minutes"):
+        perf.test_perf_gemm({"torch": PEERS["cuBLAS FP16"]}, [(16384, 2048, 2048)])
+
+
+def test_an_unknown_operand_is_named():
+    with pytest.raises(LookupError, match="no operand is called v"):
+        perf.test_perf_gemm({"f": lambda x, v: x}, [(4, K, N)])
+
+
+def test_pytest_takes_none_of_them_for_a_test():
+    assert not any(function.__test__ for function in TESTS.values())
+
+
+# ---- what is measured
+
+
+def test_every_unit_of_every_plan_names_functions_and_shapes_that_fit(monkeypatch, tmp_path):
+    monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
+    monkeypatch.setattr("checks.bench.workloads.missing", lambda name: "")
+    own = tmp_path / "mine.json"
+    own.write_text("[[1, 4096, 4096], [300, 512, 1000]]")
+    for shapes in ("workshop", *LLAMA, str(own)):
+        groups = plan(shapes)
+        keys = [key(unit) for units in groups.values() for unit in units]
+        assert len(set(keys)) == len(keys) and list(groups)[0] == "right"
+        for unit in (unit for units in groups.values() for unit in units):
+            assert all(callable(find(name)) for name in unit["functions"]), unit
+            assert len(unit["shape"]) == 3 - (unit["test"] == "gemv" or unit["test"].startswith("quant"))
+    assert [300, 512, 1000] in [unit["shape"] for unit in groups["matmul_int8"]]
+    assert [1, 4096, 4096] in [unit["shape"] for unit in groups["decode"]]
+    none = plan("workshop", peers=[])
+    assert not {name for units in none.values() for unit in units for name in unit["functions"]} & set(OTHERS)
+
+
+@pytest.mark.parametrize("content, said", [
+    ("[[1, 2]]", "list of shapes"), ("[]", "list of shapes"), ('{"M": 1}', "list of shapes"), ("[[1, 2, true]]", "list of"),
+    ("[[1, 2, 3]", "Expecting"), (None, "No such file")])
+def test_shapes_that_cannot_be_measured_are_refused(content, said, tmp_path, monkeypatch):
+    monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
+    path = tmp_path / "shapes.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BadShapes, match=said):
+        plan(str(path))
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
+def test_a_missing_peer_says_why():
+    assert "pip install" in missing("gemlite") or "needs a GPU" in missing("gemlite")
+    assert missing("cuBLAS FP16") == ""
+
+
+def test_codes_at_a_tie_may_fall_either_way():
+    """amax / 2 lies between the codes 63 and 64; w makes one of them 0 and leaves the rounding of the other to see."""
+    M, N = 512, 32
+    amax = torch.linspace(1, 2, M + 1)[:M].half()
+    operands = Operands(M, 2, N)
+    operands.made["x"] = torch.stack([amax, amax / 2], dim=1).to(device())
+    operands.made["w_q"] = torch.tensor([[63, -127], [64, -127]] * (N // 2), dtype=torch.int8, device=device())
+    operands.made["w_scale"] = torch.linspace(0.01, 0.02, N, device=device())
+    operands.made["w"] = torch.ones(N, 2, device=device()).half()
+    y = kernels.matmul_int8(*operands.arguments(kernels.matmul_int8))
+    expect_product("matmul_int8", kernels.matmul_int8, y, operands)
+
+
+def test_a_plan_is_held_to_the_product_of_the_normed_rows():
+    functions = {"producer-fused INT8": PEERS["producer-fused INT8"]}
+    assert len(perf.test_perf_matmul_int8(functions, [(17, K, N)])) == 1
+
+
+@pytest.mark.parametrize(("M", "K"), [(17, 256), (40, 4096)])
+def test_the_product_of_normed_rows_errs_as_much_as_int8_codes_must(M, K):
+    def unchecked(x, weight, w_q, w_scale):
+        return PEERS["unfused INT8"](x, weight, w_q, w_scale)
+
+    def no_norm(x, weight, w_q, w_scale):
+        return kernels.matmul_int8(x, w_q, w_scale)
+
+    def coarse(x, weight, w_q, w_scale):  # half as many levels
+        normed = plans.rmsnorm(x, weight)
+        scale = normed.float().abs().amax(1, keepdim=True) / 63
+        return ((normed / scale).round() * scale @ (w_q * w_scale[:, None]).T).half()
+
+    operands = Operands(M, K, N)
+    given = [operands[name] for name in ("x", "weight", "w_q", "w_scale")]
+    expect_product("unfused", unchecked, unchecked(*given), operands)
+    for wrong in (no_norm, coarse):
+        with pytest.raises(Wrong, match="its relative error is"):
+            expect_product(wrong.__name__, wrong, wrong(*given), operands)

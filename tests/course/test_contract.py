@@ -1,0 +1,118 @@
+"""The contract between lessons/, kernels/, checks/exercises/ and solutions/."""
+
+import difflib
+import inspect
+
+import nbformat
+import pytest
+
+from checks.course.notebooks import SOLUTIONS, definitions, exercises_in, function_source, lessons, mark, read, solve
+from checks.exercises import EXERCISES
+from checks.judge.source import answer_source, define, find_hole, python_function
+from checks.judge.verdict import NOT_ATTEMPTED, judge
+
+LESSONS = [pytest.param(read(path), id=path.stem) for path in lessons()]
+STUBS = [pytest.param(reference, cell, id=reference.partition("::")[2])
+         for path in lessons() for reference, cell in exercises_in(read(path)).items()]
+MUTANTS = [pytest.param(exercise, mutant, id=f"{exercise.name}: {mutant.name}")
+           for exercise in EXERCISES.values() for mutant in exercise.mutants]
+
+
+def test_every_exercise_stands_in_one_lesson_and_every_stub_has_an_exercise():
+    references = [reference for path in lessons() for reference in exercises_in(read(path))]
+    assert sorted(references) == sorted(exercise.answer for exercise in EXERCISES.values())
+
+
+@pytest.mark.parametrize(("reference", "cell"), STUBS)
+def test_solving_a_stub_only_adds_lines_where_its_hole_was(reference, cell):
+    stub, answer = function_source(cell).splitlines(), answer_source(reference).splitlines()
+    changes = [c for c in difflib.SequenceMatcher(a=stub, b=answer, autojunk=False).get_opcodes() if c[0] != "equal"]
+    hole = find_hole(function_source(cell))
+    assert len(changes) == 1
+    _, first, last, _, _ = changes[0]
+    assert (first + 1, last) == (hole.lineno, hole.end_lineno)
+
+
+@pytest.mark.parametrize(("reference", "cell"), STUBS)
+def test_every_stub_is_not_attempted_and_says_so(reference, cell):
+    exercise = EXERCISES[reference.partition("::")[2]]
+    verdict = judge(exercise, define(function_source(cell), exercise.name, dict(vars(exercise.module))))
+    assert verdict.status == NOT_ATTEMPTED
+    assert "not attempted yet" in verdict.message
+
+
+@pytest.mark.parametrize("exercise", [pytest.param(e, id=e.name) for e in EXERCISES.values()])
+def test_every_answer_passes(exercise):
+    verdict = judge(exercise, exercise.answer_function())
+    assert verdict.passed, verdict.message
+
+
+@pytest.mark.parametrize(("exercise", "mutant"), MUTANTS)
+def test_every_mutant_fails_and_is_named(exercise, mutant):
+    verdict = judge(exercise, exercise.mutated(mutant))
+    assert not verdict.passed
+    assert verdict.mistake == mutant.name, verdict.message
+    assert mutant.advice in verdict.message
+
+
+@pytest.mark.parametrize("notebook", LESSONS)
+def test_given_cells_are_the_kernels_own_text(notebook):
+    for cell in notebook.cells:
+        found = mark(cell)
+        if found and found[0] == "given":
+            assert function_source(cell) == answer_source(found[1])
+
+
+@pytest.mark.parametrize("notebook", LESSONS)
+def test_a_lesson_holds_no_outputs_and_no_stray_metadata(notebook):
+    nbformat.validate(notebook)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in notebook.cells:
+        assert not cell.metadata
+        assert not cell.id.isalnum() or cell.id.isalpha(), f"cell id {cell.id} is not a readable one"
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None
+            assert cell.source.strip()
+            assert max(map(len, cell.source.splitlines())) <= 100, f"{cell.id}: too wide for a laptop's notebook page"
+
+
+@pytest.mark.parametrize("notebook", LESSONS)
+def test_a_lesson_checks_each_of_its_exercises(notebook):
+    checked = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    for reference in exercises_in(notebook):
+        exercise = EXERCISES[reference.partition("::")[2]]
+        assert f"check({exercise.name})" in checked or f"check({exercise.entry})" in checked
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in lessons()])
+def test_solutions_are_the_lessons_filled_in_executed_and_without_errors(path):
+    solution, expected = read(SOLUTIONS / path.name), solve(read(path))
+    assert [(c.id, c.cell_type, c.source, c.metadata) for c in solution.cells] == [
+        (c.id, c.cell_type, c.source, c.metadata) for c in expected.cells], "run `python3 workshop.py solutions`"
+    code = [cell for cell in solution.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    said = "".join(output.get("text", "") for output in outputs)
+    assert said.count("✓") == len(exercises_in(solution))
+
+
+def test_there_is_no_solution_without_a_lesson():
+    assert {path.name for path in SOLUTIONS.glob("*.ipynb")} == {path.name for path in lessons()}
+
+
+@pytest.mark.parametrize("exercise", [pytest.param(e, id=e.name) for e in EXERCISES.values()])
+def test_points_oracle_and_cases_are_there(exercise):
+    assert exercise.points > 0
+    assert len(exercise.cases) >= 3
+    assert len({case.name for case in exercise.cases}) == len(exercise.cases)
+    assert inspect.getdoc(python_function(exercise.answer_function())), "the docstring is the exercise's formula"
+
+
+def test_a_lesson_s_definitions_are_found_without_running_its_plots():
+    for path in lessons():
+        namespace, errors = definitions(read(path))
+        assert not errors
+        for reference in exercises_in(read(path)):
+            assert reference.partition("::")[2] in namespace

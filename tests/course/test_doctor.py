@@ -1,0 +1,153 @@
+"""The doctor's conclusions, on made-up machines and on this one."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from checks.course import doctor
+from checks.course.doctor import Machine
+
+VERSIONS = {"torch": "2.13.0", "triton": "3.7.1", "numpy": "2.4.6"}
+LAPTOP = Machine(python="3.11.7", installed={**VERSIONS, "torch": "2.13.0+cpu"}, pins=VERSIONS)
+
+
+def with_gpu(name, capability):
+    return replace(LAPTOP, installed=VERSIONS, gpu=name, capability=capability, interpreted=False, cuda="13.0",
+                   drivers=[f"{name}, 580.65.06"])
+
+
+V100, T4 = with_gpu("Tesla V100", (7, 0)), with_gpu("Tesla T4", (7, 5))
+A100, RTX_4090 = with_gpu("NVIDIA A100", (8, 0)), with_gpu("NVIDIA GeForce RTX 4090", (8, 9))
+H100, RTX_5090 = with_gpu("NVIDIA H100", (9, 0)), with_gpu("NVIDIA GeForce RTX 5090", (12, 0))
+MI300 = replace(LAPTOP, gpu="AMD Instinct MI300X", capability=(9, 4), interpreted=False, hip="7.0")
+BLIND = replace(LAPTOP, drivers=["Tesla T4, 535.104.05"])  # nvidia-smi sees a GPU and torch does not
+
+
+@pytest.mark.parametrize("machine, expected", [
+    #          GEMV  quantize  FP16 dot  INT8 dot  TMA  timings
+    (LAPTOP, ["yes", "yes", "yes", "yes", "yes", "no"]),
+    (V100, ["no", "no", "no", "no", "no", "no"]),
+    (T4, ["yes", "yes", "slow", "no", "no", "yes"]),
+    (A100, ["yes", "yes", "yes", "yes", "no", "yes"]),
+    (RTX_4090, ["yes", "yes", "yes", "yes", "no", "yes"]),
+    (H100, ["yes"] * 6),
+    (RTX_5090, ["yes"] * 6),
+    (replace(H100, interpreted=True), ["yes"] * 5 + ["no"]),
+], ids=lambda value: value.gpu + " interpreted" * value.interpreted if isinstance(value, Machine) else "")
+def test_what_runs_follows_the_capability(machine, expected):
+    rows = {what: runs for what, runs, _ in doctor.abilities(machine)}
+    order = ["FP16 GEMV", "INT8 quantization", "FP16 matrix product (tl.dot)", "INT8 matrix product (tl.dot)",
+             "TMA (tensor descriptors)", "live timings"]
+    assert [rows.pop(what) for what in order] == expected
+    assert not rows
+
+
+def test_a_no_says_what_it_needs():
+    why = {what: why for what, _, why in doctor.abilities(T4)}
+    assert why["INT8 matrix product (tl.dot)"] == "needs sm_80; this is sm_75"
+    assert why["FP16 matrix product (tl.dot)"] == "fast from sm_80; this is sm_75"
+
+
+def test_amd_promises_nothing():
+    assert {runs for _, runs, _ in doctor.abilities(MI300)} == {"untested", "no"}
+    assert doctor.summary(MI300) == "kernels run on the GPU: AMD Instinct MI300X."
+
+
+@pytest.mark.parametrize("machine", [LAPTOP, T4, A100, RTX_4090, H100, MI300], ids=lambda machine: machine.gpu)
+def test_a_sound_machine_has_no_problems(machine):
+    assert doctor.problems(machine) == []
+
+
+@pytest.mark.parametrize("machine, wrong, do", [
+    (replace(BLIND, cuda="13.0"), "driver 535.104.05, too old for this torch, which was built for CUDA 13.0",
+     "580 or newer"),
+    (replace(BLIND, cuda="12.8"), "but torch cannot use it", "--gpus all"),
+    (BLIND, "build without CUDA", "delete the .venv folder"),
+    (replace(BLIND, cuda="13.0", visible_devices=""), "CUDA_VISIBLE_DEVICES='' hides", "unset CUDA_VISIBLE_DEVICES"),
+    (replace(H100, interpreted=True), "TRITON_INTERPRET=1 is set, so NVIDIA H100", "unset TRITON_INTERPRET"),
+    (V100, "Tesla V100 (sm_70) is older than", "export TRITON_INTERPRET=1"),
+    (replace(LAPTOP, installed={**VERSIONS, "torch": "2.12.0+cpu"}), "torch is 2.12.0+cpu", "delete the .venv folder"),
+    (replace(LAPTOP, installed={"torch": "2.13.0", "numpy": "2.4.6"}), "triton is missing", "delete the .venv folder"),
+    (replace(LAPTOP, kernels="/x/lib/python3.11/site-packages/kernels"), "another library of that name",
+     "pip uninstall kernels"),
+    (replace(LAPTOP, kernels="/x/other/kernels"), "another copy of the workshop: /x/other", "delete the .venv folder"),
+    (replace(LAPTOP, kernels=""), "cannot import `kernels`", "delete the .venv folder"),
+    (replace(LAPTOP, import_error="OSError: libfoo.so"), "OSError: libfoo.so", "delete the .venv folder"),
+    (replace(LAPTOP, disk=0.3), "Only 0.3 GB", "free some space"),
+])
+def test_each_problem_is_found_alone_and_says_what_to_do(machine, wrong, do):
+    (found,) = doctor.problems(machine)
+    assert wrong in found[0]
+    assert do in found[1]
+
+
+def test_an_old_gpu_left_to_the_interpreter_is_no_problem():
+    assert doctor.problems(replace(V100, interpreted=True)) == []
+
+
+def test_numpy_too_new_for_the_interpreter_of_an_older_triton():
+    old = {**VERSIONS, "triton": "3.6.0"}
+    machine = replace(LAPTOP, installed=old, pins=old)
+    assert "Triton 3.6.0 fails on loops with numpy 2.4.6" in doctor.problems(machine)[0][0]
+    assert doctor.problems(replace(machine, installed={**old, "numpy": "2.3.5"}, pins={})) == []
+    assert doctor.problems(replace(H100, installed=old, pins=old)) == []  # it is the interpreter that fails
+
+
+@pytest.mark.parametrize("machine, line", [
+    (H100, "kernels run on the GPU: NVIDIA H100 (sm_90)."),
+    (LAPTOP, "no usable GPU, so kernels run in Triton's interpreter: right results, no speeds."),
+    (BLIND, "no usable GPU (nvidia-smi lists one: run python3 workshop.py doctor), so kernels run in Triton's "
+            "interpreter: right results, no speeds."),
+    (replace(H100, interpreted=True), "TRITON_INTERPRET=1 is set, so kernels run in Triton's interpreter: right "
+                                      "results, no speeds."),
+    (replace(LAPTOP, import_error="OSError"), "torch or Triton does not start here: run python3 workshop.py doctor."),
+])
+def test_summary(machine, line):
+    assert doctor.summary(machine) == line
+
+
+@pytest.mark.parametrize("machine", [LAPTOP, T4, BLIND, MI300, replace(LAPTOP, import_error="OSError: [x]")])
+def test_the_report_shows_facts_and_problems(machine):
+    out = io.StringIO()
+    doctor.report(machine, Console(file=out, width=80))
+    text = out.getvalue()
+    assert "3.11.7" in text
+    assert (machine.gpu or "GPU") in text
+    for wrong, do in doctor.problems(machine):
+        assert wrong in text
+        assert do in text
+    assert ("No problems found." in text) == (not doctor.problems(machine))
+
+
+def test_pins_are_read_from_requirements():
+    assert doctor.read_pins("# triton==1\ntorch==2.13.0\nnumpy==2.4.6\ntorchvision==1\n-e .\n") == {
+        "torch": "2.13.0", "numpy": "2.4.6"}
+    assert set(doctor.read_pins()) == {"torch", "triton", "numpy"}
+
+
+def test_this_machine(monkeypatch, capsys):
+    machine = doctor.gather()
+    assert machine.import_error == ""
+    assert set(machine.installed) == {"torch", "triton", "numpy"}
+    assert machine.disk > 0
+    assert machine.kernels == str(doctor.ROOT / "kernels")
+    assert machine.interpreted or machine.gpu
+    monkeypatch.setattr(doctor, "gather", lambda: LAPTOP)
+    assert doctor.main([]) == 0
+    monkeypatch.setattr(doctor, "gather", lambda: BLIND)
+    assert doctor.main([]) == 1
+    assert "build without CUDA" in capsys.readouterr().out
+    assert doctor.main(["--what"]) == 2
+
+
+def test_nvidia_smi_lists_the_drivers(monkeypatch, tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.list_drivers() == []  # none on the PATH
+    smi.write_text("#!/bin/sh\necho 'Tesla T4, 535.104.05'\n")
+    smi.chmod(0o755)
+    assert doctor.list_drivers() == ["Tesla T4, 535.104.05"]
+    smi.write_text("#!/bin/sh\necho 'Failed to initialize NVML: driver mismatch'\nexit 18\n")
+    assert doctor.list_drivers() == []

@@ -1,0 +1,90 @@
+"""What a student sees in a notebook: messages, no library frames, and a kernel that stays alive."""
+
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+import torch
+
+from checks import CheckFailed, check
+from checks.course.notebooks import LESSONS, execute, function_source, read
+from checks.exercises import EXERCISES
+from checks.judge.source import answer_source
+from checks.pictures.common import draw_errors
+
+GEMV = EXERCISES["gemv_fp16_kernel"]
+TYPED = [m for m in GEMV.mutants if "mask" in m.name or m.name in ("FP16 accumulation", "x is not advanced")]
+
+
+@pytest.fixture(scope="module")
+def session():
+    """Lesson 01 in Jupyter: its set-up, then each mistake typed into the exercise's cell and checked."""
+    lesson = read(LESSONS / "01_gemv_fp16.ipynb")
+    cells = {cell.id: cell for cell in lesson.cells}
+    code, tags = nbformat.v4.new_code_cell, {"metadata": {"tags": ["raises-exception"]}}
+    typed = [cells["setup"]]
+    for mutant in TYPED:
+        source = answer_source(GEMV.answer)
+        for old, new in mutant.edits:
+            source = source.replace(old, new)
+        typed += [code(source), cells["wrapper-block"], code("check(gemv_fp16)", **tags)]
+    source = answer_source(GEMV.answer).replace("& mask_k[None, :]", "")
+    typed += [code(source), code("show_accesses(gemv_fp16)", **tags)]
+    typed += [code(function_source(cells["exercise-block"])), code("check(gemv_fp16)"), code("print('alive')")]
+    lesson.cells = [nbformat.from_dict({**cell, "id": f"cell-{i}"}) for i, cell in enumerate(typed)]
+    return execute(lesson).cells
+
+
+@pytest.mark.parametrize("index", range(len(TYPED)), ids=[m.name for m in TYPED])
+def test_a_mistake_typed_in_a_notebook_is_named_without_library_frames(session, index):
+    (error,) = [o for o in session[3 + 3 * index].outputs if o.output_type == "error"]
+    assert error.ename == "CheckFailed"
+    assert TYPED[index].advice in error.evalue
+    shown = "\n".join(error.traceback)
+    assert TYPED[index].advice in shown
+    assert "site-packages" not in shown and "Traceback" not in shown and ".py" not in shown
+
+
+def test_a_wrong_result_comes_with_a_picture(session):
+    index = [m.name for m in TYPED].index("x is not advanced")
+    assert any("image/png" in o.get("data", {}) for o in session[3 + 3 * index].outputs)
+
+
+def test_wrong_results_of_any_dimensions_are_drawn_as_rows():
+    for shape in ((), (5,), (2, 5), (2, 3, 5), (2, 1, 3, 4)):
+        wrong = torch.ones(shape, dtype=torch.bool)
+        figure = draw_errors(SimpleNamespace(wrong=wrong, case=SimpleNamespace(name="made up")))
+        figure.canvas.draw()
+        plt.close(figure)
+
+
+def test_an_unfilled_stub_is_no_error_and_the_kernel_lives_on(session):
+    assert "not attempted yet" in session[-2].outputs[0].text
+    assert session[-1].outputs[0].text == "alive\n"
+
+
+def test_a_broken_kernel_run_by_hand_says_why_in_two_lines(session):
+    (error,) = [o for o in session[-4].outputs if o.output_type == "error"]
+    (shown,) = error.traceback
+    assert "out-of-bounds load on `w_ptr`" in shown and "at: w = tl.load(" in shown
+    assert shown.count("\n") == 1
+
+
+def test_check_of_something_that_is_no_exercise_says_which_there_are():
+    def gemw():
+        pass
+    with pytest.raises(CheckFailed, match="no exercise for a function called `gemw`.*gemv_fp16_kernel"):
+        check(gemw)
+    with pytest.raises(CheckFailed, match="check takes a function"):
+        check(3)
+
+
+def test_an_entry_without_its_kernel_says_what_to_run_first():
+    def gemv_fp16(x, w):
+        pass
+    gemv_fp16 = type(gemv_fp16)(gemv_fp16.__code__, {})
+    with pytest.raises(CheckFailed, match="no kernel `gemv_fp16_kernel`: run the cell"):
+        check(gemv_fp16)
+
+

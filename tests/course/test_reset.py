@@ -1,0 +1,135 @@
+"""`workshop.py reset`: the stub or the lesson is back to the byte, and nothing of the student's is lost."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import checks.course.reset
+from checks.course.notebooks import LESSONS, exercises_in, read, solve
+from checks.course.reset import main as reset_command
+from checks.course.reset import reset
+
+SQNR = "kernels/error.py::sqnr_db"
+
+
+@pytest.fixture
+def lesson(tmp_path, monkeypatch):
+    """A copy of lesson 04, whose backups go beside it."""
+    monkeypatch.setattr(checks.course.reset, "LESSONS", tmp_path)
+    monkeypatch.setattr(checks.course.reset, "BACKUPS", tmp_path / "backups")
+    return Path(shutil.copy(LESSONS / "04_quantize.ipynb", tmp_path))
+
+
+def backups(lesson):
+    return sorted((lesson.parent / "backups").glob("*"))
+
+
+def rewritten(lesson, change):
+    """The lesson's file after `change(notebook)`: its bytes."""
+    notebook = read(lesson)
+    change(notebook)
+    nbformat.write(notebook, lesson)
+    return lesson.read_bytes()
+
+
+def sources(lesson):
+    return [cell.source for cell in read(lesson).cells]
+
+
+def add_notes(notebook):
+    notebook.cells.insert(3, nbformat.v4.new_markdown_cell("my notes"))
+
+
+def test_one_exercise_is_put_back_and_the_rest_stays(lesson):
+    old = rewritten(lesson, lambda notebook: (solve(notebook), add_notes(notebook)))
+    before, stub = sources(lesson), exercises_in(read(LESSONS / lesson.name))[SQNR]
+    said = reset("04", "sqnr_db")
+    (changed,) = [pair for pair in zip(before, sources(lesson), strict=True) if pair[0] != pair[1]]
+    assert changed[1] == stub.source
+    (backup,) = backups(lesson)
+    assert backup.read_bytes() == old
+    assert "sqnr_db in 04_quantize: put back" in said and f"backups/{backup.name}" in said and "Reload" in said
+
+
+def test_a_whole_lesson_is_put_back_to_the_byte(lesson):
+    old = rewritten(lesson, lambda notebook: (solve(notebook), add_notes(notebook)))
+    assert "lesson 04_quantize: put back" in reset("04_quantize.ipynb")
+    assert lesson.read_bytes() == (LESSONS / lesson.name).read_bytes()
+    assert [backup.read_bytes() for backup in backups(lesson)] == [old]
+
+
+def test_every_reset_has_a_backup_of_its_own(lesson):
+    old = []
+    for _ in range(3):
+        old.append(rewritten(lesson, add_notes))
+        reset("lessons/04_quantize.ipynb")
+    assert [backup.read_bytes() for backup in backups(lesson)] == old
+
+
+@pytest.mark.parametrize("exercise", [None, "sqnr_db"])
+def test_what_is_as_it_was_is_left_alone(lesson, exercise):
+    assert "nothing was done" in reset("04", exercise)
+    assert not backups(lesson)
+
+
+def test_a_lost_cell_returns_to_its_place_and_a_doubled_one_is_one_again(lesson):
+    pristine = sources(lesson)
+    rewritten(lesson, lambda notebook: notebook.cells.remove(exercises_in(notebook)[SQNR]))
+    reset("04", "sqnr")
+    assert sources(lesson) == pristine
+    rewritten(lesson, lambda notebook: notebook.cells.append(nbformat.v4.new_code_cell(f"# exercise: {SQNR}\n1 +")))
+    reset("04", "sqnr_db")
+    assert sources(lesson) == pristine
+    assert len(backups(lesson)) == 2
+
+
+def test_a_file_that_is_no_notebook_is_kept_and_can_be_replaced(lesson):
+    lesson.write_text("{ my notebook, cut off")
+    with pytest.raises(ValueError, match=r"(?s)04_quantize.ipynb is not a notebook.*reset 04_quantize` puts the whole"):
+        reset("04", "sqnr_db")
+    assert lesson.read_text() == "{ my notebook, cut off"
+    reset("04")
+    assert lesson.read_bytes() == (LESSONS / lesson.name).read_bytes()
+    assert [backup.read_text() for backup in backups(lesson)] == ["{ my notebook, cut off"]
+
+
+def test_a_deleted_notebook_is_put_back(lesson):
+    lesson.unlink()
+    with pytest.raises(ValueError, match="is not there"):
+        reset("04", "sqnr_db")
+    assert reset("04") == "lesson 04_quantize: put back as it was at first."
+    assert lesson.read_bytes() == (LESSONS / lesson.name).read_bytes()
+
+
+def test_a_full_disk_leaves_the_notebook_as_it_is(lesson, monkeypatch):
+    old = rewritten(lesson, add_notes)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        reset("04")
+    assert lesson.read_bytes() == old
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["99"], "there is no lesson '99'; there are: 00_hello_triton, 01_gemv_fp16, "),
+    (["0"], "several names start with '0'; they are: 00_hello_triton, 01_gemv_fp16, "),
+    (["04", "softmax"], "there is no exercise of 04_quantize 'softmax'; there are: quantize_int8_perrow_bytes, "),
+    (["04", "quantize_int8_perrow_"], "several names start with 'quantize_int8_perrow_'; they are: "),
+    ([], "the following arguments are required: lesson"),
+])
+def test_what_is_not_clear_is_said_with_the_names_there_are(lesson, capsys, arguments, said):
+    with pytest.raises(SystemExit, match="2"):
+        reset_command(arguments)
+    assert said in capsys.readouterr().err
+    assert not backups(lesson)
+
+
+def test_the_command_says_what_it_did(lesson, capsys):
+    rewritten(lesson, add_notes)
+    assert reset_command(["04"]) == 0
+    assert "put back as it was at first.\nYour notebook is kept as backups/04_quantize_" in capsys.readouterr().out

@@ -1,0 +1,383 @@
+"""The grader, piece by piece: submissions, the trusted language, the course, the sandbox."""
+
+import ast
+import json
+import os
+import signal
+import socket
+import struct
+import time
+import zipfile
+
+import pytest
+import torch
+from grading import ADD, CHEAP, IMPORTS, NEEDED, SOLVED, exercise_cell, notebook
+
+from checks.exercises import EXERCISES
+from checks.grader import gpu, results
+from checks.grader.course import read_course, share
+from checks.grader.grader import Grader
+from checks.grader.grading.cases import Paper
+from checks.grader.grading.verdicts import grade_exercise
+from checks.grader.intake import extract, language
+from checks.grader.intake.code import PROVEN, code_for
+from checks.grader.intake.library import lesson_cells, library_for
+from checks.grader.intake.submissions import (
+    Cell,
+    Submission,
+    find_exercise_cell,
+    find_submissions,
+    given_notices,
+    read_submission,
+)
+from checks.grader.output.shown import messages_for_student
+from checks.grader.sandbox import wire
+from checks.grader.sandbox.client import Ended, Fault, Warm, decode, encode
+from checks.grader.selftest import Misjudged, check_canaries, submission_with
+from checks.judge.source import ROOT, answer_source
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader(seed=7, exercises=CHEAP, compiles=False) as grader:
+        yield grader
+
+
+# submissions
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_any_encoding_is_read(tmp_path, encoding):
+    path = tmp_path / "ada.ipynb"
+    path.write_bytes(notebook("# é\r\nx = 1").replace("\\u00e9", "é").encode(encoding))
+    submission = read_submission("ada", [path])
+    assert [cell.source for cell in submission.cells] == ["# é\nx = 1"]
+    assert not submission.problems
+
+
+def test_a_report_card_is_read_beside_the_notebooks(tmp_path, grader):
+    card = (ROOT / "results" / "transformer" / "nvidia_h200.json").read_bytes()
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "report_card.json").write_bytes(card)
+    (tmp_path / "eva_report_card.json").write_bytes(card[:1000])
+    huge = card.replace(b'"perplexity": {', b'"perplexity": {"x": 1' + b"0" * 400 + b",")
+    (tmp_path / "jon_report_card.json").write_bytes(huge)
+    (tmp_path / "kim_report_card.json").write_bytes(b"[" * 200_000)
+    found = find_submissions(tmp_path)
+    assert set(found) == {"ada", "eva", "jon", "kim"}
+    ada, *others = (read_submission(student, paths) for student, paths in found.items())
+    assert ada.card["gpu"] == "NVIDIA H200" and not ada.problems and not ada.cells
+    assert "INT8 per row +0.09 %" in grader.grade_submission(ada)["report_card"]
+    for submission in others:
+        assert submission.card is None and submission.problems[0].startswith("no report card: ")
+
+
+@pytest.mark.parametrize("data, said", [
+    (b'{"cells": [', "no JSON"), (b"", "no JSON"), (b"[1]", "no cells"), (b'{"cells": {}}', "no cells"),
+    (b"[" * 200_000, "nested|JSON"), (b"\xff\xfe\x00", "encoding|JSON"), (b"null", "no cells")])
+def test_a_broken_notebook_is_a_problem_not_an_error(tmp_path, data, said):
+    path = tmp_path / "ada.ipynb"
+    path.write_bytes(data)
+    submission = read_submission("ada", [path])
+    assert not submission.cells
+    assert any(part in submission.problems[0] for part in said.split("|")), submission.problems
+
+
+def test_odd_cells_are_read(tmp_path):
+    path = tmp_path / "ada.ipynb"
+    cells = [{"cell_type": "code", "source": ["a = 1\n", "b = 2"]}, {"cell_type": "markdown", "source": "x"}, 7, {},
+             {"cell_type": "code"}, {"cell_type": "code", "source": {"no": "text"}}]
+    path.write_text(json.dumps({"cells": cells}))
+    assert read_submission("ada", [path]).cells[0].source == "a = 1\nb = 2"
+
+
+def test_students_are_told_apart(tmp_path):
+    (tmp_path / "ada" / "deep").mkdir(parents=True)
+    (tmp_path / "ada" / "deep" / "work.ipynb").write_text(SOLVED)
+    (tmp_path / "ada" / "solutions").mkdir()
+    (tmp_path / "ada" / "solutions" / "00.ipynb").write_text(SOLVED)
+    (tmp_path / "ada" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "ada" / ".ipynb_checkpoints" / "work.ipynb").write_text(SOLVED)
+    (tmp_path / "ada" / "link.ipynb").symlink_to("/etc/passwd")
+    with zipfile.ZipFile(tmp_path / "bob.zip", "w") as archive:
+        archive.writestr("bob/00_hello_triton.ipynb", SOLVED)
+    (tmp_path / "eva b_00_hello_triton.ipynb").write_text(SOLVED)
+    (tmp_path / "eva b_01_gemv_fp16 (1).ipynb").write_text(SOLVED)
+    (tmp_path / ".hidden").mkdir()
+    found = find_submissions(tmp_path)
+    assert list(found) == ["ada", "bob", "eva b"]
+    assert len(found["eva b"]) == 2
+    assert {cell.file for cell in read_submission("ada", found["ada"]).cells} == {"deep/work.ipynb"}
+    assert len(read_submission("bob", found["bob"]).cells) == 3
+
+
+def test_a_zip_that_lies_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr("checks.grader.intake.submissions.SIZE_LIMIT", 1000)
+    with zipfile.ZipFile(tmp_path / "ada.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.ipynb", b"0" * 10_000)
+    (tmp_path / "bob.zip").write_bytes(b"PK\x03\x04 no zip")
+    for name, said in (("ada", "more than"), ("bob", "no readable zip")):
+        submission = read_submission(name, [tmp_path / f"{name}.zip"])
+        assert not submission.cells
+        assert said in submission.problems[0]
+
+
+def test_how_an_exercise_is_found():
+    def found(*cells: str):
+        return find_exercise_cell(Submission("ada", [Cell(s, "a.ipynb", i) for i, s in enumerate(cells)]), NEEDED.answer)
+
+    stub = next(cell for cell in lesson_cells(NEEDED.lesson) if NEEDED.answer in cell)
+    other = "def programs_needed(N, BLOCK):\n    return 1"
+    assert found("x = 1").cell is None
+    assert found(exercise_cell(NEEDED), stub).cell.index == 0, "a stub beside the work does not count"
+    assert found(stub, stub).cell.index == 1
+    twice = found(exercise_cell(NEEDED), exercise_cell(NEEDED, other))
+    assert twice.cell.index == 1
+    assert "2 times" in twice.notices[0]
+    assert not found(exercise_cell(NEEDED), exercise_cell(NEEDED, answer_source(NEEDED.answer) + "# again\n")).notices
+    assert "is missing" in found(other).notices[0]
+
+
+def test_given_cells_are_compared():
+    lesson = lesson_cells(ADD.lesson)
+    given = next(cell for cell in lesson if "# given: kernels/hello.py::vector_add\n" in cell)
+
+    def notices(cells):
+        submission = Submission("ada", [Cell(source, "a.ipynb", i) for i, source in enumerate(cells)])
+        return given_notices(submission, "a.ipynb", lesson)
+
+    assert not notices(lesson)
+    assert not notices([cell + "\n# a comment" for cell in lesson])
+    assert "was edited" in notices([cell.replace("torch.empty", "torch.zeros") for cell in lesson])[0]
+    assert "is missing" in notices([cell for cell in lesson if cell != given])[0]
+    assert "order" in notices([given] + [cell for cell in lesson if cell != given])[-1]
+
+
+# what is run
+
+
+def test_only_what_a_function_needs_is_taken():
+    source = ("import os\nimport torch\nLIMIT = 3\nx = torch.arange(5)\n\ndef helper(a):\n    x = a\n"
+              "    return x + LIMIT\n\n"
+              "os.remove('all')\n\n@torch.no_grad()\ndef f(n):\n    return helper(n)\n")
+    kept = extract.text(extract.needed_for(["f"], extract.statements(source)))
+    assert "LIMIT" in kept and "helper" in kept and "import torch" in kept
+    assert "os" not in kept and "arange" not in kept
+
+
+def test_shell_lines_do_not_hide_a_cell():
+    assert extract.function_in("%time\n!ls\ndef f():\n    return 1", "f")
+    with pytest.raises(SyntaxError):
+        extract.statements("def f(:\n")
+    with pytest.raises(SyntaxError):
+        extract.statements("(" * 100_000)
+
+
+KERNEL = "@triton.jit\ndef k(x_ptr, N, BLOCK: tl.constexpr):\n    offs = tl.arange(0, BLOCK)\n    {}\n"
+HOST = "def f(x, w):\n    {}\n"
+
+
+@pytest.mark.parametrize("text", [
+    KERNEL.format("import os"), KERNEL.format("os = __import__('os')"), KERNEL.format("eval('1')"),
+    KERNEL.format("offs.handle.data"), KERNEL.format("tl.core.builtins"), KERNEL.format("a = tl"),
+    KERNEL.format("offs.__class__"), KERNEL.format("f'{offs}'.format(offs)"), KERNEL.format("torch.add(x_ptr, x_ptr)"),
+    KERNEL.format("getattr(tl, 'core')"), KERNEL.format("g = lambda a: a"), KERNEL.format("global g"),
+    KERNEL.format("try:\n        pass\n    except Exception:\n        pass"),
+    KERNEL.format("with open('f'):\n        pass"),
+    KERNEL.format("tl.load = 3"), KERNEL.format("triton.runtime.driver"), KERNEL.format("unknown(offs)"),
+    HOST.format("return torch.matmul(x, w)"), HOST.format("return x.matmul(w)"), HOST.format("x.copy_(w)"),
+    HOST.format("return x.numpy()"), HOST.format("torch.empty = x"), HOST.format("x.data = w"), HOST.format("import os"),
+    HOST.format("return x.__add__(w)"), HOST.format("exec('1')"), HOST.format("return type(x)"), HOST.format("yield x"),
+    "import os\n", "import torch.nn\n", "from torch import matmul\n", "from kernels.hello import vector_add\n",
+    "from triton.language import core\n", "import numpy as np\n", "class A:\n    pass\n", "torch = tl\n",
+    "@property\ndef f(x):\n    return x\n", "def f(x, y=torch.matmul):\n    return x\n", "from . import x\n",
+    "from triton.tools.tensor_descriptor import triton\n", "import triton.language\n"])
+def test_refused(text):
+    assert language.outside(f"{IMPORTS}\n{text}", {"kernels.arguments": ""})
+
+
+@pytest.mark.parametrize("name", [name for name, exercise in EXERCISES.items() if exercise.is_kernel])
+def test_every_answer_and_entry_is_in_the_trusted_language(name):
+    exercise = EXERCISES[name]
+    code = code_for(exercise, submission_with(exercise, answer_source(exercise.answer)))
+    assert [program.trust for program in code.programs] == [PROVEN], code.programs[0].why_open
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_child_is_given_the_answer(name):
+    exercise = EXERCISES[name]
+    library = library_for(exercise)
+    for text in [*library.modules.values(), library.entry_code or ""]:
+        assert all(getattr(node, "name", None) != name for node in ast.parse(text).body)
+
+
+def test_a_mistake_is_not_paid_for_twice(grader):
+    """An exercise that calls the function of another is judged with ours where the student's is wrong."""
+    benchmark, timer = EXERCISES["benchmark"], EXERCISES["time_us"]
+    broken = "def time_us(sides, gpu, repeats=50, warmup=5):\n    return {name: [1.0] * repeats for name in sides}\n"
+    submission = submission_with(benchmark, answer_source(benchmark.answer))
+    cells = [Cell(exercise_cell(timer, broken), cell.file, cell.index) if cell.mark == ("exercise", timer.answer) else cell
+             for cell in submission.cells]
+    course = read_course()
+    result = grade_exercise(Paper(benchmark, 1), code_for(benchmark, Submission("ada", cells)), course, grader.warm, None)
+    assert result["status"] == "passed", result["message"]
+    assert "judged with our" in result["notices"][-1]
+    result = grade_exercise(Paper(timer, 1), code_for(timer, Submission("ada", cells)), course, grader.warm, None)
+    assert result["points"] == 0
+
+
+# the course
+
+
+def test_the_course_covers_every_exercise():
+    course = read_course()
+    assert set(course.exercises) == set(EXERCISES)
+    assert course.points == {name: e.points for name, e in EXERCISES.items()}
+
+
+def test_points_are_shared_and_gates_hold():
+    course = read_course()
+    everything = dict.fromkeys(("triton", "public", "hidden", "economical", "compiles"), "right")
+    assert sum(earned for earned, _ in share(course, 5, everything).values()) == pytest.approx(5)
+    some = share(course, 5, {"public": "right", "hidden": "wrong"})
+    assert sum(possible for _, possible in some.values()) == pytest.approx(5)
+    for gate in ("triton", "public"):
+        assert not any(earned for earned, _ in share(course, 5, everything | {gate: "wrong"}).values())
+    assert 0 < sum(earned for earned, _ in share(course, 5, everything | {"economical": "wrong"}).values()) < 5
+
+
+@pytest.mark.parametrize("text, said", [
+    ("[rubric.speed]\nweight = 1", "no rubric item `speed`"), ("[rubric.public]\nweight = -1", "weight of `public`"),
+    ("[rubric.public]\nweight = 1\n[exercise.nothing]\nskip = true", "`nothing`, which is no exercise"),
+    ("[rubric.public]\nweight = 1\n[deadlines]\nlesson = 2026-10-01T00:00:00Z", "no lesson"),
+    ("[rubric.public]\nweight = 1\n[deadlines]\n00_hello_triton = 2026-10-01T00:00:00", "offset"),
+    ("[rubric.public]\nweight = 1\n[visibility]\nhidden = 'all'", "visibility of `hidden`"), ("x = ", "Invalid value"),
+    ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\nweight = 2", "`points` and `skip`"),
+    ("", "no rubric item has"),
+    ("points = 3", "unknown entry points")])
+def test_a_wrong_course_file_is_named(tmp_path, text, said):
+    path = tmp_path / "course.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"course\.toml") as error:
+        read_course(path)
+    assert said in str(error.value)
+
+
+def test_hidden_sizes_differ_from_public_ones():
+    for name in ("vector_add_kernel", "gemv_bytes", "quantize_int8_perrow_torch", "row_sum_kernel"):
+        paper = Paper(EXERCISES[name], 5)
+        assert len(paper.hidden) == 2
+        assert [case.name for case in paper.hidden] == ["hidden case 1", "hidden case 2"]
+        shapes = [str({k: getattr(v, "shape", v) for k, v in paper.asked(case).inputs.items()})
+                  for case in (*EXERCISES[name].cases, *paper.hidden)]
+        assert len(set(shapes)) >= len(shapes) - 1
+
+
+# the sandbox
+
+
+@pytest.mark.parametrize("data, error", [
+    (struct.pack(">IQ", 2**31, 0), wire.Garbled), (struct.pack(">IQ", 2, 2**60), wire.Garbled),
+    (struct.pack(">IQ", 2, 0) + b"[]", wire.Garbled), (struct.pack(">IQ", 3, 0) + b"{,}", wire.Garbled),
+    (b"\0", EOFError), (struct.pack(">IQ", 2, 5) + b"{}abc", EOFError)])
+def test_what_is_no_frame(data, error):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(data)
+    theirs.close()
+    with pytest.raises(error):
+        wire.receive(ours, 100, time.monotonic() + 5)
+
+
+def test_frames_keep_their_deadline():
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"\0")
+    with pytest.raises(TimeoutError):
+        wire.receive(ours, 100, time.monotonic() + 0.1)
+
+
+@pytest.mark.parametrize("described", [
+    [["tensor", "float32", [2], "cpu", 4]], [["tensor", "object", [1], "cpu", 8]], [["tensor", "float32", [-1], "cpu", -4]],
+    [["tensor", "float32", [2**40], "cpu", 2**42]], [["int", "x"]], [["float"]], [[]], [7], [None]])
+def test_a_description_that_does_not_fit_is_no_result(described):
+    with pytest.raises(Ended):
+        decode(described, b"\0" * 4)
+
+
+@pytest.mark.parametrize("x", [torch.arange(24.0).view(4, 6)[:, :5], torch.arange(24.0).double().view(4, 6)[:1, 3]],
+                         ids=["part of a matrix", "one element of it"])
+def test_inputs_and_results_travel_with_any_strides(grader, x):
+    code = ("import torch\n\n\ndef f(x, dtype):\n"
+            "    return x.to(dtype), x.stride(0), torch.stack([x, 2 * x], -1)[..., 1]\n")
+    job = {"modules": {}, "code": code, "name": "f", "call": "f", "entry": None, "entry_code": None, "through": None}
+    with grader.warm.child(job, 20) as child:
+        child.begin()
+        described, payload = encode({"x": x, "dtype": torch.float16})
+        answer, raw = child.ask({"inputs": described, "mode": "plain", "maps": False}, payload, 10)
+    copy, stride, double = decode(answer["outputs"], raw)
+    assert torch.equal(copy, x.half()) and torch.equal(double, 2 * x)
+    assert stride == 6
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_inputs_of_every_case_can_be_sent(name):
+    for case in EXERCISES[name].cases:
+        described, payload = encode(case.inputs(torch.Generator().manual_seed(0)))
+        assert sum(size for _, kind, *_, size in described if kind == "tensor") == len(payload)
+
+
+@pytest.mark.parametrize("levels", [["seccomp", "landlock", "limits"], ["seccomp", "limits"]])
+def test_lower_levels_still_keep_a_child_in(grader, levels, monkeypatch, tmp_path):
+    """Where namespaces are refused. Signal 0 only asks whether a signal could be sent."""
+    monkeypatch.setattr(grader.warm, "levels", levels)
+    tried = {"kill": "os.kill(os.getppid(), 0)", "fork": "os.fork()", "socket": "socket.socket()",
+             "write": f"open({str(tmp_path / 'x')!r}, 'w')", "remove": f"os.remove({str(ROOT / 'LICENSE')!r})"}
+    for name, action in tried.items():
+        source = (f"import os\nimport socket\n\n\ndef programs_needed(N, BLOCK):\n    {action}\n"
+                  "    return -(-N // BLOCK)\n")
+        result = grader._grade_exercise("programs_needed", submission_with(NEEDED, source))
+        assert "PermissionError" in result["message"], (name, result["message"])
+    honest = grader._grade_exercise("vector_add_kernel", submission_with(ADD, answer_source(ADD.answer)))
+    assert honest["status"] == "passed", honest["message"]
+
+
+def test_what_a_gpu_would_be_asked(grader):
+    """The way of a proven program to a GPU and back, as far as it goes without one: right, and not timed."""
+    paper = grader.paper("vector_add_kernel")
+    code = code_for(ADD, submission_with(ADD, answer_source(ADD.answer)))
+    assert gpu.on_gpu(paper, code.programs[0], grader.warm) == (None, None)
+    wrong = code_for(ADD, submission_with(ADD, answer_source(ADD.answer).replace("x + y", "x - y")))
+    assert "elements are wrong" in gpu.on_gpu(paper, wrong.programs[0], grader.warm)[0]
+    sizes = gpu.large(ADD.cases[0]).inputs(torch.Generator())
+    assert sizes["x"].numel() == gpu.LARGE**2
+    assert sizes["BLOCK"] == 128
+
+
+def test_no_grading_without_a_filter(monkeypatch):
+    monkeypatch.setattr("checks.grader.grader.Warm", lambda kind: type("Open", (), {"levels": ["limits"], "close": print})())
+    with pytest.raises(Fault, match="seccomp"):
+        Grader(seed=1).warm  # noqa: B018
+
+
+def test_a_sandbox_that_breaks_is_tried_again_and_is_no_zero(grader, monkeypatch):
+    submission = submission_with(NEEDED, answer_source(NEEDED.answer))
+    os.kill(grader.warm.process.pid, signal.SIGKILL)
+    grader.warm.process.wait()
+    assert grader._grade_or_say_why("programs_needed", submission)["status"] == "passed"
+
+    def broken(*_, **__):
+        raise Fault("no more processes")
+
+    monkeypatch.setattr(Warm, "child", broken)
+    result = grader._grade_or_say_why("programs_needed", submission)
+    assert result["status"] == results.FAULT
+    assert result["points"] is None
+    assert "no more processes" in result["message"]
+    assert "no points are lost" in messages_for_student(result)[0]
+
+
+def test_a_grader_that_misjudges_stops(grader, monkeypatch):
+    check_canaries(grader)
+    monkeypatch.setattr("checks.grader.grading.verdicts._right", lambda *_: False)
+    monkeypatch.setattr("checks.grader.selftest.mutated_source", lambda exercise, mutant: answer_source(exercise.answer))
+    with pytest.raises(Misjudged):
+        check_canaries(grader)

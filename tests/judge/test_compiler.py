@@ -1,0 +1,117 @@
+"""Compiling for GPUs that are not here."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+import checks.judge.compiler
+from checks.judge.compiler import TARGETS, Compilation, start
+from checks.judge.launches import Launch
+from checks.judge.source import define, self_contained
+
+
+@triton.jit
+def int8_tile_kernel(a_ptr, b_ptr, c_ptr, K, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    acc = tl.zeros((BLOCK, BLOCK), dtype=tl.int32)
+    for k in range(0, K, BLOCK):
+        a = tl.load(a_ptr + offs[:, None] * K + k + offs[None, :])
+        b = tl.load(b_ptr + offs[None, :] * K + k + offs[:, None])
+        acc = tl.dot(a, b, acc, out_dtype=tl.int32)
+    tl.store(c_ptr + offs[:, None] * BLOCK + offs[None, :], acc)
+
+
+@triton.jit
+def python_if_kernel(x_ptr, y_ptr):
+    if tl.load(x_ptr + tl.arange(0, 4)) > 0:  # a block of answers where one is needed
+        tl.store(y_ptr, 1)
+
+
+def launch(kernel, **arguments) -> Launch:
+    return Launch(kernel.fn, arguments, [name for name in arguments if name.isupper() and name != "K"], {})
+
+
+def test_int8_dot_uses_each_architecture_s_tensor_cores():
+    a, c = torch.zeros(64, 64, dtype=torch.int8), torch.zeros(64, 64, dtype=torch.int32)
+    (reports,) = Compilation([launch(int8_tile_kernel, a_ptr=a, b_ptr=a, c_ptr=c, K=64, BLOCK=64)]).reports()
+    assert set(reports) == set(TARGETS)
+    assert reports[80].tensor_cores == "mma" and reports[90].tensor_cores == "wgmma"
+    for report in reports.values():
+        assert report.error is None and 0 < report.registers <= 255 and report.shared > 0 and report.spills == 0
+
+
+def test_spills_are_seen():
+    a, c = torch.zeros(128, 128, dtype=torch.int8), torch.zeros(128, 128, dtype=torch.int32)
+    crowded = launch(int8_tile_kernel, a_ptr=a, b_ptr=a, c_ptr=c, K=128, BLOCK=128)
+    crowded.options["num_warps"] = 1  # 512 sums in each thread's 255 registers
+    (reports,) = Compilation([crowded]).reports()
+    assert reports[80].spills > 0
+
+
+def test_what_the_compiler_refuses_is_reported_for_each_target_in_its_words():
+    x = torch.zeros(8, dtype=torch.int32)
+    (reports,) = Compilation([launch(python_if_kernel, x_ptr=x, y_ptr=x)]).reports()
+    assert all(report.error and "Traceback" not in report.error for report in reports.values())
+
+
+def test_a_student_s_kernel_does_not_wait_for_torch():
+    (report,) = start([{"source": "import sys\nraise ImportError('torch' in sys.modules)", "name": "any"}])()
+    assert report.error == "False"
+
+
+def test_a_job_leaves_nothing_behind_for_the_next():
+    reports = [start([{"source": f"import triton\n{then}", "name": "any"}])()[0] for then in (
+        "triton.mark = 1\nraise ImportError(triton.mark)", "raise ImportError(hasattr(triton, 'mark'))")]
+    assert [report.error for report in reports] == ["1", "False"]
+
+
+def test_a_compiler_that_dies_is_an_error_in_its_words_and_the_next_job_is_compiled():
+    with pytest.raises(RuntimeError, match="(?s)the compiling process failed: .*last words"):
+        start([{"source": "import os, sys\nprint('last words', flush=True)\nos.abort()", "name": "dies"}])()
+    checks.judge.compiler._server[0].kill()
+    checks.judge.compiler._server[0].wait()
+    (report,) = start([{"source": "raise ImportError('alive')", "name": "any"}])()
+    assert report.error == "alive"
+
+
+def test_a_compiler_that_does_not_finish_or_cannot_start_is_an_error(monkeypatch):
+    with pytest.raises(TimeoutError, match="did not finish within 0 s"):
+        start([{"name": "slow"}], timeout_s=0)()
+    monkeypatch.setattr(checks.judge.compiler, "_server", None)
+    monkeypatch.setenv("PYTHONHOME", "/nonexistent")
+    with pytest.raises(RuntimeError, match="(?s)the compiling process failed: .*encodings"):
+        start([{"name": "nowhere"}])()
+
+
+def test_it_ends_with_the_process_that_started_it_and_is_closed_to_that_one_s_forks():
+    start([{"source": "raise ImportError", "name": "any"}])()
+    process = subprocess.run([sys.executable, "-c", "from checks.judge import compiler; import os; compiler.warm_up();"
+                              "print(compiler._server[0].pid, flush=True);"
+                              "os.fork() or print(compiler._server)"], capture_output=True, text=True, check=True)
+    pid, forked = process.stdout.split()
+    assert forked == "None"
+    for _ in range(100):
+        if not Path("/proc", pid).exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"process {pid} is still there")
+
+
+def test_a_kernel_that_leans_on_a_tensor_outside_is_refused_with_its_name():
+    namespace = {"triton": triton, "tl": tl, "table": torch.zeros(3)}
+    kernel = define("@triton.jit\ndef leaning_kernel(y_ptr):\n    tl.store(y_ptr, table)\n", "leaning_kernel", namespace)
+    (reports,) = Compilation([launch(kernel, y_ptr=torch.zeros(1))]).reports()
+    assert "`leaning_kernel` uses the global `table`, a Tensor" in reports[80].error
+
+
+def test_a_local_name_that_a_notebook_also_uses_is_no_global():
+    namespace = {"triton": triton, "tl": tl, "w": torch.zeros(3), "load": torch.zeros(1)}
+    kernel = define("@triton.jit\ndef local_kernel(y_ptr):\n    w = tl.load(y_ptr)\n    tl.store(y_ptr, w)\n",
+                    "local_kernel", namespace)
+    assert "def local_kernel" in self_contained(kernel)

@@ -1,0 +1,144 @@
+"""Slips typed as students type them, and the sentence each one gets."""
+
+import pytest
+
+from checks.exercises import EXERCISES
+from checks.judge.verdict import NOT_ATTEMPTED, judge
+from kernels.runtime import INTERPRETED
+
+ROW, BLOCK = EXERCISES["gemv_fp16_row_kernel"], EXERCISES["gemv_fp16_kernel"]
+QUANTIZE = EXERCISES["quantize_int8_perrow_plain_kernel"]
+LONG, SCALED = EXERCISES["quantize_int8_perrow_long_kernel"], EXERCISES["perrow_w8a8_matmul_plain_kernel"]
+TILE = EXERCISES["matmul_fp16_naive_kernel"]
+LOADS = ("    x = tl.load(x_ptr + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
+         "    w = tl.load(w_ptr + n * stride_wn + offs_k, mask=mask_k, other=0.0)  # (BLOCK_K,)\n"
+         "    y = tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)\n")
+
+
+def verdict_on(exercise, *edits):
+    return judge(exercise, exercise.edited(*edits))
+
+
+SLIPS = [
+    (BLOCK, [("mask_n[:, None] & mask_k[None, :]", "mask_n[:, None] and mask_k[None, :]")], "join masks with `&` or `|`"),
+    (ROW, [("@triton.jit\n", "")], "`@triton.jit` above the kernel is missing"),
+    (ROW, [("w.to(tl.float32)", "w.to(torch.float32)")], "torch and NumPy do not work inside a kernel"),
+    (ROW, [("tl.load(x_ptr + offs_k, mask=mask_k, other=0.0)", "x_ptr[offs_k]")], "A pointer cannot be indexed"),
+    (ROW, [("w.to(tl.float32)", "w.float()")], "convert with `.to(tl.float32)`"),
+    (ROW, [("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)", "sum(w.to(tl.float32) * x.to(tl.float32))")],
+     "Python's sum, max and min"),
+    (BLOCK, [("tl.sum(acc, axis=1)", "tl.sum(acc, axis=0)")], "Two blocks whose shapes do not fit"),
+    (ROW, [("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)", "w.to(tl.float32) * x.to(tl.float32)")],
+     "is a `tl.sum` missing"),
+    (QUANTIZE, [("(quotient + 12582912.0) - 12582912.0", "quotient.round()")], "add 12582912.0"),
+    (ROW, [("tl.arange(0, BLOCK_K)", "tl.arange(0, K)")], "`tl.arange` takes numbers known at compile time"),
+    (TILE, [("acc = tl.dot(x, w.T, acc)", "acc += x @ w.T")], "the matrix product of two blocks is `tl.dot(a, b)`"),
+    (TILE, [("range(0, K, BLOCK_K)", "range(0, K)")], "give `range` the block's size as its step"),
+    (TILE, [("dtype=tl.float32)", "dtype=tl.float16)"), ("acc = tl.dot(x, w.T, acc)", "acc += tl.dot(x, w.T)")],
+     "What a loop changes must keep its type"),
+    (QUANTIZE, [(".to(tl.float32)\n    magnitude", "\n    magnitude")], "This works in FP32 only"),
+    (LONG, [("tl.maximum(magnitude, finite_or_inf(x))", "tl.max(magnitude, finite_or_inf(x))")],
+     "the larger of two blocks is `tl.maximum(a, b)`"),
+    (ROW, [("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)", "tl.dot(w, x)")], "`tl.dot` takes blocks with two axes"),
+    (BLOCK, [("acc += w.to(tl.float32) * x.to(tl.float32)[None, :]", "acc = tl.dot(w, x, acc)")], "multiply lane by lane"),
+    (SCALED, [("    if bias_ptr is not None:\n        y += ", "    y += ")], "only under `if bias_ptr is not None:`"),
+]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="the sentences answer what the interpreter says")
+@pytest.mark.parametrize(("exercise", "edits", "sentence"), SLIPS, ids=[sentence for *_, sentence in SLIPS])
+def test_a_slip_gets_its_sentence(exercise, edits, sentence):
+    verdict = verdict_on(exercise, *edits)
+    assert not verdict.passed
+    assert sentence in verdict.message
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="accesses are counted in the interpreter")
+def test_one_element_at_a_time_is_right_but_not_enough():
+    loop = ("    y = 0.0\n    for k in range(K):\n        y += (tl.load(x_ptr + k).to(tl.float32)\n"
+            "              * tl.load(w_ptr + n * stride_wn + k).to(tl.float32))\n")
+    verdict = verdict_on(ROW, (LOADS, loop))
+    assert not verdict.passed and "work on whole blocks" in verdict.message
+
+
+SMALL = [("range(0, K, BLOCK_K)", "range(0, K, 16)"), ("tl.arange(0, BLOCK_K)", "tl.arange(0, 16)"),
+         ("(BLOCK_N, BLOCK_K), dtype", "(BLOCK_N, 16), dtype")]
+TOO_FAR = [("range(0, K, BLOCK_K)", "range(0, K, 4)"), ("offs_k = k + tl", "offs_k = k // 4 * BLOCK_K + tl")]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="accesses are counted in the interpreter")
+@pytest.mark.parametrize(("edits", "sentence"), [
+    (SMALL, "work on whole blocks instead of single elements or smaller blocks."),
+    (TOO_FAR, "have all their lanes turned off: does a loop go on past the end?")])
+def test_too_many_loads_are_told_for_what_they_are_and_not_taken_for_another_mistake(edits, sentence):
+    verdict = verdict_on(BLOCK, *edits)
+    assert not verdict.passed and verdict.message.endswith(sentence), verdict.message
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="what was read is known in the interpreter")
+def test_an_unknown_mistake_is_told_what_was_never_read():
+    verdict = verdict_on(ROW, ("offs_k < K", "(offs_k < K) & (offs_k != 2)"))
+    assert verdict.mistake is None
+    assert "elements of `x` are never read, all in x[2]" in verdict.message
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="stores are counted in the interpreter")
+@pytest.mark.parametrize(("exercise", "edit"), [
+    (ROW, ("tl.store(y_ptr + n, y)", "return y")),
+    (TILE, ("    tl.store(y_ptrs, acc.to(tl.float16), mask=mask_m[:, None] & mask_n[None, :])\n", ""))])
+def test_a_kernel_that_stores_nothing_is_told_so_and_no_more(exercise, edit):
+    verdict = verdict_on(exercise, edit)
+    assert verdict.message.endswith("nothing is ever written to `y`: no `tl.store` ran, and what a kernel returns is lost.")
+
+
+@pytest.mark.parametrize(("exercise", "edit", "sentence"), [
+    (TILE, ("tl.dot(x, w.T, acc)", "tl.dot(x.to(tl.float32), w.to(tl.float32).T, acc)"),
+     "multiply tf32 numbers, the answer's f16"),
+    (TILE, ("tl.dot(x, w.T, acc)", 'tl.dot(x.to(tl.float32), w.to(tl.float32).T, acc, input_precision="ieee")'),
+     "does not use the tensor cores"),
+    (TILE, ("[:, None] * stride_ym", "[:, None] * N"), "never uses `stride_ym`")])
+def test_what_is_right_here_but_not_as_asked_is_told_so(exercise, edit, sentence):
+    verdict = verdict_on(exercise, edit)
+    assert not verdict.passed and sentence in verdict.message, verdict.message
+
+
+def test_a_todo_left_beside_the_code_is_pointed_at():
+    both = "    tl.store(y_ptr + n, y)\n    tl.static_assert(False, \"TODO\")"
+    verdict = verdict_on(ROW, ("    tl.store(y_ptr + n, y)", both))
+    assert verdict.status == NOT_ATTEMPTED and "if it is written, delete the line" in verdict.message
+
+
+def test_a_plain_function_without_return_is_asked_for_it():
+    exercise = EXERCISES["gemv_bytes"]
+    verdict = verdict_on(exercise, ("return 2 *", "total = 2 *"))
+    assert "Is a `return` missing?" in verdict.message
+
+
+def test_a_number_left_in_a_tensor_is_asked_for():
+    verdict = verdict_on(EXERCISES["sqnr_db"], ("10 * math.log10(signal / noise)", "10 * (signal / noise).log10()"))
+    assert "On the case" in verdict.message and "`.item()` makes a number of it" in verdict.message
+
+
+def test_quantizing_in_other_styles_passes():
+    by_hand = [("(quotient + 12582912.0) - 12582912.0",
+                "tl.floor(quotient + 0.5) - tl.where((quotient - tl.floor(quotient) == 0.5)\n"
+                "        & (tl.floor(quotient) == 2 * tl.floor(quotient / 2)), 1.0, 0.0)")]
+    by_the_inverse = [("tl.div_rn(x, scale)", "x * (1 / scale)"), ("tl.div_rn(amax, 127.0)", "amax / 127")]
+    for edits in (by_hand, by_the_inverse):
+        verdict = verdict_on(QUANTIZE, *edits)
+        assert verdict.passed, verdict.message
+
+
+def test_correct_kernels_in_other_styles_pass():
+    block_of_sums = [("acc = tl.zeros((BLOCK_N, BLOCK_K)", "acc = tl.zeros((BLOCK_N,)"),
+                     ("acc += w.to(tl.float32) * x.to(tl.float32)[None, :]",
+                      "acc += tl.sum(w.to(tl.float32) * x.to(tl.float32)[None, :], axis=1)"),
+                     ("y = tl.sum(acc, axis=1)", "y = acc")]
+    with_where = [("mask=mask_k, other=0.0)  # (BLOCK_K,)", "mask=mask_k)\n        x = tl.where(mask_k, x, 0.0)"),
+                  ("mask=mask, other=0.0", "mask=mask"),
+                  ("acc += w.to(tl.float32)", "acc += tl.where(mask, w, 0.0).to(tl.float32)")]
+    advancing = [("row_ptrs + offs_k[None, :]", "row_ptrs + tl.arange(0, BLOCK_K)[None, :]"),
+                 ("        acc += w", "        row_ptrs += BLOCK_K\n        acc += w")]
+    for edits in (block_of_sums, with_where, advancing):
+        verdict = verdict_on(BLOCK, *edits)
+        assert verdict.passed, verdict.message

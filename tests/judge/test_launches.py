@@ -1,0 +1,177 @@
+"""The guard and the trace, which lean on the insides of Triton's interpreter."""
+
+import numpy as np
+import pytest
+import torch
+import triton
+import triton.language as tl
+from triton.runtime import Autotuner, JITFunction
+from triton.runtime.errors import InterpreterError
+
+from checks.judge import launches
+from checks.judge.launches import OutOfBounds, watch
+from checks.judge.source import define
+from kernels.runtime import INTERPRETED
+
+pytestmark = pytest.mark.skipif(not INTERPRETED, reason="of the interpreter")
+
+
+@triton.jit
+def copy_kernel(x_ptr, y_ptr, N, MASK_LOAD: tl.constexpr, MASK_STORE: tl.constexpr, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offs, mask=offs < N, other=0.0) if MASK_LOAD else tl.load(x_ptr + offs)
+    if MASK_STORE:
+        tl.store(y_ptr + offs, x, mask=offs < N)
+    else:
+        tl.store(y_ptr + offs, x)
+
+
+@triton.jit
+def undefined_kernel(x_ptr, y_ptr, N, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    tl.store(y_ptr, tl.sum(tl.load(x_ptr + offs, mask=offs < N).to(tl.float32), axis=0))
+
+
+@triton.jit
+def atomic_kernel(y_ptr, BLOCK: tl.constexpr):
+    tl.atomic_add(y_ptr + tl.arange(0, BLOCK), 1.0)
+
+
+@triton.jit
+def scalar_kernel(x_ptr, y_ptr, at):
+    tl.store(y_ptr, tl.load(x_ptr + at))
+
+
+@triton.jit
+def descriptor_kernel(x_ptr, y_ptr, M, N, BLOCK: tl.constexpr):
+    x = tl.make_tensor_descriptor(x_ptr, shape=[M, N], strides=[N, 1], block_shape=[BLOCK, BLOCK])
+    y = tl.make_tensor_descriptor(y_ptr, shape=[M, N], strides=[N, 1], block_shape=[BLOCK, BLOCK])
+    y.store([0, 0], x.load([0, 0]))
+
+
+@triton.jit
+def extremes_kernel(x_ptr, y_ptr, BLOCK: tl.constexpr):
+    x = tl.load(x_ptr + tl.arange(0, BLOCK))
+    tl.store(y_ptr + tl.arange(0, BLOCK), tl.minimum(tl.maximum(x, -1.0), 1.0))
+
+
+@triton.jit
+def row_kernel(x_ptr, y_ptr, stride, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    tl.store(y_ptr + offs, tl.load(x_ptr + tl.program_id(0) * stride + offs))
+
+
+def out_of_bounds(launch) -> OutOfBounds:
+    with pytest.raises(InterpreterError) as caught:
+        launch()
+    error = caught.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    assert isinstance(error, OutOfBounds)
+    return error
+
+
+def test_a_load_past_the_end_is_named_with_program_lane_tensor_and_offset():
+    x, y = torch.ones(10), torch.zeros(10)
+    error = out_of_bounds(lambda: copy_kernel[(2,)](x, y, 10, MASK_LOAD=False, MASK_STORE=True, BLOCK=8))
+    assert (error.kind, error.tensor, error.program, error.lane, error.offset) == ("load", "x_ptr", (1, 0, 0), (2,), 10)
+    assert error.lanes == 6
+    assert "is a mask missing?" in str(error)
+
+
+def test_a_store_past_the_end_is_named_and_does_not_happen():
+    whole = torch.zeros(16)
+    error = out_of_bounds(lambda: copy_kernel[(2,)](torch.ones(10), whole[:10], 10, MASK_LOAD=True, MASK_STORE=False,
+                                                    BLOCK=8))
+    assert (error.kind, error.tensor, error.offset) == ("store", "y_ptr", 10)
+    assert (whole[10:] == 0).all()
+
+
+def test_a_mask_that_lets_too_much_through_is_told_from_a_missing_one():
+    error = out_of_bounds(lambda: copy_kernel[(2,)](torch.ones(10), torch.zeros(10), 12, MASK_LOAD=True,
+                                                    MASK_STORE=True, BLOCK=8))
+    assert "is it the right mask" in str(error)
+
+
+def test_before_the_start_and_far_away_raise_instead_of_killing_the_process():
+    x, y = torch.ones(8)[2:6], torch.zeros(1)
+    assert out_of_bounds(lambda: scalar_kernel[(1,)](x, y, -1)).offset == -1
+    for far in (10**9, -10**9):
+        out_of_bounds(lambda far=far: scalar_kernel[(1,)](x, y, far))
+
+
+def test_atomics_and_descriptors_are_guarded_and_recorded():
+    out_of_bounds(lambda: atomic_kernel[(1,)](torch.zeros(5), BLOCK=8))
+    x, y = torch.randn(6, 8), torch.zeros(6, 8)
+    with watch() as launches:
+        descriptor_kernel[(1,)](x, y, 6, 8, BLOCK=8)
+    assert torch.equal(x, y)
+    assert launches[0].footprint() == {("load", "x_ptr"): 6 * 8 * 4, ("store", "y_ptr"): 6 * 8 * 4}
+
+
+def test_the_gap_between_the_rows_of_a_view_is_outside_it():
+    wide = torch.ones(3, 12)
+    row_kernel[(1,)](wide[:, :8], torch.zeros(8), 12, BLOCK=8)
+    error = out_of_bounds(lambda: row_kernel[(1,)](wide[:, :7], torch.zeros(8), 12, BLOCK=8))
+    assert (error.tensor, error.offset) == ("x_ptr", 7)
+
+
+def test_masked_lanes_without_other_are_not_quietly_zero():
+    y = torch.zeros(1)
+    undefined_kernel[(1,)](torch.ones(5), y, 5, BLOCK=8)
+    assert y.isnan().all()
+    undefined_kernel[(1,)](torch.ones(5, dtype=torch.bfloat16), y, 5, BLOCK=8)
+    assert y.isnan().all()
+    undefined_kernel[(1,)](torch.ones(5, dtype=torch.int8), y, 5, BLOCK=8)
+    assert y.item() == 5 - 3 * 128
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_larger_of_nan_and_a_number_is_the_number_as_on_a_gpu(dtype):
+    x = torch.tensor([float("nan"), -3.0, 3.0, 0.5], dtype=dtype)
+    y = torch.zeros(4, dtype=dtype)
+    extremes_kernel[(1,)](x, y, BLOCK=4)
+    assert y.tolist() == [-1.0, -1.0, 1.0, 0.5]
+
+
+def test_traffic_counts_live_lanes_again_and_footprint_once():
+    x, y = torch.ones(10), torch.zeros(10)
+    with watch() as launches:
+        copy_kernel[(2,)](x, y, 10, MASK_LOAD=True, MASK_STORE=True, BLOCK=8)
+        row_kernel[(3,)](x[:8], torch.zeros(8), 0, BLOCK=8)
+    first, second = launches
+    assert first.traffic() == {("load", "x_ptr"): 40, ("store", "y_ptr"): 40} == first.footprint()
+    assert second.traffic()["load", "x_ptr"] == 3 * 32 and second.footprint()["load", "x_ptr"] == 32
+    assert [a.program for a in first.accesses if a.kind == "load"] == [(0, 0, 0), (1, 0, 0)]
+    assert np.array_equal(first.accesses[0].offsets, np.arange(8))
+
+
+def test_a_launch_adds_no_names_to_the_module_of_its_kernel():
+    namespace = {"triton": triton, "tl": tl}
+    source = "@triton.jit\ndef fill_kernel(y_ptr):\n    tl.store(y_ptr, 1.0)\n"
+    kernel = define(source, "fill_kernel", namespace)
+    before = set(namespace)
+    kernel[(1,)](torch.zeros(1))
+    assert set(namespace) - before <= {"interpreter_semantic"}
+
+
+def test_on_a_gpu_the_launches_by_which_an_autotuner_times_are_not_recorded(monkeypatch):
+    """Here with launches that do nothing: an autotuner makes thousands, and each would hold on to its tensors."""
+    ran = []
+    monkeypatch.setattr(JITFunction, "run", lambda self, *args, grid, warmup, **kwargs: ran.append(kwargs["num_warps"]))
+    monkeypatch.setattr(Autotuner, "_bench", Autotuner._bench)  # to be put back as well
+    launches._install_on_gpu()
+
+    def time_it(call, quantiles):
+        for _ in range(5):
+            call()
+        return [len(set(ran))] * 3  # the first one is the faster
+
+    configs = [triton.Config({}, num_warps=8), triton.Config({}, num_warps=4)]
+    kernel = JITFunction(copy_kernel.fn)
+    tuned = triton.autotune(configs, key=["N"], do_bench=time_it)(kernel)
+    x = torch.zeros(4)
+    with watch() as seen:
+        tuned[(1,)](x, x, 4, True, True, BLOCK=4)
+    assert ran == [8] * 5 + [4] * 5 + [8]
+    assert [launch.options for launch in seen] == [{"num_warps": 8, "num_stages": 3, "num_ctas": 1}]

@@ -1,0 +1,154 @@
+"""Each step of the judge, with a function that fails just there."""
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from checks.exercises import EXERCISES, find_exercise
+from checks.judge import trial
+from checks.judge.source import answer_source, define
+from checks.judge.verdict import judge
+from kernels import gemv_fp16
+from kernels.gemv import gemv_fp16_kernel
+from kernels.runtime import INTERPRETED
+
+GEMV = EXERCISES["gemv_fp16_kernel"]
+
+
+def edited(*edits: tuple[str, str]):
+    """Our kernel with some text replaced."""
+    source = answer_source(GEMV.answer)
+    for old, new in edits:
+        assert old in source
+        source = source.replace(old, new)
+    return define(source, GEMV.name, dict(vars(GEMV.module)))
+
+
+def entry(body):
+    """A function named as the entry, so that the judge takes it as the student's."""
+    body.__name__ = GEMV.entry
+    return body
+
+
+def verdict_of(body):
+    return judge(GEMV, entry(body))
+
+
+def test_an_entry_or_a_kernel_may_be_judged():
+    for function in (gemv_fp16, gemv_fp16_kernel):
+        assert judge(find_exercise(function.__name__), function).passed
+
+
+def test_a_pass_reports_bytes_and_registers_beside_the_answers_own():
+    verdict = judge(GEMV, gemv_fp16)
+    assert "sm_80" in verdict.message and "sm_90" in verdict.message and "(answer" in verdict.message
+    assert verdict.compiled[90].registers > 0 and verdict.compiled[90].spills == 0
+    if INTERPRETED:
+        moved, answers, least = verdict.traffic
+        assert moved == answers and least < moved < 1.1 * least
+
+
+def test_wrong_shape_dtype_type_and_count():
+    assert "has shape (1, 129); expected (129,)" in verdict_of(lambda x, w: gemv_fp16(x, w)[None]).message
+    assert "is float32; expected float16" in verdict_of(lambda x, w: gemv_fp16(x, w).float()).message
+    assert "is a list, and a tensor is wanted" in verdict_of(lambda x, w: [1.0]).message
+    assert "returns 2 value(s), and 1 are wanted" in verdict_of(lambda x, w: (gemv_fp16(x, w), 1)).message
+
+
+def test_changed_inputs_are_noticed():
+    def changes(x, w):
+        y = gemv_fp16(x, w)
+        w[0, 0] += 1
+        return y
+    assert "changes its input `w`" in verdict_of(changes).message
+
+
+def test_elements_never_written_are_noticed_and_placed():
+    verdict = judge(GEMV, edited(("y, mask=mask_n)", "y, mask=mask_n & (offs_n != 1))")))
+    assert "elements of `y` are never written" in verdict.message
+    assert "1 of 3 elements of `y` are never written, all in y[1]" in judge(
+        GEMV, edited(("y, mask=mask_n)", "y, mask=mask_n & ((offs_n != 1) | (N != 3)))"))).message
+
+
+def test_nan_never_passes():
+    verdict = verdict_of(lambda x, w: gemv_fp16(x, w) * float("nan"))
+    assert not verdict.passed and "elements are wrong" in verdict.message
+
+
+def test_an_unknown_mistake_gets_the_first_wrong_element_and_the_place():
+    verdict = judge(GEMV, edited(("tl.sum(acc, axis=1)", "tl.sum(acc, axis=1) + tl.where(offs_n == 2, 7.0, 0.0)")))
+    assert verdict.mistake is None
+    assert "all in y[2]. First: y[2] is " in verdict.message
+
+
+def test_a_place_is_one_part_of_the_tensor():
+    wrong = torch.zeros(3, 5, dtype=torch.bool)
+    wrong[0, 1:4] = True
+    assert trial.where(wrong, "q") == ", all in q[0, 1:4]"
+    assert trial.where(wrong[:, 1:4], "q") == ", all in q[0, :]"
+    assert trial.where(~wrong, "q") == trial.where(torch.tensor(True), "q") == ""
+
+
+def test_a_right_result_without_a_kernel_is_no_pass():
+    verdict = verdict_of(lambda x, w: (w.double() @ x.double()).half())
+    assert not verdict.passed and "no Triton kernel" in verdict.message
+
+
+def test_an_exception_is_a_crash_with_the_line_that_raised():
+    verdict = judge(GEMV, edited(("tl.zeros((BLOCK_N, BLOCK_K)", "tl.zeros((BLOCK_N, BLOK_K)")))
+    assert verdict.status == trial.CRASHED
+    assert "BLOK_K" in verdict.message
+    if INTERPRETED:
+        assert "NameError" in verdict.message
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="a kernel that never ends cannot be stopped on a GPU")
+def test_a_loop_that_never_ends_is_a_timeout(monkeypatch):
+    monkeypatch.setattr(trial, "TIMEOUT_S", 0.3)
+    verdict = judge(GEMV, edited(("for k in range(0, K, BLOCK_K):", "k = 0\n    while k < K + 1:"),
+                                 ("offs_k = k +", "k = k * 1\n        offs_k = k +")))
+    assert verdict.status == trial.TIMEOUT and "did not finish" in verdict.message
+
+
+def test_running_out_of_memory_is_said():
+    def hog(x, w):
+        raise MemoryError
+    assert verdict_of(hog).status == trial.OUT_OF_MEMORY
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="on a GPU it does not even run")
+def test_what_only_the_interpreter_accepts_is_refused_by_the_compile_step():
+    verdict = judge(GEMV, edited(("acc += w", "if k >= K:\n            break\n        acc += w")))
+    assert not verdict.passed
+    assert "the compiler refuses it for sm_80" in verdict.message
+
+
+def test_every_seed_draws_other_inputs_and_one_seed_the_same():
+    first, again, other = (trial.try_case(GEMV, gemv_fp16, GEMV.cases[0], seed).inputs["w"] for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_kernel_may_call_helpers_and_use_constants():
+    namespace = dict(vars(GEMV.module)) | {"ZERO": tl.constexpr(0.0)}
+    define("@triton.jit\ndef multiply(a, b):\n    return a.to(tl.float32) * b.to(tl.float32)\n", "multiply", namespace)
+    source = answer_source(GEMV.answer).replace("w.to(tl.float32) * x.to(tl.float32)[None, :]", "multiply(w, x[None, :])")
+    verdict = judge(GEMV, define(source.replace("other=0.0", "other=ZERO"), GEMV.name, namespace))
+    assert verdict.passed, verdict.message
+
+
+def test_an_autotuned_kernel_is_judged_like_any_other():
+    namespace = dict(vars(GEMV.module)) | {"configs": [triton.Config({}, num_warps=8)]}
+    source = "@triton.autotune(configs, key=['N'])\n" + answer_source(GEMV.answer)
+    verdict = judge(GEMV, define(source, GEMV.name, namespace))
+    assert verdict.passed, verdict.message
+
+
+
+
+def test_a_helper_is_tried_inside_our_kernel_that_calls_it():
+    exercise = EXERCISES["grouped_tile"]
+    row_by_row = define("@triton.jit\ndef grouped_tile(pid, num_pid_m, num_pid_n, GROUP_M: tl.constexpr):\n"
+                        "    return pid // num_pid_n, pid % num_pid_n\n", "grouped_tile", dict(vars(exercise.module)))
+    assert exercise.callable_for(row_by_row)(2, 3, GROUP_M=2).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+    assert exercise.callable_for(exercise.answer_function())(2, 3, GROUP_M=2)[1].tolist() == [1, 0]  # ours is as it was

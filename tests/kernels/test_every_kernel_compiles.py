@@ -1,0 +1,200 @@
+"""Every kernel, in every configuration, compiles for GPUs that are not here: no spills, in their shared memory."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+from triton.experimental.gluon import language as gl
+
+from checks.judge.compiler import start
+from checks.judge.source import python_function
+from kernels import decode, fused, gemv, gemv_int8, hello, hopper_gemm, int_mm, matmul, perrow_w8a8, plans, quantize, skinny
+
+KERNELS = Path(decode.__file__).parent
+SHARED_LIMIT = {75: 65_536, 80: 166_912, 89: 101_376, 90: 232_448}  # bytes a program, CUDA's programming guide
+PRODUCTS = {"matmul_fp16_naive_kernel", "matmul_fp16_grouped_kernel", "matmul_fp16_kernel", "hopper_gemm_kernel",
+            "int_mm_kernel", "perrow_w8a8_matmul_plain_kernel", "perrow_w8a8_matmul_kernel",
+            "perrow_w8a8_matmul_tma_kernel", "decode_w8a8_kernel", "skinny_w8a8_kernel", "split_k_kernel"}
+COPIED_BY_TMA = {"matmul_fp16_kernel", "perrow_w8a8_matmul_tma_kernel", "hopper_gemm_kernel"}
+GLUON = {"i8": gl.int8, "fp16": gl.float16, "bf16": gl.bfloat16}
+
+POINTERS = {"q_ptr": "*i8", "scale_ptr": "*fp32", "x_scale_ptr": "*fp32", "w_scale_ptr": "*fp32", "partial_ptr": "*i32"}
+CODES = {"x_ptr": "*i8", "w_ptr": "*i8"}
+WEIGHTS = {"w_ptr": "*i8"}
+
+
+def job(kernel, capability, constexprs, types=None, **options):
+    """One kernel for one GPU. Pointers and integers are multiples of 16, as for weights of any usual model."""
+    function, signature = python_function(kernel), {}
+    for name in inspect.signature(function).parameters:
+        default = POINTERS.get(name, "*fp16") if name.endswith("_ptr") else "fp32" if name == "eps" else "i32"
+        signature[name] = "constexpr" if name in constexprs else (types or {}).get(name, default)
+    aligned = [name for name, kind in signature.items() if kind[0] in "*i"]
+    return {"module": function.__module__, "name": function.__name__, "signature": signature, "constexprs": constexprs,
+            "aligned": aligned, "options": options, "capability": capability}
+
+
+def row_jobs(sm):
+    """Kernels that use no tensor cores."""
+    fp32 = dict.fromkeys(("x_ptr", "y_ptr", "out_ptr"), "*fp32")
+    for kernel in (hello.vector_add_kernel, hello.smooth_kernel):
+        yield job(kernel, sm, {"BLOCK": 1024}, fp32)
+    yield job(hello.row_sum_kernel, sm, {"BLOCK_N": 4096}, fp32)
+    yield job(hello.copy_2d_kernel, sm, {"BLOCK_M": 16, "BLOCK_N": 64}, fp32)
+    yield job(matmul.grouped_order_kernel, sm, {"GROUP_M": 8}, {"order_ptr": "*i32"})
+    for kernel, types in ((gemv.gemv_fp16_row_kernel, {}), (gemv_int8.gemv_w8a16_row_kernel, WEIGHTS),
+                          (gemv_int8.gemv_w8a8_row_kernel, CODES)):
+        yield job(kernel, sm, {"BLOCK_K": 4096}, types)
+    yield job(gemv.gemv_fp16_kernel, sm, {"BLOCK_N": 2, "BLOCK_K": 1024})
+    yield job(gemv_int8.gemv_w8a16_kernel, sm, {"BLOCK_N": 4, "BLOCK_K": 512, "IN_FLIGHT": 4}, WEIGHTS, num_warps=2)
+    for dtype in ("*fp16", "*bf16") if sm >= 80 else ("*fp16",):
+        for kernel, blocks, num_warps in [
+            (quantize.quantize_int8_perrow_plain_kernel, {"BLOCK_K": 4096}, 4),
+            (quantize.quantize_int8_perrow_kernel, {"BLOCK_K": 4096}, 4),
+            (quantize.quantize_int8_perrow_two_blocks_kernel, {"HEAD": 8192, "TAIL": 4096}, 8),
+            (quantize.quantize_int8_perrow_two_blocks_kernel, {"HEAD": 4096, "TAIL": 1024}, 2),
+            (quantize.quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}, 8),
+        ]:
+            yield job(kernel, sm, blocks, {"x_ptr": dtype}, num_warps=num_warps)
+    for kernel in (fused.rmsnorm_quantize_int8_plain_kernel, fused.rmsnorm_quantize_int8_long_kernel,
+                   fused.silu_mul_quantize_int8_plain_kernel):
+        yield job(kernel, sm, {"BLOCK_K": 2048})
+    yield job(plans.rmsnorm_kernel, sm, {"BLOCK_K": 4096})
+    yield job(plans.scale_sums_kernel, sm, {"BLOCK_N": 2048}, {"acc_ptr": "*i32"})
+    for BLOCK_K, num_warps, fits in ((2048, 2, True), (16384, 16, True), (2048, 4, False)):
+        blocks = {"BLOCK_K": BLOCK_K, "ROW_FITS": fits}
+        yield job(fused.rmsnorm_quantize_int8_kernel, sm, blocks, num_warps=num_warps)
+        yield job(fused.silu_mul_quantize_int8_kernel, sm, blocks, num_warps=num_warps * (1 + fits))
+
+
+def skinny_jobs(sm):
+    yield job(skinny.split_k_reduce_kernel, sm, {"BLOCK_N": 512})
+    if sm >= 80:
+        blocks = {"BLOCK_M": 16, "BLOCK_N": 64, "BLOCK_K": 256}
+        yield job(skinny.skinny_w8a8_kernel, sm, blocks, CODES, num_stages=3)
+        yield job(skinny.split_k_kernel, sm, blocks, CODES, num_stages=4)
+
+
+def decode_jobs(sm):
+    overlap = {"OVERLAP": sm >= 90}
+    if sm != 89:  # which is here for its shared memory alone
+        for BLOCK_N, BLOCK_K, num_warps in decode.GEMV_BLOCKS.values():
+            blocks = {"BLOCK_N": BLOCK_N, "BLOCK_K": BLOCK_K} | overlap
+            yield job(decode.decode_gemv_w8a8_kernel, sm, blocks, CODES, num_warps=num_warps)
+        for BLOCK_K, num_warps in ((2048, 8), (16384, 16)):
+            blocks = {"BLOCK_K": BLOCK_K, "SLICE": 1024} | overlap
+            yield job(decode.decode_quantize_kernel, sm, blocks, num_warps=num_warps)
+        yield job(decode.decode_reduce_kernel, sm, {"BLOCK_N": 512} | overlap, num_warps=4)
+    if sm >= 80:
+        tallest = decode.LARGE if sm >= 90 else decode.TALL
+        for tile, M in ((decode.WIDE, 16), (decode.TALL, 32), (decode.TALL, 64), (tallest, 65), (tallest, 96),
+                        (tallest, 128), (decode.SPLIT, 16), (decode.SPLIT, 64), (decode.SPLIT, 65), (decode.SPLIT, 128)):
+            partial = tile is decode.SPLIT
+            BLOCK_M, REST = decode.row_blocks(M)
+            blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K,
+                      "PARTIAL": partial} | overlap
+            yield job(decode.decode_w8a8_kernel, sm, blocks, CODES, num_warps=tile.num_warps,
+                      num_stages=decode.stages(tile, BLOCK_M + REST, SHARED_LIMIT[sm]))
+
+
+def prefill_jobs(sm):
+    for element, module, plain, grouped, tma in [
+        ("fp16", matmul, matmul.matmul_fp16_naive_kernel, matmul.matmul_fp16_grouped_kernel, matmul.matmul_fp16_kernel),
+        ("i8", perrow_w8a8, perrow_w8a8.perrow_w8a8_matmul_plain_kernel, perrow_w8a8.perrow_w8a8_matmul_kernel,
+         perrow_w8a8.perrow_w8a8_matmul_tma_kernel),
+    ]:
+        yield gemm(plain, sm, module.GROUPED_CONFIGS[0], element)
+        for config in module.GROUPED_CONFIGS:
+            yield gemm(grouped, sm, config, element)
+        for config in module.TMA_CONFIGS if sm >= 90 else ():
+            yield gemm(tma, sm, config, element)
+    tile = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128}
+    for neighbours in ("stride_wk", "stride_wn"):  # K-major, N-major
+        yield job(int_mm.int_mm_kernel, sm, tile | {neighbours: 1}, CODES | {"y_ptr": "*i32"}, num_warps=8)
+    if sm >= 90:
+        yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "fp16")
+        yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "bf16", bias_ptr=None)
+        for config in (hopper_gemm.FP16_CONFIG, hopper_gemm.FP16_FEW_TILES_CONFIG):
+            yield gluon_gemm(sm, config, "fp16", "fp16", x_scale_ptr=None, w_scale_ptr=None, bias_ptr=None)
+
+
+def gemm(kernel, sm, config, element):
+    tile = dict(config.kwargs)
+    if "GROUP_M" not in inspect.signature(python_function(kernel)).parameters:
+        del tile["GROUP_M"]
+    types = {"x_ptr": f"*{element}", "w_ptr": f"*{element}"} | descriptors(tile, tile["BLOCK_M"], element, "fp16")
+    return job(kernel, sm, tile, types, num_warps=config.num_warps, num_stages=config.num_stages)
+
+
+def gluon_gemm(sm, config, element, out, **absent):
+    tile = dict(config.kwargs)
+    pingpong = tile["BLOCK_M"] * tile["BLOCK_N"] <= 128 * 128
+    # Without ping-pong each consumer stores half of the rows.
+    types = descriptors(tile, tile["BLOCK_M"] if pingpong else tile["BLOCK_M"] // 2, element, out, layouts=True)
+    constexprs = tile | absent | {"NUM_STAGES": config.num_stages, "PINGPONG": pingpong}
+    return job(hopper_gemm.hopper_gemm_kernel, sm, constexprs, types, num_warps=config.num_warps)
+
+
+def descriptors(tile, rows, element, out, layouts=False):
+    """Types of the descriptors of x, w, and y, of which `rows` are stored at once."""
+    blocks = {"x_desc": (element, tile["BLOCK_M"], tile["BLOCK_K"]), "w_desc": (element, tile["BLOCK_N"], tile["BLOCK_K"]),
+              "y_desc": (out, rows, tile["BLOCK_N"])}
+    types = {}
+    for name, (dtype, *block) in blocks.items():
+        layout = f",{gl.NVMMASharedLayout.get_default_for(block, GLUON[dtype])!r}" if layouts else ""
+        types[name] = f"tensordesc<{dtype}[{block[0]},{block[1]}]{layout}>"
+    return types
+
+
+JOBS = [
+    *row_jobs(75), *row_jobs(80), *row_jobs(90), *skinny_jobs(75), *skinny_jobs(80), *skinny_jobs(90),
+    *decode_jobs(75), *decode_jobs(80), *decode_jobs(89), *decode_jobs(90),
+    *prefill_jobs(80), *prefill_jobs(90),
+]
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return list(zip(JOBS, start(JOBS, processes=2, timeout_s=300)(), strict=True))
+
+
+def test_every_kernel_is_compiled_for_each_architecture_it_runs_on():
+    every = set()
+    for path in KERNELS.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.endswith("_kernel"):
+                every |= {node.name for decorator in node.decorator_list if "jit" in ast.unparse(decorator)}
+    here = {sm: {job["name"] for job in JOBS if job["capability"] == sm} for sm in SHARED_LIMIT}
+    assert here[90] == every
+    assert here[89] == {"decode_w8a8_kernel"}  # fewer stages there than on the others
+    assert here[80] == every - COPIED_BY_TMA
+    assert here[75] == every - PRODUCTS
+
+
+def test_every_kernel_compiles_and_spills_nothing(compiled):
+    for job, report in compiled:
+        assert report.error is None, job
+        assert report.registers, job  # the assembler did report
+        assert (report.spills, report.stack) == (0, 0), job
+
+
+def test_shared_memory_fits(compiled):
+    for job, report in compiled:
+        assert report.shared <= SHARED_LIMIT[job["capability"]], job
+
+
+def test_tensor_cores_do_the_products(compiled):
+    for job, report in compiled:
+        used = "wgmma" if job["capability"] == 90 else "mma"
+        assert report.tensor_cores == (used if job["name"] in PRODUCTS else None), job
+
+
+def test_descriptors_become_tma(compiled):
+    for job, report in compiled:
+        assert report.tma == (job["name"] in COPIED_BY_TMA), job
+
+
+def test_launches_overlap_on_hopper_only(compiled):
+    for job, report in compiled:
+        assert report.overlap == (job["module"] == "kernels.decode" and job["capability"] == 90), job

@@ -1,0 +1,64 @@
+"""The timer against known times, and what becomes of functions that cheat it."""
+
+import statistics
+
+import pytest
+import torch
+
+from checks.simulated.gpu import SimulatedGPU
+from kernels.runtime import INTERPRETED
+from kernels.timing import CudaGPU, time_us
+
+
+def test_every_time_is_the_true_one_whatever_the_gpu_does():
+    gpu = SimulatedGPU(launch_us=8, wake_us=200)
+    sides = {"short": gpu.kernel("short", {"x": 4e6}, compile_us=3e5),
+             "cached": gpu.kernel("cached", {"x": 4e6, "w": 30e6}, {"y": 4e6}, compile_us=2e5),
+             "large": gpu.kernel("large", {"z": 400e6}),
+             "arithmetic": gpu.kernel("arithmetic", {"x": 4e6}, flops=80e9)}
+    times = time_us(sides, gpu, repeats=7, warmup=2)
+    assert list(times) == list(sides)
+    for name, side in sides.items():
+        assert times[name] == pytest.approx([side.cold_us] * 7)
+        assert side.calls == 9
+
+
+def test_the_sides_take_turns_so_that_a_hot_gpu_slows_both():
+    gpu = SimulatedGPU(sag=0.3, heat_us=5000)
+    one, other = (gpu.kernel(name, flops=160e9) for name in ("one", "other"))
+    times = {name: statistics.median(raw) for name, raw in time_us({"one": one, "other": other}, gpu, repeats=30).items()}
+    assert times["one"] == pytest.approx(times["other"], rel=0.01)
+    assert times["one"] > 1.1 * one.cold_us
+
+
+def test_a_function_that_does_nothing_or_hides_its_work_takes_no_time():
+    gpu = SimulatedGPU()
+    honest = gpu.kernel("honest", {"x": 40e6})
+    elsewhere = gpu.kernel("elsewhere", {"x": 40e6}, stream=1)
+    first_only = gpu.kernel("first only", {"x": 40e6})
+    times = time_us({"honest": honest, "elsewhere": elsewhere, "kept": lambda: first_only.calls or first_only()}, gpu)
+    assert min(times["honest"]) == pytest.approx(honest.cold_us)
+    assert max(times["elsewhere"]) == max(times["kept"]) == 0  # below what the bytes allow: `checks` refuses such a time
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
+def test_without_a_gpu_there_is_no_timer():
+    with pytest.raises(RuntimeError, match="no speed to measure"):
+        CudaGPU()
+
+
+@pytest.mark.skipif(INTERPRETED, reason="there is no GPU")
+def test_on_the_gpu_a_longer_copy_takes_longer_and_asking_early_is_an_error():
+    gpu = CudaGPU()
+    short, long = (torch.empty(n, dtype=torch.int8, device="cuda") for n in (1 << 20, 1 << 28))
+    times = time_us({"short": short.clone, "long": long.clone}, gpu, repeats=20)
+    assert 0 < statistics.median(times["short"]) < statistics.median(times["long"])
+    start, stop = gpu.event(), gpu.event()
+    start.record()
+    for _ in range(200):
+        gpu.flush_l2()
+    stop.record()
+    with pytest.raises(RuntimeError):
+        start.elapsed_us(stop)
+    gpu.synchronize()
+    assert start.elapsed_us(stop) > 0

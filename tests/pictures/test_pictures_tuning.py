@@ -1,0 +1,74 @@
+"""Pictures of lesson 09 from rows made by a formula, and what is said where nothing is recorded."""
+
+import pytest
+import torch
+from synthetic_figures import ROOFS, row
+
+from checks.bench.baselines import CONFIGS
+from checks.bench.results import of_roof
+from checks.bench.workloads import CONFIG_SHAPES, plan
+from checks.judge.compiler import Compiled
+from checks.pictures import tuning
+from checks.pictures.tuning import BESIDE, BIG
+from kernels.configs import accumulator_registers, stage_bytes
+from kernels.runtime import INTERPRETED
+from kernels.tuning import bucket_m
+
+
+def config_rows():
+    return [row("config", name, M, N, K) | {"median_us": 100.0 + 10 * ((place - at) % len(CONFIGS))}
+            for at, (M, K, N) in enumerate(CONFIG_SHAPES) for place, name in enumerate(CONFIGS)]
+
+
+def test_the_map_frames_the_best_configuration_of_each_shape():
+    axes = tuning.config_map_figure(config_rows(), "made up").axes[0]
+    frames = {(round(patch.get_x() + 0.48), round(patch.get_y() + 0.46)) for patch in axes.patches}
+    assert frames == {(at, at) for at in range(len(CONFIG_SHAPES))}
+    assert axes.texts[0].get_text() == "1.00×\n100 µs"
+
+
+def test_a_configuration_that_does_not_fit_leaves_its_place_empty():
+    rows = [row for row in config_rows() if not (row["function"] == CONFIGS[1] and row["M"] == CONFIG_SHAPES[0][0])]
+    axes = tuning.config_map_figure(rows, "made up").axes[0]
+    assert axes.texts[len(CONFIG_SHAPES)].get_text() == ""
+
+
+def test_bars_are_parts_of_the_roof():
+    rows = [row("gemm", name, M, N, K) for M, K, N in BIG for name in BESIDE]
+    axes = tuning.roof_figure(rows, ROOFS, "made up").axes[0]
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights == pytest.approx([100 * of_roof(next(r for r in rows if r["function"] == name and (
+        r["M"], r["K"], r["N"]) == shape), ROOFS) for name in BESIDE for shape in BIG])
+
+
+def test_resources_show_the_formula_and_the_report():
+    sizes = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 8, "num_stages": 3}
+    report = Compiled(registers=127, shared=98304, spills=8)
+    figure = tuning.show_resources(stage_bytes, accumulator_registers, [("one", sizes, report)])
+    left, right = figure.axes
+    assert [bar.get_width() for bar in left.patches] == [96, 96]
+    assert [bar.get_width() for bar in right.patches] == [64, 127]
+    assert "8 bytes spilled" in right.texts[0].get_text()
+
+
+def test_buckets_are_counted():
+    top, bottom = tuning.show_buckets(bucket_m, torch.tensor([3, 4, 5, 7, 8, 100])).axes
+    assert (top.get_title(), bottom.get_title()) == ("6 different M", "3 buckets")
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="on a GPU it measures")
+def test_without_recorded_rows_a_sentence_says_what_to_do(monkeypatch, capsys):
+    monkeypatch.setattr("checks.pictures.common.recorded", lambda: {"gpu": "Some GPU", "rows": []})
+    for show in (tuning.show_config_map, tuning.show_roofs, tuning.show_peers):
+        assert show() is None
+        assert "Nothing is recorded yet for this picture on the Some GPU" in capsys.readouterr().out
+
+
+def test_bench_measures_what_the_pictures_draw(monkeypatch):
+    monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
+    units = [unit for units in plan().values() for unit in units]
+    configs = [unit for unit in units if unit["name"] == "config"]
+    assert [tuple(unit["shape"]) for unit in configs] == CONFIG_SHAPES
+    assert all(unit["functions"] == CONFIGS for unit in configs)
+    gemm = {tuple(unit["shape"]): unit["functions"] for unit in units if unit["name"] == "gemm"}
+    assert all(set(BESIDE) <= set(gemm[shape]) for shape in BIG)

@@ -1,0 +1,63 @@
+"""The model of a GPU's cache, on traces made by hand and on the kernels of lesson 02."""
+
+import numpy as np
+import pytest
+
+from checks.judge.launches import Access, Launch
+from checks.judge.source import define
+from checks.pictures.matmul import show_one_tile, show_order
+from checks.simulated.l2_cache import SECTOR, bytes_from_memory, in_launch_order
+from kernels import matmul
+
+
+def launch(*loads, kind="load"):
+    """A launch whose program i loads, one after the other, the sectors in `loads[i]`."""
+    lanes = SECTOR // 2
+    made = [Access(kind, "x_ptr", (program, 0, 0), np.arange(sector * lanes, (sector + 1) * lanes), np.ones(lanes, bool), 2)
+            for program, sectors in enumerate(loads) for sector in sectors]
+    return Launch(None, {}, [], {}, made)
+
+
+@pytest.mark.parametrize(("loads", "sectors", "together", "misses"), [
+    (([0, 1, 2],), 8, 1, 3),
+    (([0, 1, 0, 1],), 8, 1, 2),  # held
+    (([0, 1, 2, 0, 1, 2],), 2, 1, 6),  # one too many: each is thrown out just before it is used again
+    (([0, 1, 0, 2, 0, 1],), 2, 1, 4),  # 0 was used last, so 1 goes
+    (([0, 1], [0, 1]), 1, 1, 4),  # one after the other
+    (([0, 1], [0, 1]), 1, 2, 2),  # in step
+    (([0, 1], [2]), 8, 2, 3),  # one ends before the other
+])
+def test_what_the_cache_does_not_hold_comes_from_memory(loads, sectors, together, misses):
+    assert bytes_from_memory(launch(*loads), sectors * SECTOR, together) == misses * SECTOR
+
+
+def test_stores_and_lanes_that_are_off_cost_no_loads():
+    assert bytes_from_memory(launch([0, 1], kind="store"), 64, 1) == 0
+    half = launch([0, 1])
+    half.accesses[1].live[:] = False
+    assert bytes_from_memory(half, 64, 1) == SECTOR
+
+
+def test_axis_0_of_the_grid_counts_fastest():
+    accesses = [Access("load", "x_ptr", program, np.zeros(1, int), np.ones(1, bool), 2)
+                for program in [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)]]
+    assert in_launch_order(Launch(None, {}, [], {}, accesses)) == [(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0)]
+
+
+def test_the_pictures_of_tiles_say_what_the_order_needs():
+    assert "(1, 1) of 4" in show_one_tile(matmul.matmul_fp16_naive_kernel, M=200, N=150, K=70).get_suptitle()
+    loads = show_order(matmul.matmul_fp16_naive_kernel, matmul.matmul_fp16_grouped_kernel).axes[0]
+    column_by_column, groups = (line.get_ydata() for line in loads.lines[:2])
+    panel = 16 * 16 * 2 / 1e3
+    assert column_by_column[3] == pytest.approx((16 * 16 + 16) * panel)  # a cache of 10 panels
+    assert groups[3] == pytest.approx((16 + 4 * 16) * panel)
+
+
+def test_pictures_of_what_is_not_written_yet_say_so(capsys):
+    names = dict(vars(matmul))
+    define("@triton.jit\ndef grouped_tile(pid, num_pid_m, num_pid_n, GROUP_M: tl.constexpr):\n"
+           "    tl.static_assert(False, \"TODO\")\n", "grouped_tile", names)
+    calls_it = define("@triton.jit\ndef matmul_fp16_grouped_kernel(x_ptr):\n    grouped_tile(0, 1, 1, 1)\n",
+                      "matmul_fp16_grouped_kernel", names)
+    assert show_order(matmul.matmul_fp16_naive_kernel, calls_it) is None
+    assert "grouped_tile is not attempted yet" in capsys.readouterr().out
