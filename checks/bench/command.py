@@ -41,7 +41,7 @@ from checks.bench.results import (
 )
 from checks.bench.runner import Kept, WorkerFailed, run
 from checks.bench.workloads import BadShapes, plan
-from checks.judge.source import ROOT
+from checks.paths import ROOT
 from kernels.runtime import INTERPRETED, capability
 
 __all__ = ["recorded", "run_checks_and_report", "select", "test_perf_gemm", "test_perf_gemv", "test_perf_matmul_int8",

@@ -10,12 +10,11 @@ timed at one shape. Bytes are reads plus writes of a plan that reads each input 
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from checks.judge.source import ROOT
+from checks.files import write_atomically
+from checks.paths import ROOT
 from kernels.cost import roofline_us
 
 RESULTS = ROOT / "results"
@@ -75,18 +74,7 @@ def _expect_fields(found: dict, wanted: dict, where: str) -> None:
 
 def save(figures: dict, path: Path) -> None:
     """Write figures to a file, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(figures, file, indent=1, allow_nan=False)
-            file.write("\n")
-        Path(draft).chmod(0o644)
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_atomically(Path(path), json.dumps(figures, indent=1, allow_nan=False) + "\n")
 
 
 def file_name(gpu: str, shapes: str = "workshop") -> str:

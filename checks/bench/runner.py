@@ -16,7 +16,8 @@ from pathlib import Path
 from checks.bench.measure import Monitor
 from checks.bench.results import BadResults
 from checks.bench.workloads import key
-from checks.judge.source import ROOT
+from checks.files import write_atomically
+from checks.paths import ROOT
 
 SILENCE_S = 120
 """A worker that says nothing for so long hangs: to compile, check and time a unit's functions takes less."""
@@ -33,11 +34,9 @@ class Kept:
         self.path, self.units, self.conditions = path, {}, {}
         if resume and path.exists():
             self._read(path.read_text().splitlines(), header)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")  # anew, without a line that was cut off
         conditions = [{"group": name, "conditions": found} for name, found in self.conditions.items()]
-        draft.write_text("".join(json.dumps(entry) + "\n" for entry in [header, *self.units.values(), *conditions]))
-        draft.replace(path)
+        entries = [header, *self.units.values(), *conditions]
+        write_atomically(path, "".join(json.dumps(entry) + "\n" for entry in entries))  # without a line that was cut off
 
     def _read(self, lines: list[str], header: dict) -> None:
         if lines[:1] != [json.dumps(header)]:

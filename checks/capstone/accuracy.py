@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from checks.capstone.training import FOLDER, load, tokens_of, windows, write_whole
+from checks.capstone.training import FOLDER, load, tokens_of, windows
+from checks.files import write_atomically
 from kernels.error import sqnr_db
 from kernels.runtime import device
 from kernels.transformer import Transformer, perplexity
@@ -175,6 +176,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=RECORD, help="file for the figures (default: results/transformer/)")
     args = parser.parse_args(argv)
     record = measure(load(), windows(tokens_of("held_out")))
-    write_whole(args.out, lambda draft: draft.write_text(json.dumps(record, indent=1) + "\n"))
+    write_atomically(args.out, json.dumps(record, indent=1) + "\n")
     print(f"written to {args.out}")
     return 0

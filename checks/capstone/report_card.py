@@ -16,8 +16,9 @@ import torch
 import triton
 
 from checks.bench import report
-from checks.capstone.training import FOLDER, write_whole
-from checks.judge.source import ROOT
+from checks.capstone.training import FOLDER
+from checks.files import replacing, write_atomically
+from checks.paths import ROOT
 from kernels.block_cost import block_products
 from kernels.runtime import INTERPRETED
 
@@ -96,14 +97,14 @@ def write_card(card: dict, path: Path):
     Returns the figure; None, and no picture, where matplotlib is not installed.
     """
     check_card(card)
-    write_whole(path, lambda draft: draft.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n"))
+    write_atomically(path, json.dumps(card, indent=1, allow_nan=False) + "\n")
     if importlib.util.find_spec("matplotlib") is None:
         return None
     from checks.pictures.transformer import card_figure
 
     figure = card_figure(card)
-    write_whole(path.with_suffix(".png"), lambda draft: figure.savefig(draft, format="png", dpi=120,
-                                                                       metadata={"Software": None}))
+    with replacing(path.with_suffix(".png")) as draft:
+        figure.savefig(draft, format="png", dpi=120, metadata={"Software": None})
     return figure
 
 

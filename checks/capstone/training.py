@@ -10,8 +10,6 @@ import copy
 import dataclasses
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +19,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from checks.judge.source import ROOT
+from checks.files import replacing, write_atomically
+from checks.paths import ROOT
 from kernels.runtime import device
 from kernels.transformer import Config, Transformer
 
@@ -64,7 +63,7 @@ def freeze_text(folder: Path = FOLDER) -> None:
         raise FileNotFoundError(f"documents to hold out are not there: {sorted(missing)}")
     for name in ("train", "held_out"):
         parts = [text for document, text in found.items() if (document in HELD_OUT) == (name == "held_out")]
-        write_whole(folder / f"{name}.txt", lambda path, parts=parts: path.write_text("\n".join(parts)))
+        write_atomically(folder / f"{name}.txt", "\n".join(parts))
 
 
 def tokens_of(name: str, folder: Path = FOLDER) -> torch.Tensor:
@@ -118,7 +117,8 @@ def train(train_tokens: torch.Tensor, recipe: Recipe, say: Callable[[str], None]
 def save(model: Transformer, path: Path) -> None:
     """Write the weights in FP16, with the config in the file's header; whole or not at all."""
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    write_whole(path, lambda draft: save_file(weights, draft, {"config": json.dumps(dataclasses.asdict(model.config))}))
+    with replacing(path) as draft:
+        save_file(weights, draft, {"config": json.dumps(dataclasses.asdict(model.config))})
 
 
 def load(path: Path = FOLDER / "model.safetensors") -> Transformer:
@@ -144,19 +144,6 @@ def continuation(model: Transformer, prompt: str, length: int = 160, seed: int =
     return bytes(tokens).decode(errors="replace")
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write(draft)` write a draft beside `path`, then put it in its place: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(Path(name))
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="workshop.py train", description="Train the small model of lesson 10 on the frozen text (about five minutes on "
@@ -179,6 +166,6 @@ def main(argv: list[str]) -> int:
               "parameters": sum(weight.numel() for weight in model.parameters()), "train_bytes": len(tokens),
               "held_out": HELD_OUT, "torch": torch.__version__, "threads": torch.get_num_threads(),
               "core_minutes": round((time.process_time() - started) / 60, 1), "loss": losses}
-    write_whole(args.out / "training.json", lambda draft: draft.write_text(json.dumps(record, indent=1) + "\n"))
+    write_atomically(args.out / "training.json", json.dumps(record, indent=1) + "\n")
     print(f"written to {args.out}")
     return 0

@@ -13,7 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[2]
+from checks.paths import ROOT
+
 PINNED = ("torch", "triton", "numpy")
 OLDEST_DRIVER = {12: 525, 13: 580}  # the oldest driver for a CUDA major version, from its release notes
 

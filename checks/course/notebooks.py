@@ -6,7 +6,8 @@ from pathlib import Path
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
-from checks.judge.source import MARK, ROOT, answer_source, define, find_hole
+from checks.judge.source import MARK, answer_source, define, find_hole
+from checks.paths import ROOT
 
 LESSONS, SOLUTIONS = ROOT / "lessons", ROOT / "solutions"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import nbformat
 
 from checks.course.notebooks import LESSONS, SOLUTIONS, exercises_in, mark, read, unsolve
-from checks.judge.source import ROOT
+from checks.files import write_atomically
+from checks.paths import ROOT
 
 BACKUPS = ROOT / "backups"
 
@@ -92,7 +93,5 @@ def _write(path: Path, text: str, what: str) -> str:
             file.write(old)
         said += (f"\nYour notebook is kept as {BACKUPS.name}/{backup.name}."
                  "\nIn JupyterLab, choose File > Reload Notebook from Disk; changes you had not saved are only there.")
-    new = path.with_suffix(".new")
-    new.write_text(text)
-    new.replace(path)  # in one step: a full disk leaves the notebook as it is
+    write_atomically(path, text)  # a full disk leaves the notebook as it is
     return said

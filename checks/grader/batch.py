@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+from checks.files import write_atomically
 from checks.grader import results
 from checks.grader.course import read_course
 from checks.grader.grader import Grader, faulty
@@ -68,7 +69,7 @@ def class_seed(grades: Path, resume: bool, seed_file: Path | None) -> int:
             seed = json.loads(path.read_text())["seed"] if resume else secrets.randbits(32)
         except (OSError, ValueError, KeyError):
             seed = secrets.randbits(32)
-    results.write_atomically(path, json.dumps({"schema": results.SCHEMA, "seed": seed}) + "\n")
+    write_atomically(path, json.dumps({"schema": results.SCHEMA, "seed": seed}) + "\n")
     return seed
 
 

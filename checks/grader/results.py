@@ -3,35 +3,18 @@
 import csv
 import hashlib
 import json
-import os
 import platform
-import tempfile
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from checks.judge.source import ROOT
+from checks.files import write_atomically
+from checks.paths import ROOT
 
 SCHEMA = 1
 FAULT = "infrastructure error"
 """The grader or the machine failed: no points are given or taken until it has been graded again."""
 VOLATILE = ("graded_at", "seconds")  # what may differ between two runs that agree
-
-
-def write_atomically(path: Path, data: str | bytes) -> None:
-    """Write `path` so that a reader, also after a crash, finds the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # noqa: PTH101
-        os.replace(name, path)  # noqa: PTH105
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def result_path(grades: Path, student: str) -> Path:

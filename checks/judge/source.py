@@ -8,11 +8,11 @@ import re
 import sys
 import textwrap
 import types
-from pathlib import Path
 
 from triton.runtime import KernelInterface
 
-ROOT = Path(__file__).resolve().parents[2]
+from checks.paths import ROOT
+
 MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
 """The line above a function in a lesson that says which one of `kernels` it is."""
 _serial = itertools.count()

@@ -8,7 +8,7 @@ from synthetic_figures import ROOFS, row
 from checks.bench import command, figures, report, results
 from checks.bench.command import BEGIN, END, readme_block, update_readme
 from checks.bench.results import BadResults, arithmetic, file_name, load, of_roof, pairs, recorded, save, select
-from checks.judge.source import ROOT
+from checks.paths import ROOT
 
 MADE = {"schema": 1, "gpu": "NVIDIA Invented", "capability": [9, 0], "torch": "2", "triton": "3", "date": "2026-01-01",
         "shapes": "workshop", "roofs": ROOFS, "conditions": {}, "notes": [],

@@ -24,7 +24,7 @@ from checks.capstone.report_card import (
 )
 from checks.capstone.training import FOLDER
 from checks.course.notebooks import LESSONS, read
-from checks.judge.source import ROOT
+from checks.paths import ROOT
 from checks.pictures import transformer
 from kernels.block_cost import amdahl_speedup, block_products
 from kernels.runtime import INTERPRETED

@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_the_notebook_as_it_is(lesson, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         reset("04")
     assert lesson.read_bytes() == old

@@ -34,7 +34,8 @@ from checks.grader.output.shown import messages_for_student
 from checks.grader.sandbox import wire
 from checks.grader.sandbox.client import Ended, Fault, Warm, decode, encode
 from checks.grader.selftest import Misjudged, check_canaries, submission_with
-from checks.judge.source import ROOT, answer_source
+from checks.judge.source import answer_source
+from checks.paths import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from checks.grader.output.exports import export
 from checks.grader.output.pages import write_pages
 from checks.grader.output.shown import messages_for_student
 from checks.grader.output.similarity import alike
-from checks.judge.source import ROOT, answer_source
+from checks.judge.source import answer_source
+from checks.paths import ROOT
 
 # results and what is made of them
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from checks.judge.source import ROOT
+from checks.paths import ROOT
 
 PROGRAM = """
 import runpy, socket, sys

@@ -127,19 +127,6 @@ def test_weights_survive_saving_and_loading(tmp_path):
         load(tmp_path / "none.safetensors")
 
 
-def test_what_fails_to_be_written_leaves_what_was_there(tmp_path):
-    path = tmp_path / "kept.txt"
-    path.write_text("old")
-
-    def fail(draft):
-        draft.write_text("half")
-        raise OSError("the disk is full")
-
-    with pytest.raises(OSError, match="full"):
-        training.write_whole(path, fail)
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
 def test_the_text_is_cut_by_documents(tmp_path):
     training.freeze_text(tmp_path)
     train, held_out = ((tmp_path / f"{name}.txt").read_text() for name in ("train", "held_out"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from checks.grader.intake import extract
 from checks.judge.exercise import Exercise
-from checks.judge.source import ROOT
+from checks.paths import ROOT
 
 _FROM = re.compile(r"^\s*from\s+((?:kernels|checks)(?:\.\w+)*)\s+import\s+(.+)$", re.MULTILINE)
 

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+from checks.files import write_atomically
 from checks.grader.output.shown import messages_for_student
-from checks.grader.results import FAULT, result_path, write_atomically
+from checks.grader.results import FAULT, result_path
 from checks.judge.trial import PASSED
 
 

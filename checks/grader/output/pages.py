@@ -9,9 +9,10 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from checks.files import write_atomically
 from checks.grader.course import Course, read_course
 from checks.grader.output.shown import items_for_student, messages_for_student, notices_for_student
-from checks.grader.results import FAULT, result_path, write_atomically
+from checks.grader.results import FAULT, result_path
 from checks.judge.trial import PASSED
 
 FIELD = 8  # pixels of one field in a picture, at least

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from checks.grader.sandbox import wire
-from checks.judge.source import ROOT
+from checks.paths import ROOT
 
 FULL = ("namespaces", "files", "seccomp", "limits")
 """The levels that `--require-isolation` asks for."""

@@ -49,6 +49,7 @@ def prepare() -> None:
         load("checks.grader.sandbox.compile_child", "checks/grader/sandbox/compile_child.py").warm_up()
     else:
         load("kernels.runtime", "kernels/runtime.py")
+        load("checks.paths", "checks/paths.py")
         for name in ("launches", "memory", "attempt", "source", "compiler"):
             load(f"checks.judge.{name}", f"checks/judge/{name}.py")
         if KIND == "gpu":
