@@ -18,6 +18,11 @@ import triton
 TIMEOUT_S = 120
 CONSTANTS = {"INTERPRETED": True, "ON_GPU": False}
 """What the globals of these names, which tell where a kernel runs, are in the other process."""
+SERVER = """
+from checks.exercises import EXERCISES
+from checks.judge.interpreter_server import serve
+serve(EXERCISES)
+"""
 _child: subprocess.Popen | None = None
 
 
@@ -31,7 +36,7 @@ def _version(module) -> tuple[int, ...]:
 
 
 def ask(what: str, *arguments):
-    """What `trace` or `judge` of this module gives for the arguments, found in the other process.
+    """What `trace` or `judge` of checks/judge/interpreter_server.py gives for the arguments, found in the other process.
 
     Raises RuntimeError with what went wrong there, TimeoutError when no answer comes.
     """
@@ -42,9 +47,9 @@ def ask(what: str, *arguments):
     if _child is None or _child.poll() is not None:
         # A session of its own: Ctrl-C and a notebook's "interrupt" are meant for the caller. And what a kernel prints
         # there it will print again here.
-        _child = subprocess.Popen([sys.executable, "-c", "from checks.judge.interpreter_client import serve; serve()"],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                  start_new_session=True, env=os.environ | {"TRITON_INTERPRET": "1"})
+        _child = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, start_new_session=True,
+                                  env=os.environ | {"TRITON_INTERPRET": "1"})
         atexit.register(_child.kill)
     pickle.dump((what, arguments), _child.stdin)
     _child.stdin.flush()
@@ -60,50 +65,3 @@ def ask(what: str, *arguments):
     if not worked:
         raise RuntimeError(result)
     return result
-
-
-def trace(source: str, name: str, inputs: dict) -> list:
-    """The launches of `name(**inputs)`, defined by `source`, without their kernels; of tensors, only shape and strides."""
-    from checks.judge.source import define
-    from checks.judge.tracing import trace
-
-    launches = trace(define(source, name, {"__name__": name}), **inputs)
-    for launch in launches:
-        launch.kernel, launch.arguments = None, {name: _outline(value) for name, value in launch.arguments.items()}
-    return launches
-
-
-def _outline(value):
-    if not isinstance(value, torch.Tensor):
-        return None
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-
-
-def judge(exercise_name: str, source: str, name: str, seed: int) -> dict:
-    """The verdict on `name`, defined by `source`: its fields, and of its outcome what a picture needs."""
-    from checks.exercises import EXERCISES
-    from checks.judge.source import define
-    from checks.judge.verdict import judge
-
-    exercise = EXERCISES[exercise_name]
-    verdict = judge(exercise, define(source, name, {"__name__": name}), seed)
-    case = verdict.outcome and [case.name for case in exercise.cases].index(verdict.outcome.case.name)
-    return {"status": verdict.status, "message": verdict.message, "mistake": verdict.mistake, "traffic": verdict.traffic,
-            "compiled": verdict.compiled, "case": case, "wrong": verdict.outcome and verdict.outcome.wrong}
-
-
-def serve() -> None:
-    """Answer questions from standard input until it ends."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a kernel prints must not mix with the answers
-    while True:
-        try:
-            what, arguments = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            answer = True, {"trace": trace, "judge": judge}[what](*arguments)
-        except Exception as error:
-            answer = False, f"{type(error).__name__}: {error}"
-        pickle.dump(answer, answers)
-        answers.flush()
