@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
-from checks.judge.source import MARK, answer_source, define, find_hole
+from checks.judge.source import MARK, answer_source, define, find_placeholder
 from checks.paths import ROOT
 
 LESSONS, SOLUTIONS = ROOT / "lessons", ROOT / "solutions"
@@ -45,7 +45,7 @@ def function_source(cell: nbformat.NotebookNode) -> str:
 def untouched(cell: nbformat.NotebookNode) -> bool:
     """Whether an exercise's cell still has its hole."""
     try:
-        return find_hole(function_source(cell)) is not None
+        return find_placeholder(function_source(cell)) is not None
     except SyntaxError:
         return False
 

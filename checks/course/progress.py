@@ -13,8 +13,8 @@ from rich.table import Table
 from checks.course.notebooks import definitions, exercises_in, lessons, mark, read, untouched
 from checks.exercises import EXERCISES
 from checks.judge.exercise import Exercise
-from checks.judge.trial import CRASHED, FAILED
-from checks.judge.verdict import NOT_ATTEMPTED, PASSED, judge
+from checks.judge.trial import CRASHED, FAILED, PASSED
+from checks.judge.verdict import NOT_ATTEMPTED, judge
 
 SIGNS = {PASSED: "[green]✓ solved[/]", NOT_ATTEMPTED: "[dim]○ not attempted[/]"}
 

@@ -105,7 +105,7 @@ class _Request:
 
     def answer(self) -> list[dict]:
         if not select.select([self.socket], [], [], self.timeout_s)[0]:
-            raise TimeoutError(f"the compiler did not finish within {self.timeout_s} s")
+            raise TimeoutError(f"the compiler did not finish within {self.timeout_s} s.")
         with contextlib.suppress(ConnectionError, ValueError), self.socket.makefile() as answer:
             return json.load(answer)
         said = os.pread(self.printed.fileno(), 10**6, 0) or os.pread(_server[2].fileno(), 10**6, 0)

@@ -102,7 +102,7 @@ class Exercise:
         return rebind(entry, **{self.name: function}, **callers)
 
     def written_by_student(self, function):
-        """The function that held the hole: the kernel that the entry `function` launches, or `function` itself.
+        """The function that held the placeholder: the kernel that the entry `function` launches, or `function` itself.
 
         Raises NameError when `function` launches no kernel of the exercise's name.
         """

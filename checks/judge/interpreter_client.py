@@ -12,7 +12,6 @@ import subprocess
 import sys
 
 import numpy
-import torch
 import triton
 
 TIMEOUT_S = 120

@@ -50,7 +50,7 @@ class Launch:
     constexprs: list[str]
     options: dict  # num_warps, num_stages
     accesses: list[Access] = field(default_factory=list)
-    idle: int = 0  # loads and stores with all lanes off, which touch nothing
+    idle: int = 0  # loads and stores that are fully masked, which touch nothing
 
     def traffic(self) -> Counter:
         """Bytes by (kind, tensor) that the launch's live lanes asked for, repeats counted."""

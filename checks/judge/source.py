@@ -1,4 +1,4 @@
-"""Functions as source text: finding answers by name, holes in stubs, and building functions from text."""
+"""Functions as source text: finding answers by name, placeholders in stubs, and building functions from text."""
 
 import ast
 import inspect
@@ -15,6 +15,8 @@ from checks.paths import ROOT
 
 MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
 """The line above a function in a lesson that says which one of `kernels` it is."""
+Function = types.FunctionType | KernelInterface
+"""What a student writes: a plain function, or a kernel, autotuned or not."""
 _serial = itertools.count()
 
 
@@ -35,7 +37,7 @@ def answer_source(reference: str) -> str:
     raise LookupError(f"{reference}: {path} has no function {name}")
 
 
-def find_hole(source: str) -> ast.stmt | None:
+def find_placeholder(source: str) -> ast.stmt | None:
     """The statement that marks what a student has yet to write, or None.
 
     In a kernel it is `tl.static_assert(False, "TODO ...")`, elsewhere `raise NotImplementedError("TODO ...")`.

@@ -14,7 +14,7 @@ from checks.bench.baselines import PEERS
 from checks.bench.figures import COLOURS, bandwidth_figure
 from checks.bench.results import recorded, select
 from checks.exercises import find_exercise
-from checks.judge.source import find_hole, python_function, source_of
+from checks.judge.source import find_placeholder, python_function, source_of
 from checks.judge.tracing import trace
 from checks.judge.trial import Outcome
 from kernels.runtime import INTERPRETED
@@ -112,7 +112,7 @@ def figures_of(tests: tuple[str, ...], measure, **wanted) -> tuple[list[dict], s
 def _ready(function) -> bool:
     """Whether the function has been written; says so if not."""
     written = find_exercise(python_function(function).__name__).written_by_student(function)
-    if find_hole(source_of(written)):
+    if find_placeholder(source_of(written)):
         print(f"○ {python_function(written).__name__} is not attempted yet: there is nothing to draw.")
         return False
     return True

@@ -11,7 +11,7 @@ import triton
 
 import kernels
 from checks.bench.results import pairs, recorded
-from checks.judge.source import find_hole, python_function, rebind, source_of
+from checks.judge.source import find_placeholder, python_function, rebind, source_of
 from checks.pictures.common import COLOURS, NOTHING, _ready, _show
 from checks.simulated.gpu import SimulatedGPU
 from checks.simulated.scenarios import BENCHMARKS, STEADY, true_benchmark, try_benchmark
@@ -62,7 +62,7 @@ def show_timer(time_us: Callable):
 
 def show_lies(benchmark: Callable) -> None:
     """What a benchmark says on simulated GPUs that each have one thing that can go wrong, beside the truth."""
-    if find_hole(source_of(benchmark)):
+    if find_placeholder(source_of(benchmark)):
         print(f"○ {benchmark.__name__} is not attempted yet: it has nothing to say.")
         return
     print(f"{'':>48} {'GB/s':>10} {'truth':>8}    {'speed-up':>10} {'truth':>6}")
@@ -220,7 +220,7 @@ def show_gain(int8_gain: Callable, time_us: Callable):
 def _measured(time_us: Callable) -> tuple[list[dict], dict, str]:
     """Rows of products, roofs, and a title that says where they come from. While `time_us` is unwritten ours measures."""
     if not INTERPRETED:
-        timer = timing.time_us if find_hole(source_of(time_us)) else time_us
+        timer = timing.time_us if find_placeholder(source_of(time_us)) else time_us
         return *_measure_here(timer), f"Measured now on this {torch.cuda.get_device_name()}"
     figures = recorded()
     return _one_weight(figures["rows"]), figures["roofs"], f"Recorded on an {figures['gpu']} (there is no GPU here)"

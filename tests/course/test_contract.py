@@ -8,7 +8,7 @@ import pytest
 
 from checks.course.notebooks import SOLUTIONS, definitions, exercises_in, function_source, lessons, mark, read, solve
 from checks.exercises import EXERCISES
-from checks.judge.source import answer_source, define, find_hole, python_function
+from checks.judge.source import answer_source, define, find_placeholder, python_function
 from checks.judge.verdict import NOT_ATTEMPTED, judge
 
 LESSONS = [pytest.param(read(path), id=path.stem) for path in lessons()]
@@ -24,13 +24,13 @@ def test_every_exercise_stands_in_one_lesson_and_every_stub_has_an_exercise():
 
 
 @pytest.mark.parametrize(("reference", "cell"), STUBS)
-def test_solving_a_stub_only_adds_lines_where_its_hole_was(reference, cell):
+def test_solving_a_stub_only_adds_lines_where_its_placeholder_was(reference, cell):
     stub, answer = function_source(cell).splitlines(), answer_source(reference).splitlines()
     changes = [c for c in difflib.SequenceMatcher(a=stub, b=answer, autojunk=False).get_opcodes() if c[0] != "equal"]
-    hole = find_hole(function_source(cell))
+    placeholder = find_placeholder(function_source(cell))
     assert len(changes) == 1
     _, first, last, _, _ = changes[0]
-    assert (first + 1, last) == (hole.lineno, hole.end_lineno)
+    assert (first + 1, last) == (placeholder.lineno, placeholder.end_lineno)
 
 
 @pytest.mark.parametrize(("reference", "cell"), STUBS)
@@ -38,7 +38,7 @@ def test_every_stub_is_not_attempted_and_says_so(reference, cell):
     exercise = EXERCISES[reference.partition("::")[2]]
     verdict = judge(exercise, define(function_source(cell), exercise.name, dict(vars(exercise.module))))
     assert verdict.status == NOT_ATTEMPTED
-    assert "not attempted yet" in verdict.message
+    assert "not attempted: replace the placeholder `" in verdict.message
 
 
 @pytest.mark.parametrize("exercise", [pytest.param(e, id=e.name) for e in EXERCISES.values()])

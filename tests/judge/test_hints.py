@@ -69,7 +69,7 @@ TOO_FAR = [("range(0, K, BLOCK_K)", "range(0, K, 4)"), ("offs_k = k + tl", "offs
 @pytest.mark.skipif(not INTERPRETED, reason="accesses are counted in the interpreter")
 @pytest.mark.parametrize(("edits", "sentence"), [
     (SMALL, "work on whole blocks instead of single elements or smaller blocks."),
-    (TOO_FAR, "have all their lanes turned off: does a loop go on past the end?")])
+    (TOO_FAR, "are fully masked: does a loop go on past the end?")])
 def test_too_many_loads_are_told_for_what_they_are_and_not_taken_for_another_mistake(edits, sentence):
     verdict = verdict_on(BLOCK, *edits)
     assert not verdict.passed and verdict.message.endswith(sentence), verdict.message

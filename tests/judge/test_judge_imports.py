@@ -1,4 +1,4 @@
-"""The judge stands alone: none of its modules leads back to itself, and none needs the exercises or a room that judges with it."""
+"""The judge stands alone: none of its modules leads back to itself, and none needs another room of `checks`."""
 
 import ast
 from graphlib import TopologicalSorter

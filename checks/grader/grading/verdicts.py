@@ -1,7 +1,6 @@
 """One exercise of one submission: which rubric items are right, why not, and what a person should look at."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections import OrderedDict
@@ -17,11 +16,10 @@ from checks.grader.intake import extract
 from checks.grader.intake.code import HARNESS, OPEN, PROVEN, Code, Program, kernel_source
 from checks.grader.intake.library import answer_text, library_for
 from checks.grader.sandbox.client import Ended, Fault, Warm
-from checks.judge import diagnosis, hints
-from checks.judge.compiler import TARGETS, Compiled, slower_numbers
+from checks.judge.compiler import TARGETS, Compiled
 from checks.judge.compiler import signature as signature_of
-from checks.judge.trial import FAILED, PASSED
-from checks.judge.verdict import failed, weigh
+from checks.judge.pipeline import NO_KERNEL, Evidence, steps, wrong_result
+from checks.judge.trial import FAILED, PASSED, Outcome
 
 HELD = "held"
 """Right, but only together with Python that the grader does not trust: a person decides, with overrides.csv."""
@@ -115,50 +113,40 @@ def _items(paper: Paper, code: Code, program: Program, done: Run, compiler, resu
     if paper.hidden:
         items["hidden"] = (NOT_REACHED, "")
     count = len(exercise.cases)
-    public, hidden = done.outcomes[:count], done.outcomes[count:]
-    failing = next((outcome for outcome in public if outcome.status != PASSED), None)
-    if failing is not None or len(public) < count:
-        failing = failing or public[-1]
-        verdict = failed(exercise, code.source, failing, failing.message,
-                         functools.partial(diagnosis.recognise, exercise, public, paper.seed))
-        result |= {"status": verdict.status, "message": verdict.message, "mistake": verdict.mistake,
-                   "picture": _picture(failing)}
-        return items | {"public": (WRONG, verdict.message)}
-    items["public"] = (RIGHT, f"right on {count} cases")
-    if exercise.is_kernel:
-        problem = _not_triton(exercise, program, done)
-        if problem:
-            result |= {"status": FAILED, "message": f"{exercise.name}: {problem}"}
-            return items | {"triton": (WRONG, problem)}
-        if program.trust == OPEN:
+    evidence = SeenInChild(exercise, code.source, paper.seed, done.outcomes[:count], paper, program, done, compiler)
+    for name, verdict in steps(evidence):
+        if name == "triton" and verdict.passed and program.trust == OPEN:
             result |= {"status": HELD, "message": f"{exercise.name}: the result is right, but only together with Python "
                        f"beside the kernel that is not checked here ({program.why_open}). Your instructor will look at it."}
             return items
-        items["triton"] = (RIGHT, "")
-        items["economical"] = _economical(paper, code, done, result)
-        if compiler is not None:
-            items["compiles"] = _compiles(paper, code, program, done, compiler, result)
+        items[name] = (RIGHT if verdict.passed else WRONG, verdict.message)
+        if verdict.traffic:
+            result["traffic"] = list(verdict.traffic)
+        if verdict.passed and verdict.compiled:
+            result["compiled"] = {str(sm): dataclasses.asdict(report) for sm, report in verdict.compiled.items()}
+        result["mistake"] = result["mistake"] or verdict.mistake
+        if not verdict.passed and name in ("public", "triton"):
+            picture = verdict.outcome and _picture(verdict.outcome)
+            result |= {"status": verdict.status, "message": verdict.message, "picture": picture}
+            return items
     if paper.hidden:
+        hidden = done.outcomes[count:]
         wrong = next((outcome for outcome in hidden if outcome.status != PASSED), None)
         reached = len(hidden) == len(paper.hidden)
-        items["hidden"] = (RIGHT, "") if reached and wrong is None else (WRONG, _hidden_message(paper, code, done, wrong))
+        items["hidden"] = (RIGHT, "") if reached and wrong is None else (WRONG, _hidden_message(evidence, wrong))
         if items["hidden"][0] == WRONG and paper.only_numbers:  # numbers that the lesson shows prove nothing by themselves
             items["public"] = (WRONG, f"{exercise.name}: right only for the numbers that the lesson shows.")
     bad = [message for state, message in items.values() if state == WRONG]
     result["status"] = PASSED if not bad else FAILED
-    if bad:
-        result["message"] = bad[0] if bad[0].startswith(exercise.name) else f"{exercise.name}: {bad[0]}"
-    else:
-        result["message"] = f"{exercise.name}: right on {count} cases"
+    result["message"] = bad[0] if bad else f"{exercise.name}: {items['public'][1]}"
     return items
 
 
-def _hidden_message(paper: Paper, code: Code, done: Run, wrong) -> str:
-    name = paper.exercise.name
+def _hidden_message(evidence: Evidence, wrong: Outcome | None) -> str:
+    name = evidence.exercise.name
     if wrong is None:
         return f"{name}: it stopped before the sizes that the lesson does not show."
-    verdict = failed(paper.exercise, code.source, wrong, wrong.message,
-                     functools.partial(diagnosis.recognise, paper.exercise, [wrong], paper.seed))
+    verdict = wrong_result(evidence, wrong, [wrong])
     return f"{name}: right on the lesson's cases, wrong on other sizes. {verdict.message.removeprefix(name + ': ')}"
 
 
@@ -167,13 +155,13 @@ def _not_triton(exercise, program: Program, done: Run) -> str | None:
     launched = [{launch.kernel for launch in outcome.launches} for outcome in done.outcomes]
     if program.trust == OPEN:
         if not all(launched) and (program.why_open or "").endswith("is no @triton.jit function"):
-            return "the result is right, but no Triton kernel computed it."
+            return NO_KERNEL
         return None
     around = program.code + (library_for(exercise).entry_code or "")
     callers = [statement.binds for statement in extract.statements(around) if exercise.name in statement.needs]
     kernels = {exercise.name}.union(*callers)
     if not all(names & kernels for names in launched):
-        return "the result is right, but no Triton kernel computed it."
+        return NO_KERNEL
     operators = operators_outside(done)
     if operators:
         return f"the result is right, but torch did part of the work, not the kernel ({', '.join(operators[:3])})."
@@ -205,38 +193,34 @@ def _flags(exercise, code: Code, program: Program, done: Run) -> list[dict]:
     return [{"kind": kind, "text": text} for kind, text in flags]
 
 
-def _economical(paper: Paper, code: Code, done: Run, result: dict) -> tuple[str, str]:
-    verdict = weigh(paper.exercise, code.source, done.outcomes[0], paper.answer, paper.seed)
-    result["traffic"] = list(verdict.traffic)
-    if verdict.passed:
-        return RIGHT, "moves {:.2f}x the least bytes (answer {:.2f}x)".format(
-            *(moved / verdict.traffic[2] for moved in verdict.traffic[:2]))
-    result["mistake"] = verdict.mistake
-    return WRONG, verdict.message
+@dataclasses.dataclass
+class SeenInChild(Evidence):
+    """What came back from a child in which the function ran."""
 
+    paper: Paper
+    program: Program
+    done: Run
+    compiler: Compiler | None
 
-def _compiles(paper: Paper, code: Code, program: Program, done: Run, compiler: Compiler, result: dict) -> tuple[str, str]:
-    exercise, launch = paper.exercise, done.outcomes[0].launches[-1]
-    if "unfit" in launch.arguments:
-        return WRONG, f"{exercise.name}: {str(launch.arguments['unfit'])[:300]}."
-    job = {"source": kernel_source(exercise, program, launch.kernel), "name": launch.kernel, "options": launch.options}
-    modules = library_for(exercise).modules
-    try:
-        mine = compiler.reports(job | launch.arguments, modules)
-    except Ended as ended:
-        return WRONG, (f"{exercise.name}: it is right, but the compiler did not finish: {ended.how} "
-                       "Are its blocks far too large?")
-    theirs = answer_reports(paper, compiler)
-    for capability, report in mine.items():
-        if report.error and not theirs[capability].error:
-            said = hints.hint(code.source, report.error)
-            return WRONG, (f"{exercise.name}: it runs in the interpreter, but the compiler refuses it for "
-                           f"{TARGETS[capability]}: {report.error}" + (f"\n{said}" if said else ""))
-    slower = slower_numbers(mine, theirs)
-    if slower:
-        return WRONG, f"{exercise.name}: {slower}"
-    result["compiled"] = {str(capability): dataclasses.asdict(report) for capability, report in mine.items()}
-    return RIGHT, ""
+    def not_by_kernel(self) -> str | None:
+        return _not_triton(self.exercise, self.program, self.done)
+
+    def measured(self) -> tuple[Outcome, Outcome]:
+        return self.outcomes[0], self.paper.answer
+
+    def compiled(self) -> tuple[dict[int, Compiled], dict[int, Compiled]] | None:
+        if self.compiler is None:
+            return None
+        launch = self.outcomes[0].launches[-1]
+        answer = answer_reports(self.paper, self.compiler)
+        if "unfit" in launch.arguments:  # for no kernel can take them
+            return dict.fromkeys(TARGETS, Compiled(error=str(launch.arguments["unfit"])[:300])), answer
+        job = {"source": kernel_source(self.exercise, self.program, launch.kernel), "name": launch.kernel,
+               "options": launch.options} | launch.arguments
+        try:
+            return self.compiler.reports(job, library_for(self.exercise).modules), answer
+        except Ended as ended:
+            raise TimeoutError(f"the compiler did not finish: {ended.how}") from None
 
 
 def answer_reports(paper: Paper, compiler: Compiler) -> dict[int, Compiled]:

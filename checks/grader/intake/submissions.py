@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from checks.capstone.report_card import BadCard, parse_card
 from checks.grader.intake import extract
-from checks.judge.source import MARK, find_hole
+from checks.judge.source import MARK, find_placeholder
 
 SIZE_LIMIT = 200 << 20  # bytes of one file; a notebook with a hundred large pictures has fewer
 COUNT_LIMIT = 500  # files of one submission
@@ -119,7 +119,7 @@ def find_exercise_cell(submission: Submission, reference: str) -> Found:
 def is_stub(source: str) -> bool:
     """Whether the hole for the student's code is still there."""
     try:
-        return find_hole(extract.parse(source)[1]) is not None
+        return find_placeholder(extract.parse(source)[1]) is not None
     except SyntaxError:
         return False
 
