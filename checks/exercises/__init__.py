@@ -27,9 +27,9 @@ EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for 
 
 
 def find_exercise(name: str) -> Exercise:
-    """The exercise whose function, or whose entry, is called `name`. Raises LookupError with the names there are."""
+    """The exercise whose function, or whose wrapper, is called `name`. Raises LookupError with the names there are."""
     for exercise in EXERCISES.values():
-        if name in (exercise.name, exercise.entry):
+        if name in (exercise.name, exercise.wrapper):
             return exercise
     raise LookupError(f"there is no exercise for a function called `{name}`; there is one for each of: "
                       f"{', '.join(EXERCISES)}")

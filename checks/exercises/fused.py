@@ -109,7 +109,7 @@ _AMAX = "tl.max(finite_or_inf(y), axis=0)"
 RMSNORM_PLAIN = Exercise(
     answer="kernels/fused.py::rmsnorm_quantize_int8_plain_kernel",
     lesson="07_fused",
-    entry="rmsnorm_quantize_int8_plain",
+    wrapper="rmsnorm_quantize_int8_plain",
     outputs=("q", "scale"),
     points=5,
     least_bytes=norm_bytes,
@@ -195,7 +195,7 @@ def _in(part: str, old: str, new: str) -> tuple[str, str]:
 RMSNORM_LONG = Exercise(
     answer="kernels/fused.py::rmsnorm_quantize_int8_long_kernel",
     lesson="07_fused",
-    entry="rmsnorm_quantize_int8_long",
+    wrapper="rmsnorm_quantize_int8_long",
     outputs=("q", "scale"),
     points=5,
     least_bytes=norm_bytes,
@@ -326,7 +326,7 @@ _UP_LOAD = "up_ptr + m * stride_um + offs_k, mask=mask_k, other=0.0"
 SILU_PLAIN = Exercise(
     answer="kernels/fused.py::silu_mul_quantize_int8_plain_kernel",
     lesson="07_fused",
-    entry="silu_mul_quantize_int8_plain",
+    wrapper="silu_mul_quantize_int8_plain",
     outputs=("q", "scale"),
     points=4,
     least_bytes=lambda gate, up: 5 * gate.numel() + 4 * len(gate),

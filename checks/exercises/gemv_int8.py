@@ -78,7 +78,7 @@ _W16_X, _W16_W = "x_ptr + offs_k, mask=mask_k, other=0.0", "n * stride_wn + offs
 GEMV_W8A16_ROW = Exercise(
     answer="kernels/gemv_int8.py::gemv_w8a16_row_kernel",
     lesson="08_decode",
-    entry="gemv_w8a16_row",
+    wrapper="gemv_w8a16_row",
     outputs=("y",),
     points=3,
     least_bytes=lambda x, w_q, w_scale: w_q.numel() + 2 * x.numel() + 6 * len(w_q),
@@ -163,7 +163,7 @@ _INT_SUM = "w.to(tl.int32) * x.to(tl.int32)"
 GEMV_W8A8_ROW = Exercise(
     answer="kernels/gemv_int8.py::gemv_w8a8_row_kernel",
     lesson="08_decode",
-    entry="gemv_w8a8_row",
+    wrapper="gemv_w8a8_row",
     outputs=("y",),
     points=3,
     least_bytes=lambda x_q, x_scale, w_q, w_scale: w_q.numel() + x_q.numel() + 4 + 6 * len(w_q),

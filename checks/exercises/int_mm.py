@@ -103,7 +103,7 @@ _ZEROS = "dtype=tl.int32)\n"
 INT_MM = Exercise(
     answer="kernels/int_mm.py::int_mm_kernel",
     lesson="05_int8_gemm",
-    entry="int_mm",
+    wrapper="int_mm",
     outputs=("y",),
     points=5,
     least_bytes=int_mm_bytes,

@@ -60,7 +60,7 @@ TIME_US = Exercise(
     answer="kernels/timing.py::time_us",
     lesson="03_measuring",
     points=6,
-    through=try_timer,
+    adapter=try_timer,
     outputs=("the mean time of `first` in us", "the mean time of `second` in us", "`first` divided by `second`",
              "the number of timed calls", "the first timed call of `first` in us"),
     explain=explain_timer,
@@ -135,7 +135,7 @@ def try_median(median_and_spread, times_us: torch.Tensor, most: float):
         if type(error) is not RuntimeError:
             if steady or isinstance(error, IndexError | NameError | AttributeError | TypeError):
                 raise
-            raise WrongAnswer(f"it refuses, rightly, but with {type(error).__name__}: wanted is a RuntimeError.") from None
+            raise WrongAnswer(f"it refuses, rightly, but with {type(error).__name__}: expected a RuntimeError.") from None
         if steady:
             raise WrongAnswer(f"it refuses, but high - low is {(expected[2] - expected[1]):.4g} and may be up to {most} x "
                               f"{expected[0]:.4g}.") from None
@@ -146,7 +146,7 @@ def try_median(median_and_spread, times_us: torch.Tensor, most: float):
         raise WrongAnswer("it changes the list of times it was given: `sorted` makes a new one.")
     if not steady:
         raise WrongAnswer(f"it returns {result!r}. high - low is {(expected[2] - expected[1]):.4g}, more than {most} x "
-                          f"{expected[0]:.4g}: wanted is a RuntimeError.")
+                          f"{expected[0]:.4g}: expected a RuntimeError.")
     return result
 
 
@@ -155,12 +155,12 @@ def explain_median(outcome) -> str | None:
     ascending, said = sorted(outcome.inputs["times_us"].tolist()), outcome.outputs
     wanted = [want.value for want in outcome.expected]
     if sorted(said) == sorted(wanted):
-        return "The three are right, but in another order: wanted is (median, low, high)."
+        return "The three are right, but in another order: expected (median, low, high)."
     name = ("the median", "low", "high")[outcome.output]
     if outcome.output == 0 or said[outcome.output] not in ascending:
         return None
     got, want = (ascending.index(values[outcome.output]) for values in (said, wanted))
-    return (f"Sorted and counted from 0, {name} is call {got} of these {len(ascending)}; wanted is call {want}, for "
+    return (f"Sorted and counted from 0, {name} is call {got} of these {len(ascending)}; expected call {want}, for "
             f"{len(ascending) // 10} are cut off at either end.")
 
 
@@ -176,7 +176,7 @@ MEDIAN = Exercise(
     answer="kernels/timing.py::median_and_spread",
     lesson="03_measuring",
     points=2,
-    through=try_median,
+    adapter=try_median,
     outputs=("the median", "low", "high"),
     cases=(
         Case("40 calls, two of them interrupted", calls((38, 100.0, 110.0), (2, 900.0, 3000.0))),
@@ -252,7 +252,7 @@ BENCHMARK = Exercise(
     answer="kernels/timing.py::benchmark",
     lesson="03_measuring",
     points=5,
-    through=try_benchmark,
+    adapter=try_benchmark,
     outputs=("GB/s", "speed-up"),
     explain=explain_benchmark,
     cases=tuple(scenario(name) for name in BENCHMARKS | MANY_CALLS),

@@ -196,9 +196,9 @@ def try_check(wrong_configs, planted: str, x_q: torch.Tensor, w_q: torch.Tensor)
     launch, _ = PLANTED[planted]
     said = wrong_configs(launch, list(TILES), x_q, w_q)
     if not isinstance(said, list) or not all(type(place) is int and 0 <= place < len(TILES) for place in said):
-        raise WrongAnswer(f"it returns {said!r}; wanted is a list of places, whole numbers from 0 to {len(TILES) - 1}.")
+        raise WrongAnswer(f"it returns {said!r}; expected a list of places, whole numbers from 0 to {len(TILES) - 1}.")
     if said != sorted(set(said)):
-        raise WrongAnswer(f"it returns {said!r}; wanted are places in ascending order, each once.")
+        raise WrongAnswer(f"it returns {said!r}; expected places in ascending order, each once.")
     return torch.tensor([int(place in said) for place in range(len(TILES))], dtype=torch.int32, device=x_q.device)
 
 
@@ -227,7 +227,7 @@ WRONG_CONFIGS = Exercise(
     answer="kernels/configs.py::wrong_configs",
     lesson="09_tuning",
     points=4,
-    through=try_check,
+    adapter=try_check,
     outputs=("found_wrong",),
     cases=(*(Case(f"a kernel that {name}" if name.split()[0] in ("drops", "leaves", "adds") else name, codes(name))
              for name in PLANTED), Case("sums above 2^24, right in every config", large_sums("right in every config")),

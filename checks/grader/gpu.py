@@ -69,7 +69,7 @@ def times(paper: Paper, program: Program, warm: Warm) -> dict | None:
         return None
     inputs = case.inputs(torch.Generator().manual_seed(paper.seed))
     described, payload = encode(inputs)
-    question = {"inputs": described, "mode": "time", "maps": False, "name": exercise.name, "entry": exercise.entry,
+    question = {"inputs": described, "mode": "time", "maps": False, "name": exercise.name, "entry": exercise.wrapper,
                 "entry_code": library.entry_code, "answer_code": answer_text(exercise, exercise.name)}
     with warm.child(runs.job_for(paper, program), RUN_S, 64 << 30) as child:
         try:

@@ -35,7 +35,7 @@ class Expected:
 
 
 class WrongAnswer(Exception):
-    """Raised by a `through` where what came back cannot even be compared; the message says what is wrong with it."""
+    """Raised by an `adapter` where what came back cannot even be compared; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Mutant:
 class Exercise:
     """One function for a student to write, in the notebook `lesson`.
 
-    `answer` names it, `kernels/gemv.py::gemv_fp16_kernel`; `entry` is the function of that file that is called, which
-    for a kernel is the one that launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)`
-    is the traffic no kernel can go below; None for an exercise that moves no data. A kernel may move `traffic_limit` times
-    the answer's bytes. `through(function, **inputs)` makes the outputs where the function's own arguments and results are no
-    tensors or numbers, such as a timer's. Where no mutant does the same, `explain(outcome)` may find a sentence in the
-    numbers of a failed case, or None. It is asked only where all are numbers, and as many as wanted.
+    `answer` names it, `kernels/gemv.py::gemv_fp16_kernel`; where it is a kernel, `wrapper` is the function of that file that
+    launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)` is the traffic no kernel can go
+    below; None for an exercise that moves no data. A kernel may move `traffic_limit` times the answer's bytes.
+    `adapter(function, **inputs)` makes the outputs where the function's own arguments and results are no tensors or numbers,
+    such as a timer's. Where no mutant does the same, `explain(outcome)` may find a sentence in the numbers of a failed case,
+    or None. It is asked only where all are numbers, and as many as wanted.
     """
 
     answer: str
@@ -65,11 +65,11 @@ class Exercise:
     cases: tuple[Case, ...]
     oracle: Callable[..., tuple[Expected, ...]]
     mutants: tuple[Mutant, ...]
-    entry: str | None = None
+    wrapper: str | None = None
     outputs: tuple[str, ...] = ("result",)
     least_bytes: Callable[..., int] | None = None
     traffic_limit: float = 1.25
-    through: Callable | None = None
+    adapter: Callable | None = None
     explain: Callable[..., str | None] | None = None
 
     @property
@@ -83,33 +83,33 @@ class Exercise:
 
     @property
     def is_kernel(self) -> bool:
-        return self.entry is not None
+        return self.wrapper is not None
 
     def answer_function(self):
         return getattr(self.module, self.name)
 
     def callable_for(self, function):
-        """What to call to try `function`: itself, or our entry with `function` as its kernel, or called by its kernel."""
-        if self.through is not None:
-            return functools.partial(self.through, function)
+        """What to call to try `function`: itself, or our wrapper with `function` as its kernel, or called by its kernel."""
+        if self.adapter is not None:
+            return functools.partial(self.adapter, function)
         if not self.is_kernel or python_function(function).__name__ != self.name:
             return function
-        entry, ours = getattr(self.module, self.entry), vars(self.module)
+        wrapper, ours = getattr(self.module, self.wrapper), vars(self.module)
         callers = {name: triton.jit(rebind(python_function(ours[name]), **{self.name: function}))
-                   for name in entry.__code__.co_names
+                   for name in wrapper.__code__.co_names
                    if isinstance(ours.get(name), KernelInterface)
                    and self.name in python_function(ours[name]).__code__.co_names}
-        return rebind(entry, **{self.name: function}, **callers)
+        return rebind(wrapper, **{self.name: function}, **callers)
 
     def written_by_student(self, function):
-        """The function that held the placeholder: the kernel that the entry `function` launches, or `function` itself.
+        """The function that held the placeholder: the kernel that the wrapper `function` launches, or `function` itself.
 
         Raises NameError when `function` launches no kernel of the exercise's name.
         """
         if not self.is_kernel or python_function(function).__name__ == self.name:
             return function
         if self.name not in function.__globals__:
-            raise NameError(f"`{self.entry}` is here, but no kernel `{self.name}`: run the cell of the exercise first, "
+            raise NameError(f"`{self.wrapper}` is here, but no kernel `{self.name}`: run the cell of the exercise first, "
                             "and keep the kernel's name")
         return function.__globals__[self.name]
 

@@ -20,7 +20,7 @@ PASSED, FAILED, CRASHED, TIMEOUT, OUT_OF_MEMORY = "passed", "failed", "crashed",
 
 @dataclass
 class Outcome:
-    """What one case came to."""
+    """What came of one case."""
 
     case: Case
     inputs: dict = field(repr=False)
@@ -54,19 +54,19 @@ class Outcome:
 
 def try_case(exercise: Exercise, function, case: Case, seed: int) -> Outcome:
     """Steps 2 to 5 on one case. The same seed gives the same inputs."""
-    outcome = ask_case(exercise, case, seed)
-    settle(exercise, outcome, attempt(exercise.callable_for(function), outcome.inputs, TIMEOUT_S))
+    outcome = prepare(exercise, case, seed)
+    assess(exercise, outcome, attempt(exercise.callable_for(function), outcome.inputs, TIMEOUT_S))
     return outcome
 
 
-def ask_case(exercise: Exercise, case: Case, seed: int) -> Outcome:
-    """A case's inputs and what the outputs must be, before anything was tried."""
+def prepare(exercise: Exercise, case: Case, seed: int) -> Outcome:
+    """A case's inputs and what the outputs must be, before anything is tried."""
     inputs = case.inputs(torch.Generator().manual_seed(seed ^ zlib.crc32(case.name.encode())))
     return Outcome(case, inputs, exercise.oracle(**inputs))
 
 
-def settle(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
-    """Write into `outcome` what the attempt at its case came to."""
+def assess(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
+    """Write into `outcome` whether the attempt at its case was right."""
     outcome.launches, outcome.given = tried.launches, tried.given
     if tried.error is not None:
         _explain_exception(outcome, tried.error, tried.line)
@@ -98,8 +98,8 @@ def _explain_exception(outcome: Outcome, error: Exception, line: str | None) -> 
 
 def _compare(exercise: Exercise, outcome: Outcome) -> None:
     if len(outcome.outputs) != len(outcome.expected):
-        outcome.fail(f"{_on(outcome.case)} it returns {len(outcome.outputs)} value(s), "
-                     f"and {len(outcome.expected)} are wanted: {', '.join(exercise.outputs)}.")
+        outcome.fail(f"{_on(outcome.case)} it returns {len(outcome.outputs)} value(s); "
+                     f"expected {len(outcome.expected)}: {', '.join(exercise.outputs)}.")
         return
     for index, (got, want) in enumerate(zip(outcome.outputs, outcome.expected, strict=True)):
         outcome.output = index
@@ -120,7 +120,7 @@ def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
     if isinstance(got, bool) or not isinstance(got, Real):
         hint = (" Is a `return` missing?" if got is None else
                 " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
-        outcome.fail(f"{on} {what} {got!r}, and a number is wanted.{hint}")
+        outcome.fail(f"{on} {what} {got!r}; expected a number.{hint}")
     elif not abs(got - want.value) <= want.tolerance:
         outcome.fail(f"{on} {what} {got:,.10g}; expected {want.value:,.10g}.")
 
@@ -128,7 +128,7 @@ def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
 def _compare_tensor(outcome: Outcome, name: str, got, want: Expected, stored: bool) -> None:
     on = _on(outcome.case)
     if not isinstance(got, torch.Tensor):
-        return outcome.fail(f"{on} `{name}` is a {type(got).__name__}, and a tensor is wanted.")
+        return outcome.fail(f"{on} `{name}`: expected a tensor, got {type(got).__name__}.")
     if got.shape != want.value.shape:
         return outcome.fail(f"{on} `{name}` has shape {tuple(got.shape)}; expected {tuple(want.value.shape)}.")
     if got.dtype != want.dtype:

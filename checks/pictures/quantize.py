@@ -16,7 +16,7 @@ from kernels.error import sqnr_db
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
 
-_ENTRIES = {exercise.entry or name for name, exercise in EXERCISES.items()}
+_WRAPPERS = {exercise.wrapper or name for name, exercise in EXERCISES.items()}
 
 
 def show_rounding_errors(*functions):
@@ -24,7 +24,7 @@ def show_rounding_errors(*functions):
 
     Draws those that are written; the titles give their SQNR.
     """
-    functions = [f for f in functions if python_function(f).__name__ not in _ENTRIES or _ready(f)]
+    functions = [f for f in functions if python_function(f).__name__ not in _WRAPPERS or _ready(f)]
     if not functions:
         return None
     x = torch.randn(64, 1024, generator=torch.Generator().manual_seed(0)).half()

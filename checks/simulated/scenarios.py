@@ -131,13 +131,13 @@ def try_timer(time_us: Callable, scenario: str) -> tuple[float, float, float, in
     sides = {"first": first, "second": second}
     times = time_us(sides, gpu, made.repeats, made.warmup)
     if not isinstance(times, dict):
-        raise WrongAnswer(f"it returns {times!r}; wanted is a dict with the times of each side."
+        raise WrongAnswer(f"it returns {times!r}; expected a dict with the times of each side."
                           + (" Is a `return` missing?" if times is None else ""))
     if list(times) != list(sides):
-        raise WrongAnswer(f"the result has the names {list(times)}; wanted are those of the sides, {list(sides)}.")
+        raise WrongAnswer(f"the result has the names {list(times)}; expected those of the sides, {list(sides)}.")
     for name, raw in times.items():
         if not isinstance(raw, list) or not raw or not all(isinstance(us, int | float) for us in raw):
-            raise WrongAnswer(f"for '{name}' there is {raw!r}; wanted is a list with a number for each call.")
+            raise WrongAnswer(f"for '{name}' there is {raw!r}; expected a list with a number for each call.")
     means = [statistics.fmean(times[name]) for name in sides]
     counts = [min(len(times[name]), side.calls) for name, side in sides.items()]
     return *means, means[0] / means[1] if means[1] else float("nan"), min(counts), times["first"][0]

@@ -82,7 +82,7 @@ def test_a_lesson_checks_each_of_its_exercises(notebook):
     checked = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     for reference in exercises_in(notebook):
         exercise = EXERCISES[reference.partition("::")[2]]
-        assert f"check({exercise.name})" in checked or f"check({exercise.entry})" in checked
+        assert f"check({exercise.name})" in checked or f"check({exercise.wrapper})" in checked
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in lessons()])

@@ -80,7 +80,7 @@ def test_check_of_something_that_is_no_exercise_says_which_there_are():
         check(3)
 
 
-def test_an_entry_without_its_kernel_says_what_to_run_first():
+def test_a_wrapper_without_its_kernel_says_what_to_run_first():
     def gemv_fp16(x, w):
         pass
     gemv_fp16 = type(gemv_fp16)(gemv_fp16.__code__, {})

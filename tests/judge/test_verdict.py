@@ -25,17 +25,17 @@ def edited(*edits: tuple[str, str]):
     return define(source, GEMV.name, dict(vars(GEMV.module)))
 
 
-def entry(body):
-    """A function named as the entry, so that the judge takes it as the student's."""
-    body.__name__ = GEMV.entry
+def wrapper(body):
+    """A function named as the wrapper, so that the judge takes it as the student's."""
+    body.__name__ = GEMV.wrapper
     return body
 
 
 def verdict_of(body):
-    return judge(GEMV, entry(body))
+    return judge(GEMV, wrapper(body))
 
 
-def test_an_entry_or_a_kernel_may_be_judged():
+def test_a_wrapper_or_a_kernel_may_be_judged():
     for function in (gemv_fp16, gemv_fp16_kernel):
         assert judge(find_exercise(function.__name__), function).passed
 
@@ -52,8 +52,8 @@ def test_a_pass_reports_bytes_and_registers_beside_the_answers_own():
 def test_wrong_shape_dtype_type_and_count():
     assert "has shape (1, 129); expected (129,)" in verdict_of(lambda x, w: gemv_fp16(x, w)[None]).message
     assert "is float32; expected float16" in verdict_of(lambda x, w: gemv_fp16(x, w).float()).message
-    assert "is a list, and a tensor is wanted" in verdict_of(lambda x, w: [1.0]).message
-    assert "returns 2 value(s), and 1 are wanted" in verdict_of(lambda x, w: (gemv_fp16(x, w), 1)).message
+    assert "`y`: expected a tensor, got list" in verdict_of(lambda x, w: [1.0]).message
+    assert "returns 2 value(s); expected 1: y" in verdict_of(lambda x, w: (gemv_fp16(x, w), 1)).message
 
 
 def test_changed_inputs_are_noticed():

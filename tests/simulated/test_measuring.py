@@ -72,7 +72,7 @@ def test_a_benchmark_with_a_loop_of_its_own_passes():
 
 
 @pytest.mark.parametrize(("result", "said"), [
-    (None, "wanted is a dict with the times of each side. Is a `return` missing?"),
+    (None, "expected a dict with the times of each side. Is a `return` missing?"),
     ({"first": [1.0]}, "the result has the names ['first']"),
     ({"first": 1.0, "second": 1.0}, "for 'first' there is 1.0"),
     ({"first": [], "second": []}, "for 'first' there is []"),
@@ -166,11 +166,11 @@ def test_a_benchmark_that_returns_one_number_is_asked_for_two():
         return 1.0
 
     verdict = judge(BENCHMARK, benchmark)
-    assert "1 value(s), and 2 are wanted: GB/s, speed-up" in verdict.message
+    assert "1 value(s); expected 2: GB/s, speed-up" in verdict.message
 
 
 def test_a_benchmark_that_returns_no_number_is_told_so():
-    assert "'fast', and a number is wanted" in judge(BENCHMARK, lambda *arguments: ("fast", 2.0)).message
+    assert "'fast'; expected a number" in judge(BENCHMARK, lambda *arguments: ("fast", 2.0)).message
 
 
 def lesson_function(name):

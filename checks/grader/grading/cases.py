@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 
 from checks.judge.exercise import Case, Exercise
-from checks.judge.trial import PASSED, Outcome, ask_case, try_case
+from checks.judge.trial import PASSED, Outcome, prepare, try_case
 
 HIDDEN = 2  # cases of sizes that no notebook shows
 TRIES = 12
@@ -23,7 +23,7 @@ class Paper:
     def asked(self, case: Case) -> Outcome:
         """The case's inputs and what its outputs must be."""
         if case.name not in self._asked:
-            self._asked[case.name] = ask_case(self.exercise, case, self.seed)
+            self._asked[case.name] = prepare(self.exercise, case, self.seed)
         return self._asked[case.name]
 
     @cached_property

@@ -12,7 +12,7 @@ from checks.grader.sandbox.client import Ended, Warm, decode, encode
 from checks.judge.attempt import Attempt
 from checks.judge.exercise import Case, WrongAnswer
 from checks.judge.launches import Launch, OutOfBounds
-from checks.judge.trial import CRASHED, OUT_OF_MEMORY, PASSED, TIMEOUT, TIMEOUT_S, Outcome, settle
+from checks.judge.trial import CRASHED, OUT_OF_MEMORY, PASSED, TIMEOUT, TIMEOUT_S, Outcome, assess
 
 RUN_S = 60  # for all cases of an exercise; an honest one takes a few seconds
 GPU_DATA_BYTES = 64 << 30  # CUDA maps host memory for itself
@@ -69,8 +69,8 @@ def job_for(paper: Paper, program: Program) -> dict:
     exercise, library = paper.exercise, library_for(paper.exercise)
     own = program.own_entry or not exercise.is_kernel
     return {"modules": library.modules, "code": program.code, "name": exercise.name,
-            "call": exercise.entry if program.own_entry else exercise.name,
-            "entry": None if own else exercise.entry, "entry_code": library.entry_code, "through": library.through}
+            "call": exercise.wrapper if program.own_entry else exercise.name,
+            "entry": None if own else exercise.wrapper, "entry_code": library.entry_code, "through": library.through}
 
 
 def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], probe: bool = False,
@@ -88,7 +88,7 @@ def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], pro
             word = child.begin()
             if "ready" not in word:
                 outcome = _blank(paper, cases[0])
-                settle(exercise, outcome, Attempt({}, error=_rebuilt(word.get("error")), line=_line(word.get("error"))))
+                assess(exercise, outcome, Attempt({}, error=_rebuilt(word.get("error")), line=_line(word.get("error"))))
                 done.outcomes.append(outcome)
                 return done
             for case in cases:
@@ -146,7 +146,7 @@ def _settle(exercise, outcome: Seen, answer: dict, raw: bytes) -> None:
         outcome.maps = _maps(outcome, tried, answer.get("maps", []), raw)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise Ended("what came back is no result") from None
-    settle(exercise, outcome, tried)
+    assess(exercise, outcome, tried)
 
 
 def _maps(outcome: Seen, tried: Attempt, described: list, raw: bytes) -> dict:

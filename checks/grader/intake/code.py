@@ -65,7 +65,7 @@ def code_for(exercise: Exercise, submission: Submission) -> Code:
         code.status, code.message = "missing", f"its cell does not define `{exercise.name}`."
         return code
     code.source = next(s.source for s in reversed(own) if exercise.name in s.binds)
-    code.suspicious = suspicious(found.cell.source, private=exercise.through is not None)
+    code.suspicious = suspicious(found.cell.source, private=exercise.adapter is not None)
     others = _statements_around(submission, found.cell, {exercise.name})
     available = [s for s in others if s.place < (found.cell.index, 0)] + own + [
         s for s in others if s.place > (found.cell.index, 0)]
@@ -102,10 +102,10 @@ def _programs(exercise: Exercise, available: list, own: list) -> list[Program]:
         return [Program(code, OPEN, why_open=f"`{exercise.name}` is no @triton.jit function")]
     outside = language.outside(code, given)
     programs = [Program(code, OPEN if outside else PROVEN, why_open=outside)]
-    mine = [s for s in available if exercise.entry in s.binds and s.function]
-    ours = next((cell for cell in lesson_cells(exercise.lesson) if extract.function_in(cell, exercise.entry)), "")
+    mine = [s for s in available if exercise.wrapper in s.binds and s.function]
+    ours = next((cell for cell in lesson_cells(exercise.lesson) if extract.function_in(cell, exercise.wrapper)), "")
     if any(s in own for s in mine) or any(extract.normal_form(s.source) != extract.normal_form(ours) for s in mine):
-        text = extract.text(extract.needed_for([exercise.name, exercise.entry], available))
+        text = extract.text(extract.needed_for([exercise.name, exercise.wrapper], available))
         outside = language.outside(text, given)
         programs.append(Program(text, OPEN if outside else PROVEN, True, outside))
     return sorted(programs, key=lambda program: program.trust != PROVEN)

@@ -32,9 +32,9 @@ def library_for(exercise: Exercise) -> Library:
     entry_code = None
     if exercise.is_kernel:
         module = exercise.module.__name__
-        entry_code = _slice(module, {exercise.entry}, exercise.name)
+        entry_code = _slice(module, {exercise.wrapper}, exercise.name)
         _follow(entry_code, wanted)
-    through = exercise.through
+    through = exercise.adapter
     if through is not None:
         entry_code = _slice(through.__module__, {through.__name__}, exercise.name)
         _follow(entry_code, wanted)
