@@ -117,11 +117,11 @@ def test_a_timer_that_does_as_no_mutant_does_gets_a_sentence_by_its_numbers(edit
 
 
 @pytest.mark.parametrize(("edits", "said"), [
-    ([("raise RuntimeError(", "raise ValueError(")], "with ValueError: wanted is a RuntimeError"),
+    ([("raise RuntimeError(", "raise ValueError(")], "with ValueError: expected a RuntimeError"),
     ([('f"from {low:.2f} to {high:.2f} us around {median:.2f} us: too far apart"', "")], "it refuses without a message"),
-    ([("ascending[-1 - tenth]", "ascending[-2 - tenth]")], "high is call 34 of these 40; wanted is call 35"),
-    ([("ascending[tenth]", "ascending[tenth + 1]")], "low is call 5 of these 40; wanted is call 4"),
-    ([("return median, low, high", "return low, median, high")], "wanted is (median, low, high)"),
+    ([("ascending[-1 - tenth]", "ascending[-2 - tenth]")], "high is call 34 of these 40; expected call 35"),
+    ([("ascending[tenth]", "ascending[tenth + 1]")], "low is call 5 of these 40; expected call 4"),
+    ([("return median, low, high", "return low, median, high")], "expected (median, low, high)"),
 ])
 def test_a_wrong_median_and_spread_gets_a_sentence(edits, said):
     assert said in typed(MEDIAN, *edits).message
