@@ -4,8 +4,9 @@ import contextlib
 import linecache
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +20,16 @@ from kernels.runtime import INTERPRETED, device
 class Attempt:
     """What one call came to."""
 
-    given: dict = field(repr=False)  # the inputs as the function got them
-    outputs: tuple = ()
+    given: dict[str, Any] = field(repr=False)  # the inputs as the function got them
+    outputs: tuple[Any, ...] = ()
     launches: list[Launch] = field(default_factory=list, repr=False)
-    error: Exception | None = None
+    error: BaseException | None = None
     line: str | None = None  # where the error was raised, outside libraries
     broken: list[str] = field(default_factory=list)  # tensors beside which something was written
     changed: list[str] = field(default_factory=list)  # inputs that are no longer what they were
 
 
-def attempt(call, inputs: dict, timeout_s: float) -> Attempt:
+def attempt(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) -> Attempt:
     """Call `call(**inputs)`, tensors copied to the device between watched bands, what it allocates poisoned."""
     arena = Arena(device())
     tried = Attempt({name: arena.place(value, name) if isinstance(value, torch.Tensor) else value
@@ -49,12 +50,12 @@ def attempt(call, inputs: dict, timeout_s: float) -> Attempt:
 
 
 @contextlib.contextmanager
-def _deadline(seconds: float):
+def _deadline(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
 
-    def expire(*_):
+    def expire(*_: Any) -> None:
         raise TimeoutError
 
     previous = signal.signal(signal.SIGALRM, expire)

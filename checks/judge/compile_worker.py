@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ.pop("TRITON_INTERPRET", None)
 os.environ["TRITON_DUMP_PTXAS_LOG"] = "1"
@@ -28,7 +29,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 
-def compile_job(job: dict, folder: str) -> dict:
+def compile_job(job: dict[str, Any], folder: str) -> dict[str, Any]:
     log = io.StringIO()
     try:
         kernel = from_module(job) if "module" in job else from_source(job, folder)
@@ -55,7 +56,7 @@ def compile_job(job: dict, folder: str) -> dict:
             "overlap": "griddepcontrol.wait" in ptx, "byte_moves": len(byte_moves)}
 
 
-def from_source(job: dict, folder: str):
+def from_source(job: dict[str, Any], folder: str) -> Any:
     path = Path(folder, "kernel.py")
     path.write_text(job["source"])
     namespace = {"__name__": "kernel"}
@@ -63,7 +64,7 @@ def from_source(job: dict, folder: str):
     return namespace[job["name"]]
 
 
-def from_module(job: dict):
+def from_module(job: dict[str, Any]) -> Any:
     if "kernels" not in sys.modules:
         import torch
 
@@ -72,7 +73,7 @@ def from_module(job: dict):
     return getattr(importlib.import_module(job["module"]), job["name"])
 
 
-def language(kernel) -> type[ASTSource]:
+def language(kernel: Any) -> Any:
     if not kernel.is_gluon():
         return ASTSource
     from triton.experimental.gluon._runtime import GluonASTSource
@@ -80,12 +81,13 @@ def language(kernel) -> type[ASTSource]:
     return GluonASTSource
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """The compiler's last word, and the line of the kernel that it is about."""
     line = ""
     while True:
-        if getattr(error, "src", None) and getattr(error, "node", None):
-            line = error.src.splitlines()[error.node.lineno - 1].strip()
+        source, node = getattr(error, "src", None), getattr(error, "node", None)
+        if source and node:
+            line = source.splitlines()[node.lineno - 1].strip()
         if error.__cause__ is None:
             break
         error = error.__cause__

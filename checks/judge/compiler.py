@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 import triton.language as tl
@@ -43,7 +43,7 @@ class Compiled:
     error: str | None = None
 
 
-def start(jobs: list[dict], processes: int = 1, timeout_s: int = TIMEOUT_S) -> Callable[[], list[Compiled]]:
+def start(jobs: list[dict[str, Any]], processes: int = 1, timeout_s: int = TIMEOUT_S) -> Callable[[], list[Compiled]]:
     """Start compiling `jobs` (checks/judge/compile_worker.py) in other processes, while this one goes on.
 
     Returns a function that waits for the report on each. It raises TimeoutError, or RuntimeError when a process fails.
@@ -64,26 +64,38 @@ def start(jobs: list[dict], processes: int = 1, timeout_s: int = TIMEOUT_S) -> C
 
 
 _cache: dict[str, Compiled] = {}
-_server: tuple[subprocess.Popen, socket.socket, BinaryIO] | None = None  # its process, the way to it, what it prints
 
 
-def warm_up() -> None:
+class _Server(NamedTuple):
+    """The compiling process."""
+
+    process: subprocess.Popen[bytes]
+    socket: socket.socket  # takes requests
+    printed: BinaryIO
+
+
+_server: _Server | None = None
+
+
+def warm_up() -> _Server:
     """Have the compiling process ready, unless it is: its start takes half a second, in which this one can go on."""
     global _server
-    if _server and _server[0].poll() is None:
-        return
+    if _server and _server.process.poll() is None:
+        return _server
     ours, theirs = socket.socketpair()
     printed = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
     with theirs:
-        process = subprocess.Popen([sys.executable, Path(__file__).with_name("compile_worker.py")], stdin=theirs,
-                                   stdout=printed, stderr=printed, start_new_session=True)  # Ctrl-C is not meant for it
-    _server = process, ours, printed
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("compile_worker.py"))], stdin=theirs.fileno(), stdout=printed,
+            stderr=printed, start_new_session=True)  # Ctrl-C is not meant for it
+    _server = _Server(process, ours, printed)
+    return _server
 
 
 def _forget_server() -> None:
     global _server
     if _server:
-        _server[1].close()
+        _server.socket.close()
         _server = None
 
 
@@ -94,21 +106,22 @@ class _Request:
     """Jobs sent to the compiling process."""
 
     def __init__(self, jobs: list[str], timeout_s: int):
-        warm_up()
+        self.server = warm_up()
         self.timeout_s, self.printed = timeout_s, tempfile.TemporaryFile()  # noqa: SIM115  open until the answer
         self.socket, theirs = socket.socketpair()
         with theirs, contextlib.suppress(ConnectionError):  # of a process that has just ended: answer() will see it
-            socket.send_fds(_server[1], [b"r"], [theirs.fileno(), self.printed.fileno()])
+            socket.send_fds(self.server.socket, [b"r"], [theirs.fileno(), self.printed.fileno()])
             theirs.close()
             self.socket.sendall(f'{{"timeout_s": {timeout_s + 1}, "jobs": [{", ".join(jobs)}]}}'.encode())
             self.socket.shutdown(socket.SHUT_WR)
 
-    def answer(self) -> list[dict]:
+    def answer(self) -> list[dict[str, Any]]:
         if not select.select([self.socket], [], [], self.timeout_s)[0]:
             raise TimeoutError(f"the compiler did not finish within {self.timeout_s} s.")
         with contextlib.suppress(ConnectionError, ValueError), self.socket.makefile() as answer:
-            return json.load(answer)
-        said = os.pread(self.printed.fileno(), 10**6, 0) or os.pread(_server[2].fileno(), 10**6, 0)
+            reports: list[dict[str, Any]] = json.load(answer)
+            return reports
+        said = os.pread(self.printed.fileno(), 10**6, 0) or os.pread(self.server.printed.fileno(), 10**6, 0)
         raise RuntimeError(f"the compiling process failed: {said.decode(errors='replace').strip()[-500:]}")
 
 
@@ -143,12 +156,12 @@ def slower_numbers(mine: dict[int, Compiled], answer: dict[int, Compiled]) -> st
     return None
 
 
-def _job(launch: Launch, capability: int) -> dict:
+def _job(launch: Launch, capability: int) -> dict[str, Any]:
     return {"source": _source(launch.kernel), "name": python_function(launch.kernel).__name__,
             "options": launch.options, "capability": capability} | signature(launch)
 
 
-def signature(launch: Launch) -> dict:
+def signature(launch: Launch) -> dict[str, Any]:
     """How a launch specializes its kernel, as JSON: argument types, constexprs, which arguments 16 divides.
 
     Raises ValueError for an argument that a kernel cannot take.
@@ -171,11 +184,11 @@ def signature(launch: Launch) -> dict:
 
 
 @functools.lru_cache
-def _source(kernel) -> str:
+def _source(kernel: Any) -> str:
     return self_contained(kernel)
 
 
-def _triton_type(name: str, value) -> str:
+def _triton_type(name: str, value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"*{_TYPES[value.dtype]}"
     if isinstance(value, TensorDescriptor):

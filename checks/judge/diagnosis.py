@@ -2,12 +2,13 @@
 
 import functools
 import math
-from collections import Counter
 from numbers import Real
+from typing import Any
 
 import torch
 
 from checks.judge.exercise import Case, Exercise, Mutant
+from checks.judge.launches import OutOfBounds, Traffic
 from checks.judge.trial import PASSED, Outcome, try_case, where
 
 
@@ -23,7 +24,7 @@ def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant 
 
 
 @functools.lru_cache(maxsize=4096)
-def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> tuple[Outcome, Counter]:
+def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> tuple[Outcome, Traffic]:
     """What a mutant comes to on a case and moves, kept for the session's later checks without the trace, which is large."""
     outcome = try_case(exercise, exercise.mutated(mutant), case, seed)
     traffic = outcome.traffic()
@@ -71,11 +72,11 @@ def _alike(mine: Outcome, theirs: Outcome) -> bool:
                for a, b, want in zip(mine.outputs, theirs.outputs, mine.expected, strict=True))
 
 
-def _same_error(a: Exception | None, b: Exception | None) -> bool:
-    return a.same_as(b) if hasattr(a, "same_as") else type(a).__name__ == type(b).__name__ and str(a) == str(b)
+def _same_error(a: BaseException | None, b: BaseException | None) -> bool:
+    return a.same_as(b) if isinstance(a, OutOfBounds) else type(a).__name__ == type(b).__name__ and str(a) == str(b)
 
 
-def _same_value(a, b, tolerance) -> bool:
+def _same_value(a: Any, b: Any, tolerance: torch.Tensor | float) -> bool:
     if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
         return (isinstance(a, Real) and isinstance(b, Real)
                 and (math.isclose(a, b, abs_tol=tolerance) and math.isclose(a, b, rel_tol=0.1)  # not all tiny numbers

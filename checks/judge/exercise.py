@@ -2,14 +2,16 @@
 
 import functools
 import importlib
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
 from triton.runtime import KernelInterface
 
-from checks.judge.source import answer_source, define, python_function, rebind
+from checks.judge.source import Function, answer_source, define, python_function, rebind
 
 
 @dataclass(frozen=True)
@@ -17,10 +19,10 @@ class Case:
     """One call: `inputs(generator)` makes its arguments by name, tensors on the CPU or numbers."""
 
     name: str
-    inputs: Callable[[torch.Generator], dict]
+    inputs: Callable[[torch.Generator], dict[str, Any]]
 
 
-def numbers(**values) -> Case:
+def numbers(**values: float) -> Case:
     """A case whose arguments are these numbers, and whose name shows them."""
     return Case(", ".join(f"{name}={value}" for name, value in values.items()), lambda _: dict(values))
 
@@ -69,7 +71,7 @@ class Exercise:
     outputs: tuple[str, ...] = ("result",)
     least_bytes: Callable[..., int] | None = None
     traffic_limit: float = 1.25
-    adapter: Callable | None = None
+    adapter: Callable[..., Any] | None = None
     explain: Callable[..., str | None] | None = None
 
     @property
@@ -77,7 +79,7 @@ class Exercise:
         return self.answer.partition("::")[2]
 
     @functools.cached_property
-    def module(self):
+    def module(self) -> types.ModuleType:
         path = self.answer.partition("::")[0]
         return importlib.import_module(path.removesuffix(".py").replace("/", "."))
 
@@ -85,23 +87,24 @@ class Exercise:
     def is_kernel(self) -> bool:
         return self.wrapper is not None
 
-    def answer_function(self):
+    def answer_function(self) -> Function:
         return getattr(self.module, self.name)
 
-    def callable_for(self, function):
+    def callable_for(self, function: Function) -> Callable[..., Any]:
         """What to call to try `function`: itself, or our wrapper with `function` as its kernel, or called by its kernel."""
         if self.adapter is not None:
             return functools.partial(self.adapter, function)
-        if not self.is_kernel or python_function(function).__name__ != self.name:
+        if self.wrapper is None or python_function(function).__name__ != self.name:
             return function
         wrapper, ours = getattr(self.module, self.wrapper), vars(self.module)
         callers = {name: triton.jit(rebind(python_function(ours[name]), **{self.name: function}))
                    for name in wrapper.__code__.co_names
                    if isinstance(ours.get(name), KernelInterface)
                    and self.name in python_function(ours[name]).__code__.co_names}
-        return rebind(wrapper, **{self.name: function}, **callers)
+        called: Callable[..., Any] = rebind(wrapper, **{self.name: function}, **callers)
+        return called
 
-    def written_by_student(self, function):
+    def written_by_student(self, function: Function) -> Function:
         """The function that held the placeholder: the kernel that the wrapper `function` launches, or `function` itself.
 
         Raises NameError when `function` launches no kernel of the exercise's name.
@@ -114,11 +117,11 @@ class Exercise:
         return function.__globals__[self.name]
 
     @functools.cache  # noqa: B019  exercises live as long as the process; Triton takes a while to rewrite a kernel
-    def mutated(self, mutant: Mutant):
+    def mutated(self, mutant: Mutant) -> Function:
         """The answer with the mutant's mistake in it, the same function each time: the interpreter rewrites it once."""
         return self.edited(*mutant.edits)
 
-    def edited(self, *edits: tuple[str, str]):
+    def edited(self, *edits: tuple[str, str]) -> Function:
         """The answer with each text in the place of another, new each time. Raises as `edited_source`."""
         return define(self.edited_source(*edits), self.name, dict(vars(self.module)))
 

@@ -2,11 +2,13 @@
 
 import ast
 import re
+from collections.abc import Callable
+from typing import Any
 
-from checks.judge.source import source_of
+from checks.judge.source import Function, source_of
 
 
-def hint(function, message: str) -> str | None:
+def hint(function: Function | str, message: str) -> str | None:
     """A sentence for the student whose `function` (or its source) failed with `message`, or None if nothing here fits."""
     tree = _tree(function)
     if tree is None:
@@ -16,7 +18,7 @@ def hint(function, message: str) -> str | None:
     return next(found, None) or next(said, None)
 
 
-def unused_stride(function) -> str | None:
+def unused_stride(function: Function | str) -> str | None:
     """The first argument `stride_...` that a kernel (or its source) never uses."""
     tree = _tree(function)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
@@ -24,40 +26,40 @@ def unused_stride(function) -> str | None:
     return next((name for name in strides if name not in used), None)
 
 
-def _tree(function) -> ast.stmt | None:
+def _tree(function: Function | str) -> ast.stmt | None:
     try:
         return ast.parse(function if isinstance(function, str) else source_of(function)).body[0]
     except (OSError, SyntaxError):
         return None
 
 
-def _is_kernel(tree) -> bool:
+def _is_kernel(tree: ast.FunctionDef) -> bool:
     return any(argument.arg.endswith("_ptr") for argument in tree.args.args)
 
 
-def _anywhere(kind, test):
+def _anywhere(kind: type[ast.AST], test: Callable[[Any], bool]) -> Callable[[ast.FunctionDef], bool]:
     return lambda tree: _is_kernel(tree) and any(isinstance(node, kind) and test(node) for node in ast.walk(tree))
 
 
-def _undecorated(tree) -> bool:
+def _undecorated(tree: ast.FunctionDef) -> bool:
     return _is_kernel(tree) and not tree.decorator_list
 
 
-def _block_like(node) -> bool:
+def _block_like(node: ast.AST) -> bool:
     return any(isinstance(part, ast.Subscript | ast.Compare) for part in ast.walk(node))
 
 
-def _of_offsets(node) -> bool:
+def _of_offsets(node: ast.AST) -> bool:
     return any(_name(part).startswith(("offs", "mask")) for part in ast.walk(node))
 
 
-def _joined(node) -> bool:
+def _joined(node: ast.AST) -> bool:
     """`a & b`, but not the arithmetic of `a & 15`."""
     return (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr)
             and not any(isinstance(side, ast.Constant) for side in (node.left, node.right)))
 
 
-def _moves_by_one(node) -> bool:
+def _moves_by_one(node: ast.For) -> bool:
     """A loop over `range(0, K)` in whose body a block starts at each k."""
     if not (isinstance(node.iter, ast.Call) and _name(node.iter.func) == "range" and len(node.iter.args) < 3
             and _name(node.iter.args[-1])):
@@ -66,7 +68,7 @@ def _moves_by_one(node) -> bool:
     return any(_name(part.left) == _name(node.target) and "tl.arange" in ast.unparse(part.right) for part in sums)
 
 
-def _name(node) -> str:
+def _name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 

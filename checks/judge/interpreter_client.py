@@ -10,6 +10,8 @@ import pickle
 import select
 import subprocess
 import sys
+import types
+from typing import Any
 
 import numpy
 import triton
@@ -22,7 +24,7 @@ from checks.exercises import EXERCISES
 from checks.judge.interpreter_server import serve
 serve(EXERCISES)
 """
-_child: subprocess.Popen | None = None
+_child: subprocess.Popen[bytes] | None = None
 
 
 def available() -> bool:
@@ -30,11 +32,11 @@ def available() -> bool:
     return _version(triton) >= (3, 7) or _version(numpy) < (2, 4)
 
 
-def _version(module) -> tuple[int, ...]:
+def _version(module: types.ModuleType) -> tuple[int, ...]:
     return tuple(map(int, module.__version__.split(".")[:2]))
 
 
-def ask(what: str, *arguments):
+def ask(what: str, *arguments: Any) -> Any:
     """What `trace` or `judge` of checks/judge/interpreter_server.py gives for the arguments, found in the other process.
 
     Raises RuntimeError with what went wrong there, TimeoutError when no answer comes.
@@ -50,13 +52,15 @@ def ask(what: str, *arguments):
                                   stderr=subprocess.DEVNULL, start_new_session=True,
                                   env=os.environ | {"TRITON_INTERPRET": "1"})
         atexit.register(_child.kill)
-    pickle.dump((what, arguments), _child.stdin)
-    _child.stdin.flush()
-    if not select.select([_child.stdout], [], [], TIMEOUT_S)[0]:
+    questions, answers = _child.stdin, _child.stdout
+    assert questions and answers  # they are pipes
+    pickle.dump((what, arguments), questions)
+    questions.flush()
+    if not select.select([answers], [], [], TIMEOUT_S)[0]:
         _child.kill()
         raise TimeoutError(f"the interpreter did not answer within {TIMEOUT_S} s")
     try:
-        worked, result = pickle.load(_child.stdout)
+        worked, result = pickle.load(answers)
     except EOFError:
         _child.kill()
         _child.wait()  # pipes close a moment before a process is gone, and the next question must find it gone

@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+from typing import Any
 
 import torch
 
@@ -21,6 +22,7 @@ def serve(exercises: dict[str, Exercise]) -> None:
             what, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
+        answer: tuple[bool, Any]
         try:
             answer = True, trace(*arguments) if what == "trace" else judge(exercises, *arguments)
         except Exception as error:
@@ -29,7 +31,7 @@ def serve(exercises: dict[str, Exercise]) -> None:
         answers.flush()
 
 
-def trace(source: str, name: str, inputs: dict) -> list[Launch]:
+def trace(source: str, name: str, inputs: dict[str, Any]) -> list[Launch]:
     """The launches of `name(**inputs)`, defined by `source`, without their kernels; of tensors, only shape and strides."""
     launches = tracing.trace(define(source, name, {"__name__": name}), **inputs)
     for launch in launches:
@@ -37,13 +39,13 @@ def trace(source: str, name: str, inputs: dict) -> list[Launch]:
     return launches
 
 
-def _outline(value) -> torch.Tensor | None:
+def _outline(value: Any) -> torch.Tensor | None:
     if not isinstance(value, torch.Tensor):
         return None
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
-def judge(exercises: dict[str, Exercise], exercise_name: str, source: str, name: str, seed: int) -> dict:
+def judge(exercises: dict[str, Exercise], exercise_name: str, source: str, name: str, seed: int) -> dict[str, Any]:
     """The verdict on `name`, defined by `source`: its fields, and of its outcome what a picture needs."""
     exercise = exercises[exercise_name]
     found = verdict.judge(exercise, define(source, name, {"__name__": name}), seed)

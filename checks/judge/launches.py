@@ -8,7 +8,9 @@ import contextlib
 import functools
 import inspect
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.runtime import INTERPRETED
 
+Traffic = Counter[tuple[str, str]]
+"""Bytes by (kind, tensor), such as ("load", "w_ptr")."""
 COMPILER_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 
 
@@ -35,7 +39,7 @@ class Access:
 
     kind: str  # "load" or "store"
     tensor: str  # the kernel's own name for it, such as "w_ptr"
-    program: tuple[int, int, int]
+    program: tuple[int, ...]
     offsets: np.ndarray  # elements from the tensor's start, one per lane
     live: np.ndarray  # bool, the lanes that its mask lets through
     itemsize: int
@@ -45,46 +49,51 @@ class Access:
 class Launch:
     """One kernel launch, with what it was given and what it touched."""
 
-    kernel: object  # the plain Python function of the kernel
-    arguments: dict
+    kernel: Any  # the plain Python function of the kernel
+    arguments: dict[str, Any]
     constexprs: list[str]
-    options: dict  # num_warps, num_stages
+    options: dict[str, Any]  # num_warps, num_stages
     accesses: list[Access] = field(default_factory=list)
     idle: int = 0  # loads and stores that are fully masked, which touch nothing
 
-    def traffic(self) -> Counter:
+    def traffic(self) -> Traffic:
         """Bytes by (kind, tensor) that the launch's live lanes asked for, repeats counted."""
-        count = Counter()
+        count: Traffic = Counter()
         for a in self.accesses:
             count[a.kind, a.tensor] += int(a.live.sum()) * a.itemsize
         return count
 
-    def footprint(self) -> Counter:
+    def footprint(self) -> Traffic:
         """Bytes by (kind, tensor) that the launch touched, each counted once."""
-        touched = {}
+        touched: dict[tuple[str, str, int], list[np.ndarray]] = {}
         for a in self.accesses:
             touched.setdefault((a.kind, a.tensor, a.itemsize), []).append(a.offsets[a.live])
-        count = Counter()
+        count: Traffic = Counter()
         for (kind, tensor, itemsize), offsets in touched.items():
             count[kind, tensor] += np.unique(np.concatenate(offsets)).size * itemsize
         return count
 
 
+@dataclass(eq=False, repr=False)
 class OutOfBounds(IndexError):
     """A program touched memory outside the tensors it was given; the access did not happen."""
 
-    def __init__(self, kind, tensor, program, lane, offset, shape, lanes, masked):
-        self.kind, self.tensor, self.program, self.lane = kind, tensor, program, lane
-        self.offset, self.shape, self.lanes, self.masked = offset, tuple(shape), lanes, masked
-        super().__init__(str(self))
+    kind: str  # "load" or "store"
+    tensor: str
+    program: tuple[int, ...]
+    lane: tuple[int, ...]  # the first one outside
+    offset: int
+    shape: tuple[int, ...]
+    lanes: int  # that are outside
+    masked: bool  # whether the access has a mask
 
-    def same_as(self, other) -> bool:
+    def same_as(self, other: BaseException | None) -> bool:
         """Whether `other` went out at the same place, which two kernels with the same mistake do."""
-        def place(e):
+        def place(e: OutOfBounds) -> tuple[str, str, tuple[int, ...], int, int]:
             return e.kind, e.tensor, e.program, e.offset, e.lanes
         return isinstance(other, OutOfBounds) and place(self) == place(other)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lane = ", ".join(map(str, self.lane))
         question = ("Its mask lets this lane through: is it the right mask, or is the address wrong?" if self.masked
                     else "It has no mask: is a mask missing? Or is the address wrong?")
@@ -104,7 +113,7 @@ class _Region:
         self.numel = tensor.numel()
 
     def offsets(self, address: np.ndarray) -> np.ndarray:
-        return (address - self.base) // self.itemsize
+        return np.asarray((address - self.base) // self.itemsize)
 
     def holds(self, offset: np.ndarray) -> np.ndarray:
         if self.contiguous:
@@ -114,7 +123,7 @@ class _Region:
             if stride:
                 inside &= rest // stride < size
                 rest %= stride
-        return inside & (rest == 0)
+        return np.asarray(inside & (rest == 0))
 
 
 _regions: list[_Region] = []  # of the launch under way
@@ -122,9 +131,9 @@ _recordings: list[list[Launch]] = []  # those of the `watch` blocks we are in
 
 
 @contextlib.contextmanager
-def watch():
+def watch() -> Iterator[list[Launch]]:
     """Record every launch inside the block; yields the list of `Launch`es. Only interpreted ones have accesses."""
-    launches = []
+    launches: list[Launch] = []
     _recordings.append(launches)
     try:
         yield launches
@@ -132,7 +141,7 @@ def watch():
         _recordings.pop()
 
 
-def _start(executor: GridExecutor, args: tuple, kwargs: dict) -> None:
+def _start(executor: GridExecutor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     named = {k: v for k, v in kwargs.items() if k in executor.arg_names}
     arguments = inspect.getcallargs(executor.fn, *args, **named)
     _regions[:] = [_Region(name, value.base if isinstance(value, TensorDescriptor) else value)
@@ -146,7 +155,7 @@ def _start(executor: GridExecutor, args: tuple, kwargs: dict) -> None:
             launches.append(launch)
 
 
-def _record(builder, kind: str, ptrs, mask, masked: bool) -> None:
+def _record(builder: Any, kind: str, ptrs: Any, mask: Any, masked: bool) -> None:
     address = np.asarray(ptrs.data).astype(np.int64)
     live = np.broadcast_to(np.asarray(mask.data, dtype=bool), address.shape)
     if not live.any() or not _regions:
@@ -166,7 +175,7 @@ def _record(builder, kind: str, ptrs, mask, masked: bool) -> None:
         _recordings[-1][-1].accesses.append(Access(kind, region.name, program, offset, live, region.itemsize))
 
 
-def _undefined(ptrs) -> TensorHandle:
+def _undefined(ptrs: Any) -> TensorHandle:
     """What masked-off lanes of a load without `other=` hold: anything on a GPU, so here what is sure to be noticed."""
     dtype = ptrs.get_element_ty()
     np_dtype = triton_interpreter._get_np_dtype(dtype)
@@ -179,7 +188,7 @@ def _undefined(ptrs) -> TensorHandle:
     return TensorHandle(np.full(np.shape(ptrs.data), poison, dtype=np_dtype), dtype)
 
 
-def _install() -> None:
+def _guard_and_record() -> None:
     """Put the guard and the recorder around the interpreter's loads, stores and launches, for good.
 
     From then on an access outside every tensor argument raises `OutOfBounds` before it happens (Triton wraps it in an
@@ -187,46 +196,55 @@ def _install() -> None:
     """
     load, store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store
     atomic_rmw, atomic_cas = InterpreterBuilder.create_atomic_rmw, InterpreterBuilder.create_atomic_cas
-    call, rewrite = GridExecutor.__call__, FunctionRewriter._compile_and_exec
+    call = GridExecutor.__call__
 
-    def all_lanes(ptr):
+    def all_lanes(ptr: Any) -> Any:
         return TensorHandle(np.ones_like(ptr.data, dtype=bool), tl.int1)
 
-    def masked_load(self, ptrs, mask, other, cache_modifier, eviction_policy, is_volatile):
+    def masked_load(self: Any, ptrs: Any, mask: Any, other: Any, *caching: Any, **named: Any) -> Any:
         _record(self, "load", ptrs, mask, masked=True)
-        other = _undefined(ptrs) if other is None else other
-        return load(self, ptrs, mask, other, cache_modifier, eviction_policy, is_volatile)
+        return load(self, ptrs, mask, _undefined(ptrs) if other is None else other, *caching, **named)
 
-    def masked_store(self, ptrs, value, mask, cache_modifier, eviction_policy):
+    def masked_store(self: Any, ptrs: Any, value: Any, mask: Any, *caching: Any, **named: Any) -> Any:
         _record(self, "store", ptrs, mask, masked=True)
-        return store(self, ptrs, value, mask, cache_modifier, eviction_policy)
+        return store(self, ptrs, value, mask, *caching, **named)
 
-    def full_load(self, ptr, cache_modifier, eviction_policy, is_volatile):
+    def full_load(self: Any, ptr: Any, *caching: Any, **named: Any) -> Any:
         _record(self, "load", ptr, all_lanes(ptr), masked=False)
-        return load(self, ptr, all_lanes(ptr), None, cache_modifier, eviction_policy, is_volatile)
+        return load(self, ptr, all_lanes(ptr), None, *caching, **named)
 
-    def full_store(self, ptr, value, cache_modifier, eviction_policy):
+    def full_store(self: Any, ptr: Any, value: Any, *caching: Any, **named: Any) -> Any:
         _record(self, "store", ptr, all_lanes(ptr), masked=False)
-        return store(self, ptr, value, all_lanes(ptr), cache_modifier, eviction_policy)
+        return store(self, ptr, value, all_lanes(ptr), *caching, **named)
 
-    def rmw(self, op, ptr, value, mask, sem, scope):
+    def rmw(self: Any, op: Any, ptr: Any, value: Any, mask: Any, *order: Any) -> Any:
         for kind in ("load", "store"):
             _record(self, kind, ptr, mask, masked=True)
-        return atomic_rmw(self, op, ptr, value, mask, sem, scope)
+        return atomic_rmw(self, op, ptr, value, mask, *order)
 
-    def cas(self, ptr, expected, value, sem, scope):
+    def cas(self: Any, ptr: Any, *values_and_order: Any) -> Any:
         for kind in ("load", "store"):
             _record(self, kind, ptr, all_lanes(ptr), masked=False)
-        return atomic_cas(self, ptr, expected, value, sem, scope)
+        return atomic_cas(self, ptr, *values_and_order)
 
-    def launch(self, *args, **kwargs):
+    def launch(self: Any, *args: Any, **kwargs: Any) -> Any:
         _start(self, args, kwargs)
         try:
             return call(self, *args, **kwargs)
         finally:
             _regions.clear()
 
-    def keep_globals_clean(self, tree):
+    InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store = masked_load, masked_store
+    InterpreterBuilder.create_load, InterpreterBuilder.create_store = full_load, full_store
+    InterpreterBuilder.create_atomic_rmw, InterpreterBuilder.create_atomic_cas = rmw, cas
+    GridExecutor.__call__ = launch
+
+
+def _amend_interpreter() -> None:
+    """Let the interpreter work as a GPU does with NaN, leave a kernel's module as it was, and run faster, for good."""
+    rewrite = FunctionRewriter._compile_and_exec
+
+    def keep_globals_clean(self: Any, tree: Any) -> Any:
         # Triton adds its own 57 globals to the kernel's module, `np` and `math` among them; in a notebook they hide a
         # missing import until it is restarted. The rewritten kernel needs one of them.
         names = self.fn.__globals__
@@ -237,36 +255,33 @@ def _install() -> None:
         return rewritten
 
     @functools.cache
-    def builtins_of(package):
+    def builtins_of(package: Any) -> list[tuple[str, Any]]:
         return [(name, member) for name, member in inspect.getmembers(package) if tl.core.is_builtin(member)]
 
-    def patch_builtins(package, *rest):
+    def patch_builtins(package: Any, *rest: Any) -> None:
         # Triton looks through its whole language at each launch and each call of a helper: a third of a check's time.
         for name, member in builtins_of(package):
             if getattr(package, name) is member:
                 triton_interpreter._patch_attr(package, name, member, *rest)
 
-    def greatest(self, a, b):
+    def greatest(self: Any, a: Any, b: Any) -> Any:
         return self.binary_op(a, b, np.fmax)  # as a GPU's, and as `tl.max` does here: a number and NaN give the number
 
-    def least(self, a, b):
+    def least(self: Any, a: Any, b: Any) -> Any:
         return self.binary_op(a, b, np.fmin)
 
     triton_interpreter._patch_builtin = patch_builtins
     InterpreterBuilder.create_maxnumf, InterpreterBuilder.create_minnumf = greatest, least
-    InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store = masked_load, masked_store
-    InterpreterBuilder.create_load, InterpreterBuilder.create_store = full_load, full_store
-    InterpreterBuilder.create_atomic_rmw, InterpreterBuilder.create_atomic_cas = rmw, cas
-    GridExecutor.__call__, FunctionRewriter._compile_and_exec = launch, keep_globals_clean
+    FunctionRewriter._compile_and_exec = keep_globals_clean
     # Integer overflow checks are computed and their result dropped: without them it runs 1.3 to 1.7 times faster.
     triton_interpreter.interpreter_builder.options = triton_interpreter.InterpreterOptions(sanitize_overflow=False)
 
 
-def _install_on_gpu() -> None:
+def _record_on_gpu() -> None:
     """Record launches, but not the thousands by which an autotuner times; what a kernel does on a GPU cannot be seen."""
     run, bench = JITFunction.run, Autotuner._bench
 
-    def recorded_run(self, *args, grid, warmup, **kwargs):
+    def recorded_run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         if _recordings and not warmup:
             named = {k: v for k, v in kwargs.items() if k in self.arg_names}
             options = {k: kwargs[k] for k in COMPILER_OPTIONS if kwargs.get(k) is not None}
@@ -276,7 +291,7 @@ def _install_on_gpu() -> None:
                 launches.append(launch)
         return run(self, *args, grid=grid, warmup=warmup, **kwargs)
 
-    def unrecorded_bench(self, *args, **kwargs):
+    def unrecorded_bench(self: Any, *args: Any, **kwargs: Any) -> Any:
         paused, _recordings[:] = _recordings[:], []
         try:
             return bench(self, *args, **kwargs)
@@ -286,4 +301,8 @@ def _install_on_gpu() -> None:
     JITFunction.run, Autotuner._bench = recorded_run, unrecorded_bench
 
 
-_install() if INTERPRETED else _install_on_gpu()
+if INTERPRETED:
+    _guard_and_record()
+    _amend_interpreter()
+else:
+    _record_on_gpu()

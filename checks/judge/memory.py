@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -53,14 +55,14 @@ class Arena:
                 not (is_poison(buffer[:BAND]).all() and is_poison(buffer[BAND + extent:]).all())]
 
     @contextlib.contextmanager
-    def poisoning_empty(self):
+    def poisoning_empty(self) -> Iterator[None]:
         """Inside the block, what `torch.empty` and its kin allocate is poisoned and banded."""
         originals = {(owner, name): getattr(owner, name) for owner, name in itertools.chain(
             ((torch, name) for name in ("empty", "empty_like", "empty_strided")),
             ((torch.Tensor, name) for name in ("new_empty", "new_empty_strided")))}
 
-        def poisoned(original):
-            def allocate(*args, **kwargs):
+        def poisoned(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+            def allocate(*args: Any, **kwargs: Any) -> torch.Tensor:
                 tensor = original(*args, **kwargs)
                 if tensor.dtype not in _DTYPES or not tensor.numel() or not tensor.is_contiguous():
                     return tensor

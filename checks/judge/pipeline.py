@@ -5,7 +5,6 @@ checks/judge/trial.py), 6 if wrong, why (checks/judge/diagnosis.py), 7 economica
 (checks/judge/compiler.py).
 """
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -95,13 +94,14 @@ def check_results(evidence: Evidence) -> Verdict:
 
 def wrong_result(evidence: Evidence, outcome: Outcome, outcomes: list[Outcome]) -> Verdict:
     """Step 6 for `outcome`, with the mutant that does the same on all `outcomes`."""
-    return _explain(evidence, outcome, outcome.message, functools.partial(
-        diagnosis.recognise, evidence.exercise, outcomes, evidence.seed))
+    return _explain(evidence, outcome, outcome.message,
+                    lambda: diagnosis.recognise(evidence.exercise, outcomes, evidence.seed))
 
 
 def check_traffic(evidence: Evidence, outcome: Outcome, answer: Outcome) -> Verdict:
     """Step 7."""
     exercise, mine, theirs = evidence.exercise, outcome.traffic(), answer.traffic()
+    assert exercise.least_bytes  # as every kernel's exercise has
     idle = sum(launch.idle for launch in outcome.launches)
     accesses, allowed = (sum(len(launch.accesses) + launch.idle for launch in o.launches) for o in (outcome, answer))
     kind, tensor = max(mine, key=lambda key: mine[key] / theirs[key] if key in theirs else mine[key])
@@ -126,8 +126,8 @@ def check_traffic(evidence: Evidence, outcome: Outcome, answer: Outcome) -> Verd
         verdict = Verdict(exercise, PASSED, "moves {:.2f}x the least bytes (answer {:.2f}x)".format(
             *(moved / traffic[2] for moved in traffic[:2])))
     else:  # with the answer's bytes it would be taken for any mistake that shows on other cases alone
-        verdict = _explain(evidence, outcome, message, functools.partial(
-            diagnosis.recognise_traffic, exercise, outcome, evidence.seed) if too_many_bytes else lambda: None)
+        verdict = _explain(evidence, outcome, message, lambda: diagnosis.recognise_traffic(
+            exercise, outcome, evidence.seed) if too_many_bytes else None)
     verdict.traffic = traffic
     return verdict
 
@@ -166,4 +166,4 @@ def _explain(evidence: Evidence, outcome: Outcome, message: str, recognise: Call
     reason = said or diagnosis.explained(evidence.exercise, outcome) or diagnosis.never_read(outcome)
     status = FAILED if outcome.status == PASSED else outcome.status
     return Verdict(evidence.exercise, status, f"{evidence.exercise.name}: {message}" + (f"\n{reason}" if reason else ""),
-                   mutant and mutant.name, outcome)
+                   mutant.name if mutant else None, outcome)

@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 import types
+from typing import Any, TypeAlias
 
 from triton.runtime import KernelInterface
 
@@ -15,7 +16,7 @@ from checks.paths import ROOT
 
 MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
 """The line above a function in a lesson that says which one of `kernels` it is."""
-Function = types.FunctionType | KernelInterface
+Function: TypeAlias = types.FunctionType | KernelInterface
 """What a student writes: a plain function, or a kernel, autotuned or not."""
 _serial = itertools.count()
 
@@ -57,19 +58,20 @@ def _is_todo(args: list[ast.expr]) -> bool:
     return bool(args) and isinstance(args[0], ast.Constant) and str(args[0].value).startswith("TODO")
 
 
-def python_function(function) -> types.FunctionType:
+def python_function(function: Function) -> types.FunctionType:
     """The plain Python function under a `@triton.jit` kernel, autotuned or not, or the function itself."""
-    while isinstance(function, KernelInterface):
-        function = function.fn
-    return function
+    plain: Any = function
+    while isinstance(plain, KernelInterface):
+        plain = plain.fn
+    return plain  # type: ignore[no-any-return]
 
 
-def source_of(function) -> str:
+def source_of(function: Function) -> str:
     """The dedented source of a function or kernel. Raises OSError where Python does not know it."""
     return textwrap.dedent(inspect.getsource(python_function(function)))
 
 
-def define(source: str, name: str | None, namespace: dict):
+def define(source: str, name: str | None, namespace: dict[str, Any]) -> Any:
     """Run `source` in `namespace` and return what it defines as `name`, if a name is given.
 
     Triton reads a kernel's source back through `inspect`, so the text is kept where `inspect` looks for it.
@@ -80,7 +82,7 @@ def define(source: str, name: str | None, namespace: dict):
     return namespace[name] if name else None
 
 
-def rebind(function: types.FunctionType, **replacements) -> types.FunctionType:
+def rebind(function: types.FunctionType, **replacements: Any) -> types.FunctionType:
     """A copy of `function` that finds `replacements` among its globals, such as a student's kernel for ours."""
     copy = types.FunctionType(function.__code__, {**function.__globals__, **replacements}, function.__name__,
                               function.__defaults__, function.__closure__)
@@ -88,7 +90,7 @@ def rebind(function: types.FunctionType, **replacements) -> types.FunctionType:
     return copy
 
 
-def self_contained(function, **constants) -> str:
+def self_contained(function: Function, **constants: Any) -> str:
     """Source that defines `function` in an empty module: its imports, constants and the functions it calls, then itself.
 
     `constants` take the place of globals of these names. Raises ValueError for a global that cannot be written down,
@@ -102,7 +104,7 @@ def self_contained(function, **constants) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _is_ours(value) -> bool:
+def _is_ours(value: Any) -> bool:
     """Whether it is a function of `kernels` as that module has it, not a copy with a student's kernel in it."""
     if not isinstance(value, KernelInterface | types.FunctionType):
         return False
@@ -111,15 +113,17 @@ def _is_ours(value) -> bool:
     return module.startswith("kernels.") and getattr(sys.modules[module], plain.__name__, None) is value
 
 
-def _write_down(function, lines: list[str], done: set[str]) -> None:
+def _write_down(function: Function, lines: list[str], done: set[str]) -> None:
     plain = python_function(function)
     if _is_ours(function):
         lines.append(f"from {plain.__module__} import {plain.__name__}")
         done.add(plain.__name__)
         return
     tree = ast.parse(source_of(function))
-    if tree.body[0].decorator_list:  # a kernel, autotuned or not: the launch says which constexprs it was given
-        tree.body[0].decorator_list = [ast.parse("triton.jit", mode="eval").body]
+    definition = tree.body[0]
+    if isinstance(definition, ast.FunctionDef) and definition.decorator_list:
+        # A kernel, autotuned or not: the launch says which constexprs it was given.
+        definition.decorator_list = [ast.parse("triton.jit", mode="eval").body]
     done.add(plain.__name__)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(plain.__code__.co_varnames)
     for name in sorted(names & set(plain.__globals__) - done):

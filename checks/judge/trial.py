@@ -1,16 +1,17 @@
 """One function tried on one case: is it in bounds, of the right shape, wholly written, and right?"""
 
 import zlib
-from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import Any
 
 import torch
 
 from checks.judge.attempt import Attempt, attempt, loaded, stored
 from checks.judge.exercise import Case, Exercise, Expected, WrongAnswer
-from checks.judge.launches import Launch, OutOfBounds
+from checks.judge.launches import Launch, OutOfBounds, Traffic
 from checks.judge.memory import is_poison
+from checks.judge.source import Function
 from kernels.runtime import INTERPRETED, device
 
 TIMEOUT_S = 20  # for one case; an honest kernel takes well under one second
@@ -23,21 +24,21 @@ class Outcome:
     """What came of one case."""
 
     case: Case
-    inputs: dict = field(repr=False)
+    inputs: dict[str, Any] = field(repr=False)
     expected: tuple[Expected, ...] = field(repr=False)
-    given: dict = field(default_factory=dict, repr=False)  # the same inputs as the function got them, on the device
-    outputs: tuple = ()
+    given: dict[str, Any] = field(default_factory=dict, repr=False)  # the inputs as the function got them, on the device
+    outputs: tuple[Any, ...] = ()
     launches: list[Launch] = field(default_factory=list, repr=False)
     status: str = PASSED
     message: str = ""
-    error: Exception | None = None  # OutOfBounds, or what the function raised
+    error: BaseException | None = None  # OutOfBounds, or what the function raised
     wrong: torch.Tensor | None = None  # bool map of the first wrong output
     output: int = 0  # its index
     unwritten: bool = False  # whether it is wrong for want of a store
 
-    def traffic(self) -> Counter:
+    def traffic(self) -> Traffic:
         """Bytes by (kind, tensor) that the launches moved."""
-        return sum((launch.traffic() for launch in self.launches), Counter())
+        return sum((launch.traffic() for launch in self.launches), Traffic())
 
     def stored(self, index: int) -> torch.Tensor:
         """Bool, which elements of output `index` the launches have stored, as the trace has it."""
@@ -52,7 +53,7 @@ class Outcome:
         self.status, self.message = status, message
 
 
-def try_case(exercise: Exercise, function, case: Case, seed: int) -> Outcome:
+def try_case(exercise: Exercise, function: Function, case: Case, seed: int) -> Outcome:
     """Steps 2 to 5 on one case. The same seed gives the same inputs."""
     outcome = prepare(exercise, case, seed)
     assess(exercise, outcome, attempt(exercise.callable_for(function), outcome.inputs, TIMEOUT_S))
@@ -80,7 +81,7 @@ def assess(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
         _compare(exercise, outcome)
 
 
-def _explain_exception(outcome: Outcome, error: Exception, line: str | None) -> None:
+def _explain_exception(outcome: Outcome, error: BaseException, line: str | None) -> None:
     outcome.error = error
     at = f"\n  at: {line}" if line else ""
     match error:
@@ -112,12 +113,13 @@ def _compare(exercise: Exercise, outcome: Outcome) -> None:
             return
 
 
-def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
+def _compare_number(outcome: Outcome, name: str, got: Any, want: Expected) -> None:
     on = _on(outcome.case)
     what = "it returns" if len(outcome.expected) == 1 else f"{name} is"
     if all(isinstance(value, Real) for value in outcome.inputs.values()):
         on = "With " + ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
-    if isinstance(got, bool) or not isinstance(got, Real):
+    is_number = isinstance(got, Real) and not isinstance(got, bool)
+    if not is_number:
         hint = (" Is a `return` missing?" if got is None else
                 " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
         outcome.fail(f"{on} {what} {got!r}; expected a number.{hint}")
@@ -125,33 +127,29 @@ def _compare_number(outcome: Outcome, name: str, got, want: Expected) -> None:
         outcome.fail(f"{on} {what} {got:,.10g}; expected {want.value:,.10g}.")
 
 
-def _compare_tensor(outcome: Outcome, name: str, got, want: Expected, stored: bool) -> None:
-    on = _on(outcome.case)
+def _compare_tensor(outcome: Outcome, name: str, got: Any, want: Expected, stored: bool) -> None:
+    on, value = _on(outcome.case), want.value
+    assert isinstance(value, torch.Tensor)  # as every output with a dtype is
     if not isinstance(got, torch.Tensor):
         return outcome.fail(f"{on} `{name}`: expected a tensor, got {type(got).__name__}.")
-    if got.shape != want.value.shape:
-        return outcome.fail(f"{on} `{name}` has shape {tuple(got.shape)}; expected {tuple(want.value.shape)}.")
+    if got.shape != value.shape:
+        return outcome.fail(f"{on} `{name}` has shape {tuple(got.shape)}; expected {tuple(value.shape)}.")
     if got.dtype != want.dtype:
         return outcome.fail(f"{on} `{name}` is {got.dtype}; expected {want.dtype}.".replace("torch.", ""))
     if got.device.type != device().type:
         return outcome.fail(f"{on} `{name}` is on {got.device}; expected {device()}.")
-    unwritten = _unwritten(outcome, got) if stored else None  # torch alone may well compute the pattern of an empty tensor
-    if stored and unwritten.any():
-        outcome.wrong, outcome.unwritten = unwritten, True
-        if INTERPRETED and not any(kind == "store" for launch in outcome.launches for kind, _ in launch.traffic()):
-            return outcome.fail(f"{on} nothing is ever written to `{name}`: no `tl.store` ran, and what a kernel returns "
-                                "is lost.")
-        return outcome.fail(f"{on} {int(unwritten.sum())} of {got.numel()} elements of `{name}` are never written"
-                            f"{where(unwritten, name)}.")
-    exact = got.detach().cpu().to(want.value.dtype)
-    same_nan = exact.isnan() & want.value.isnan() if exact.is_floating_point() else torch.zeros_like(exact, dtype=bool)
-    outcome.wrong = ~((exact == want.value) | ((exact - want.value).abs() <= want.tolerance) | same_nan)
-    if outcome.wrong.any():
-        first = tuple(int(i) for i in outcome.wrong.nonzero()[0])
+    if stored:  # torch alone may well compute the pattern of an empty tensor
+        unwritten = _unwritten(outcome, got)
+        if unwritten.any():
+            return _fail_unwritten(outcome, name, unwritten)
+    exact = got.detach().cpu().to(value.dtype)
+    same_nan = exact.isnan() & value.isnan()
+    wrong = outcome.wrong = ~((exact == value) | ((exact - value).abs() <= want.tolerance) | same_nan)
+    if wrong.any():
+        first = tuple(int(i) for i in wrong.nonzero()[0])
         place = f"{name}[{', '.join(map(str, first))}]"
-        outcome.fail(f"{on} {int(outcome.wrong.sum())} of {got.numel()} elements are wrong"
-                     f"{where(outcome.wrong, name)}. First: {place} is {_shown(exact[first])}; "
-                     f"expected {_shown(want.value[first])}.")
+        outcome.fail(f"{on} {int(wrong.sum())} of {got.numel()} elements are wrong{where(wrong, name)}. First: {place} is "
+                     f"{_shown(exact[first])}; expected {_shown(value[first])}.")
     return None
 
 
@@ -160,6 +158,16 @@ def _unwritten(outcome: Outcome, got: torch.Tensor) -> torch.Tensor:
     if INTERPRETED and poisoned.any():  # a wrong kernel may compute -128: ask the trace what was stored
         poisoned &= ~outcome.stored(outcome.output)
     return poisoned
+
+
+def _fail_unwritten(outcome: Outcome, name: str, unwritten: torch.Tensor) -> None:
+    on = _on(outcome.case)
+    outcome.wrong, outcome.unwritten = unwritten, True
+    if INTERPRETED and not any(kind == "store" for launch in outcome.launches for kind, _ in launch.traffic()):
+        outcome.fail(f"{on} nothing is ever written to `{name}`: no `tl.store` ran, and what a kernel returns is lost.")
+    else:
+        outcome.fail(f"{on} {int(unwritten.sum())} of {unwritten.numel()} elements of `{name}` are never written"
+                     f"{where(unwritten, name)}.")
 
 
 def _shown(value: torch.Tensor) -> str:

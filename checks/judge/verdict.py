@@ -81,21 +81,21 @@ class _SeenHere(Evidence):
     """What this process saw of a function."""
 
     @functools.cached_property
-    def _launched(self) -> Outcome | None:
-        """The first case that a kernel had a part in; the first of all is the largest."""
-        return next((o for o in self.outcomes if o.launches and (o.traffic() or not INTERPRETED)), None)
+    def _launched(self) -> list[Outcome]:
+        """The cases that a kernel had a part in; the first of all is the largest."""
+        return [outcome for outcome in self.outcomes if outcome.launches and (outcome.traffic() or not INTERPRETED)]
+
+    def _mine_and_answer(self) -> tuple[Outcome, Outcome]:
+        return self._launched[0], _answer_on(self.exercise, self._launched[0].case, self.seed)
 
     def not_by_kernel(self) -> str | None:
-        return NO_KERNEL if self._launched is None else None
-
-    def _answer(self) -> Outcome:
-        return _answer_on(self.exercise, self._launched.case, self.seed)
+        return None if self._launched else NO_KERNEL
 
     def measured(self) -> tuple[Outcome, Outcome] | None:
-        return (self._launched, self._answer()) if INTERPRETED else None
+        return self._mine_and_answer() if INTERPRETED else None
 
     def compiled(self) -> tuple[dict[int, Compiled], dict[int, Compiled]]:
-        mine, answer = Compilation([self._launched.launches[-1], self._answer().launches[-1]]).reports()
+        mine, answer = Compilation([outcome.launches[-1] for outcome in self._mine_and_answer()]).reports()
         return mine, answer
 
 

@@ -74,8 +74,8 @@ def test_a_job_leaves_nothing_behind_for_the_next():
 def test_a_compiler_that_dies_is_an_error_in_its_words_and_the_next_job_is_compiled():
     with pytest.raises(RuntimeError, match="(?s)the compiling process failed: .*last words"):
         start([{"source": "import os, sys\nprint('last words', flush=True)\nos.abort()", "name": "dies"}])()
-    checks.judge.compiler._server[0].kill()
-    checks.judge.compiler._server[0].wait()
+    checks.judge.compiler._server.process.kill()
+    checks.judge.compiler._server.process.wait()
     (report,) = start([{"source": "raise ImportError('alive')", "name": "any"}])()
     assert report.error == "alive"
 
@@ -92,7 +92,7 @@ def test_a_compiler_that_does_not_finish_or_cannot_start_is_an_error(monkeypatch
 def test_it_ends_with_the_process_that_started_it_and_is_closed_to_that_one_s_forks():
     start([{"source": "raise ImportError", "name": "any"}])()
     process = subprocess.run([sys.executable, "-c", "from checks.judge import compiler; import os; compiler.warm_up();"
-                              "print(compiler._server[0].pid, flush=True);"
+                              "print(compiler._server.process.pid, flush=True);"
                               "os.fork() or print(compiler._server)"], capture_output=True, text=True, check=True)
     pid, forked = process.stdout.split()
     assert forked == "None"

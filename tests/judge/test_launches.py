@@ -160,7 +160,7 @@ def test_on_a_gpu_the_launches_by_which_an_autotuner_times_are_not_recorded(monk
     ran = []
     monkeypatch.setattr(JITFunction, "run", lambda self, *args, grid, warmup, **kwargs: ran.append(kwargs["num_warps"]))
     monkeypatch.setattr(Autotuner, "_bench", Autotuner._bench)  # to be put back as well
-    launches._install_on_gpu()
+    launches._record_on_gpu()
 
     def time_it(call, quantiles):
         for _ in range(5):
