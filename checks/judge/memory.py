@@ -8,23 +8,29 @@ from typing import Any
 import torch
 
 BAND = 2**15  # elements on each side: what 128 rows of a case reach past a tensor must not fall into the next
-_BITS = {1: (torch.int8, -128), 2: (torch.int16, 0x7E5A), 4: (torch.int32, 0x7FC05A5A), 8: (torch.int64, -2**63)}
-# A NaN that arithmetic does not produce, so that "never written" differs from "computed NaN"; for int8 -128, a code that
-# a symmetric quantizer never emits.
+_BITS = {1: (torch.int8, -128), 2: (torch.int16, 0x7E5A), 4: (torch.int32, 0x7FC05A5A), 8: (torch.int64, 0x7FF8000000005A5A)}
+_BFLOAT16_BITS = 0x7FDA
+# As a floating-point number, a NaN that arithmetic does not produce, so that "never written" differs from "computed NaN";
+# for int8 -128, a code that a symmetric quantizer never emits.
 
 
 def poison_(tensor: torch.Tensor) -> torch.Tensor:
     """Fill `tensor` with a pattern that no right result holds."""
     if tensor.dtype != torch.bool and not tensor.is_complex():
-        integer, pattern = _BITS[tensor.element_size()]
+        integer, pattern = _pattern(tensor.dtype)
         tensor.view(integer).fill_(pattern)
     return tensor
 
 
 def is_poison(tensor: torch.Tensor) -> torch.Tensor:
     """Bool, where `tensor` still holds the pattern of `poison_`."""
-    integer, pattern = _BITS[tensor.element_size()]
+    integer, pattern = _pattern(tensor.dtype)
     return tensor.contiguous().view(integer) == pattern
+
+
+def _pattern(dtype: torch.dtype) -> tuple[torch.dtype, int]:
+    integer, pattern = _BITS[dtype.itemsize]
+    return integer, _BFLOAT16_BITS if dtype == torch.bfloat16 else pattern
 
 
 class Arena:

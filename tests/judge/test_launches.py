@@ -38,6 +38,23 @@ def atomic_kernel(y_ptr, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def exchange_kernel(y_ptr, old_ptr, at):
+    tl.store(old_ptr, tl.atomic_cas(y_ptr + at, 3, 7))
+
+
+@triton.jit
+def masked_atomic_kernel(y_ptr, old_ptr, N, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    tl.store(old_ptr + offs, tl.atomic_add(y_ptr + offs, 2, mask=offs < N))
+
+
+@triton.jit
+def from_address_kernel(address, N):
+    y_ptr = address.to(tl.pointer_type(tl.float32))
+    tl.store(y_ptr + tl.arange(0, 4), 1.0, mask=tl.arange(0, 4) < N)
+
+
+@triton.jit
 def scalar_kernel(x_ptr, y_ptr, at):
     tl.store(y_ptr, tl.load(x_ptr + at))
 
@@ -101,12 +118,71 @@ def test_before_the_start_and_far_away_raise_instead_of_killing_the_process():
 
 
 def test_atomics_and_descriptors_are_guarded_and_recorded():
-    out_of_bounds(lambda: atomic_kernel[(1,)](torch.zeros(5), BLOCK=8))
+    assert "It has no mask" not in str(out_of_bounds(lambda: atomic_kernel[(1,)](torch.zeros(5), BLOCK=8)))  # Triton's has
     x, y = torch.randn(6, 8), torch.zeros(6, 8)
     with watch() as launches:
         descriptor_kernel[(1,)](x, y, 6, 8, BLOCK=8)
     assert torch.equal(x, y)
     assert launches[0].footprint() == {("load", "x_ptr"): 6 * 8 * 4, ("store", "y_ptr"): 6 * 8 * 4}
+
+
+def test_atomics_do_their_work_and_count_as_a_load_and_a_store():
+    y, old = torch.arange(4, dtype=torch.int32), torch.zeros(4, dtype=torch.int32)
+    with watch() as launches:
+        masked_atomic_kernel[(1,)](y, old, 3, BLOCK=4)
+    assert y.tolist() == [2, 3, 4, 3] and old.tolist()[:3] == [0, 1, 2]
+    assert launches[0].traffic() == {("load", "y_ptr"): 12, ("store", "y_ptr"): 12, ("store", "old_ptr"): 16}
+    with watch() as launches:
+        exchange_kernel[(1,)](y, old, 1)
+        exchange_kernel[(1,)](y, old, 0)
+    assert y.tolist() == [2, 7, 4, 3] and old[0] == 2
+    assert launches[0].traffic() == {("load", "y_ptr"): 4, ("store", "y_ptr"): 4, ("store", "old_ptr"): 4}
+    assert out_of_bounds(lambda: exchange_kernel[(1,)](y, old, 4)).kind == "load"
+
+
+def test_a_kernel_without_tensors_is_neither_guarded_nor_recorded():
+    y = torch.zeros(4)
+    with watch() as launches:
+        for count in (4, 0):
+            from_address_kernel[(1,)](y.data_ptr(), count)
+    assert y.tolist() == [1, 1, 1, 1]
+    assert [(launch.accesses, launch.idle) for launch in launches] == [([], 0)] * 2
+
+
+@pytest.mark.parametrize(("x_at", "y_at"), [(0, 1000), (1000, 0)])
+def test_an_access_outside_every_tensor_is_laid_to_the_nearest(x_at, y_at):
+    memory = torch.zeros(2000)
+    error = out_of_bounds(lambda: scalar_kernel[(1,)](memory[x_at:x_at + 4], memory[y_at:y_at + 1], 10))
+    assert (error.tensor, error.offset) == ("x_ptr", 10)
+    error = out_of_bounds(lambda: scalar_kernel[(1,)](memory[x_at:x_at + 4], memory[y_at:y_at + 1], y_at - x_at + 3))
+    assert (error.tensor, error.offset) == ("y_ptr", 3)
+
+
+def test_the_tensor_meant_is_the_one_that_most_lanes_fall_in():
+    memory = torch.zeros(32)
+    error = out_of_bounds(lambda: copy_kernel[(1,)](memory[16:21], memory[:16], 5, MASK_LOAD=False, MASK_STORE=True,
+                                                    BLOCK=8))
+    assert (error.tensor, error.lanes) == ("x_ptr", 3)
+
+
+def test_two_accesses_went_out_alike_where_all_but_their_words_are_the_same():
+    place = {"kind": "load", "tensor": "x_ptr", "program": (1, 0, 0), "offset": 10, "lanes": 6}
+    more = {"lane": (2,), "shape": (10,), "masked": True}
+    error = OutOfBounds(**place, **more)
+    assert error.same_as(OutOfBounds(**place, lane=(3,), shape=(9,), masked=False))
+    for other in ({"kind": "store"}, {"tensor": "y_ptr"}, {"program": (0, 0, 0)}, {"offset": 11}, {"lanes": 5}):
+        assert not error.same_as(OutOfBounds(**(place | other), **more))
+    assert not error.same_as(None) and not error.same_as(IndexError(str(error)))
+
+
+def test_an_access_that_is_fully_masked_is_counted_apart_in_the_launch_it_belongs_to():
+    x, y = torch.ones(10), torch.zeros(10)
+    with watch() as outer:
+        copy_kernel[(2,)](x, y, 10, MASK_LOAD=True, MASK_STORE=True, BLOCK=8)
+        with watch() as inner:
+            copy_kernel[(4,)](x, y, 10, MASK_LOAD=True, MASK_STORE=True, BLOCK=8)
+    assert [(launch.idle, len(launch.accesses)) for launch in outer] == [(0, 4), (4, 4)]
+    assert inner == outer[1:]
 
 
 def test_the_gap_between_the_rows_of_a_view_is_outside_it():
@@ -173,5 +249,9 @@ def test_on_a_gpu_the_launches_by_which_an_autotuner_times_are_not_recorded(monk
     x = torch.zeros(4)
     with watch() as seen:
         tuned[(1,)](x, x, 4, True, True, BLOCK=4)
-    assert ran == [8] * 5 + [4] * 5 + [8]
+        kernel.run(x, x, 4, True, True, BLOCK=4, grid=(1,), warmup=True, num_warps=8)  # compiled, not launched
+    assert ran == [8] * 5 + [4] * 5 + [8] * 2
     assert [launch.options for launch in seen] == [{"num_warps": 8, "num_stages": 3, "num_ctas": 1}]
+    assert seen[0].constexprs == ["MASK_LOAD", "MASK_STORE", "BLOCK"] and seen[0].arguments["N"] == 4
+    kernel.run(x, x, 4, True, True, BLOCK=4, grid=(1,), warmup=False, num_warps=8)
+    assert len(seen) == 1

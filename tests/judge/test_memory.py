@@ -1,0 +1,123 @@
+"""Poison, bands, and one watched call."""
+
+import signal
+import threading
+
+import pytest
+import torch
+
+from checks.judge import memory
+from checks.judge.attempt import attempt, root_cause, student_line
+from checks.judge.memory import BAND, Arena, is_poison, poison_
+from kernels.runtime import device
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.int16, torch.int32, torch.int64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_poison_is_known_again_and_is_no_right_result(dtype):
+    tensor = poison_(torch.ones(2, 3, dtype=dtype))
+    assert is_poison(tensor).all() and is_poison(tensor.T).all()
+    tensor[0, 1] = 1
+    assert is_poison(tensor).tolist() == [[True, False, True], [True, True, True]]
+    if dtype.is_floating_point:
+        assert tensor.isnan().sum() == 5 and not is_poison(torch.full((2,), float("nan"), dtype=dtype)).any()
+    else:
+        assert tensor.min() < -100 or tensor.max() > 10_000
+
+
+def test_what_has_no_pattern_is_left_alone():
+    for tensor in (torch.ones(2, dtype=torch.bool), torch.ones(2, dtype=torch.complex64)):
+        assert torch.equal(poison_(tensor.clone()), tensor)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.bool])
+@pytest.mark.parametrize("strides", [(3, 1), (1, 2), (7, 2)])
+def test_a_placed_tensor_is_a_copy_with_its_strides_between_two_bands(dtype, strides):
+    arena, tensor = Arena(device()), torch.arange(20).to(dtype).as_strided((2, 3), strides)
+    placed = arena.place(tensor, "x")
+    assert torch.equal(placed.cpu(), tensor) and placed.stride() == strides and placed.storage_offset() == BAND
+    assert placed.untyped_storage().nbytes() == (2 * BAND + 1 + strides[0] + 2 * strides[1]) * placed.element_size()
+    assert arena.broken_bands() == []
+    placed.fill_(1)
+    assert arena.broken_bands() == []
+
+
+@pytest.mark.parametrize("at", [0, BAND - 1, BAND + 6, 2 * BAND + 5])
+def test_a_write_anywhere_in_a_band_is_told_with_the_tensor_s_name(at):
+    arena = Arena(device())
+    arena.place(torch.ones(6), "w")
+    x = arena.place(torch.ones(2, 3), "x")
+    x.as_strided((1,), (1,), at).fill_(2)
+    assert arena.broken_bands() == ["x"]
+
+
+def test_rows_far_apart_take_no_memory_between_them(monkeypatch):
+    poisoned = []
+    monkeypatch.setattr(memory, "poison_", lambda tensor: poisoned.append(tensor.numel()) or tensor)
+    Arena(device()).place(torch.ones(20).as_strided((2, 3), (10, 1)), "x")
+    Arena(device()).place(torch.ones(2, 3), "x")
+    assert poisoned == [BAND, BAND, 2 * BAND + 6]
+
+
+def test_what_is_allocated_inside_is_poisoned_and_banded_and_nothing_after():
+    makers = [lambda **kw: torch.empty(4, **kw), lambda **kw: torch.empty_like(torch.zeros(4), **kw),
+              lambda **kw: torch.empty_strided((2, 2), (2, 1), **kw), lambda **kw: torch.zeros(1).new_empty(4, **kw),
+              lambda **kw: torch.zeros(1).new_empty_strided((2, 2), (2, 1), **kw)]
+    originals = torch.empty, torch.Tensor.new_empty
+    for make in makers:
+        arena = Arena(device())
+        with arena.poisoning_empty():
+            assert is_poison(made := make(dtype=torch.float16)).all() and made.storage_offset() == BAND
+            made.as_strided((1,), (1,), 0).fill_(1)
+            assert make(dtype=torch.bool).storage_offset() == 0  # it has no pattern
+            assert torch.empty(0).numel() == 0 and torch.empty_strided((2, 2), (1, 2)).storage_offset() == 0
+        assert arena.broken_bands() == ["an output"]
+    assert (torch.empty, torch.Tensor.new_empty) == originals
+    with pytest.raises(ValueError), Arena(device()).poisoning_empty():
+        raise ValueError
+    assert (torch.empty, torch.Tensor.new_empty) == originals
+
+
+def test_a_call_is_stopped_and_the_handler_before_is_back():
+    def never():
+        while True:
+            pass
+    before = signal.signal(signal.SIGALRM, handler := lambda *_: None)
+    try:
+        assert isinstance(attempt(never, {}, 0.05).error, TimeoutError)
+        assert attempt(lambda: 3, {}, 0.05).outputs == (3,)
+        assert signal.getsignal(signal.SIGALRM) is handler and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_outside_the_main_thread_a_call_is_watched_without_a_limit():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(attempt(lambda n: n, {"n": 3}, 0.05)))
+    thread.start()
+    thread.join()
+    assert found[0].outputs == (3,) and found[0].error is None
+
+
+def test_what_a_call_returns_and_changes():
+    tried = attempt(lambda x, n: (x, n), {"x": torch.tensor([1.0, float("nan")]), "n": 3}, 1)
+    assert len(tried.outputs) == 2 and tried.changed == tried.broken == []
+    assert attempt(lambda x: x.fill_(0.5), {"x": torch.ones(2)}, 1).changed == ["x"]
+    assert attempt(lambda x: x.fill_(0.5), {"x": torch.full((2,), 0.5)}, 1).changed == []
+
+
+def test_the_error_at_the_start_and_the_last_line_outside_libraries():
+    def inner():
+        raise KeyError("deep")
+
+    def outer():
+        try:
+            inner()
+        except KeyError as error:
+            raise RuntimeError("wrapped") from error
+    tried = attempt(outer, {}, 1)
+    assert isinstance(tried.error, KeyError) and tried.line == 'raise KeyError("deep")'
+    assert student_line(None) is None and root_cause(error := ValueError()) is error
+    line_of_library = attempt(lambda: torch.nn.functional.linear(torch.ones(2), None), {}, 1).line
+    assert line_of_library.startswith("line_of_library = attempt(")

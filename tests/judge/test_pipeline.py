@@ -1,0 +1,151 @@
+"""The steps of judging on evidence made for them: what passes, what fails, and where the limits lie."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from checks.judge.compiler import Compiled
+from checks.judge.exercise import Exercise, Expected, Mutant, numbers
+from checks.judge.launches import Access, Launch
+from checks.judge.pipeline import Evidence, check_compilation, check_results, check_traffic, steps
+from checks.judge.trial import Outcome
+
+CASES = (numbers(n=1), numbers(n=2))
+KERNEL = Exercise("kernels/any.py::any_kernel", "lesson", 1, CASES, lambda n: (Expected(n),), (), wrapper="any",
+                  least_bytes=lambda n: 100 * n, traffic_limit=1.5)
+PLAIN = Exercise("kernels/any.py::any", "lesson", 1, CASES, lambda n: (Expected(n),), ())
+SOURCE = "@triton.jit\ndef any_kernel(x_ptr, stride_x):\n    x_ptr + stride_x\n"
+
+
+@dataclass
+class Seen(Evidence):
+    kernel: str | None = None
+    traced: tuple | None = None
+    compiling: object = None
+    asked: list = field(default_factory=list)
+
+    def not_by_kernel(self):
+        self.asked.append("kernel")
+        return self.kernel
+
+    def measured(self):
+        self.asked.append("traffic")
+        return self.traced
+
+    def compiled(self):
+        self.asked.append("compiler")
+        if isinstance(self.compiling, Exception):
+            raise self.compiling
+        return self.compiling
+
+
+def outcomes(*statuses):
+    return [Outcome(case, {"n": 1}, (), status=status, message=f"it {status} on {case.name}")
+            for case, status in zip(CASES, statuses, strict=False)]
+
+
+def seen(exercise=KERNEL, statuses=("passed", "passed"), source=SOURCE, **more) -> Seen:
+    return Seen(exercise, source, 0, outcomes(*statuses), **more)
+
+
+def traced(loaded=100, stored=10, distinct=None, accesses=2, idle=0) -> Outcome:
+    """An outcome whose one launch loads and stores so many bytes, the stores to `distinct` bytes, in so many accesses."""
+    distinct = stored if distinct is None else distinct
+    lanes = [("load", "x_ptr", np.arange(loaded)), ("store", "y_ptr", np.arange(stored) % distinct)]
+    made = [Access(kind, tensor, (0, 0, 0), offsets, np.ones(len(offsets), dtype=bool), 1)
+            for kind, tensor, offsets in lanes]
+    made += [Access("load", "x_ptr", (0, 0, 0), np.arange(0), np.ones(0, dtype=bool), 1)] * (accesses - 2)
+    return Outcome(CASES[0], {"n": 1}, (), launches=[Launch(None, {}, [], {}, made, idle)])
+
+
+@pytest.mark.parametrize(("statuses", "status", "message"), [
+    (("passed", "passed"), "passed", "right on 2 cases"),
+    (("failed", "passed"), "failed", "any_kernel: it failed on n=1"),
+    (("passed", "timeout"), "timeout", "any_kernel: it timeout on n=2"),
+    (("crashed", "failed"), "crashed", "any_kernel: it crashed on n=1"),
+    (("passed",), "failed", "any_kernel: it passed on n=1")])  # the next case was never reached
+def test_the_first_case_that_failed_is_reported(statuses, status, message):
+    verdict = check_results(seen(statuses=statuses))
+    assert (verdict.status, verdict.message) == (status, message)
+    assert verdict.passed == (status == "passed") == (verdict.outcome is None)
+
+
+def test_steps_come_in_order_and_only_when_asked_for():
+    compiled = {80: Compiled(registers=8)}, {80: Compiled(registers=9)}
+    evidence = seen(traced=(traced(), traced()), compiling=compiled)
+    asked = iter(steps(evidence))
+    for name, before in (("public", []), ("triton", ["kernel"]), ("economical", ["kernel", "traffic"]),
+                         ("compiles", ["kernel", "traffic", "compiler"])):
+        found, verdict = next(asked)
+        assert (found, verdict.passed, evidence.asked) == (name, True, before)
+    assert next(asked, None) is None
+    assert [name for name, _ in steps(seen(PLAIN))] == ["public"]
+    assert [name for name, _ in steps(seen(compiling=compiled))] == ["public", "triton", "compiles"]
+    assert [name for name, _ in steps(seen(traced=(traced(), traced())))] == ["public", "triton", "economical"]
+
+
+def test_a_result_that_no_kernel_computed_fails_and_so_does_a_compiler_that_does_not_finish():
+    found = dict(steps(seen(kernel="torch did it.", compiling=TimeoutError("it did not finish."))))
+    assert found["triton"].status == found["compiles"].status == "failed"
+    assert found["triton"].message == "any_kernel: torch did it."
+    assert found["compiles"].message == ("any_kernel: it is right, but it did not finish. Are its blocks far too large?")
+
+
+@pytest.mark.parametrize(("mine", "said"), [
+    ({}, None), ({"loaded": 155}, None),
+    ({"loaded": 156}, "it loads each element of `x_ptr` 1.0 times (the answer: 1.0), and moves 166 bytes (the answer: "
+                      "110)."),
+    ({"stored": 15}, None), ({"stored": 15, "distinct": 10}, None),
+    ({"stored": 16, "distinct": 10}, "it stores each element of `y_ptr` 1.6 times (the answer: 1.0)"),
+    ({"accesses": 8}, None), ({"accesses": 7, "idle": 1}, None),
+    ({"accesses": 9}, "it takes 9 loads and stores where the answer takes 2: work on whole blocks"),
+    ({"accesses": 4, "idle": 5}, "it takes 9 loads and stores where the answer takes 2, and 5 of them are fully masked"),
+    ({"accesses": 5, "idle": 5}, "where the answer takes 2: work on whole blocks")])
+def test_what_a_kernel_may_move(mine, said):
+    verdict = check_traffic(seen(), traced(**mine), traced())
+    assert verdict.traffic == (mine.get("loaded", 100) + mine.get("stored", 10), 110, 100)
+    assert verdict.passed == (said is None)
+    if said:
+        assert said in verdict.message
+    else:
+        assert verdict.message == f"moves {verdict.traffic[0] / 100:.2f}x the least bytes (answer 1.10x)"
+
+
+def test_what_the_answer_never_moves_is_blamed_first_and_an_unused_stride_last():
+    mine, answer = traced(loaded=120, stored=60), traced(loaded=100)
+    answer.launches[0].accesses.pop()
+    assert "it stores each element of `y_ptr` 1.0 times (the answer: 0.0)" in check_traffic(seen(), mine, answer).message
+    unused = seen(source="@triton.jit\ndef any_kernel(x_ptr, stride_x, stride_y):\n    x_ptr + stride_x\n")
+    assert "the kernel never uses `stride_y`" in check_traffic(unused, traced(), traced()).message
+    assert "work on whole blocks" in check_traffic(unused, traced(accesses=9), traced()).message
+
+
+def test_only_too_many_bytes_are_compared_with_the_mutants(monkeypatch):
+    mutant = Mutant("loads twice", (), "Load once.")
+    monkeypatch.setattr("checks.judge.diagnosis.recognise_traffic", lambda *_: mutant)
+    verdict = check_traffic(seen(), traced(loaded=500), traced())
+    assert verdict.mistake == "loads twice" and verdict.message.endswith("What it looks like: loads twice. Load once.")
+    assert check_traffic(seen(), traced(accesses=9), traced()).mistake is None
+
+
+GOOD, REFUSED = Compiled(registers=30, spills=4, multiplies="f16"), Compiled(error="no such block")
+
+
+@pytest.mark.parametrize(("mine", "answer", "said"), [
+    ((GOOD, GOOD), (GOOD, GOOD), None), ((REFUSED, GOOD), (REFUSED, GOOD), None),
+    ((REFUSED, GOOD), (GOOD, GOOD), "the compiler refuses it for sm_80 (A100): no such block"),
+    ((GOOD, REFUSED), (GOOD, GOOD), "the compiler refuses it for sm_90 (H100, H200): no such block"),
+    ((GOOD, Compiled(registers=1)), (GOOD, GOOD), "sm_90 (H100, H200) it does not use the tensor cores"),
+    ((GOOD, Compiled(multiplies="tf32")), (GOOD, GOOD), "sm_90 (H100, H200) its tensor cores multiply tf32 numbers"),
+    ((Compiled(), Compiled(multiplies="f16")), (Compiled(), Compiled()), None)])
+def test_what_the_compiler_may_say(mine, answer, said):
+    mine, answer = (dict(zip((80, 90), reports, strict=True)) for reports in (mine, answer))
+    verdict = check_compilation(seen(), mine, answer)
+    assert verdict.passed == (said is None) and verdict.compiled == mine
+    assert said is None or said in verdict.message
+    if mine == answer and not mine[80].error:
+        assert verdict.message == " · ".join(
+            f"sm_{capability}: 30 registers (answer 30), 4 bytes spilled (answer 4)" for capability in (80, 90))
+    elif said is None and mine[80].error:
+        assert verdict.message == "sm_90: 30 registers (answer 30), 4 bytes spilled (answer 4)"

@@ -1,0 +1,136 @@
+"""Each decision about one case, on functions of plain numbers and tensors that need no kernel."""
+
+import pytest
+import torch
+
+from checks.judge import trial
+from checks.judge.exercise import Case, Exercise, Expected, WrongAnswer, numbers
+from checks.judge.launches import OutOfBounds
+from checks.judge.memory import poison_
+from kernels.runtime import device
+
+NAN, INF = float("nan"), float("inf")
+CASE = numbers(n=3)
+
+
+def returning(*values):
+    """A function that returns `values`, tensors on the device."""
+    values = tuple(value.to(device()) if isinstance(value, torch.Tensor) and not value.is_meta else value
+                   for value in values)
+    return lambda n: values if len(values) > 1 else values[0]
+
+
+def outcome_of(function, *expected: Expected, case=CASE, **more):
+    """What comes of `function` on `case` where `expected` is right."""
+    names = ("a", "b")[:len(expected)]
+    exercise = Exercise("kernels/any.py::any", "lesson", 1, (case,), lambda **_: expected, (), outputs=names, **more)
+    return trial.try_case(exercise, function, case, seed=0)
+
+
+@pytest.mark.parametrize(("got", "want", "tolerance", "status"), [
+    (3, 3, 0.0, "passed"), (3.0, 3, 0.0, "passed"), (2.5, 3, 0.5, "passed"), (3.5, 3, 0.5, "passed"),
+    (2.4, 3, 0.5, "failed"), (3.6, 3, 0.5, "failed"), (4, 3, 0.0, "failed"), (NAN, 3, 10.0, "failed"),
+    (INF, 3, 10.0, "failed"),
+    (True, 1, 0.0, "failed"), (None, 1, 0.0, "failed"), ("1", 1, 0.0, "failed"), (torch.tensor(1), 1, 0.0, "failed")])
+def test_a_number_is_right_within_its_tolerance_and_of_no_other_type(got, want, tolerance, status):
+    assert outcome_of(returning(got), Expected(want, tolerance)).status == status
+
+
+@pytest.mark.parametrize(("got", "want", "said"), [
+    ([4], [3], "With n=3 it returns 4; expected 3."),
+    ([3, 4], [3, 3], "With n=3 b is 4; expected 3."),
+    ([4, 4], [3, 3], "With n=3 a is 4; expected 3."),
+    ([None], [3], "With n=3 it returns None; expected a number. Is a `return` missing?"),
+    ([torch.tensor(3)], [3], "expected a number. `.item()` makes a number of it."),
+    ([torch.ones(2)], [3], "expected a number."),
+    ([3, 3], [3], "it returns 2 value(s); expected 1: a."),
+    ([3], [3, 3], "it returns 1 value(s); expected 2: a, b.")])
+def test_what_is_said_of_a_wrong_number(got, want, said):
+    outcome = outcome_of(returning(*got), *map(Expected, want))
+    assert outcome.status == "failed" and outcome.message.endswith(said)
+    assert outcome.output == (1 if said.startswith("With n=3 b") else 0)
+
+
+def test_a_case_with_a_tensor_is_called_by_its_name():
+    case = Case("small", lambda g: {"x": torch.ones(2), "n": 3})
+    assert outcome_of(lambda x, n: 4, Expected(3), case=case).message == "On the case 'small' it returns 4; expected 3."
+
+
+def half(*values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float16)
+
+
+@pytest.mark.parametrize(("got", "want", "tolerance", "wrong"), [
+    (half(1, 2), [1, 2], 0.0, None), (half(1, 2.5), [1, 2], 0.5, None), (half(1, 1.5), [1, 2], 0.5, None),
+    (half(1, 2.5), [1, 2], 0.25, [False, True]), (half(1.5, 2.5), [1, 2], torch.tensor([0.5, 0.25]), [False, True]),
+    (half(NAN, INF), [NAN, INF], 0.0, None), (half(1, NAN), [1, 2], INF, [False, True]),
+    (half(INF, -INF), [INF, INF], 0.0, [False, True]), (half(1, 2), [NAN, 2], 0.0, [True, False])])
+def test_a_tensor_is_right_element_by_element(got, want, tolerance, wrong):
+    outcome = outcome_of(returning(got), Expected(torch.tensor(want, dtype=torch.float64), tolerance, torch.float16))
+    assert (outcome.status == "passed") == (wrong is None)
+    assert outcome.wrong.tolist() == (wrong or [False, False]) and not outcome.unwritten
+    if wrong:
+        first = wrong.index(True)
+        assert f"{sum(wrong)} of 2 elements are wrong, all in a[{first}]. First: a[{first}] is " in outcome.message
+
+
+def test_whole_numbers_are_shown_as_such_and_compared_exactly():
+    want = Expected(torch.tensor([2**40, 7]), 0, torch.int64)
+    assert outcome_of(returning(torch.tensor([2**40, 7])), want).status == "passed"
+    assert outcome_of(returning(torch.tensor([2**40 + 1, 7])), want).message.endswith(
+        "a[0] is 1,099,511,627,777; expected 1,099,511,627,776.")
+
+
+@pytest.mark.parametrize(("got", "said"), [
+    ([1.0], "`a`: expected a tensor, got list."), (torch.ones(2, 1).half(), "`a` has shape (2, 1); expected (2,)."),
+    (torch.ones(2), "`a` is float32; expected float16."),
+    (torch.ones(2, dtype=torch.float16, device="meta"), "`a` is on meta; expected ")])
+def test_what_is_no_such_tensor(got, said):
+    outcome = outcome_of(returning(got), Expected(torch.ones(2).double(), 0.0, torch.float16))
+    assert said in outcome.message and outcome.status == "failed" and outcome.wrong is None
+
+
+def test_the_second_output_is_looked_at_where_the_first_is_right():
+    want = [Expected(torch.ones(2).double(), 0.0, torch.float16)] * 2
+    outcome = outcome_of(returning(half(1, 1), half(1, 2)), *want)
+    assert outcome.output == 1 and "First: b[1] is 2; expected 1." in outcome.message
+
+
+def test_torch_alone_may_compute_the_pattern_of_an_empty_tensor():
+    codes = torch.full((2,), -128, dtype=torch.int8)
+    assert outcome_of(returning(codes), Expected(codes.long(), 0, torch.int8)).status == "passed"
+    assert outcome_of(returning(poison_(torch.ones(2).half())), Expected(torch.ones(2).double(), 0.0, torch.float16)
+                      ).message.startswith("On the case 'n=3' 2 of 2 elements are wrong. First: a[0] is nan")
+
+
+@pytest.mark.parametrize(("error", "status", "said"), [
+    (OutOfBounds("load", "x_ptr", (0, 0, 0), (1,), 5, (4,), 1, True), "failed", "out-of-bounds load on `x_ptr`"),
+    (WrongAnswer("it is no timer."), "failed", "On the case 'n=3' it is no timer."),
+    (TimeoutError(), "timeout", "it did not finish within 20 s"),
+    (MemoryError(), "out of memory", "it ran out of memory."),
+    (torch.OutOfMemoryError(), "out of memory", "it ran out of memory."),
+    (ValueError(" no "), "crashed", "it raised ValueError: no\n  at: raise error"),
+    (ValueError("9" * 500), "crashed", "it raised ValueError: " + "9" * 400 + "\n")])
+def test_an_exception_says_what_came_of_the_case(error, status, said):
+    def fails(n):
+        raise error
+    outcome = outcome_of(fails, Expected(3))
+    assert outcome.status == status and said in outcome.message and outcome.error is error
+    assert ("at: raise error" in outcome.message) == (status != "timeout" and not isinstance(error, WrongAnswer))
+
+
+def test_an_input_that_was_changed_or_left_is_noticed():
+    case = Case("x", lambda g: {"x": torch.tensor([NAN, 1.0]), "y": torch.ones(1)})
+
+    def changes(x, y):
+        y += 1
+        return 3
+    assert outcome_of(lambda x, y: 3, Expected(3), case=case).status == "passed"  # NaN is what it was
+    assert "changes its input `y`" in outcome_of(changes, Expected(3), case=case).message
+    assert "writes outside `x`" in outcome_of(lambda x, y: x.as_strided((1,), (1,), x.storage_offset() + 2).fill_(1).shape[0]
+                                              + 2, Expected(3), case=case).message
+
+
+def test_an_adapter_makes_the_outputs():
+    outcome = outcome_of(lambda: 4, Expected(5), adapter=lambda function, n: function() + 1)
+    assert outcome.status == "passed"
