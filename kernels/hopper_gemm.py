@@ -46,7 +46,7 @@ def next_stage(stage, phase, NUM_STAGES: gl.constexpr):
 
 
 @gluon.jit
-def grouped_tile(pid, num_pid_m, num_pid_n, GROUP_M: gl.constexpr):
+def grouped_tile_gluon(pid, num_pid_m, num_pid_n, GROUP_M: gl.constexpr):
     """`kernels.matmul.grouped_tile` in Gluon."""
     group_size = GROUP_M * num_pid_n
     first_m = (pid // group_size) * GROUP_M
@@ -64,7 +64,7 @@ def producer(x_desc, w_desc, x_stages, w_stages, ready, empty, num_pid_m, num_pi
     stage = 0
     phase = 1  # a fresh barrier counts as having completed phase 1: every stage is empty
     for tile in range(gl.program_id(0), num_pid_m * num_pid_n, gl.num_programs(0)):
-        pid_m, pid_n = grouped_tile(tile, num_pid_m, num_pid_n, GROUP_M)
+        pid_m, pid_n = grouped_tile_gluon(tile, num_pid_m, num_pid_n, GROUP_M)
         for k in range(num_k):
             mbarrier.wait(empty.index(stage), phase)
             mbarrier.expect(ready.index(stage), x_desc.block_type.nbytes + w_desc.block_type.nbytes)
@@ -97,7 +97,7 @@ def consumer(
     turn_phase = 1 - which
     programs = gl.num_programs(0)
     for tile in range(gl.program_id(0) + FIRST_TILE * programs, num_pid_m * num_pid_n, EVERY * programs):
-        pid_m, pid_n = grouped_tile(tile, num_pid_m, num_pid_n, GROUP_M)
+        pid_m, pid_n = grouped_tile_gluon(tile, num_pid_m, num_pid_n, GROUP_M)
         stage = step % NUM_STAGES
         phase = (step // NUM_STAGES) & 1
         step += EVERY * num_k

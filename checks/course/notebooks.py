@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 
-from checks.judge.source import MARK, answer_source, define, find_placeholder
+from checks.judge.source import answer_source, define, find_mark, find_placeholder
 from checks.paths import ROOT
 
 LESSONS, SOLUTIONS = ROOT / "lessons", ROOT / "solutions"
@@ -26,13 +26,12 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 
 def mark(cell: nbformat.NotebookNode) -> tuple[str, str] | None:
-    """("exercise" or "given", reference) for a code cell with such a mark."""
-    match = MARK.search(cell.source) if cell.cell_type == "code" else None
-    return match and (match[1], match[2])
+    """("exercise" or "given", the function's name) for a code cell with such a mark."""
+    return find_mark(cell.source) if cell.cell_type == "code" else None
 
 
 def exercises_in(notebook: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode]:
-    """The exercise cells by reference, such as kernels/gemv.py::gemv_fp16_kernel, in order."""
+    """The exercise cells by the name of their function, in order."""
     marks = ((mark(cell), cell) for cell in notebook.cells)
     return {found[1]: cell for found, cell in marks if found and found[0] == "exercise"}
 
@@ -86,9 +85,9 @@ def _defines(node: ast.stmt) -> bool:
 
 def solve(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook with each stub replaced by its answer, and kept in the cell's metadata."""
-    for reference, cell in exercises_in(notebook).items():
+    for name, cell in exercises_in(notebook).items():
         cell.metadata.stub = cell.source
-        cell.source = f"# exercise: {reference}\n{answer_source(reference).rstrip()}"
+        cell.source = f"# exercise: {name}\n{answer_source(name).rstrip()}"
     return notebook
 
 
@@ -116,7 +115,7 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def build_solution(lesson: Path, folder: Path = SOLUTIONS) -> Path:
     """Write the lesson, solved and executed, into `folder`; returns the path. Raises ValueError where a stub has no hole."""
     notebook, path = read(lesson), folder / lesson.name
-    filled = [reference for reference, cell in exercises_in(notebook).items() if not untouched(cell)]
+    filled = [name for name, cell in exercises_in(notebook).items() if not untouched(cell)]
     if filled:
         raise ValueError(f"{lesson.name} is no longer as it was at first, for {filled[0]} has no hole")
     folder.mkdir(exist_ok=True)

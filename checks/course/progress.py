@@ -78,29 +78,27 @@ def _sum(rows: list[Row], what: str) -> str:
 
 
 def _rows(lesson: str, notebook: nbformat.NotebookNode, console: Console) -> list[Row]:
-    wanted = [e.answer for e in EXERCISES.values() if e.lesson == lesson] or list(exercises_in(notebook))
+    wanted = [e.name for e in EXERCISES.values() if e.lesson == lesson] or list(exercises_in(notebook))
     marked = [found[1] for found in map(mark, notebook.cells) if found and found[0] == "exercise"]
-    stubs = [reference for reference, cell in exercises_in(notebook).items() if untouched(cell)]
+    stubs = [name for name, cell in exercises_in(notebook).items() if untouched(cell)]
     # Most of a course lies ahead of a student: a lesson of holes need not be run, nor what it imports.
     namespace, errors = definitions(notebook) if set(wanted) - set(stubs) else ({}, {})
     rows = []
-    for reference in track(wanted, description=lesson, console=console, transient=True, disable=not console.is_terminal):
-        name = reference.partition("::")[2]
+    for name in track(wanted, description=lesson, console=console, transient=True, disable=not console.is_terminal):
         if name not in EXERCISES:
-            raise LookupError(f"{reference} is marked as an exercise, but nothing in checks/exercises/ asks for it")
-        attempted = reference not in stubs or marked.count(reference) != 1
-        found = _judge(reference, marked.count(reference), namespace, errors) if attempted else (NOT_ATTEMPTED,)
+            raise LookupError(f"{name} is marked as an exercise, but nothing in checks/exercises/ asks for it")
+        attempted = name not in stubs or marked.count(name) != 1
+        found = _judge(name, marked.count(name), namespace, errors) if attempted else (NOT_ATTEMPTED,)
         rows.append(Row(EXERCISES[name], *found))
     return rows
 
 
-def _judge(reference: str, cells: int, namespace: dict, errors: dict[str, str]) -> tuple[str, str]:
-    name = reference.partition("::")[2]
+def _judge(name: str, cells: int, namespace: dict, errors: dict[str, str]) -> tuple[str, str]:
     if cells != 1:
         said = f"there are {cells} cells with" if cells else "there is no cell with"
-        return FAILED, f"{said} the line `# exercise: {reference}`: it must stand above your function, once"
-    if reference in errors:
-        return CRASHED, f"its cell does not run: {errors[reference]}"
+        return FAILED, f"{said} the line `# exercise: {name}`: it must stand above your function, once"
+    if name in errors:
+        return CRASHED, f"its cell does not run: {errors[name]}"
     if name not in namespace:
         return CRASHED, f"its cell does not define {name}"
     verdict = judge(EXERCISES[name], namespace[name])

@@ -41,8 +41,7 @@ def reset(lesson: str, exercise: str | None = None) -> str:
     what = f"lesson {name}"
     notebook = pristine
     if exercise is not None:
-        stubs = {reference.partition("::")[2]: reference for reference in exercises_in(pristine)}
-        reference = stubs[_one(f"exercise of {name}", exercise, list(stubs))]
+        exercise = _one(f"exercise of {name}", exercise, list(exercises_in(pristine)))
         if not path.exists():
             raise ValueError(f"{path} is not there: `python3 workshop.py reset {name}` puts it back")
         try:
@@ -50,8 +49,8 @@ def reset(lesson: str, exercise: str | None = None) -> str:
         except ValueError as error:
             raise ValueError(f"{error}\n`python3 workshop.py reset {name}` puts the whole lesson back and keeps this file "
                              f"in {BACKUPS.name}/") from None
-        _put_back(notebook, pristine, reference)
-        what = f"{reference.partition('::')[2]} in {name}"
+        _put_back(notebook, pristine, exercise)
+        what = f"{exercise} in {name}"
     return _write(path, nbformat.writes(notebook) + "\n", what)
 
 
@@ -64,17 +63,17 @@ def _one(kind: str, wanted: str, names: list[str]) -> str:
     raise LookupError(f"{said}; {'they are' if found else 'there are'}: {', '.join(found or sorted(names))}")
 
 
-def _put_back(notebook: nbformat.NotebookNode, pristine: nbformat.NotebookNode, reference: str) -> None:
-    """The stub of `reference` in place of the cell, or the cells, that bear its mark; where there is none, after the cell
+def _put_back(notebook: nbformat.NotebookNode, pristine: nbformat.NotebookNode, exercise: str) -> None:
+    """The stub of `exercise` in place of the cell, or the cells, that bear its mark; where there is none, after the cell
     that it followed."""
-    stub = exercises_in(pristine)[reference]
-    marked = [index for index, cell in enumerate(notebook.cells) if mark(cell) == ("exercise", reference)]
+    stub = exercises_in(pristine)[exercise]
+    marked = [index for index, cell in enumerate(notebook.cells) if mark(cell) == ("exercise", exercise)]
     if marked:
         at = marked[0]
     else:
         before = [cell.id for cell in pristine.cells[:pristine.cells.index(stub)]]
         at = 1 + max((i for i, cell in enumerate(notebook.cells) if cell.get("id") in before), default=-1)
-    notebook.cells = [cell for cell in notebook.cells if mark(cell) != ("exercise", reference)]
+    notebook.cells = [cell for cell in notebook.cells if mark(cell) != ("exercise", exercise)]
     notebook.cells.insert(at, stub)
 
 

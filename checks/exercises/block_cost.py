@@ -9,7 +9,7 @@ from kernels.block_cost import LLAMA_3_8B_DIMS as DIMS
 LESSON = "10_transformer"
 
 AMDAHL = Exercise(
-    answer="kernels/block_cost.py::amdahl_speedup",
+    name="amdahl_speedup",
     lesson=LESSON,
     points=1,
     oracle=lambda fraction, speedup: (Expected(v := 1 / (1 - fraction + fraction / speedup), 1e-9 * v),),
@@ -36,7 +36,7 @@ AMDAHL = Exercise(
 )
 
 BLOCK_WEIGHTS = Exercise(
-    answer="kernels/block_cost.py::block_weights",
+    name="block_weights",
     lesson=LESSON,
     points=1,
     oracle=lambda dim, kv_dim, hidden: (Expected(sum(
@@ -59,7 +59,7 @@ BLOCK_WEIGHTS = Exercise(
 )
 
 KV_CACHE = Exercise(
-    answer="kernels/block_cost.py::kv_cache_bytes",
+    name="kv_cache_bytes",
     lesson=LESSON,
     points=1,
     oracle=lambda batch, context, kv_dim: (Expected(2 * torch.empty(
@@ -92,7 +92,7 @@ def exact_products_int8_us(M, dim, kv_dim, hidden, tops, gb_per_s) -> tuple[Expe
 
 
 PRODUCTS_INT8_US = Exercise(
-    answer="kernels/block_cost.py::products_int8_us",
+    name="products_int8_us",
     lesson=LESSON,
     points=2,
     oracle=exact_products_int8_us,

@@ -16,7 +16,7 @@ def error_by_each_term(K: int, x_rms: float, w_rms: float, x_scale: float, w_sca
 _SUM = "K * (x_variance * w_rms**2 + x_rms**2 * w_variance + x_variance * w_variance)"
 
 PRODUCT_ERROR = Exercise(
-    answer="kernels/error.py::product_error_std",
+    name="product_error_std",
     lesson="06_error",
     points=2,
     oracle=error_by_each_term,
@@ -94,7 +94,7 @@ _BLOCKS = "x.float().reshape(M // rows, rows, K // columns, columns)"
 _AMAX = "amax(dim=(1, 3), keepdim=True)"
 
 FAKE_QUANTIZE = Exercise(
-    answer="kernels/error.py::fake_quantize_int8",
+    name="fake_quantize_int8",
     lesson="06_error",
     points=2,
     oracle=exact_blocks,
@@ -155,7 +155,7 @@ def exact_channel_sqnr(x: torch.Tensor, approximation: torch.Tensor) -> tuple[Ex
 
 
 CHANNEL_SQNR = Exercise(
-    answer="kernels/error.py::sqnr_db_per_channel",
+    name="sqnr_db_per_channel",
     lesson="06_error",
     points=1,
     oracle=exact_channel_sqnr,
@@ -227,7 +227,7 @@ _X_IN_INT8 = "fake_quantize_int8(x, 1, x.shape[1])"
 _ZEROED = "x, w = torch.where(outlier, 0, x), torch.where(outlier, 0, w)"
 
 DECOMPOSED = Exercise(
-    answer="kernels/error.py::matmul_decomposed",
+    name="matmul_decomposed",
     lesson="06_error",
     points=3,
     oracle=exact_decomposed,
@@ -300,7 +300,7 @@ _ASKED = "(x_amax > 0) & (w_amax > 0)"
 _ASK_AMAX = "s does not tell: with alpha = 0 it never looks at x, and 0 / 0 is NaN. Ask whether the two maxima are 0."
 
 SMOOTH = Exercise(
-    answer="kernels/error.py::smoothquant",
+    name="smoothquant",
     lesson="06_error",
     outputs=("x / s", "w · s"),
     points=3,
@@ -365,7 +365,7 @@ def exact_choice(sqnr_db: torch.Tensor, weights: torch.Tensor, budget: int) -> t
 
 
 LAYERS = Exercise(
-    answer="kernels/error.py::layers_to_keep",
+    name="layers_to_keep",
     lesson="06_error",
     points=2,
     oracle=exact_choice,

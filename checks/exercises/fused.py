@@ -107,7 +107,7 @@ _W_LOAD = "weight_ptr + offs_k, mask=mask_k, other=0.0"
 _AMAX = "tl.max(finite_or_inf(y), axis=0)"
 
 RMSNORM_PLAIN = Exercise(
-    answer="kernels/fused.py::rmsnorm_quantize_int8_plain_kernel",
+    name="rmsnorm_quantize_int8_plain_kernel",
     lesson="07_fused",
     wrapper="rmsnorm_quantize_int8_plain",
     outputs=("q", "scale"),
@@ -193,7 +193,7 @@ def _in(part: str, old: str, new: str) -> tuple[str, str]:
 
 
 RMSNORM_LONG = Exercise(
-    answer="kernels/fused.py::rmsnorm_quantize_int8_long_kernel",
+    name="rmsnorm_quantize_int8_long_kernel",
     lesson="07_fused",
     wrapper="rmsnorm_quantize_int8_long",
     outputs=("q", "scale"),
@@ -324,7 +324,7 @@ _GATE_LOAD = "gate_ptr + m * stride_gm + offs_k, mask=mask_k, other=0.0"
 _UP_LOAD = "up_ptr + m * stride_um + offs_k, mask=mask_k, other=0.0"
 
 SILU_PLAIN = Exercise(
-    answer="kernels/fused.py::silu_mul_quantize_int8_plain_kernel",
+    name="silu_mul_quantize_int8_plain_kernel",
     lesson="07_fused",
     wrapper="silu_mul_quantize_int8_plain",
     outputs=("q", "scale"),

@@ -75,7 +75,7 @@ def least_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
 
 
 GEMV_BYTES = Exercise(
-    answer="kernels/cost.py::gemv_bytes",
+    name="gemv_bytes",
     lesson="01_gemv_fp16",
     points=1,
     cases=(numbers(N=4096, K=4096), numbers(N=1, K=1), numbers(N=127, K=300), numbers(N=22016, K=2048)),
@@ -95,7 +95,7 @@ GEMV_BYTES = Exercise(
 )
 
 ROOFLINE_US = Exercise(
-    answer="kernels/cost.py::roofline_us",
+    name="roofline_us",
     lesson="01_gemv_fp16",
     points=1,
     cases=(numbers(flops=3_000_000, num_bytes=2_000_000, tflops=1.0, gb_per_s=1000.0),
@@ -126,7 +126,7 @@ ROOFLINE_US = Exercise(
 _OTHER_MISSING = "Lanes that a mask turns off hold anything at all unless the load says `other=0.0`; here they are summed."
 
 GEMV_FP16_ROW = Exercise(
-    answer="kernels/gemv.py::gemv_fp16_row_kernel",
+    name="gemv_fp16_row_kernel",
     lesson="01_gemv_fp16",
     wrapper="gemv_fp16_row",
     outputs=("y",),
@@ -177,7 +177,7 @@ GEMV_FP16_ROW = Exercise(
 )
 
 GEMV_FP16 = Exercise(
-    answer="kernels/gemv.py::gemv_fp16_kernel",
+    name="gemv_fp16_kernel",
     lesson="01_gemv_fp16",
     wrapper="gemv_fp16",
     outputs=("y",),

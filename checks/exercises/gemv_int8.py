@@ -76,7 +76,7 @@ _FP16_SCALE = "The scales of small rows are too small for FP16: keep them in FP3
 _W16_X, _W16_W = "x_ptr + offs_k, mask=mask_k, other=0.0", "n * stride_wn + offs_k, mask=mask_k, other=0)"
 
 GEMV_W8A16_ROW = Exercise(
-    answer="kernels/gemv_int8.py::gemv_w8a16_row_kernel",
+    name="gemv_w8a16_row_kernel",
     lesson="08_decode",
     wrapper="gemv_w8a16_row",
     outputs=("y",),
@@ -161,7 +161,7 @@ _W8_X, _W8_W = "x_ptr + offs_k, mask=mask_k, other=0)", "n * stride_wn + offs_k,
 _INT_SUM = "w.to(tl.int32) * x.to(tl.int32)"
 
 GEMV_W8A8_ROW = Exercise(
-    answer="kernels/gemv_int8.py::gemv_w8a8_row_kernel",
+    name="gemv_w8a8_row_kernel",
     lesson="08_decode",
     wrapper="gemv_w8a8_row",
     outputs=("y",),

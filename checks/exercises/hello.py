@@ -62,7 +62,7 @@ def exact_row_sum(x) -> tuple[Expected]:
 
 
 PROGRAMS_NEEDED = Exercise(
-    answer="kernels/hello.py::programs_needed",
+    name="programs_needed",
     lesson="00_hello_triton",
     points=1,
     cases=(numbers(N=50, BLOCK=16), numbers(N=64, BLOCK=16), numbers(N=1, BLOCK=1024), numbers(N=1025, BLOCK=1024),
@@ -85,7 +85,7 @@ PROGRAMS_NEEDED = Exercise(
 _STORE_AT_OFFS = "What a program computes belongs where its block lies, not in front of out: store at out_ptr + offs."
 
 VECTOR_ADD = Exercise(
-    answer="kernels/hello.py::vector_add_kernel",
+    name="vector_add_kernel",
     lesson="00_hello_triton",
     wrapper="vector_add",
     outputs=("out",),
@@ -129,7 +129,7 @@ VECTOR_ADD = Exercise(
 _INNER = "(offs > 0) & (offs + 1 < N)"
 
 SMOOTH = Exercise(
-    answer="kernels/hello.py::smooth_kernel",
+    name="smooth_kernel",
     lesson="00_hello_triton",
     wrapper="smooth",
     outputs=("out",),
@@ -185,7 +185,7 @@ SMOOTH = Exercise(
 )
 
 ROW_SUM = Exercise(
-    answer="kernels/hello.py::row_sum_kernel",
+    name="row_sum_kernel",
     lesson="00_hello_triton",
     wrapper="row_sum",
     outputs=("out",),
@@ -232,7 +232,7 @@ ROW_SUM = Exercise(
 )
 
 COPY_2D = Exercise(
-    answer="kernels/hello.py::copy_2d_kernel",
+    name="copy_2d_kernel",
     lesson="00_hello_triton",
     wrapper="copy_2d",
     outputs=("out",),

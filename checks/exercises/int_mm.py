@@ -69,7 +69,7 @@ def add_up(bits: int, code: int) -> tuple[Expected]:
 
 
 MAX_K = Exercise(
-    answer="kernels/int_mm.py::max_k",
+    name="max_k",
     lesson="05_int8_gemm",
     points=1,
     cases=(numbers(bits=32, code=127), numbers(bits=32, code=128), numbers(bits=16, code=7), numbers(bits=8, code=127),
@@ -101,7 +101,7 @@ _STEP = "tl.dot(x, w.T, out_dtype=tl.int32)"
 _ZEROS = "dtype=tl.int32)\n"
 
 INT_MM = Exercise(
-    answer="kernels/int_mm.py::int_mm_kernel",
+    name="int_mm_kernel",
     lesson="05_int8_gemm",
     wrapper="int_mm",
     outputs=("y",),
@@ -189,7 +189,7 @@ INT_MM = Exercise(
 )
 
 WORDS = Exercise(
-    answer="kernels/cost.py::words_of_four_codes",
+    name="words_of_four_codes",
     lesson="05_int8_gemm",
     points=2,
     cases=(

@@ -18,7 +18,7 @@ def least_m(weight_bytes: float, tflops: float, gb_per_s: float) -> tuple[Expect
 
 
 COMPUTE_BOUND_FROM = Exercise(
-    answer="kernels/latency.py::compute_bound_from",
+    name="compute_bound_from",
     lesson="08_decode",
     points=1,
     cases=(numbers(weight_bytes=2, tflops=989, gb_per_s=4800), numbers(weight_bytes=1, tflops=1979, gb_per_s=4800),
@@ -62,7 +62,7 @@ def latest_path(kernel_us: torch.Tensor, launch_us: float) -> tuple[Expected]:
 _ONE_AFTER_THE_OTHER = "done = max(done, launched) + duration"
 
 EAGER_US = Exercise(
-    answer="kernels/latency.py::eager_us",
+    name="eager_us",
     lesson="08_decode",
     points=3,
     cases=(
@@ -104,7 +104,7 @@ EAGER_US = Exercise(
 )
 
 GRAPH_US = Exercise(
-    answer="kernels/latency.py::graph_us",
+    name="graph_us",
     lesson="08_decode",
     points=1,
     cases=(
@@ -156,7 +156,7 @@ def least_from_which_on(M: torch.Tensor, first_us: torch.Tensor, second_us: torc
 
 
 BREAK_EVEN_M = Exercise(
-    answer="kernels/latency.py::break_even_m",
+    name="break_even_m",
     lesson="08_decode",
     points=2,
     cases=(

@@ -63,7 +63,7 @@ def least_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
 
 
 MATMUL_FLOPS = Exercise(
-    answer="kernels/cost.py::matmul_flops",
+    name="matmul_flops",
     lesson="02_gemm_fp16",
     points=1,
     cases=(numbers(M=3, N=5, K=7), numbers(M=1, N=1, K=1), numbers(M=16384, N=6144, K=2048)),
@@ -79,7 +79,7 @@ MATMUL_FLOPS = Exercise(
 )
 
 MATMUL_FP16_BYTES = Exercise(
-    answer="kernels/cost.py::matmul_fp16_bytes",
+    name="matmul_fp16_bytes",
     lesson="02_gemm_fp16",
     points=1,
     cases=(numbers(M=16, N=4096, K=4096), numbers(M=1, N=1, K=1), numbers(M=127, N=300, K=65),
@@ -107,7 +107,7 @@ def count_tiles(M: int, N: int, K: int, BLOCK_M: int, BLOCK_N: int) -> tuple[Exp
 
 
 TILED_MATMUL_BYTES = Exercise(
-    answer="kernels/cost.py::tiled_matmul_bytes",
+    name="tiled_matmul_bytes",
     lesson="02_gemm_fp16",
     points=2,
     cases=(numbers(M=256, N=512, K=64, BLOCK_M=128, BLOCK_N=128),
@@ -143,7 +143,7 @@ _OTHER_MISSING = "Lanes that a mask turns off hold anything at all unless the lo
 _ADVANCE = "offs_k, which moves with k, belongs into the addresses of x and of w."
 
 MATMUL_FP16_NAIVE = Exercise(
-    answer="kernels/matmul.py::matmul_fp16_naive_kernel",
+    name="matmul_fp16_naive_kernel",
     lesson="02_gemm_fp16",
     wrapper="matmul_fp16_naive",
     outputs=("y",),
@@ -257,7 +257,7 @@ def exact_order(num_pid_m: int, num_pid_n: int, GROUP_M: int) -> tuple[Expected]
 _IN_GROUP = "Within its group, program `pid` has the number pid % group_size"
 
 GROUPED_TILE = Exercise(
-    answer="kernels/matmul.py::grouped_tile",
+    name="grouped_tile",
     lesson="02_gemm_fp16",
     wrapper="grouped_order",
     outputs=("order",),

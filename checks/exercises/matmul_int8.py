@@ -56,7 +56,7 @@ def exact_product(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bia
 
 
 MATMUL_INT8 = Exercise(
-    answer="kernels/matmul_int8.py::matmul_int8_two_kernels",
+    name="matmul_int8_two_kernels",
     lesson="07_fused",
     outputs=("y",),
     points=3,
@@ -125,7 +125,7 @@ def _product(M, N, K):
 
 
 UNFUSED_BYTES = Exercise(
-    answer="kernels/cost.py::unfused_bytes",
+    name="unfused_bytes",
     lesson="07_fused",
     points=1,
     cases=_SHAPES,
@@ -155,7 +155,7 @@ UNFUSED_BYTES = Exercise(
 )
 
 EPILOGUE_BYTES = Exercise(
-    answer="kernels/cost.py::epilogue_fused_bytes",
+    name="epilogue_fused_bytes",
     lesson="07_fused",
     points=1,
     cases=_SHAPES,
@@ -179,7 +179,7 @@ EPILOGUE_BYTES = Exercise(
 )
 
 PRODUCER_BYTES = Exercise(
-    answer="kernels/cost.py::producer_fused_bytes",
+    name="producer_fused_bytes",
     lesson="07_fused",
     points=1,
     cases=_SHAPES,
@@ -209,7 +209,7 @@ def count_in_programs(M: int, N: int, K: int, BLOCK_M: int, BLOCK_N: int) -> tup
 
 
 MAIN_LOOP = Exercise(
-    answer="kernels/cost.py::main_loop_quantizations",
+    name="main_loop_quantizations",
     lesson="07_fused",
     points=1,
     cases=(numbers(M=16384, N=22016, K=2048, BLOCK_M=128, BLOCK_N=256),

@@ -57,7 +57,7 @@ def _host_clock(before: str, after: str) -> tuple[tuple[str, str], ...]:
 _WAIT = "            gpu.synchronize()\n"
 
 TIME_US = Exercise(
-    answer="kernels/timing.py::time_us",
+    name="time_us",
     lesson="03_measuring",
     points=6,
     adapter=try_timer,
@@ -173,7 +173,7 @@ def calls(*groups: tuple[int, float, float], most: float = 0.3):
 
 
 MEDIAN = Exercise(
-    answer="kernels/timing.py::median_and_spread",
+    name="median_and_spread",
     lesson="03_measuring",
     points=2,
     adapter=try_median,
@@ -249,7 +249,7 @@ _BY_HOST_CLOCK = ("def by_host(call, wait):", "    begin = gpu.host_us()", "    
                   "        gpu.synchronize()", "    return [gpu.host_us() - begin]", _RIGHT, *_EMPTY)
 
 BENCHMARK = Exercise(
-    answer="kernels/timing.py::benchmark",
+    name="benchmark",
     lesson="03_measuring",
     points=5,
     adapter=try_benchmark,

@@ -15,7 +15,7 @@ def count_scalings(M: int, N: int, K: int, GROUP_K: int) -> tuple[Expected]:
 
 
 SCALING_FLOPS = Exercise(
-    answer="kernels/cost.py::scaling_flops",
+    name="scaling_flops",
     lesson="05_int8_gemm",
     points=2,
     cases=(numbers(M=3, N=5, K=8, GROUP_K=2), numbers(M=3, N=5, K=8, GROUP_K=8), numbers(M=2, N=7, K=100, GROUP_K=32),
@@ -97,7 +97,7 @@ _ONE_ROUNDING = "Everything is FP32 until the end; the one rounding is the `.to(
 _OFFS = "Element (m, n) takes x_scale[m] and w_scale[n]: offs_m with x_scale_ptr, offs_n with w_scale_ptr."
 
 PLAIN = Exercise(
-    answer="kernels/perrow_w8a8.py::perrow_w8a8_matmul_plain_kernel",
+    name="perrow_w8a8_matmul_plain_kernel",
     lesson="05_int8_gemm",
     wrapper="perrow_w8a8_matmul_plain",
     outputs=("y",),
@@ -192,7 +192,7 @@ PLAIN = Exercise(
 )
 
 BYTES = Exercise(
-    answer="kernels/cost.py::perrow_w8a8_matmul_bytes",
+    name="perrow_w8a8_matmul_bytes",
     lesson="05_int8_gemm",
     points=1,
     cases=(numbers(M=16, N=4096, K=4096), numbers(M=1, N=1, K=1), numbers(M=127, N=300, K=65),

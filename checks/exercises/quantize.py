@@ -107,7 +107,7 @@ _DIVIDE = "x = q · scale, so q is x divided by scale."
 _INVERTED = "The scale is what a code is multiplied with to give x back: amax / 127, not 127 / amax."
 
 QUANTIZE_TORCH = Exercise(
-    answer="kernels/quantize.py::quantize_int8_perrow_torch",
+    name="quantize_int8_perrow_torch",
     lesson="04_quantize",
     outputs=("q", "scale"),
     points=2,
@@ -168,7 +168,7 @@ def exact_sqnr(x: torch.Tensor, approximation: torch.Tensor) -> tuple[Expected]:
 
 
 SQNR = Exercise(
-    answer="kernels/error.py::sqnr_db",
+    name="sqnr_db",
     lesson="04_quantize",
     points=1,
     oracle=exact_sqnr,
@@ -209,7 +209,7 @@ SQNR = Exercise(
 )
 
 UNIFORM = Exercise(
-    answer="kernels/error.py::uniform_mean_square",
+    name="uniform_mean_square",
     lesson="04_quantize",
     points=1,
     oracle=lambda low, high: (Expected(v := (low * low + low * high + high * high) / 3, 1e-9 * v),),
@@ -234,7 +234,7 @@ UNIFORM = Exercise(
 )
 
 QUANTIZE_BYTES = Exercise(
-    answer="kernels/cost.py::quantize_int8_perrow_bytes",
+    name="quantize_int8_perrow_bytes",
     lesson="04_quantize",
     points=1,
     cases=(numbers(M=16384, K=4096), numbers(M=1, K=1), numbers(M=127, K=300), numbers(M=5, K=11008)),
@@ -265,7 +265,7 @@ _NAN_TO_INF = "    magnitude = tl.where(magnitude < float(\"inf\"), magnitude, f
 _NEAREST = "(quotient + 12582912.0) - 12582912.0"
 
 QUANTIZE_PLAIN = Exercise(
-    answer="kernels/quantize.py::quantize_int8_perrow_plain_kernel",
+    name="quantize_int8_perrow_plain_kernel",
     lesson="04_quantize",
     wrapper="quantize_int8_perrow_plain",
     outputs=("q", "scale"),
@@ -346,7 +346,7 @@ _LOOP = "for k in range(0, K, BLOCK_K):\n        "
 _FIRST_LOOP, _SECOND_LOOP = _LOOP + _OFFSETS + _LOAD_1, _LOOP + _OFFSETS + _LOAD_2
 
 QUANTIZE_LONG = Exercise(
-    answer="kernels/quantize.py::quantize_int8_perrow_long_kernel",
+    name="quantize_int8_perrow_long_kernel",
     lesson="04_quantize",
     wrapper="quantize_int8_perrow_long",
     outputs=("q", "scale"),

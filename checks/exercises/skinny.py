@@ -35,7 +35,7 @@ _SWAPPED = ("The tile is (BLOCK_N, BLOCK_M): w's block comes first, tl.dot(w, x,
             "(BLOCK_K, BLOCK_M).")
 
 SKINNY_W8A8 = Exercise(
-    answer="kernels/skinny.py::skinny_w8a8_kernel",
+    name="skinny_w8a8_kernel",
     lesson="08_decode",
     wrapper="skinny_w8a8",
     outputs=("y",),
@@ -116,7 +116,7 @@ def exact_parts(x_q: torch.Tensor, w_q: torch.Tensor, splits: int) -> tuple[Expe
 _PART = "range(s * k_per_split, k_end, BLOCK_K)"
 
 SPLIT_K = Exercise(
-    answer="kernels/skinny.py::split_k_kernel",
+    name="split_k_kernel",
     lesson="08_decode",
     wrapper="split_k",
     outputs=("partial",),
@@ -189,7 +189,7 @@ _ADD = "acc += tl.load(partial_ptr + (s * M + m) * N + offs_n, mask=mask_n, othe
 _WHERE = "Element (s, m, n) of partial stands at (s * M + m) * N + n."
 
 SPLIT_K_REDUCE = Exercise(
-    answer="kernels/skinny.py::split_k_reduce_kernel",
+    name="split_k_reduce_kernel",
     lesson="08_decode",
     wrapper="split_k_reduce",
     outputs=("y",),

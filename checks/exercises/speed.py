@@ -21,7 +21,7 @@ def explain_units(outcome) -> str | None:
 
 
 ACHIEVED_GB_PER_S = Exercise(
-    answer="kernels/cost.py::achieved_gb_per_s",
+    name="achieved_gb_per_s",
     lesson="03_measuring",
     points=1,
     cases=(numbers(num_bytes=33_570_816, us=10.5), numbers(num_bytes=1000, us=1.0), numbers(num_bytes=3 * 10**12, us=1e6)),
@@ -36,7 +36,7 @@ ACHIEVED_GB_PER_S = Exercise(
 )
 
 ACHIEVED_TFLOPS = Exercise(
-    answer="kernels/cost.py::achieved_tflops",
+    name="achieved_tflops",
     lesson="03_measuring",
     points=1,
     cases=(numbers(flops=137_438_953_472, us=200.0), numbers(flops=10**6, us=1.0), numbers(flops=10**15, us=1e6)),
@@ -51,7 +51,7 @@ ACHIEVED_TFLOPS = Exercise(
 )
 
 ATTAINABLE = Exercise(
-    answer="kernels/cost.py::attainable_tflops",
+    name="attainable_tflops",
     lesson="03_measuring",
     points=1,
     cases=(numbers(intensity=1.0, tflops=989.0, gb_per_s=4800.0), numbers(intensity=100.0, tflops=989.0, gb_per_s=4800.0),
@@ -100,7 +100,7 @@ _INT8_BYTES = "perrow_w8a8_matmul_bytes(M, N, K)"
 _QUANTIZE_BYTES = "quantize_int8_perrow_bytes(M, K)"
 
 INT8_GAIN = Exercise(
-    answer="kernels/cost.py::int8_gain",
+    name="int8_gain",
     lesson="03_measuring",
     points=3,
     cases=(on_an_h200(M=1, N=4096, K=4096), on_an_h200(M=16384, N=6144, K=2048), on_an_h200(M=256, N=4096, K=4096),

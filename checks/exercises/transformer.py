@@ -45,7 +45,7 @@ def exact_perplexity(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[Expect
 
 
 PERPLEXITY = Exercise(
-    answer="kernels/transformer.py::perplexity",
+    name="perplexity",
     lesson=LESSON,
     points=2,
     oracle=exact_perplexity,
@@ -141,7 +141,7 @@ def exact_int8_linear(x, w_q, w_scale, bias=None) -> tuple[Expected]:
 _EXACT = "The sum of up to K products of codes needs more bits: turn both into float64 first, `.double()`."
 
 INT8_LINEAR = Exercise(
-    answer="kernels/linear.py::int8_linear_torch",
+    name="int8_linear_torch",
     lesson=LESSON,
     outputs=("y",),
     points=3,
@@ -223,7 +223,7 @@ def exact_skip(cost, weights, budget) -> tuple[Expected]:
 
 
 LAYERS_TO_SKIP = Exercise(
-    answer="kernels/transformer.py::layers_to_skip",
+    name="layers_to_skip",
     lesson=LESSON,
     outputs=("skip",),
     points=2,
@@ -284,7 +284,7 @@ def these_points(what: str, *pairs: tuple[float, float]) -> Case:
 
 
 PARETO = Exercise(
-    answer="kernels/transformer.py::pareto_front",
+    name="pareto_front",
     lesson=LESSON,
     outputs=("front",),
     points=2,

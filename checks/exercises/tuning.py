@@ -13,7 +13,7 @@ def exactly(value) -> tuple[Expected]:
 
 
 STAGE_BYTES = Exercise(
-    answer="kernels/configs.py::stage_bytes",
+    name="stage_bytes",
     lesson="09_tuning",
     points=1,
     cases=tuple(numbers(BLOCK_M=m, BLOCK_N=n, BLOCK_K=k, num_stages=stages, element_bytes=size) for m, n, k, stages, size in
@@ -36,7 +36,7 @@ STAGE_BYTES = Exercise(
 )
 
 ACCUMULATOR_REGISTERS = Exercise(
-    answer="kernels/configs.py::accumulator_registers",
+    name="accumulator_registers",
     lesson="09_tuning",
     points=1,
     cases=(numbers(BLOCK_M=128, BLOCK_N=128, num_warps=8), numbers(BLOCK_M=64, BLOCK_N=64, num_warps=4),
@@ -71,7 +71,7 @@ _STEPS_OF_8 = "(-(-registers // 8) * 8 * 32 * num_warps)"
 _LEAST = "min(by_warps, by_registers, by_shared)"
 
 PROGRAMS = Exercise(
-    answer="kernels/configs.py::programs_per_multiprocessor",
+    name="programs_per_multiprocessor",
     lesson="09_tuning",
     points=3,
     cases=tuple(numbers(registers=r, shared=s, num_warps=w, capacity=c) for r, s, w, c in (
@@ -102,7 +102,7 @@ PROGRAMS = Exercise(
 _WAVES = "-(-programs // at_once)"
 
 WAVE_EFFICIENCY = Exercise(
-    answer="kernels/configs.py::wave_efficiency",
+    name="wave_efficiency",
     lesson="09_tuning",
     points=1,
     cases=tuple(numbers(M=m, N=n, BLOCK_M=bm, BLOCK_N=bn, at_once=at_once) for m, n, bm, bn, at_once in (
@@ -132,7 +132,7 @@ WAVE_EFFICIENCY = Exercise(
 )
 
 BUCKET_M = Exercise(
-    answer="kernels/tuning.py::bucket_m",
+    name="bucket_m",
     lesson="09_tuning",
     points=1,
     cases=tuple(numbers(M=M, largest=largest) for M, largest in (
@@ -166,7 +166,7 @@ def traffic(calls: int, **given):
 
 
 TUNING_SECONDS = Exercise(
-    answer="kernels/tuning.py::tuning_seconds",
+    name="tuning_seconds",
     lesson="09_tuning",
     points=1,
     cases=(
@@ -224,7 +224,7 @@ _Y = "        y = exact + 1  # wrong everywhere: an element that is not written 
 _EQUAL = "torch.equal(y, exact)"
 
 WRONG_CONFIGS = Exercise(
-    answer="kernels/configs.py::wrong_configs",
+    name="wrong_configs",
     lesson="09_tuning",
     points=4,
     adapter=try_check,

@@ -3,7 +3,7 @@
 from checks.grader.intake.library import lesson_cells
 from checks.grader.intake.submissions import Cell, Submission
 from checks.judge.exercise import Exercise, Mutant
-from checks.judge.source import MARK, answer_source
+from checks.judge.source import answer_source, find_mark
 from checks.judge.trial import PASSED
 
 CHEAT = """class Fake:
@@ -23,12 +23,12 @@ def submission_with(exercise: Exercise, source: str, student: str = "selftest") 
     """The exercise's lesson with the stub of `exercise` replaced by `source`, other stubs by their answers."""
     cells = []
     for index, cell in enumerate(lesson_cells(exercise.lesson)):
-        mark = MARK.search(cell)
-        if mark and mark[1] == "exercise":
-            written = source if mark[2] == exercise.answer else answer_source(mark[2])
-            cell = f"# exercise: {mark[2]}\n{written.rstrip()}"
+        kind, name = find_mark(cell) or ("", "")
+        if kind == "exercise":
+            written = source if name == exercise.name else answer_source(name)
+            cell = f"# exercise: {name}\n{written.rstrip()}"
         cells.append(Cell(cell, f"{exercise.lesson}.ipynb", index))
-    if not any(cell.mark == ("exercise", exercise.answer) for cell in cells):
+    if not any(cell.mark == ("exercise", exercise.name) for cell in cells):
         raise Misjudged(f"{exercise.name} is asked for by no cell of lessons/{exercise.lesson}.ipynb")
     return Submission(student, cells, digest=f"selftest {exercise.name}")
 
@@ -43,7 +43,7 @@ def check_canaries(grader) -> None:
     kernels = [exercise for exercise in wanted if exercise.is_kernel] or wanted
     if kernels:
         exercise = kernels[0]
-        _expect(grader, exercise, answer_source(exercise.answer), full=True)
+        _expect(grader, exercise, answer_source(exercise.name), full=True)
         _expect(grader, exercise, mutated_source(exercise, exercise.mutants[0]), full=False)
 
 
@@ -64,9 +64,9 @@ def run(grader, say=print) -> int:
     for name in grader.wanted:
         exercise = grader.course.exercises[name]
         try:
-            good = _expect(grader, exercise, answer_source(exercise.answer), full=True)
+            good = _expect(grader, exercise, answer_source(exercise.name), full=True)
             bad = _expect(grader, exercise, mutated_source(exercise, exercise.mutants[0]), full=False)
-            stub = next(cell for cell in lesson_cells(exercise.lesson) if f"# exercise: {exercise.answer}\n" in cell + "\n")
+            stub = next(cell for cell in lesson_cells(exercise.lesson) if find_mark(cell) == ("exercise", name))
             untouched = grader._grade_exercise(name, submission_with(exercise, stub.partition("\n")[2]))
             if untouched["status"] != "not attempted" or untouched["points"]:
                 raise Misjudged(f"the stub of {name} is {untouched['status']}")

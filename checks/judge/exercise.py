@@ -11,7 +11,7 @@ import torch
 import triton
 from triton.runtime import KernelInterface
 
-from checks.judge.source import Function, answer_source, define, python_function, rebind
+from checks.judge.source import Function, answer_module, answer_source, define, python_function, rebind
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ class Mutant:
 class Exercise:
     """One function for a student to write, in the notebook `lesson`.
 
-    `answer` names it, `kernels/gemv.py::gemv_fp16_kernel`; where it is a kernel, `wrapper` is the function of that file that
-    launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)` is the traffic no kernel can go
-    below; None for an exercise that moves no data. A kernel may move `traffic_limit` times the answer's bytes.
+    `name` is that of the answer, a function somewhere in `kernels`; where it is a kernel, `wrapper` is the function beside
+    it that launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)` is the traffic no kernel
+    can go below; None for an exercise that moves no data. A kernel may move `traffic_limit` times the answer's bytes.
     `adapter(function, **inputs)` makes the outputs where the function's own arguments and results are no tensors or numbers,
     such as a timer's. Where no mutant does the same, `explain(outcome)` may find a sentence in the numbers of a failed case,
     or None. It is asked only where all are numbers, and as many as wanted.
     """
 
-    answer: str
+    name: str
     lesson: str
     points: int
     cases: tuple[Case, ...]
@@ -74,14 +74,9 @@ class Exercise:
     adapter: Callable[..., Any] | None = None
     explain: Callable[..., str | None] | None = None
 
-    @property
-    def name(self) -> str:
-        return self.answer.partition("::")[2]
-
     @functools.cached_property
     def module(self) -> types.ModuleType:
-        path = self.answer.partition("::")[0]
-        return importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        return importlib.import_module(answer_module(self.name))
 
     @property
     def is_kernel(self) -> bool:
@@ -127,7 +122,7 @@ class Exercise:
 
     def edited_source(self, *edits: tuple[str, str]) -> str:
         """The answer's source, edited. Raises ValueError unless each (old, new) finds `old` there once."""
-        source = answer_source(self.answer)
+        source = answer_source(self.name)
         for old, new in edits:
             if source.count(old) != 1:
                 raise ValueError(f"{self.name}: {old!r} stands {source.count(old)} times in the answer, not once, "

@@ -1,6 +1,7 @@
 """Functions as source text: finding answers by name, placeholders in stubs, and building functions from text."""
 
 import ast
+import functools
 import inspect
 import itertools
 import linecache
@@ -8,34 +9,64 @@ import re
 import sys
 import textwrap
 import types
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from triton.runtime import KernelInterface
 
 from checks.paths import ROOT
 
-MARK = re.compile(r"^# (exercise|given): (\S+)$", re.MULTILINE)
-"""The line above a function in a lesson that says which one of `kernels` it is."""
+_MARK = re.compile(r"^# (exercise|given): (?:\S+::)?(\w+)$", re.MULTILINE)
 Function: TypeAlias = types.FunctionType | KernelInterface
 """What a student writes: a plain function, or a kernel, autotuned or not."""
 _serial = itertools.count()
 
 
-def answer_source(reference: str) -> str:
-    """The source of `kernels/gemv.py::gemv_fp16_kernel`, decorators included, read from the file without importing it.
+def find_mark(cell: str) -> tuple[str, str] | None:
+    """What the mark in a lesson's cell says: ("exercise" or "given", the function's name in `kernels`); None without one.
 
-    Raises LookupError when there is no such file or function.
+    Marks once named the function's file too, and students' notebooks may still hold such marks:
+    `# exercise: kernels/gemv.py::gemv_fp16_kernel` is read as `# exercise: gemv_fp16_kernel`.
     """
-    path, _, name = reference.partition("::")
-    try:
-        text = (ROOT / path).read_text()
-    except OSError:
-        raise LookupError(f"{reference}: there is no file {path}") from None
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            return "\n".join(text.splitlines()[first - 1:node.end_lineno]) + "\n"
-    raise LookupError(f"{reference}: {path} has no function {name}")
+    match = _MARK.search(cell)
+    return match and (match[1], match[2])
+
+
+@functools.cache
+def _definitions(folder: Path) -> dict[str, list[tuple[Path, str]]]:
+    """By name, the file and the source of each function and class at the top level of a module in `folder` or below."""
+    found: dict[str, list[tuple[Path, str]]] = {}
+    for path in sorted(folder.rglob("*.py")):
+        text = path.read_text()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                source = "\n".join(text.splitlines()[first - 1:node.end_lineno]) + "\n"
+                found.setdefault(node.name, []).append((path.relative_to(folder.parent), source))
+    return found
+
+
+def _answer(name: str, folder: Path) -> tuple[Path, str]:
+    found = _definitions(folder).get(name, [])
+    if len(found) > 1:
+        raise LookupError(f"{name} is defined more than once in {folder.name}/: in "
+                          f"{', '.join(str(path) for path, _ in found)}. Rename all but one")
+    if not found:
+        raise LookupError(f"there is no function {name} in {folder.name}/")
+    return found[0]
+
+
+def answer_source(name: str, folder: Path = ROOT / "kernels") -> str:
+    """The source of the function (or class) `name` of `kernels`, decorators included, read without importing it.
+
+    Raises LookupError when no module of `kernels` defines it, or more than one.
+    """
+    return _answer(name, folder)[1]
+
+
+def answer_module(name: str, folder: Path = ROOT / "kernels") -> str:
+    """The dotted name of the module that defines `name`, such as "kernels.gemv". Raises as `answer_source`."""
+    return ".".join(_answer(name, folder)[0].with_suffix("").parts)
 
 
 def find_placeholder(source: str) -> ast.stmt | None:

@@ -12,20 +12,20 @@ from checks.judge.source import answer_source, define, find_placeholder, python_
 from checks.judge.verdict import NOT_ATTEMPTED, judge
 
 LESSONS = [pytest.param(read(path), id=path.stem) for path in lessons()]
-STUBS = [pytest.param(reference, cell, id=reference.partition("::")[2])
-         for path in lessons() for reference, cell in exercises_in(read(path)).items()]
+STUBS = [pytest.param(name, cell, id=name)
+         for path in lessons() for name, cell in exercises_in(read(path)).items()]
 MUTANTS = [pytest.param(exercise, mutant, id=f"{exercise.name}: {mutant.name}")
            for exercise in EXERCISES.values() for mutant in exercise.mutants]
 
 
 def test_every_exercise_stands_in_one_lesson_and_every_stub_has_an_exercise():
-    references = [reference for path in lessons() for reference in exercises_in(read(path))]
-    assert sorted(references) == sorted(exercise.answer for exercise in EXERCISES.values())
+    names = [name for path in lessons() for name in exercises_in(read(path))]
+    assert sorted(names) == sorted(exercise.name for exercise in EXERCISES.values())
 
 
-@pytest.mark.parametrize(("reference", "cell"), STUBS)
-def test_solving_a_stub_only_adds_lines_where_its_placeholder_was(reference, cell):
-    stub, answer = function_source(cell).splitlines(), answer_source(reference).splitlines()
+@pytest.mark.parametrize(("name", "cell"), STUBS)
+def test_solving_a_stub_only_adds_lines_where_its_placeholder_was(name, cell):
+    stub, answer = function_source(cell).splitlines(), answer_source(name).splitlines()
     changes = [c for c in difflib.SequenceMatcher(a=stub, b=answer, autojunk=False).get_opcodes() if c[0] != "equal"]
     placeholder = find_placeholder(function_source(cell))
     assert len(changes) == 1
@@ -33,9 +33,9 @@ def test_solving_a_stub_only_adds_lines_where_its_placeholder_was(reference, cel
     assert (first + 1, last) == (placeholder.lineno, placeholder.end_lineno)
 
 
-@pytest.mark.parametrize(("reference", "cell"), STUBS)
-def test_every_stub_is_not_attempted_and_says_so(reference, cell):
-    exercise = EXERCISES[reference.partition("::")[2]]
+@pytest.mark.parametrize(("name", "cell"), STUBS)
+def test_every_stub_is_not_attempted_and_says_so(name, cell):
+    exercise = EXERCISES[name]
     verdict = judge(exercise, define(function_source(cell), exercise.name, dict(vars(exercise.module))))
     assert verdict.status == NOT_ATTEMPTED
     assert "not attempted: replace the placeholder `" in verdict.message
@@ -80,8 +80,8 @@ def test_a_lesson_holds_no_outputs_and_no_stray_metadata(notebook):
 @pytest.mark.parametrize("notebook", LESSONS)
 def test_a_lesson_checks_each_of_its_exercises(notebook):
     checked = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    for reference in exercises_in(notebook):
-        exercise = EXERCISES[reference.partition("::")[2]]
+    for name in exercises_in(notebook):
+        exercise = EXERCISES[name]
         assert f"check({exercise.name})" in checked or f"check({exercise.wrapper})" in checked
 
 
@@ -114,5 +114,5 @@ def test_a_lesson_s_definitions_are_found_without_running_its_plots():
     for path in lessons():
         namespace, errors = definitions(read(path))
         assert not errors
-        for reference in exercises_in(read(path)):
-            assert reference.partition("::")[2] in namespace
+        for name in exercises_in(read(path)):
+            assert name in namespace

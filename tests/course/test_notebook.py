@@ -25,11 +25,11 @@ def session():
     code, tags = nbformat.v4.new_code_cell, {"metadata": {"tags": ["raises-exception"]}}
     typed = [cells["setup"]]
     for mutant in TYPED:
-        source = answer_source(GEMV.answer)
+        source = answer_source(GEMV.name)
         for old, new in mutant.edits:
             source = source.replace(old, new)
         typed += [code(source), cells["wrapper-block"], code("check(gemv_fp16)", **tags)]
-    source = answer_source(GEMV.answer).replace("& mask_k[None, :]", "")
+    source = answer_source(GEMV.name).replace("& mask_k[None, :]", "")
     typed += [code(source), code("show_accesses(gemv_fp16)", **tags)]
     typed += [code(function_source(cells["exercise-block"])), code("check(gemv_fp16)"), code("print('alive')")]
     lesson.cells = [nbformat.from_dict({**cell, "id": f"cell-{i}"}) for i, cell in enumerate(typed)]

@@ -11,7 +11,7 @@ from checks.course.notebooks import LESSONS, exercises_in, read, solve
 from checks.course.reset import main as reset_command
 from checks.course.reset import reset
 
-SQNR = "kernels/error.py::sqnr_db"
+SQNR = "sqnr_db"
 
 
 @pytest.fixture

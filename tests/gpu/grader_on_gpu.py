@@ -53,7 +53,7 @@ def grade_exercises(grader: Grader, names: list[str]) -> None:
     """Each answer gets its points (speed apart, which is measured against itself); its first mistake does not pass."""
     for name in names:
         exercise, started = grader.course.exercises[name], time.monotonic()
-        good = grader._grade_or_say_why(name, submission_with(exercise, answer_source(exercise.answer)))
+        good = grader._grade_or_say_why(name, submission_with(exercise, answer_source(exercise.name)))
         say(good["status"] == "passed" and not good["flags"], f"answer of {name}", good, started)
         started = time.monotonic()
         bad = grader._grade_or_say_why(name, submission_with(exercise, mutated_source(exercise, exercise.mutants[0])))
@@ -68,10 +68,10 @@ def grade_files(grader: Grader, folder: str, only: list[str]) -> None:
         head = dict(re.findall(r"^# (verdict|says): (.*)$", path.read_text(), re.MULTILINE))
         submission, started = read_submission(path.stem, [path]), time.monotonic()
         found = [name for name in grader.wanted
-                 if find_exercise_cell(submission, grader.course.exercises[name].answer).cell is not None]
+                 if find_exercise_cell(submission, name).cell is not None]
         if not found:
             continue
-        name = next((n for n in found if grader.course.exercises[n].answer in path.read_text()), found[0])
+        name = next((n for n in found if f"# exercise: {n}\n" in path.read_text()), found[0])
         result = grader._grade_or_say_why(name, submission)
         fine = result["status"] in head.get("verdict", "passed").split("|")
         say(fine and (folder == "exploits" or not result["flags"]), f"{folder}/{path.stem}", result, started)
@@ -80,7 +80,7 @@ def grade_files(grader: Grader, folder: str, only: list[str]) -> None:
 def break_the_gpu(grader: Grader) -> None:
     """Straight to the GPU, past the interpreter that would have caught them; then an honest kernel, as if nothing was."""
     paper: Paper = grader.paper("vector_add_kernel")
-    good = Program(HEAD + answer_source(paper.exercise.answer).partition("\n")[2], PROVEN)
+    good = Program(HEAD + answer_source(paper.exercise.name).partition("\n")[2], PROVEN)
     global failures
     for what, source, limit in (("a kernel that faults", FAULT, 60), ("a kernel that hangs", HANG, 20)):
         started = time.monotonic()

@@ -15,7 +15,7 @@ def notebook(*cells: str) -> str:
 
 
 def exercise_cell(exercise, source: str | None = None) -> str:
-    return f"# exercise: {exercise.answer}\n{source or answer_source(exercise.answer)}"
+    return f"# exercise: {exercise.name}\n{source or answer_source(exercise.name)}"
 
 
 IMPORTS = "import torch\nimport triton\nimport triton.language as tl"

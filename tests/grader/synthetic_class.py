@@ -23,7 +23,7 @@ from checks.grader.batch import Settings, grade_class
 from checks.grader.course import DEFAULT
 from checks.grader.intake.library import lesson_cells
 from checks.grader.selftest import CHEAT, mutated_source
-from checks.judge.source import MARK, answer_source
+from checks.judge.source import answer_source, find_mark
 
 HERE = Path(__file__).parent
 KINDS = {"honest": 45, "mistake": 40, "stub": 5, "cheat": 8, "syntax error": 2}  # of an exercise, in percent
@@ -41,16 +41,15 @@ def write_student(folder: Path, rng: random.Random, mutants: dict) -> dict[str, 
     known = {}
     folder.mkdir(parents=True)
     for lesson in sorted({exercise.lesson for exercise in EXERCISES.values()}):
-        by_reference = {e.answer: e for e in EXERCISES.values() if e.lesson == lesson}
         cells = []
         for cell in lesson_cells(lesson):
-            mark = MARK.search(cell)
-            if mark and mark[1] == "exercise" and mark[2] in by_reference:
-                exercise = by_reference[mark[2]]
+            marked, name = find_mark(cell) or ("", "")
+            if marked == "exercise" and name in EXERCISES:
+                exercise = EXERCISES[name]
                 kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
                 source, mistake = exercise_source(exercise, kind, cell, mutants)
                 known[exercise.name] = kind, mistake
-                cell = f"# exercise: {exercise.answer}\n{source}"
+                cell = f"# exercise: {exercise.name}\n{source}"
             cells.append(cell)
         (folder / f"{lesson}.ipynb").write_text(notebook(cells))
     return known
@@ -65,8 +64,8 @@ def exercise_source(exercise, kind: str, cell: str, mutants: dict) -> tuple[str,
     if kind == "cheat":
         return f"def {exercise.name}(*arguments, **named):\n    import os\n    os._exit(0)\n", None
     if kind == "syntax error":
-        return answer_source(exercise.answer).replace("def ", "def def ", 1), None
-    return (cell.partition("\n")[2] if kind == "stub" else answer_source(exercise.answer)), None
+        return answer_source(exercise.name).replace("def ", "def def ", 1), None
+    return (cell.partition("\n")[2] if kind == "stub" else answer_source(exercise.name)), None
 
 
 def right(kind: str, mistake: str | None, got: dict) -> bool:

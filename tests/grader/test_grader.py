@@ -34,7 +34,7 @@ from checks.grader.output.shown import messages_for_student
 from checks.grader.sandbox import wire
 from checks.grader.sandbox.client import Ended, Fault, Warm, decode, encode
 from checks.grader.selftest import Misjudged, check_canaries, submission_with
-from checks.judge.source import answer_source
+from checks.judge.source import answer_source, find_mark
 from checks.paths import ROOT
 
 
@@ -125,9 +125,9 @@ def test_a_zip_that_lies_is_a_problem(tmp_path, monkeypatch):
 
 def test_how_an_exercise_is_found():
     def found(*cells: str):
-        return find_exercise_cell(Submission("ada", [Cell(s, "a.ipynb", i) for i, s in enumerate(cells)]), NEEDED.answer)
+        return find_exercise_cell(Submission("ada", [Cell(s, "a.ipynb", i) for i, s in enumerate(cells)]), NEEDED.name)
 
-    stub = next(cell for cell in lesson_cells(NEEDED.lesson) if NEEDED.answer in cell)
+    stub = next(cell for cell in lesson_cells(NEEDED.lesson) if find_mark(cell) == ("exercise", NEEDED.name))
     other = "def programs_needed(N, BLOCK):\n    return 1"
     assert found("x = 1").cell is None
     assert found(exercise_cell(NEEDED), stub).cell.index == 0, "a stub beside the work does not count"
@@ -135,13 +135,13 @@ def test_how_an_exercise_is_found():
     twice = found(exercise_cell(NEEDED), exercise_cell(NEEDED, other))
     assert twice.cell.index == 1
     assert "2 times" in twice.notices[0]
-    assert not found(exercise_cell(NEEDED), exercise_cell(NEEDED, answer_source(NEEDED.answer) + "# again\n")).notices
+    assert not found(exercise_cell(NEEDED), exercise_cell(NEEDED, answer_source(NEEDED.name) + "# again\n")).notices
     assert "is missing" in found(other).notices[0]
 
 
 def test_given_cells_are_compared():
     lesson = lesson_cells(ADD.lesson)
-    given = next(cell for cell in lesson if "# given: kernels/hello.py::vector_add\n" in cell)
+    given = next(cell for cell in lesson if "# given: vector_add\n" in cell)
 
     def notices(cells):
         submission = Submission("ada", [Cell(source, "a.ipynb", i) for i, source in enumerate(cells)])
@@ -200,7 +200,7 @@ def test_refused(text):
 @pytest.mark.parametrize("name", [name for name, exercise in EXERCISES.items() if exercise.is_kernel])
 def test_every_answer_and_entry_is_in_the_trusted_language(name):
     exercise = EXERCISES[name]
-    code = code_for(exercise, submission_with(exercise, answer_source(exercise.answer)))
+    code = code_for(exercise, submission_with(exercise, answer_source(exercise.name)))
     assert [program.trust for program in code.programs] == [PROVEN], code.programs[0].why_open
 
 
@@ -216,8 +216,8 @@ def test_a_mistake_is_not_paid_for_twice(grader):
     """An exercise that calls the function of another is judged with ours where the student's is wrong."""
     benchmark, timer = EXERCISES["benchmark"], EXERCISES["time_us"]
     broken = "def time_us(sides, gpu, repeats=50, warmup=5):\n    return {name: [1.0] * repeats for name in sides}\n"
-    submission = submission_with(benchmark, answer_source(benchmark.answer))
-    cells = [Cell(exercise_cell(timer, broken), cell.file, cell.index) if cell.mark == ("exercise", timer.answer) else cell
+    submission = submission_with(benchmark, answer_source(benchmark.name))
+    cells = [Cell(exercise_cell(timer, broken), cell.file, cell.index) if cell.mark == ("exercise", timer.name) else cell
              for cell in submission.cells]
     course = read_course()
     result = grade_exercise(Paper(benchmark, 1), code_for(benchmark, Submission("ada", cells)), course, grader.warm, None)
@@ -337,16 +337,16 @@ def test_lower_levels_still_keep_a_child_in(grader, levels, monkeypatch, tmp_pat
                   "    return -(-N // BLOCK)\n")
         result = grader._grade_exercise("programs_needed", submission_with(NEEDED, source))
         assert "PermissionError" in result["message"], (name, result["message"])
-    honest = grader._grade_exercise("vector_add_kernel", submission_with(ADD, answer_source(ADD.answer)))
+    honest = grader._grade_exercise("vector_add_kernel", submission_with(ADD, answer_source(ADD.name)))
     assert honest["status"] == "passed", honest["message"]
 
 
 def test_what_a_gpu_would_be_asked(grader):
     """The way of a proven program to a GPU and back, as far as it goes without one: right, and not timed."""
     paper = grader.paper("vector_add_kernel")
-    code = code_for(ADD, submission_with(ADD, answer_source(ADD.answer)))
+    code = code_for(ADD, submission_with(ADD, answer_source(ADD.name)))
     assert gpu.on_gpu(paper, code.programs[0], grader.warm) == (None, None)
-    wrong = code_for(ADD, submission_with(ADD, answer_source(ADD.answer).replace("x + y", "x - y")))
+    wrong = code_for(ADD, submission_with(ADD, answer_source(ADD.name).replace("x + y", "x - y")))
     assert "elements are wrong" in gpu.on_gpu(paper, wrong.programs[0], grader.warm)[0]
     sizes = gpu.large(ADD.cases[0]).inputs(torch.Generator())
     assert sizes["x"].numel() == gpu.LARGE**2
@@ -360,7 +360,7 @@ def test_no_grading_without_a_filter(monkeypatch):
 
 
 def test_a_sandbox_that_breaks_is_tried_again_and_is_no_zero(grader, monkeypatch):
-    submission = submission_with(NEEDED, answer_source(NEEDED.answer))
+    submission = submission_with(NEEDED, answer_source(NEEDED.name))
     os.kill(grader.warm.process.pid, signal.SIGKILL)
     grader.warm.process.wait()
     assert grader._grade_or_say_why("programs_needed", submission)["status"] == "passed"
@@ -379,6 +379,6 @@ def test_a_sandbox_that_breaks_is_tried_again_and_is_no_zero(grader, monkeypatch
 def test_a_grader_that_misjudges_stops(grader, monkeypatch):
     check_canaries(grader)
     monkeypatch.setattr("checks.grader.grading.verdicts._right", lambda *_: False)
-    monkeypatch.setattr("checks.grader.selftest.mutated_source", lambda exercise, mutant: answer_source(exercise.answer))
+    monkeypatch.setattr("checks.grader.selftest.mutated_source", lambda exercise, mutant: answer_source(exercise.name))
     with pytest.raises(Misjudged):
         check_canaries(grader)

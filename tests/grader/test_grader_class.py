@@ -116,14 +116,14 @@ def test_similarity_sees_through_renaming():
              "        scale = scale.nan_to_num(0)\n    return torch.zeros_like(x).to(torch.int8).add(3), "
              "scale.sqrt().square()\n")
     submissions = [Submission(name, [Cell(exercise_cell(exercise, source), "a.ipynb", 0)]) for name, source in
-                   (("ada", own), ("bob", copied), ("eva", other), ("jon", answer_source(exercise.answer)))]
+                   (("ada", own), ("bob", copied), ("eva", other), ("jon", answer_source(exercise.name)))]
     assert list(alike(submissions, exercise)) == [("ada", "bob")]
 
 
 # a class
 
 
-WRONG = exercise_cell(ADD, answer_source(ADD.answer).replace("x + y", "x - y"))
+WRONG = exercise_cell(ADD, answer_source(ADD.name).replace("x + y", "x - y"))
 
 
 def write_class(folder: Path, students: int) -> Path:

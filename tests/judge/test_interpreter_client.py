@@ -95,7 +95,7 @@ def test_a_trace_from_another_process_is_the_trace_from_this_one(monkeypatch):
 
 
 def edited(old, new):
-    source = answer_source(GEMV.answer).replace(old, new)
+    source = answer_source(GEMV.name).replace(old, new)
     return define(source, GEMV.name, dict(vars(GEMV.module)))
 
 

@@ -18,7 +18,7 @@ GEMV = EXERCISES["gemv_fp16_kernel"]
 
 def edited(*edits: tuple[str, str]):
     """Our kernel with some text replaced."""
-    source = answer_source(GEMV.answer)
+    source = answer_source(GEMV.name)
     for old, new in edits:
         assert old in source
         source = source.replace(old, new)
@@ -132,14 +132,14 @@ def test_every_seed_draws_other_inputs_and_one_seed_the_same():
 def test_a_kernel_may_call_helpers_and_use_constants():
     namespace = dict(vars(GEMV.module)) | {"ZERO": tl.constexpr(0.0)}
     define("@triton.jit\ndef multiply(a, b):\n    return a.to(tl.float32) * b.to(tl.float32)\n", "multiply", namespace)
-    source = answer_source(GEMV.answer).replace("w.to(tl.float32) * x.to(tl.float32)[None, :]", "multiply(w, x[None, :])")
+    source = answer_source(GEMV.name).replace("w.to(tl.float32) * x.to(tl.float32)[None, :]", "multiply(w, x[None, :])")
     verdict = judge(GEMV, define(source.replace("other=0.0", "other=ZERO"), GEMV.name, namespace))
     assert verdict.passed, verdict.message
 
 
 def test_an_autotuned_kernel_is_judged_like_any_other():
     namespace = dict(vars(GEMV.module)) | {"configs": [triton.Config({}, num_warps=8)]}
-    source = "@triton.autotune(configs, key=['N'])\n" + answer_source(GEMV.answer)
+    source = "@triton.autotune(configs, key=['N'])\n" + answer_source(GEMV.name)
     verdict = judge(GEMV, define(source, GEMV.name, namespace))
     assert verdict.passed, verdict.message
 

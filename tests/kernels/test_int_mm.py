@@ -120,7 +120,7 @@ def test_correct_kernels_in_other_styles_pass():
 
 def test_the_scales_may_be_multiplied_first_in_fp32():
     exercise = EXERCISES["perrow_w8a8_matmul_plain_kernel"]
-    source = answer_source(exercise.answer).replace("acc.to(tl.float32) * x_scale[:, None] * w_scale[None, :]",
+    source = answer_source(exercise.name).replace("acc.to(tl.float32) * x_scale[:, None] * w_scale[None, :]",
                                                     "acc * (x_scale[:, None] * w_scale[None, :])")
     verdict = judge(exercise, define(source, exercise.name, dict(vars(exercise.module))))
     assert verdict.passed, verdict.message

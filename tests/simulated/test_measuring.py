@@ -219,8 +219,7 @@ def test_the_table_of_lies_marks_wrong_numbers_alone(capsys):
 
 def test_nothing_is_drawn_of_a_stub(capsys):
     made = {}
-    for reference, cell in exercises_in(read(LESSONS / "03_measuring.ipynb")).items():
-        name = reference.partition("::")[2]
+    for name, cell in exercises_in(read(LESSONS / "03_measuring.ipynb")).items():
         made[name] = define(function_source(cell), name, dict(vars(EXERCISES[name].module)))
     assert measuring.show_timer(made["time_us"]) is None
     assert measuring.show_wrong_times(made["time_us"]) is None

@@ -46,9 +46,9 @@ class Code:
 
 def code_for(exercise: Exercise, submission: Submission) -> Code:
     """What to run for `exercise`. Nothing of the submission is executed."""
-    found = find_exercise_cell(submission, exercise.answer)
+    found = find_exercise_cell(submission, exercise.name)
     if found.cell is None:
-        return Code("missing", f"there is no cell with the line `# exercise: {exercise.answer}`.")
+        return Code("missing", f"there is no cell with the line `# exercise: {exercise.name}`.")
     code = Code(notices=list(found.notices), source=found.cell.source)
     if found.cell.file.lower().endswith(".ipynb"):
         code.notices += given_notices(submission, found.cell.file, lesson_cells(exercise.lesson))

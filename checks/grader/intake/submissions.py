@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from checks.capstone.report_card import BadCard, parse_card
 from checks.grader.intake import extract
-from checks.judge.source import MARK, find_placeholder
+from checks.judge.source import find_mark, find_placeholder
 
 SIZE_LIMIT = 200 << 20  # bytes of one file; a notebook with a hundred large pictures has fewer
 COUNT_LIMIT = 500  # files of one submission
@@ -32,9 +32,8 @@ class Cell:
 
     @cached_property
     def mark(self) -> tuple[str, str] | None:
-        """("exercise" or "given", reference)."""
-        found = MARK.search(self.source)
-        return found and (found[1], found[2])
+        """("exercise" or "given", the function's name)."""
+        return find_mark(self.source)
 
 
 @dataclass
@@ -101,15 +100,15 @@ def read_submission(student: str, paths: list[Path]) -> Submission:
     return submission
 
 
-def find_exercise_cell(submission: Submission, reference: str) -> Found:
-    """The cell that holds the student's function for `reference`."""
-    name, notices = reference.partition("::")[2], []
-    marked = [cell for cell in submission.cells if cell.mark == ("exercise", reference)]
+def find_exercise_cell(submission: Submission, name: str) -> Found:
+    """The cell that holds the student's function `name`."""
+    notices = []
+    marked = [cell for cell in submission.cells if cell.mark == ("exercise", name)]
     if not marked:
         marked = [cell for cell in submission.cells if cell.mark is None and extract.function_in(cell.source, name)]
         if not marked:
             return Found(None)
-        notices.append(f"the line `# exercise: {reference}` is missing; the cell that defines `{name}` was taken")
+        notices.append(f"the line `# exercise: {name}` is missing; the cell that defines `{name}` was taken")
     written = [cell for cell in marked if not is_stub(cell.source)] or marked
     if len({extract.normal_form(cell.source) for cell in written}) > 1:
         notices.append(f"`{name}` was handed in {len(written)} times; the last one counts")
@@ -131,12 +130,12 @@ def given_notices(submission: Submission, file: str, lesson_cells: tuple[str, ..
     cells = [cell for cell in submission.in_file(file) if cell.mark in wanted]
     notices = []
     for mark, source in wanted.items():
-        kind, reference = mark
+        kind, name = mark
         mine = [cell for cell in cells if cell.mark == mark]
         if kind == "given" and not mine:
-            notices.append(f"the given cell `{reference}` is missing; the original was used")
+            notices.append(f"the given cell `{name}` is missing; the original was used")
         elif kind == "given" and any(extract.normal_form(c.source) != extract.normal_form(source) for c in mine):
-            notices.append(f"the given cell `{reference}` was edited; the original was used")
+            notices.append(f"the given cell `{name}` was edited; the original was used")
     order = list(dict.fromkeys(cell.mark for cell in cells))
     if order != [mark for mark in wanted if mark in order]:
         notices.append("the marked cells are not in the lesson's order")

@@ -37,10 +37,10 @@ def alike(submissions: list[Submission], exercise: Exercise) -> dict[tuple[str, 
     common = set()
     for cell in lesson_cells(exercise.lesson):
         common |= fingerprints(cell)
-    common |= fingerprints(answer_source(exercise.answer))  # those who found the same answer did not copy
+    common |= fingerprints(answer_source(exercise.name))  # those who found the same answer did not copy
     prints = {}
     for submission in submissions:
-        cell = find_exercise_cell(submission, exercise.answer).cell
+        cell = find_exercise_cell(submission, exercise.name).cell
         if cell is not None and not is_stub(cell.source):
             own = fingerprints(cell.source) - common
             if len(own) >= LEAST:

@@ -3,7 +3,7 @@ import torch
 import triton
 import triton.language as tl
 
-# exercise: kernels/hello.py::vector_add_kernel
+# exercise: vector_add_kernel
 CONFIGS = [triton.Config({"BLOCK": 128}), triton.Config({"BLOCK": 1024}, num_warps=8)]
 
 

@@ -3,7 +3,7 @@ import torch
 import triton
 import triton.language as tl
 
-# exercise: kernels/hello.py::vector_add_kernel
+# exercise: vector_add_kernel
 @triton.autotune(configs=[triton.Config({}, num_warps=4), triton.Config({}, num_warps=8)], key=["N"])
 @triton.jit
 def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):

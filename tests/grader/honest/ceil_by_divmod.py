@@ -1,5 +1,5 @@
 # honest: rounding up by divmod
-# exercise: kernels/hello.py::programs_needed
+# exercise: programs_needed
 def programs_needed(N: int, BLOCK: int) -> int:
     whole, rest = divmod(N, BLOCK)
     return whole + (rest > 0)

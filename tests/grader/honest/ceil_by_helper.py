@@ -6,6 +6,6 @@ def ceil_div(a, b):
 
 # %%
 
-# exercise: kernels/hello.py::programs_needed
+# exercise: programs_needed
 def programs_needed(N, BLOCK):
     return ceil_div(N, BLOCK)

@@ -1,4 +1,4 @@
 # honest: rounding up by negation
-# exercise: kernels/hello.py::programs_needed
+# exercise: programs_needed
 def programs_needed(N, BLOCK):
     return -(-N // BLOCK)

@@ -11,7 +11,7 @@ def add(a, b):
 
 # %%
 
-# exercise: kernels/hello.py::vector_add_kernel
+# exercise: vector_add_kernel
 @triton.jit
 def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -3,7 +3,7 @@ import torch
 import triton
 from triton import language as tl
 
-# exercise: kernels/hello.py::vector_add_kernel
+# exercise: vector_add_kernel
 @triton.jit
 def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -3,7 +3,7 @@ import torch
 import triton
 import triton.language as tl
 
-# exercise: kernels/gemv.py::gemv_fp16_row_kernel
+# exercise: gemv_fp16_row_kernel
 @triton.jit
 def gemv_fp16_row_kernel(x_ptr, w_ptr, y_ptr, K, stride_wn, BLOCK_K: tl.constexpr):
     n = tl.program_id(0).to(tl.int64)

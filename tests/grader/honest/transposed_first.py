@@ -3,7 +3,7 @@ import torch
 import triton
 import triton.language as tl
 
-# exercise: kernels/matmul.py::matmul_fp16_naive_kernel
+# exercise: matmul_fp16_naive_kernel
 @triton.jit
 def matmul_fp16_naive_kernel(
     x_ptr, w_ptr, y_ptr,
