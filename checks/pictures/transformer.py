@@ -297,7 +297,7 @@ def show_card(model: Transformer, int8_linear, perplexity, card: dict | None, pa
         found[scheme.name] = perplexity(accuracy.simulated(model, scheme)(rows), rows)
     made = report_card.report_card(found, accuracy.layer_sqnr_db(model, Scheme(), rows), rows[:, 1:].numel(),
                                    card["rows"] if card else [], card["gpu"] if card else None)
-    figure = report_card.write_card(made, Path(path))
+    figure = report_card.write_card(made, Path(path), card_figure)
     print(f"written to {path}")
     return _show(figure)
 

@@ -8,13 +8,13 @@ import torch
 
 from checks.capstone import block
 from checks.capstone.accuracy import linears
+from checks.capstone.command import main
 from checks.capstone.report_card import (
     BEGIN,
     END,
     RECORDED,
     BadCard,
     check_card,
-    main,
     read_card,
     readme_block,
     report_card,
@@ -64,7 +64,7 @@ def test_a_card_says_what_quantization_cost(card):
 
 
 def test_a_card_survives_writing_and_reading(card, tmp_path):
-    figure = write_card(card, tmp_path / "card.json")
+    figure = write_card(card, tmp_path / "card.json", transformer.card_figure)
     plt.close(figure)
     assert read_card(tmp_path / "card.json") == card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "card.png"]
@@ -160,7 +160,7 @@ def test_without_times_the_lesson_says_so_and_goes_on(tmp_path, monkeypatch, cap
 def test_the_command_needs_a_gpu(capsys):
     if not INTERPRETED:
         pytest.skip("this machine has one")
-    assert main([]) == 1
+    assert main([], draw=None) == 1
     assert "There is no GPU here" in capsys.readouterr().out
 
 
