@@ -33,7 +33,7 @@ from kernels.transformer import Config
 TINY = Config(vocabulary=256, layers=1, dim=32, heads=2, kv_heads=1, hidden=48)
 
 
-def invented_rows() -> list[dict]:
+def synthetic_rows() -> list[dict]:
     """Two places; each product takes 10 µs in FP16, in INT8 4 and 2 to quantize; attention 20, the rest 10."""
     rows = []
     for phase, batch, context in (("prefill", 1, 100), ("decode", 4, 50)):
@@ -55,7 +55,7 @@ def invented_rows() -> list[dict]:
 
 @pytest.fixture
 def card():
-    return report_card({"FP16": 4.0, "INT8": 4.02}, {"a.q": 44.0, "lm_head": 48.0}, 127, invented_rows(), "An invented GPU")
+    return report_card({"FP16": 4.0, "INT8": 4.02}, {"a.q": 44.0, "lm_head": 48.0}, 127, synthetic_rows(), "A synthetic GPU")
 
 
 def test_a_card_says_what_quantization_cost(card):
