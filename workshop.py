@@ -30,7 +30,7 @@ COMMANDS = {
     "grade": "grade submissions: one, or a class (grade --help; for instructors)",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
-    "bench": "check the kernels, and measure them beside their peers on this machine's GPU",
+    "bench": "check the kernels, and measure them beside their baselines on this machine's GPU",
     "train": "train the small transformer of lesson 10 again",
     "accuracy": "measure what INT8 costs that transformer",
     "card": "make lesson 10's report card on this machine's GPU",

@@ -1,7 +1,7 @@
 """The commands behind `python3 workshop.py COMMAND`."""
 
 import argparse
-import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -34,10 +34,19 @@ def solutions_command(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"check": check_command, "solutions": solutions_command}
+def card_command(argv: list[str]) -> int:
+    from checks.capstone import command
+
+    if importlib.util.find_spec("matplotlib") is None:
+        return command.main(argv, draw=None)
+    from checks.pictures.transformer import card_figure
+
+    return command.main(argv, draw=card_figure)
+
+
+COMMANDS = {"check": check_command, "solutions": solutions_command, "card": card_command}
 MODULES = {"reset": "checks.course.reset", "bench": "checks.bench.command", "doctor": "checks.course.doctor",
-           "grade": "checks.grader.command", "train": "checks.capstone.training", "accuracy": "checks.capstone.accuracy",
-           "card": "checks.capstone.report_card"}
+           "grade": "checks.grader.command", "train": "checks.capstone.training", "accuracy": "checks.capstone.accuracy"}
 """The commands that have a module of their own, each with a `main(argv)`."""
 
 

@@ -1,6 +1,6 @@
-"""What the workshop's kernels are measured against: what torch and others offer for the same work.
+"""Baselines, which the workshop's kernels are measured against: what torch and others offer for the same work.
 
-A peer takes operands by name, as `checks.bench.operands` has them. Its `error` is what its number format, or its way of
+A baseline takes operands by name, as `checks.bench.operands` has them. Its `error` is what its number format, or its way of
 adding, may cost: the largest relative error (Frobenius norm) with which it still counts as right. For normal
 numbers INT8 codes of rows cost 1.3 %, FP8 (e4m3, three bits after the point) 3.6 %.
 """
@@ -19,26 +19,26 @@ from kernels.perrow_w8a8 import GROUPED_CONFIGS, perrow_w8a8_matmul, perrow_w8a8
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, capability
 
-PEERS: dict[str, Callable] = {}
-OTHERS = ("torch._int_mm", "torch._scaled_mm FP8", "torch.compile", "torchao", "gemlite")
-"""Those that `bench --peers` chooses from; the rest are baselines, without which nothing can be compared."""
+BASELINES: dict[str, Callable] = {}
+OPTIONAL = ("torch._int_mm", "torch._scaled_mm FP8", "torch.compile", "torchao", "gemlite")
+"""Those that `bench --baselines` chooses from; the others are always measured."""
 
 
-def peer(name: str, error: float | None = None, unscaled: bool = False):
-    """Registers a peer; `unscaled`: its product is that of the codes, and the scales are still to come."""
+def baseline(name: str, error: float | None = None, unscaled: bool = False):
+    """Registers a baseline; `unscaled`: its product is that of the codes, and the scales are still to come."""
     def register(function: Callable) -> Callable:
         function.error, function.unscaled = error, unscaled
-        PEERS[name] = function
+        BASELINES[name] = function
         return function
     return register
 
 
-@peer("cuBLAS FP16", error=2.0**-9)  # it may add the parts of a split K in FP16
+@baseline("cuBLAS FP16", error=2.0**-9)  # it may add the parts of a split K in FP16
 def cublas_fp16(x, w):
     return x @ w.T
 
 
-@peer("torch._int_mm", unscaled=True)
+@baseline("torch._int_mm", unscaled=True)
 def torch_int_mm(x_q, w_q):
     """The INT32 product alone, which is all that torch offers."""
     return torch._int_mm(x_q, w_q.T)
@@ -59,16 +59,16 @@ def in_both_layouts(function: Callable) -> dict[str, Callable]:
     return {f"int_mm, {layout}": product for layout, product in zip(LAYOUTS, (k_major, n_major), strict=True)}
 
 
-PEERS.update(in_both_layouts(int_mm))
+BASELINES.update(in_both_layouts(int_mm))
 
 
-@peer("torch._scaled_mm FP8", error=0.05)
+@baseline("torch._scaled_mm FP8", error=0.05)
 def torch_scaled_mm_fp8(x8, x8_scale, w8, w8_scale):
     """Rows of x and of w with a scale each; sums are kept in the tensor cores' own precision, which is fastest."""
     return torch._scaled_mm(x8, w8.T, x8_scale, w8_scale.T, out_dtype=torch.bfloat16, use_fast_accum=True)
 
 
-@peer("torch.compile", error=0.02)
+@baseline("torch.compile", error=0.02)
 def torch_compile(x, w_q, w_scale):
     """The plain formula, quantization included."""
     return _compiled(_formula)(x, w_q, w_scale)
@@ -84,42 +84,42 @@ def _formula(x, w_q, w_scale):
 PLANS = {"unfused INT8": plans.unfused, "epilogue-fused INT8": plans.epilogue_fused,
          "producer-fused INT8": plans.producer_fused}
 """Lesson 07's ways from x to norm(x) wᵀ; two round the norm to FP16 before it is quantized, the third does not."""
-PEERS.update(PLANS)
+BASELINES.update(PLANS)
 
 
-@peer("torchao", error=0.02)
+@baseline("torchao", error=0.02)
 def torchao_int8(x, torchao_linear):
     return torchao_linear(x)
 
 
-@peer("gemlite", error=0.02)
+@baseline("gemlite", error=0.02)
 def gemlite_int8(x, gemlite_linear):
     return gemlite_linear(x)
 
 
-@peer("copy")
+@baseline("copy")
 def copy(source, target):
     """A device copy that reads and writes as many bytes in all as quantization does."""
     return target.copy_(source)
 
 
 # A decode kernel may start while a kernel of its own kind ends. In a model another kernel stands before it: a copy of x.
-@peer("copy of x")
+@baseline("copy of x")
 def copy_x(x, x_copy):
     return x_copy.copy_(x)
 
 
-@peer("copy of x, then cuBLAS FP16", error=2.0**-9)
+@baseline("copy of x, then cuBLAS FP16", error=2.0**-9)
 def copy_then_cublas(x, x_copy, w):
     return x_copy.copy_(x) @ w.T
 
 
-@peer("copy of x, then matmul_int8")
+@baseline("copy of x, then matmul_int8")
 def copy_then_matmul_int8(x, x_copy, w_q, w_scale):
     return matmul_int8(x_copy.copy_(x), w_q, w_scale)
 
 
-@peer("torch.compile RMSNorm, quantize_int8_perrow")
+@baseline("torch.compile RMSNorm, quantize_int8_perrow")
 def rmsnorm_then_quantize(x, weight):
     return quantize_int8_perrow(_compiled(_rmsnorm)(x, weight))
 
@@ -128,7 +128,7 @@ def _rmsnorm(x, weight):
     return torch.nn.functional.rms_norm(x, x.shape[-1:], weight, 1e-6)
 
 
-@peer("torch.compile SiLU·mul, quantize_int8_perrow")
+@baseline("torch.compile SiLU·mul, quantize_int8_perrow")
 def silu_mul_then_quantize(gate, up):
     return quantize_int8_perrow(_compiled(_silu_mul)(gate, up))
 
@@ -138,7 +138,7 @@ def _silu_mul(gate, up):
 
 
 # Two ways through the library's own kernels, so that a lesson can say from which M on the second wins.
-@peer("quantize_int8_perrow, perrow_w8a8_matmul")
+@baseline("quantize_int8_perrow, perrow_w8a8_matmul")
 def quantize_then_multiply(x, w_q, w_scale):
     return perrow_w8a8_matmul(*quantize_int8_perrow(x), w_q, w_scale)
 
@@ -150,10 +150,10 @@ def config_name(config: triton.Config) -> str:
 
 
 CONFIGS = [config_name(config) for config in GROUPED_CONFIGS]
-"""Each configuration of `perrow_w8a8_matmul_grouped`, a peer under its own name."""
+"""Each configuration of `perrow_w8a8_matmul_grouped`, a baseline under its own name."""
 
 for _config in GROUPED_CONFIGS:
-    @peer(config_name(_config))
+    @baseline(config_name(_config))
     def in_config(x_q, x_scale, w_q, w_scale, *, config=_config):
         return perrow_w8a8_matmul_grouped(x_q, x_scale, w_q, w_scale, config=config)
 
@@ -165,7 +165,7 @@ def _compiled(function: Callable) -> Callable:
 
 
 def missing(name: str) -> str:
-    """Why a peer cannot run here, or an empty string."""
+    """Why a baseline cannot run here, or an empty string."""
     if name in ("torchao", "gemlite"):
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed (pip install {name})"
@@ -176,7 +176,7 @@ def missing(name: str) -> str:
 
 
 def fits(name: str, M: int, K: int, N: int) -> bool:
-    """Whether a peer takes this shape: torch's INT8 and FP8 products want multiples of 8 and 16, and _int_mm M > 16."""
+    """Whether a baseline takes this shape: torch's INT8 and FP8 products want multiples of 8 and 16, and _int_mm M > 16."""
     if name in ("torch._int_mm", "torch.compile"):
         return M > 16 and K % 8 == 0 and N % 8 == 0
     return name != "torch._scaled_mm FP8" or K % 16 == 0 and N % 16 == 0

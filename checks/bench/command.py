@@ -1,4 +1,4 @@
-"""`python3 workshop.py bench`: every kernel checked, then measured beside its peers; tables, one JSON file, pictures.
+"""`python3 workshop.py bench`: every kernel checked, then measured beside its baselines; tables, one JSON file, pictures.
 
 In a lesson: `recorded()` are the figures in `results/`, `select()` picks rows of them, and `test_perf_gemv` and its like
 measure functions of your own.
@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from checks.bench import report
-from checks.bench.baselines import OTHERS, missing
+from checks.bench.baselines import OPTIONAL, missing
 from checks.bench.perf import (
     test_perf_gemm,
     test_perf_gemv,
@@ -55,19 +55,20 @@ IN_README = (1, 16, 64, 16384)
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
-def run_checks_and_report(shapes: str = "workshop", peers: list[str] | None = None, out: Path = RESULTS,
+def run_checks_and_report(shapes: str = "workshop", baselines: list[str] | None = None, out: Path = RESULTS,
                           resume: bool = False, pictures: bool = True) -> dict:
-    """Check every kernel, measure it beside its peers, print tables; on a GPU, write the figures and pictures to `out`.
+    """Check every kernel, measure it beside its baselines, print tables; on a GPU, write the figures and pictures to `out`.
 
-    `shapes`: workshop, llama-3-8b, llama-3-70b, or a JSON file with a list of [M, K, N]. `peers`: some of
-    `checks.bench.baselines.OTHERS`; left out, all that are installed. `resume`: go on where an earlier run ended. Gives the
-    figures as `checks.bench.results` describes them; without a GPU their rows have no speeds. Raises BadShapes for shapes
-    that cannot be used, BadResults where there is another run to resume.
+    `shapes`: workshop, llama-3-8b, llama-3-70b, or a JSON file with a list of [M, K, N]. `baselines`: some of
+    `checks.bench.baselines.OPTIONAL`; left out, all that are installed. `resume`: go on where an earlier run ended.
+
+    Gives the figures as `checks.bench.results` describes them; without a GPU their rows have no speeds. Raises BadShapes for
+    shapes that cannot be used, BadResults where there is another run to resume.
     """
     console = _console()
-    groups = plan(shapes, peers)
-    for name in OTHERS:
-        if (peers is None or name in peers) and missing(name):
+    groups = plan(shapes, baselines)
+    for name in OPTIONAL:
+        if (baselines is None or name in baselines) and missing(name):
             console.print(f"left out: {name}: {missing(name)}", highlight=False, markup=False)
     header = {"schema": SCHEMA, "gpu": None if INTERPRETED else torch.cuda.get_device_name(),
               "capability": list(capability() or ()), "torch": torch.__version__, "triton": triton.__version__,
@@ -206,10 +207,11 @@ def _progress(console: Console) -> Progress:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="workshop.py bench", description="Check every kernel, then measure it beside its "
-                                     "peers on this machine's GPU. Without a GPU: check it on small shapes.")
+                                     "baselines on this machine's GPU. Without a GPU: check it on small shapes.")
     parser.add_argument("--shapes", default="workshop", help="workshop (default), llama-3-8b, llama-3-70b, or a JSON file "
                         "with a list of [M, K, N]")
-    parser.add_argument("--peers", nargs="*", choices=OTHERS, help="measure beside these alone (default: all installed)")
+    parser.add_argument("--baselines", nargs="*", choices=OPTIONAL, help="of the optional ones, these alone (default: all "
+                        "that are installed)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the figures and pictures (default: results/)")
     parser.add_argument("--resume", action="store_true", help="keep what an interrupted run in --out has measured")
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON file alone")
@@ -228,7 +230,7 @@ def main(argv: list[str]) -> int:
             for path in paths:
                 redraw(path, console)
         else:
-            figures = run_checks_and_report(args.shapes, args.peers, args.out, args.resume, not args.no_pictures)
+            figures = run_checks_and_report(args.shapes, args.baselines, args.out, args.resume, not args.no_pictures)
             return 1 if failures(figures) else 0
     except (BadResults, BadShapes, WorkerFailed, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ from checks.bench.results import arithmetic, pairs
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the last, black, is kept for text.
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
 BASELINE = "#555555"
-BASELINES = ("cuBLAS FP16", "copy")
+GREY = ("cuBLAS FP16", "copy")
 MEANING = {"M": "M, rows of x", "N": "N, rows of w", "K": "K, length of a row"}
 
 
@@ -192,7 +192,7 @@ def _styles(rows) -> dict[str, dict]:
     styles, used = {}, 0
     for name in _functions(rows):
         line = "-" if arithmetic(name) == "int8" else "--"
-        if name in BASELINES:
+        if name in GREY:
             styles[name] = {"color": BASELINE, "marker": "o", "linestyle": "--", "markersize": 5}
         else:
             styles[name] = {"color": COLOURS[used % len(COLOURS)], "marker": "sD^vPX*<>"[used % 9], "linestyle": line,

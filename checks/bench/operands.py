@@ -133,8 +133,8 @@ def operand_names(function: Callable) -> list[str]:
 def expect_product(name: str, function: Callable, y: torch.Tensor, operands: Operands) -> None:
     """Raises Wrong unless y is the product that `function` was asked for, in float64 within a bound.
 
-    A peer that states an `error` is held to it, as a part of the whole product's size; one that norms the rows of x first to
-    what INT8 codes of these cost; all else element by element.
+    A baseline that states an `error` is held to it, as a part of the whole product's size; one that norms the rows of x
+    first to what INT8 codes of these cost; all else element by element.
     """
     o, given = operands, operand_names(function)
     wanted = (o.N,) if o.vector else (o.M, o.N)

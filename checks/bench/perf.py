@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 
-from checks.bench.baselines import PEERS
+from checks.bench.baselines import BASELINES
 from checks.bench.measure import Refused, time_in_graphs_us, time_us
 from checks.bench.operands import Operands, expect_codes, expect_product, operand_names
 from checks.bench.results import MODES
@@ -79,7 +79,7 @@ def test_perf_quant_prefill(functions: Functions, shapes=None, mode: str = "eage
 
 def copy_roof() -> dict:
     """The one roof that a lesson's picture of bandwidth needs, measured now: a copy of 1 GiB, in GB/s."""
-    row, = test_perf_quant_prefill({"copy": PEERS["copy"]}, [(32768, 21845)])
+    row, = test_perf_quant_prefill({"copy": BASELINES["copy"]}, [(32768, 21845)])
     return {"copy_gb_per_s": row["gb_per_s"]}
 
 

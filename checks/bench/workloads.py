@@ -8,7 +8,7 @@ from pathlib import Path
 
 import kernels
 from checks.bench import perf
-from checks.bench.baselines import CONFIGS, LAYOUTS, OTHERS, PEERS, PLANS, fits, missing
+from checks.bench.baselines import BASELINES, CONFIGS, LAYOUTS, OPTIONAL, PLANS, fits, missing
 from kernels import quantize
 from kernels.decode import MAX_M
 from kernels.runtime import INTERPRETED
@@ -60,11 +60,11 @@ def key(unit: dict) -> str:
 
 
 def find(name: str):
-    """The function of that name: a peer or one of `kernels`."""
-    return PEERS.get(name) or getattr(kernels, name, None) or getattr(quantize, name)
+    """The function of that name: a baseline or one of `kernels`."""
+    return BASELINES.get(name) or getattr(kernels, name, None) or getattr(quantize, name)
 
 
-def plan(shapes: str = "workshop", peers: list[str] | None = None) -> dict[str, list[dict]]:
+def plan(shapes: str = "workshop", baselines: list[str] | None = None) -> dict[str, list[dict]]:
     """Groups of units by name. `shapes`: workshop, llama-3-8b, llama-3-70b, or a JSON file with a list of [M, K, N].
 
     Raises BadShapes where such a file cannot be used.
@@ -75,7 +75,7 @@ def plan(shapes: str = "workshop", peers: list[str] | None = None) -> dict[str, 
         groups = _checks() | _workshop()
     else:
         groups = _checks() | _given(_triples(shapes))
-    left_out = set(OTHERS) - set(OTHERS if peers is None else peers) | {name for name in OTHERS if missing(name)}
+    left_out = {name for name in OPTIONAL if missing(name) or baselines is not None and name not in baselines}
     for units in groups.values():
         for u in units:
             u["functions"] = [name for name in u["functions"] if name not in left_out and fits(name, *_mkn(u))]

@@ -5,11 +5,10 @@ and writes it to results/transformer/; the lesson's last cell makes the student'
 Whoever reads one (a lesson, a grader) does so through `read_card`, which says what is wrong with a file that is none.
 """
 
-import argparse
 import datetime
-import importlib.util
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,7 +17,6 @@ import triton
 from checks.bench import report
 from checks.capstone.training import FOLDER
 from checks.files import replacing, write_atomically
-from checks.paths import ROOT
 from kernels.block_cost import block_products
 from kernels.runtime import INTERPRETED
 
@@ -91,18 +89,16 @@ def _expect(found, fields: dict, where: str) -> None:
             raise BadCard(f"{where}: {name} must be {kind}, got {found[name]!r}")
 
 
-def write_card(card: dict, path: Path):
-    """Write a card to `path` (.json) and its picture beside it (.png), each whole or not at all.
+def write_card(card: dict, path: Path, draw: Callable | None = None):
+    """Write a card to `path` (.json) and, with `draw`, its picture beside it (.png), each whole or not at all.
 
-    Returns the figure; None, and no picture, where matplotlib is not installed.
+    `draw(card)` gives a matplotlib figure, which is returned; None without `draw`.
     """
     check_card(card)
     write_atomically(path, json.dumps(card, indent=1, allow_nan=False) + "\n")
-    if importlib.util.find_spec("matplotlib") is None:
+    if draw is None:
         return None
-    from checks.pictures.transformer import card_figure
-
-    figure = card_figure(card)
+    figure = draw(card)
     with replacing(path.with_suffix(".png")) as draft:
         figure.savefig(draft, format="png", dpi=120, metadata={"Software": None})
     return figure
@@ -180,54 +176,3 @@ def readme_block(card: dict) -> str:
             + "\n".join(report.markdown(table) for table in tables)
             + f"\n![The report card: accuracy, SQNR by layer, times of a block, and where they go]"
               f"(results/{FOLDER.name}/{Path(RECORDED).stem}.png)\n")
-
-
-def write_and_show(card: dict, path: Path, readme: Path = ROOT / "README.md"):
-    """`write_card`; the recorded card goes into the README too, between its markers."""
-    figure = write_card(card, path)
-    if path.resolve() == (FOLDER / RECORDED).resolve():
-        report.put_between(readme, BEGIN, END, readme_block(card))
-    return figure
-
-
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="workshop.py card", description="Make the report card of lesson 10 on this GPU.")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the card (default: results/transformer/)")
-    parser.add_argument("--redraw", type=Path, help="only draw the picture of this card again")
-    args = parser.parse_args(argv)
-    if args.redraw:
-        write_and_show(read_card(args.redraw), args.redraw)
-        return 0
-    if INTERPRETED:
-        print("There is no GPU here: a card needs one for its times. Lesson 10 makes yours without. Nothing measured.")
-        return 1
-    card = measure_card()
-    path = args.out / ("".join(c if c.isalnum() else "_" for c in card["gpu"].lower()) + ".json")
-    if write_and_show(card, path) is None:
-        print(f"no picture: matplotlib is not installed; `workshop.py card --redraw {path}` draws it later")
-    for name, cost in card["cost_percent"].items():
-        print(f"{name:28} perplexity {card['perplexity'][name]:.4f}  {cost:+.3f} %")
-    for variant in ("INT8", "INT8 fused"):
-        for (phase, batch, context, mode), times in speedups(card["rows"], variant).items():
-            print(f"{phase:8} batch {batch:3} x {context:5} {mode:8} {variant:12} {times:.2f} x FP16")
-    print(f"written to {path}")
-    return 0
-
-
-def measure_card() -> dict:
-    """The card of this workshop's own kernels on this GPU."""
-    import copy
-
-    from checks.capstone.accuracy import Scheme, layer_sqnr_db, perplexity_of, simulated
-    from checks.capstone.block import block_rows, product_rows
-    from checks.capstone.training import load, tokens_of, windows
-    from kernels.linear import quantize_linears_
-
-    model, rows = load(), windows(tokens_of("held_out"))
-    perplexity = {"FP16": perplexity_of(model, rows),
-                  "INT8 per row": perplexity_of(quantize_linears_(copy.deepcopy(model)), rows)}
-    for scheme in (Scheme(truncate=True), Scheme(per="tensor")):
-        perplexity[scheme.name] = perplexity_of(simulated(model, scheme), rows)
-    times = block_rows() + product_rows()
-    return report_card(perplexity, layer_sqnr_db(model, Scheme(), rows), rows[:, 1:].numel(), times,
-                       torch.cuda.get_device_name())

@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.ticker import MaxNLocator
 
 from checks.bench import perf
-from checks.bench.baselines import PEERS
+from checks.bench.baselines import BASELINES
 from checks.bench.figures import COLOURS, bandwidth_figure
 from checks.bench.results import recorded, select
 from checks.exercises import find_exercise
@@ -34,7 +34,7 @@ def draw_errors(outcome: Outcome):
     axes.set_yticks([]) if wrong.ndim < 2 else axes.set_ylabel("row" if wrong.ndim == 2 else "row, part below part")
     for axis in (axes.xaxis, axes.yaxis) if wrong.ndim > 1 else (axes.xaxis,):
         axis.set_major_locator(MaxNLocator(integer=True))
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_accesses(function, N: int = 160, K: int = 320):
@@ -42,7 +42,7 @@ def show_accesses(function, N: int = 160, K: int = 320):
 
     Runs `function(x, w)` once on a small W (N, K), in Triton's interpreter, and draws what was touched.
     """
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
     w, x = torch.randn(N, K).half(), torch.randn(K).half()
     launch = trace(function, x=x, w=w)[-1]
@@ -77,20 +77,20 @@ def show_accesses(function, N: int = 160, K: int = 320):
                 f"{reads.min()} to {reads.max()} times", ha="center", va="center", color="white")
     bottom.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     bottom.set(xlabel="k", ylabel="reads of x[k]", ylim=(0, max(reads.max() * 1.2, 1)), xlim=(0, K - 1))
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_bandwidth(**functions):
     """GB/s of y = W x against N, W (N, 4096): of your functions by name where there is a GPU, else as recorded on one."""
     def measure() -> list[dict]:
-        return perf.test_perf_gemv({"cuBLAS FP16": PEERS["cuBLAS FP16"], **{
-            name: function for name, function in functions.items() if _ready(function)}})
+        return perf.test_perf_gemv({"cuBLAS FP16": BASELINES["cuBLAS FP16"], **{
+            name: function for name, function in functions.items() if ready_to_draw(function)}})
 
     found = figures_of(("gemv",), measure, function=("cuBLAS FP16", *functions), K=4096, mode="eager")
     if found is None:
         return None
     rows, title = found
-    return _show(bandwidth_figure(rows, recorded()["roofs"] if INTERPRETED else perf.copy_roof(), title))
+    return show_figure(bandwidth_figure(rows, recorded()["roofs"] if INTERPRETED else perf.copy_roof(), title))
 
 
 def figures_of(tests: tuple[str, ...], measure, **wanted) -> tuple[list[dict], str] | None:
@@ -109,7 +109,7 @@ def figures_of(tests: tuple[str, ...], measure, **wanted) -> tuple[list[dict], s
     return rows, f"Recorded on an {figures['gpu']} (there is no GPU here)"
 
 
-def _ready(function) -> bool:
+def ready_to_draw(function) -> bool:
     """Whether the function has been written; says so if not."""
     written = find_exercise(python_function(function).__name__).written_by_student(function)
     if find_placeholder(source_of(written)):
@@ -118,7 +118,7 @@ def _ready(function) -> bool:
     return True
 
 
-def _show(figure):
+def show_figure(figure):
     """Show `figure` in a notebook, once; elsewhere hand it back."""
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from IPython.display import display

@@ -14,7 +14,7 @@ from checks.bench.workloads import BREAK_EVEN_M, FEW_OR_MANY, LAUNCHES, find
 from checks.judge.compiler import TARGETS, Compilation
 from checks.judge.launches import watch
 from checks.judge.tracing import trace
-from checks.pictures.common import _ready, _show, figures_of
+from checks.pictures.common import figures_of, ready_to_draw, show_figure
 from kernels.decode import MAX_M
 from kernels.perrow_w8a8 import perrow_w8a8_matmul_plain_kernel
 from kernels.quantize import quantize_int8_perrow
@@ -26,7 +26,7 @@ QUANTIZE = "quantize_int8_perrow"
 
 def show_programs(*functions, M: int = 4, N: int = 256, K: int = 2048):
     """Which program reads which part of w (N, K), for each function of codes that is written, found by running it once."""
-    functions = [function for function in functions if _ready(function)]
+    functions = [function for function in functions if ready_to_draw(function)]
     if not functions:
         return None
     figure, panels = plt.subplots(len(functions), figsize=(7, 0.7 + 1.9 * len(functions)), squeeze=False, sharex=True,
@@ -37,7 +37,7 @@ def show_programs(*functions, M: int = 4, N: int = 256, K: int = 2048):
         taken = {name: inputs[name] for name in inspect.signature(function).parameters}
         _draw_programs(panel, function.__name__, trace(function, **taken)[0], N, K)
     panels[-1, 0].set_xlabel("k")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def _draw_programs(panel, name: str, launch, N: int, K: int) -> None:
@@ -68,7 +68,7 @@ def _not_swapped(x_q, x_scale, w_q, w_scale):
 
 def report_instructions(skinny) -> None:
     """Print what the compiler makes of a product of 16 rows, operands as in the formula and swapped as in your kernel."""
-    if not _ready(skinny):
+    if not ready_to_draw(skinny):
         return
     x_q, w_q = (torch.ones(rows, 256, dtype=torch.int8, device=device()) for rows in (16, 64))
     scales = [torch.ones(rows, device=device()) for rows in (16, 64)]
@@ -84,7 +84,7 @@ def report_instructions(skinny) -> None:
 def show_timeline(eager_us, graph_us, kernel_us=(1.5, 6.0, 1.5, 6.0, 1.5, 6.0), launch_us: float = 6.0,
                   gap_us: float = 1.0):
     """What the CPU and the GPU do meanwhile, by your two functions: when is each kernel of the chain done?"""
-    if not (_ready(eager_us) and _ready(graph_us)):
+    if not (ready_to_draw(eager_us) and ready_to_draw(graph_us)):
         return None
     lengths, n = torch.tensor(kernel_us, dtype=torch.float64), len(kernel_us)
     ends = {"eager": [eager_us(lengths[:i + 1], launch_us) for i in range(n)],
@@ -104,14 +104,14 @@ def show_timeline(eager_us, graph_us, kernel_us=(1.5, 6.0, 1.5, 6.0, 1.5, 6.0), 
     axes.legend(handles=[Patch(color=COLOURS[1], label="launch"), Patch(color=COLOURS[4], label="quantize"),
                          Patch(color=COLOURS[0], label="multiply")],
                 frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_latency_stack():
     """Where the time of one product goes, M = 1 and M = 16: quantize, multiply, and what launching adds, by itself and in a
     graph."""
     found = figures_of(("launches",), _measure_launches)
-    return found and _show(latency_stack_figure(*found))
+    return found and show_figure(latency_stack_figure(*found))
 
 
 def _measure_launches() -> list[dict]:
@@ -150,11 +150,11 @@ def show_break_even(break_even_m, compute_bound_from, **functions):
 
     On a GPU `functions` (of codes and scales, for at most 16 rows) are measured as well, after the library's quantization.
     """
-    if not (_ready(break_even_m) and _ready(compute_bound_from)):
+    if not (ready_to_draw(break_even_m) and ready_to_draw(compute_bound_from)):
         return None
-    written = {name: function for name, function in functions.items() if INTERPRETED or _ready(function)}
+    written = {name: function for name, function in functions.items() if INTERPRETED or ready_to_draw(function)}
     found = figures_of(("few or many",), lambda: _measure_break_even(written))
-    return found and _show(break_even_figure(*found, break_even_m, compute_bound_from))
+    return found and show_figure(break_even_figure(*found, break_even_m, compute_bound_from))
 
 
 def _measure_break_even(functions: dict) -> list[dict]:

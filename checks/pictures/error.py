@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.ticker import NullLocator
 
-from checks.pictures.common import COLOURS, _ready, _show
+from checks.pictures.common import COLOURS, ready_to_draw, show_figure
 from checks.simulated.synthetic import activations, weights
 from kernels import error
 from kernels.quantize import quantize_int8_perrow_torch
@@ -18,7 +18,7 @@ BOUND = 4 / math.sqrt(2 * PAIRS)
 
 
 def measured_errors(K: int) -> tuple[torch.Tensor, list[dict]]:
-    """The errors of PAIRS products of two rows of K normal numbers, and for each the arguments that foretell its size."""
+    """The errors of PAIRS products of two rows of K normal numbers, and for each the arguments that predict its size."""
     g = torch.Generator().manual_seed(K)
     rows = [torch.randn(PAIRS, K, generator=g).half().to(device()) for _ in "xw"]
     quantized = [quantize_int8_perrow_torch(row) for row in rows]
@@ -31,19 +31,19 @@ def measured_errors(K: int) -> tuple[torch.Tensor, list[dict]]:
 
 
 def show_product_error(function):
-    """The error of products of K terms: as your function foretells it, and measured on 1,024 products for each K."""
-    if not _ready(function):
+    """The error of products of K terms: as your function predicts it, and measured on 1,024 products for each K."""
+    if not ready_to_draw(function):
         return None
     sizes = [64, 256, 1024, 4096]
-    foretold, measured, ratios = [], [], []
+    predicted, measured, ratios = [], [], []
     for K in sizes:
         errors, sides = measured_errors(K)
         std = torch.tensor([function(**side) for side in sides], dtype=torch.float64)
-        foretold.append(float(std.square().mean().sqrt()))
+        predicted.append(float(std.square().mean().sqrt()))
         measured.append(float(errors.square().mean().sqrt()))
         ratios.append(float((errors / std).square().mean().sqrt()))
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
-    left.plot(sizes, foretold, color=COLOURS[0], label="your formula")
+    left.plot(sizes, predicted, color=COLOURS[0], label="your formula")
     left.plot(sizes, measured, "o", color=COLOURS[1], label="measured")
     left.set(yscale="log", ylabel="standard deviation of the error of y", title="Numbers of size 1, a scale for each row")
     left.set_yticks(ticks := [0.05, 0.1, 0.2, 0.5, 1.0], map(str, ticks))
@@ -60,12 +60,12 @@ def show_product_error(function):
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("K, terms of a product")
         axes.title.set_fontsize(10)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_outlier_sweep(fake_quantize_int8, sqnr_db_per_channel):
     """What is left of the ordinary channels when six of 2,048 are larger: their median SQNR by the shape of the blocks."""
-    if not (_ready(fake_quantize_int8) and _ready(sqnr_db_per_channel)):
+    if not (ready_to_draw(fake_quantize_int8) and ready_to_draw(sqnr_db_per_channel)):
         return None
     sizes = [1, 2, 5, 10, 20, 50, 100, 200, 500]
     made = [activations(size) for size in sizes]
@@ -88,7 +88,7 @@ def show_outlier_sweep(fake_quantize_int8, sqnr_db_per_channel):
     axes.set(xlabel="size of the six outlier channels, ordinary channels: 1", ylabel="median SQNR of ordinary channels, dB",
              ylim=(-2, 50))
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _show(figure)
+    return show_figure(figure)
 
 
 def int8_product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -98,7 +98,7 @@ def int8_product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 
 def show_alpha_sweep(smoothquant, size: float = 100.0):
     """The SQNR of x, of w and of y = x wᵀ after your `smoothquant`, for alpha from 0 to 1, outlier channels of this size."""
-    if not _ready(smoothquant):
+    if not ready_to_draw(smoothquant):
         return None
     x, _ = activations(size)
     w = weights()
@@ -125,12 +125,12 @@ def show_alpha_sweep(smoothquant, size: float = 100.0):
              title=f"Six outlier channels of size {size:.0f}")
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_layers(layers_to_keep, rankings: dict[str, dict[str, float]], weights_of: dict[str, int], budget: int):
     """SQNR of each layer in each ranking, and which layers your function leaves in FP16."""
-    if not _ready(layers_to_keep):
+    if not ready_to_draw(layers_to_keep):
         return None
     figure, panels = plt.subplots(1, len(rankings), figsize=(8.4, 3), sharey=True, layout="constrained")
     for panel, (title, ranking) in zip(panels, rankings.items(), strict=True):
@@ -144,4 +144,4 @@ def show_layers(layers_to_keep, rankings: dict[str, dict[str, float]], weights_o
         kept = sum(size for size, kept in zip(sizes.tolist(), keep, strict=True) if kept)
         panel.set_title(f"{title}\nkept in FP16 (hatched): {kept:,} of {int(sizes.sum()):,} weights", fontsize=9)
     panels[0].set(ylabel="SQNR, dB", ylim=(0, 50))
-    return _show(figure)
+    return show_figure(figure)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import matplotlib.pyplot as plt
 import torch
 
-from checks.bench.baselines import PEERS, PLANS
+from checks.bench.baselines import BASELINES, PLANS
 from checks.bench.figures import breakdown_figure
 from checks.bench.perf import test_perf_matmul_int8
 from checks.judge.tracing import trace
-from checks.pictures.common import COLOURS, _ready, _show, figures_of
+from checks.pictures.common import COLOURS, figures_of, ready_to_draw, show_figure
 from kernels import plans
 from kernels.matmul_int8 import matmul_int8
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
@@ -27,12 +27,12 @@ def show_breakdown():
     if found is None:
         return None
     rows, title = found
-    return _show(breakdown_figure([row for row in rows if (row["M"], row["K"], row["N"]) in SHAPES], title))
+    return show_figure(breakdown_figure([row for row in rows if (row["M"], row["K"], row["N"]) in SHAPES], title))
 
 
 def _measure() -> list[dict]:
     ours = {f.__name__: f for f in (matmul_int8, quantize_int8_perrow, perrow_w8a8_matmul)}
-    return test_perf_matmul_int8({"cuBLAS FP16": PEERS["cuBLAS FP16"], **ours}, SHAPES)
+    return test_perf_matmul_int8({"cuBLAS FP16": BASELINES["cuBLAS FP16"], **ours}, SHAPES)
 
 
 def count_plans(M: int = 64, N: int = 128, K: int = 256) -> None:
@@ -46,7 +46,7 @@ def count_plans(M: int = 64, N: int = 128, K: int = 256) -> None:
 
 def show_plans(**models: Callable[[int, int, int], int]):
     """The bytes of each plan against N and against M, as your functions have them."""
-    if not all(_ready(model) for model in models.values()):
+    if not all(ready_to_draw(model) for model in models.values()):
         return None
     figure, panels = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained", sharey=True)
     sizes = [2**n for n in range(8, 16)]
@@ -60,7 +60,7 @@ def show_plans(**models: Callable[[int, int, int], int]):
         panel.set_xticks(sizes[::2], [f"{n:,}" for n in sizes[::2]])
     panels[0].set_ylabel("MB moved")
     panels[0].legend(frameon=False)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_plan_times():
@@ -80,20 +80,20 @@ def show_plan_times():
     axes.margins(y=0.1)
     axes.set_title(title, fontsize=11)
     axes.legend(frameon=False)
-    return _show(figure)
+    return show_figure(figure)
 
 
-def _plan_name(peer: str) -> str:
-    return peer.removesuffix(" INT8").replace("-", " ")
+def _plan_name(baseline: str) -> str:
+    return baseline.removesuffix(" INT8").replace("-", " ")
 
 
 def _measure_plans() -> list[dict]:
-    return test_perf_matmul_int8({name: PEERS[name] for name in PLANS}, [(16384, 2048, N) for N in PLANNED])
+    return test_perf_matmul_int8({name: BASELINES[name] for name in PLANS}, [(16384, 2048, N) for N in PLANNED])
 
 
 def show_norm_bytes(*functions, M: int = 4, K: int = 4000):
     """Bytes asked for by each of your fused norms, by tensor, beside a norm and a quantizer apart; from their traces."""
-    functions = [function for function in functions if _ready(function)]
+    functions = [function for function in functions if ready_to_draw(function)]
     if not functions:
         return None
     x, weight = torch.randn(M, K).half(), torch.randn(K).half()
@@ -114,4 +114,4 @@ def show_norm_bytes(*functions, M: int = 4, K: int = 4000):
     axes.invert_yaxis()
     axes.set(xlabel="bytes asked for, for each element of x", xlim=(0, 13))
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0))
-    return _show(figure)
+    return show_figure(figure)

@@ -8,7 +8,7 @@ import triton
 from checks.bench.figures import COLOURS
 from checks.judge.source import rebind
 from checks.judge.tracing import trace
-from checks.pictures.common import _ready, _show
+from checks.pictures.common import ready_to_draw, show_figure
 from kernels import cost
 from kernels.gemv import gemv_fp16_kernel
 
@@ -22,7 +22,7 @@ def _in_blocks(x, w, BLOCK_N, BLOCK_K):
 
 def show_bytes(kernel, N: int = 128, K: int = 256):
     """The bytes that all programs of your kernel together ask for, counted in a run for each number of rows per program."""
-    if not _ready(kernel):
+    if not ready_to_draw(kernel):
         return None
     run = rebind(_in_blocks, gemv_fp16_kernel=kernel)
     x, w = torch.zeros(K).half(), torch.zeros(N, K).half()
@@ -43,4 +43,4 @@ def show_bytes(kernel, N: int = 128, K: int = 256):
     axes.set(xlabel="BLOCK_N, rows per program", ylabel="kB asked for", ylim=(0, 1.15 * max(below)))
     axes.set_title(f"W ({N}, {K}): bytes counted in runs of your kernel, and how many times the least", fontsize=10)
     figure.legend(frameon=False, loc="outside right center", fontsize=9)
-    return _show(figure)
+    return show_figure(figure)

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from checks.judge.tracing import trace
-from checks.pictures.common import COLOURS, NOTHING, _ready, _show
+from checks.pictures.common import COLOURS, NOTHING, ready_to_draw, show_figure
 
 _MAP = {"cmap": ListedColormap([NOTHING, *COLOURS]), "vmin": -1, "vmax": len(COLOURS) - 1, "interpolation": "nearest"}
 
@@ -19,7 +19,7 @@ def show_programs(function, **inputs):
 
     Runs `function(**inputs)` once, in Triton's interpreter; a number in a field says how often, where more than once.
     """
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
     launch = trace(function, **inputs)[-1]
     programs = sorted({access.program for access in launch.accesses})
@@ -42,7 +42,7 @@ def show_programs(function, **inputs):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_title(title, fontsize=10)
     axes[-1, 0].set_xlabel("element")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_lanes(function, **inputs):
@@ -50,7 +50,7 @@ def show_lanes(function, **inputs):
 
     Runs `function(**inputs)` once, in Triton's interpreter.
     """
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
     launch = trace(function, **inputs)[-1]
     programs = sorted({access.program for access in launch.accesses})
@@ -79,7 +79,7 @@ def show_lanes(function, **inputs):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_title(f"{title} (hatched: off)", fontsize=10)
     axes[-1, 0].set_xlabel("lane")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_memory(function, **inputs):
@@ -87,7 +87,7 @@ def show_memory(function, **inputs):
 
     Runs `function(**inputs)` once, in Triton's interpreter. A vector is drawn as one column.
     """
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
     launch = trace(function, **inputs)[-1]
     programs = sorted({access.program for access in launch.accesses})
@@ -115,7 +115,7 @@ def show_memory(function, **inputs):
             ax.set(xlabel="element of the line", ylabel=f"line of {width} elements in memory")
         else:
             ax.set(xticks=[], ylabel="element")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def _lines(tensor) -> tuple[int, int]:

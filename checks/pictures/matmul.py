@@ -8,13 +8,13 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
 from checks.bench import perf
-from checks.bench.baselines import PEERS
+from checks.bench.baselines import BASELINES
 from checks.bench.figures import tflops_figure
 from checks.bench.results import recorded
 from checks.judge.launches import Launch
 from checks.judge.source import python_function, rebind
 from checks.judge.tracing import trace
-from checks.pictures.common import COLOURS, NOTHING, _ready, _show, figures_of
+from checks.pictures.common import COLOURS, NOTHING, figures_of, ready_to_draw, show_figure
 from checks.simulated.l2_cache import bytes_from_memory, in_launch_order
 from kernels.matmul import matmul_fp16, matmul_fp16_grouped, matmul_fp16_grouped_kernel, matmul_fp16_naive_kernel
 from kernels.runtime import INTERPRETED
@@ -46,7 +46,7 @@ def trace_naive(kernel, M: int, N: int, K: int, BLOCK_M: int = 128, BLOCK_N: int
 
 def show_one_tile(kernel, program: tuple[int, int] = (1, 1), M: int = 200, N: int = 300, K: int = 100):
     """What one program of your naive kernel reads and writes, and how many bytes all of them ask for."""
-    if not _ready(kernel):
+    if not ready_to_draw(kernel):
         return None
     launch = trace_naive(kernel, M, N, K)
     parts = {"x_ptr": np.full((M, K), -1), "w_ptr": np.full((N, K), -1), "y_ptr": np.full((M, N), -1)}
@@ -71,12 +71,12 @@ def show_one_tile(kernel, program: tuple[int, int] = (1, 1), M: int = 200, N: in
                       frameon=False, fontsize=8, loc="center")
     figure.suptitle(f"Program {program} of {len(in_launch_order(launch))}", fontsize=11)
     print(f"All programs together ask for {launch.traffic().total():,} bytes (M={M}, N={N}, K={K}, tiles of 128 x 128).")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_order(naive, grouped):
     """Which tiles your two kernels work on together, and the loads from memory that the order leaves to a small cache."""
-    if not _ready(naive) or not _ready_helper(grouped):
+    if not ready_to_draw(naive) or not _helper_ready(grouped):
         return None
     size = TILE * TILES
     x, w = torch.randn(size, TILE).half(), torch.randn(size, TILE).half()
@@ -88,16 +88,16 @@ def show_order(naive, grouped):
     figure, panels = plt.subplots(1, 2, figsize=(8.4, 4.6), layout="constrained")
     for panel, (name, launch) in zip(panels, launches.items(), strict=True):
         _draw_map(panel, name, launch)
-    _show(figure)
-    return _show(_draw_loads(launches, size * TILE * 2))
+    show_figure(figure)
+    return show_figure(_draw_loads(launches, size * TILE * 2))
 
 
 def show_tflops(function):
     """TFLOPS of y = x wᵀ against N, x (16384, 2048): of your naive kernel, of ours and of cuBLAS where there is a GPU, else
     as recorded on one."""
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
-    products = {"cuBLAS FP16": PEERS["cuBLAS FP16"], "matmul_fp16_naive": function,
+    products = {"cuBLAS FP16": BASELINES["cuBLAS FP16"], "matmul_fp16_naive": function,
                 "matmul_fp16_grouped": matmul_fp16_grouped, "matmul_fp16": matmul_fp16}
     found = figures_of(("gemm",), lambda: perf.test_perf_gemm(products), function=tuple(products), M=16384, K=2048,
                        mode="eager")
@@ -107,12 +107,12 @@ def show_tflops(function):
     peak = recorded()["roofs"].get("fp16_tflops") if INTERPRETED else None
     figure = tflops_figure(rows, {"fp16_tflops": peak}, title)
     figure.axes[0].set_ylabel("TFLOPS")
-    return _show(figure)
+    return show_figure(figure)
 
 
-def _ready_helper(grouped) -> bool:
+def _helper_ready(grouped) -> bool:
     """Whether the `grouped_tile` that the kernel calls has been written."""
-    return _ready(python_function(grouped).__globals__["grouped_tile"])
+    return ready_to_draw(python_function(grouped).__globals__["grouped_tile"])
 
 
 def _draw_map(panel, name: str, launch: Launch) -> None:

@@ -12,7 +12,7 @@ import triton
 import kernels
 from checks.bench.results import pairs, recorded
 from checks.judge.source import find_placeholder, python_function, rebind, source_of
-from checks.pictures.common import COLOURS, NOTHING, _ready, _show
+from checks.pictures.common import COLOURS, NOTHING, ready_to_draw, show_figure
 from checks.simulated.gpu import SimulatedGPU
 from checks.simulated.scenarios import BENCHMARKS, STEADY, true_benchmark, try_benchmark
 from kernels import cost, timing
@@ -46,12 +46,12 @@ def show_timeline(gpu: SimulatedGPU, title: str = ""):
     axes.spines[["top", "right", "left"]].set_visible(False)
     once = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(once.values(), once, loc="outside lower center", ncols=len(once), frameon=False, fontsize=8)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_timer(time_us: Callable):
     """What the host and a simulated GPU do while your timer times two functions, each twice after one call to warm up."""
-    if not _ready(time_us):
+    if not ready_to_draw(time_us):
         return None
     gpu = SimulatedGPU()
     sides = {"old": gpu.kernel("old", {"x": 160e6}), "new": gpu.kernel("new", {"w": 80e6})}
@@ -121,7 +121,7 @@ def wrong_ways(make: Callable[[], Callable], gpu, calls: int = 10) -> dict[str, 
 def show_wrong_times(time_us: Callable):
     """One matrix-vector product (4096, 4096) in FP16 timed in wrong ways, and by your timer: on a simulated GPU, whose truth
     is known, and on the GPU of this machine if there is one."""
-    if not _ready(time_us):
+    if not ready_to_draw(time_us):
         return None
     gpu = SimulatedGPU(launch_us=4.0)
 
@@ -139,7 +139,7 @@ def show_wrong_times(time_us: Callable):
         _draw_times(axes, times, truth or times["your timer"], where)
     if INTERPRETED:
         print("There is no GPU here: your timer has run on the simulated one alone.")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def _fresh_gemv(x: torch.Tensor, w: torch.Tensor) -> Callable:
@@ -165,7 +165,7 @@ def _draw_times(axes, times: dict[str, float], truth: float, where: str) -> None
 def show_roofline(attainable_tflops: Callable, time_us: Callable):
     """The roofline as your function has it, and on it products with 4096 x 4096 weights for 1 to 16,384 rows of x: measured
     by your timer where there is a GPU, else as recorded."""
-    if not _ready(attainable_tflops):
+    if not ready_to_draw(attainable_tflops):
         return None
     rows, roofs, title = _measured(time_us)
     figure, axes = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
@@ -193,12 +193,12 @@ def show_roofline(attainable_tflops: Callable, time_us: Callable):
              ylabel="TFLOPS (INT8: TOPS)")
     axes.set_title(title, fontsize=10)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_gain(int8_gain: Callable, time_us: Callable):
     """The gain of INT8 over FP16 against M, as your function predicts it and as measured."""
-    if not _ready(int8_gain):
+    if not ready_to_draw(int8_gain):
         return None
     rows, roofs, title = _measured(time_us)
     n, k = rows[0]["N"], rows[0]["K"]
@@ -214,7 +214,7 @@ def show_gain(int8_gain: Callable, time_us: Callable):
     axes.set(xlabel=f"M, rows of x (N = {n:,}, K = {k:,})", ylabel="times as fast as FP16", ylim=(0, 2.4))
     axes.set_title(title, fontsize=10)
     axes.legend(loc="lower left", frameon=False, fontsize=9)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def _measured(time_us: Callable) -> tuple[list[dict], dict, str]:

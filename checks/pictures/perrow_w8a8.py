@@ -8,14 +8,14 @@ import torch
 from matplotlib.colors import LogNorm
 
 from checks.bench import perf
-from checks.bench.baselines import LAYOUTS, PEERS, in_both_layouts
+from checks.bench.baselines import BASELINES, LAYOUTS, in_both_layouts
 from checks.bench.figures import COLOURS, tflops_figure
 from checks.bench.operands import Operands
 from checks.bench.results import recorded, select
 from checks.judge.compiler import TARGETS, Compilation
 from checks.judge.launches import watch
 from checks.judge.tracing import trace
-from checks.pictures.common import _ready, _show, figures_of
+from checks.pictures.common import figures_of, ready_to_draw, show_figure
 from kernels import matmul_fp16_naive, perrow_w8a8_matmul, perrow_w8a8_matmul_grouped
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
@@ -26,7 +26,7 @@ def show_sums(function=None, K: int = 4096):
 
     `function(x_q, w_q)`, which gives INT32 sums, is drawn beside them.
     """
-    if function is not None and not _ready(function):
+    if function is not None and not ready_to_draw(function):
         return None
     x, w = torch.randint(100, 128, (2, K), generator=torch.Generator().manual_seed(0), dtype=torch.int8)
     products = (x.long() * w.long()).numpy()
@@ -51,13 +51,13 @@ def show_sums(function=None, K: int = 4096):
     axes.set_ylim(bottom=0)
     axes.set(xlabel="products added up (codes from 100 to 127)", ylabel="|sum - exact sum|")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.45))
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_layouts(function):
     """What the two layouts of w cost: instructions that move single bytes, from the compiler, and where there are figures
     of a GPU, live or recorded, the speed with M = N = K = 4096."""
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
     operands = Operands(256, 256, 256)
     with watch() as launches:
@@ -86,13 +86,13 @@ def show_layouts(function):
         axes[0, 1].margins(y=0.15)
     for panel in axes[0]:
         panel.title.set_fontsize(10)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_error_map(function, M: int = 128, N: int = 128, K: int = 512):
     """|y in INT8 - y in FP16| by your kernel, where one row of x and one of w are 20 times as large as the others: with a
     scale for each row, and with one scale for all rows."""
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
     g = torch.Generator().manual_seed(0)
     x, w = torch.randn(M, K, generator=g), torch.randn(N, K, generator=g) / K**0.5
@@ -111,7 +111,7 @@ def show_error_map(function, M: int = 128, N: int = 128, K: int = 512):
         panel.set_xlabel("n, row of w")
     panels[0].set_ylabel("m, row of x")
     figure.colorbar(image, ax=panels, label="|y INT8 - y FP16|", shrink=0.85)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def _one_scale(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,7 +131,7 @@ def count_bytes(function, **inputs) -> dict[str, int]:
 
 def show_traffic(function, M: int = 128, N: int = 128, K: int = 1024):
     """Bytes that lesson 02's kernel and your INT8 kernel ask for, counted in a run of each."""
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
     x, w = torch.zeros(M, K), torch.zeros(N, K)
     counts = {"FP16, lesson 02's": count_bytes(matmul_fp16_naive, x=x.half(), w=w.half()),
@@ -151,7 +151,7 @@ def show_traffic(function, M: int = 128, N: int = 128, K: int = 1024):
              title=f"FP16 asks for {totals[0] / totals[1]:.2f} times the bytes of INT8 (M={M}, N={N}, K={K})")
     axes.title.set_fontsize(10)
     figure.legend(frameon=False, loc="outside right center", fontsize=9)
-    return _show(figure)
+    return show_figure(figure)
 
 
 NO_FIGURES = "results/ holds no figures of INT8 products: `python3 workshop.py bench` records them on a machine with a GPU."
@@ -176,12 +176,12 @@ def say_gain(N: int = 6144) -> None:
 def show_speed(function):
     """TFLOPS of FP16 products and TOPS of INT8 products against N: of your kernel and ours where there is a GPU, else as
     recorded on one. Quantizing x is not part of it."""
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
-    products = (PEERS["cuBLAS FP16"], matmul_fp16_naive, function, perrow_w8a8_matmul_grouped, perrow_w8a8_matmul)
+    products = (BASELINES["cuBLAS FP16"], matmul_fp16_naive, function, perrow_w8a8_matmul_grouped, perrow_w8a8_matmul)
     found = figures_of(("gemm",), lambda: perf.test_perf_gemm(dict(zip(PRODUCTS, products, strict=True))),
                        function=PRODUCTS, **PREFILL)
     if found is None:
         return None
     rows, title = found
-    return _show(tflops_figure(rows, recorded()["roofs"] if INTERPRETED else {}, title))
+    return show_figure(tflops_figure(rows, recorded()["roofs"] if INTERPRETED else {}, title))

@@ -5,13 +5,13 @@ import numpy as np
 import torch
 
 from checks.bench import perf
-from checks.bench.baselines import PEERS
+from checks.bench.baselines import BASELINES
 from checks.bench.figures import bandwidth_figure
 from checks.bench.results import recorded
 from checks.exercises import EXERCISES
 from checks.judge.source import python_function
 from checks.judge.tracing import trace
-from checks.pictures.common import COLOURS, _ready, _show, figures_of
+from checks.pictures.common import COLOURS, figures_of, ready_to_draw, show_figure
 from kernels.error import sqnr_db
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
@@ -24,7 +24,7 @@ def show_rounding_errors(*functions):
 
     Draws those that are written; the titles give their SQNR.
     """
-    functions = [f for f in functions if python_function(f).__name__ not in _WRAPPERS or _ready(f)]
+    functions = [f for f in functions if python_function(f).__name__ not in _WRAPPERS or ready_to_draw(f)]
     if not functions:
         return None
     x = torch.randn(64, 1024, generator=torch.Generator().manual_seed(0)).half()
@@ -38,13 +38,13 @@ def show_rounding_errors(*functions):
                         f"SQNR {sqnr_db(x, q.float() * scale[:, None]):.1f} dB", fontsize=10)
         panel.set(ylabel="density", yticks=[0, 0.5, 1], ylim=(0, 1.3))
     panels[-1, 0].set_xlabel("error in steps, (q · scale - x) / scale")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_scales(function):
     """How far the scales of your function are from amax / 127, for rows of every size that FP16 has, in FP32 and
     rounded to FP16."""
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
     x = torch.rand(160, 32, generator=torch.Generator().manual_seed(0)) * 2.0 ** torch.linspace(-21, 15, 160)[:, None]
     x = x.half()
@@ -61,12 +61,12 @@ def show_scales(function):
              title="1 means that the scale has become 0")
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, loc="upper right")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_chunks(function, K: int = 10000):
     """What the program of one row of K elements loads and stores, in order, found by running `function` once."""
-    if not _ready(function):
+    if not ready_to_draw(function):
         return None
     launch = trace(function, x=torch.randn(1, K).half())[-1]
     looks = {("load", "x_ptr"): ("loads x", COLOURS[0]), ("store", "q_ptr"): ("stores q", COLOURS[1]),
@@ -84,16 +84,16 @@ def show_chunks(function, K: int = 10000):
              title=f"x is read {moved['load', 'x_ptr'] / (2 * K):.1f} time(s); {sum(moved.values()) / K:.1f} bytes asked "
              "for per element")
     axes.title.set_fontsize(10)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_speed(*functions):
     """GB/s of the quantization of 16,384 rows against their length: of your functions and of the library's
     `quantize_int8_perrow` where there is a GPU, else as recorded on one; beside a copy of as many bytes."""
-    functions = [function for function in functions if _ready(function)]
+    functions = [function for function in functions if ready_to_draw(function)]
     if not functions:
         return None
-    quantizers = {"copy": PEERS["copy"], **{python_function(function).__name__: function for function in functions},
+    quantizers = {"copy": BASELINES["copy"], **{python_function(function).__name__: function for function in functions},
                   "quantize_int8_perrow": quantize_int8_perrow}
     found = figures_of(("quant_prefill",), lambda: perf.test_perf_quant_prefill(quantizers), function=tuple(quantizers),
                        M=16384, mode="eager")
@@ -101,4 +101,4 @@ def show_speed(*functions):
         return None
     rows, title = found
     roofs = {"copy_gb_per_s": recorded()["roofs"].get("copy_gb_per_s")} if INTERPRETED else perf.copy_roof()
-    return _show(bandwidth_figure(rows, roofs, title))
+    return show_figure(bandwidth_figure(rows, roofs, title))

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from checks.capstone import accuracy, block, report_card
 from checks.capstone.accuracy import Scheme, recorded_accuracy
 from checks.capstone.training import FOLDER, tokens_of, windows
-from checks.pictures.common import COLOURS, _ready, _show
+from checks.pictures.common import COLOURS, ready_to_draw, show_figure
 from kernels.block_cost import LLAMA_3_8B_DIMS, block_weights
 from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import INTERPRETED, device
@@ -38,7 +38,7 @@ def show_bits():
              title=f"Held-out text, {record['bytes']:,} bytes, FP16 perplexity {record['fp16_perplexity']:.3f}")
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, loc="upper right")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_outliers():
@@ -56,7 +56,7 @@ def show_outliers():
     axes.set(xlabel="how many times as large channel 0 is", ylabel="perplexity above FP16's",
              xticks=sorted({point["factor"] for point in record}), ylim=(-0.03, 100))
     axes.legend(frameon=False)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_layers(**sqnr_db: dict[str, float]):
@@ -74,7 +74,7 @@ def show_layers(**sqnr_db: dict[str, float]):
                           fontsize=9)
     axes.set(ylabel="SQNR of the output in dB")
     axes.legend(frameon=False, loc="lower left", ncols=3)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def sample_rows() -> torch.Tensor:
@@ -97,7 +97,7 @@ class YourLinear(torch.nn.Module):
 @torch.no_grad()
 def show_cost(model: Transformer, int8_linear, perplexity):
     """The perplexity of each piece of text in FP16 and with your linear layer in place of every other, by your function."""
-    if not (_ready(int8_linear) and _ready(perplexity)):
+    if not (ready_to_draw(int8_linear) and ready_to_draw(perplexity)):
         return None
     rows = sample_rows().to(device())
     yours = accuracy.with_linears(model, lambda linear: YourLinear(linear, int8_linear))
@@ -117,7 +117,7 @@ def show_cost(model: Transformer, int8_linear, perplexity):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
         axis.set_ticks([2, 3, 4, 6, 8, 12])
-    return _show(figure)
+    return show_figure(figure)
 
 
 BYTES_A_SECOND = 4.8e12  # an H200's datasheet
@@ -153,11 +153,11 @@ def frontier_points(model: Transformer, layers_to_skip) -> dict[str, tuple[float
 
 def show_frontier(model: Transformer, layers_to_skip, pareto_front):
     """Predicted time against measured cost for ten ways to store the weights, and the front that your function finds."""
-    if not (_ready(layers_to_skip) and _ready(pareto_front)):
+    if not (ready_to_draw(layers_to_skip) and ready_to_draw(pareto_front)):
         return None
     points = frontier_points(model, layers_to_skip)
     front = pareto_front(*torch.tensor(list(points.values()), dtype=torch.float64).T)
-    return _show(frontier_figure(points, front.tolist()))
+    return show_figure(frontier_figure(points, front.tolist()))
 
 
 def frontier_figure(points: dict[str, tuple[float, float]], front: list[bool]):
@@ -209,7 +209,7 @@ def show_block(card: dict | None):
     panels[0, 0].set_ylabel("µs")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(f"One block of Llama 3 8B, random weights, {_where(card)}", fontsize=11)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def _bars(axes, rows: list[dict], modes) -> None:
@@ -246,7 +246,7 @@ def show_time_now(card: dict | None):
     draw_time_now(axes, card["rows"])
     axes.set_title(f"Where a block's time goes, each part timed alone, {_where(card)}", fontsize=10)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def draw_time_now(axes, rows: list[dict]) -> None:
@@ -272,7 +272,7 @@ def draw_time_now(axes, rows: list[dict]) -> None:
 
 def print_amdahl(amdahl_speedup, card: dict | None) -> None:
     """What Amdahl's law, by your function, says of the whole block from its products' speed-up, beside what was measured."""
-    if card is None or not _ready(amdahl_speedup):
+    if card is None or not ready_to_draw(amdahl_speedup):
         return
     print(f"{'':36} {'part of the':>12} {'its':>9} {'predicted':>10} {'measured':>9}")
     print(f"{'':36} {'FP16 time':>12} {'speed-up':>9} {'':>10} {'':>9}")
@@ -288,7 +288,7 @@ def print_amdahl(amdahl_speedup, card: dict | None) -> None:
 @torch.no_grad()
 def show_card(model: Transformer, int8_linear, perplexity, card: dict | None, path="report_card.json"):
     """Your report card, written to `path` with its picture beside it: your functions' accuracy, and the times of `card`."""
-    if not (_ready(int8_linear) and _ready(perplexity)):
+    if not (ready_to_draw(int8_linear) and ready_to_draw(perplexity)):
         return None
     rows = sample_rows().to(device())
     yours = accuracy.with_linears(model, lambda linear: YourLinear(linear, int8_linear))
@@ -297,9 +297,9 @@ def show_card(model: Transformer, int8_linear, perplexity, card: dict | None, pa
         found[scheme.name] = perplexity(accuracy.simulated(model, scheme)(rows), rows)
     made = report_card.report_card(found, accuracy.layer_sqnr_db(model, Scheme(), rows), rows[:, 1:].numel(),
                                    card["rows"] if card else [], card["gpu"] if card else None)
-    figure = report_card.write_card(made, Path(path))
+    figure = report_card.write_card(made, Path(path), card_figure)
     print(f"written to {path}")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def card_figure(card: dict):

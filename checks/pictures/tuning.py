@@ -4,13 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from checks.bench.baselines import CONFIGS, PEERS, config_name
+from checks.bench.baselines import BASELINES, CONFIGS, config_name
 from checks.bench.figures import COLOURS, tflops_figure
 from checks.bench.perf import copy_roof, test_perf_gemm
 from checks.bench.results import of_roof, recorded
 from checks.bench.workloads import CONFIG_SHAPES, find
 from checks.judge.compiler import Compiled, start
-from checks.pictures.common import _ready, _show, figures_of
+from checks.pictures.common import figures_of, ready_to_draw, show_figure
 from kernels.perrow_w8a8 import GROUPED_CONFIGS
 from kernels.runtime import INTERPRETED, shared_memory_limit
 from kernels.tuning import shared_bytes, tiles
@@ -48,7 +48,7 @@ def report_configs(capability: int = 90) -> list[tuple[str, dict, Compiled]]:
 
 def show_resources(stage_bytes, accumulator_registers, reports: list[tuple[str, dict, Compiled]]):
     """Shared memory and registers of each config, by your formulas and by the compiler's report."""
-    if not (_ready(stage_bytes) and _ready(accumulator_registers)):
+    if not (ready_to_draw(stage_bytes) and ready_to_draw(accumulator_registers)):
         return None
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.6 + 0.42 * len(reports)), sharey=True, layout="constrained")
     for place, (_, sizes, report) in enumerate(reports):
@@ -64,7 +64,7 @@ def show_resources(stage_bytes, accumulator_registers, reports: list[tuple[str, 
         axes.axvline(limit, color="black", linestyle=":", linewidth=1)
         axes.annotate(f"most: {limit}", (limit, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return _show(figure)
+    return show_figure(figure)
 
 
 def _pair(axes, place: int, formula: float, reported: float, unit: str) -> None:
@@ -78,7 +78,7 @@ def _pair(axes, place: int, formula: float, reported: float, unit: str) -> None:
 
 def show_buckets(bucket_m, M: torch.Tensor):
     """How many calls each M has, and each bucket of your function: what a cache has to know."""
-    if not _ready(bucket_m):
+    if not ready_to_draw(bucket_m):
         return None
     buckets = torch.tensor([bucket_m(m, 8192) for m in M.tolist()])
     figure, panels = plt.subplots(2, figsize=(7.4, 3.8), sharex=True, layout="constrained")
@@ -89,13 +89,13 @@ def show_buckets(bucket_m, M: torch.Tensor):
         axes.set(ylabel="calls", ylim=(0, None))
     panels[1].set_xscale("log", base=2)
     panels[1].set_xlabel("M, rows of x")
-    return _show(figure)
+    return show_figure(figure)
 
 
 def show_config_map():
     """Time of each configuration, over the best at its shape: measured where there is a GPU, else as recorded on one."""
     found = figures_of(("config",), _measure_configs)
-    return found and _show(config_map_figure(*found))
+    return found and show_figure(config_map_figure(*found))
 
 
 def _measure_configs() -> list[dict]:
@@ -132,16 +132,16 @@ def show_roofs():
     if found is None:
         return None
     rows, roofs, title = found
-    return _show(roof_figure([row for row in rows if (row["M"], row["K"], row["N"]) in BIG], roofs, title))
+    return show_figure(roof_figure([row for row in rows if (row["M"], row["K"], row["N"]) in BIG], roofs, title))
 
 
-def show_peers():
+def show_baselines():
     """INT8 beside cuBLAS FP16, torch._int_mm and FP8, TFLOPS against N: measured where there is a GPU, else as recorded."""
     found = _big_products()
     if found is None:
         return None
     rows, roofs, title = found
-    return _show(tflops_figure([row for row in rows if row["K"] == 2048], roofs, title))
+    return show_figure(tflops_figure([row for row in rows if row["K"] == 2048], roofs, title))
 
 
 _measured: dict[str, list[dict]] = {}
@@ -156,7 +156,7 @@ def _big_products() -> tuple[list[dict], dict, str] | None:
 
 def _measure_big_products() -> list[dict]:
     if "big" not in _measured:
-        _measured["big"] = test_perf_gemm({name: PEERS.get(name) or find(name) for name in BESIDE}, BIG)
+        _measured["big"] = test_perf_gemm({name: BASELINES.get(name) or find(name) for name in BESIDE}, BIG)
     return _measured["big"]
 
 

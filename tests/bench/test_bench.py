@@ -139,7 +139,7 @@ def test_the_real_worker_measures_a_unit_and_reports_what_is_wrong(tmp_path):
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
 def test_without_a_gpu_it_checks_and_says_that_its_times_are_no_speeds(tmp_path, monkeypatch, capsys):
     unit = workloads.unit("quant_decode", ["quantize_int8_perrow"], (2, 40))
-    monkeypatch.setattr(command, "plan", lambda shapes, peers: {"right": [unit]})
+    monkeypatch.setattr(command, "plan", lambda shapes, baselines: {"right": [unit]})
     assert command.main(["--out", str(tmp_path / "out")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Every function that ran is right" in said and "not speeds" in said and "not a speed" in said
@@ -149,7 +149,7 @@ def test_without_a_gpu_it_checks_and_says_that_its_times_are_no_speeds(tmp_path,
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
 def test_a_wrong_kernel_makes_the_command_fail(tmp_path, monkeypatch, capsys):
     unit = workloads.unit("quant_decode", ["gemv_fp16"], (2, 40))
-    monkeypatch.setattr(command, "plan", lambda shapes, peers: {"right": [unit]})
+    monkeypatch.setattr(command, "plan", lambda shapes, baselines: {"right": [unit]})
     assert command.main(["--out", str(tmp_path)]) == 1
     assert "1 failed" in capsys.readouterr().out
 
@@ -171,7 +171,7 @@ def test_roofs_are_the_best_of_their_rows_and_faster_than_memory_is_refused(tmp_
 
 def test_a_whole_run_on_a_gpu_is_written_whole(tmp_path, monkeypatch):
     """Everything but the GPU: rows computed from a formula take the place of measured ones."""
-    def invented_run(groups, kept, done):
+    def synthetic_run(groups, kept, done):
         for group, units in groups.items():
             for unit in units:
                 M, K, N = workloads._mkn(unit)
@@ -182,19 +182,19 @@ def test_a_whole_run_on_a_gpu_is_written_whole(tmp_path, monkeypatch):
 
     for module in (command, workloads):
         monkeypatch.setattr(module, "INTERPRETED", False)
-    monkeypatch.setattr(command.torch.cuda, "get_device_name", lambda: "NVIDIA Invented")
+    monkeypatch.setattr(command.torch.cuda, "get_device_name", lambda: "NVIDIA Synthetic")
     monkeypatch.setattr(command, "capability", lambda: (9, 0))
-    monkeypatch.setattr(command, "run", invented_run)
+    monkeypatch.setattr(command, "run", synthetic_run)
     command.run_checks_and_report(out=tmp_path)
-    figures = load(tmp_path / "nvidia_invented.json")
+    figures = load(tmp_path / "nvidia_synthetic.json")
     assert len(figures["rows"]) > 300 and figures["capability"] == [9, 0]
     assert all(0 < row["of_roof"] == of_roof(row, figures["roofs"]) for row in figures["rows"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["nvidia_invented", "nvidia_invented.json"]
-    pictures = {path.name for path in (tmp_path / "nvidia_invented").iterdir()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nvidia_synthetic", "nvidia_synthetic.json"]
+    pictures = {path.name for path in (tmp_path / "nvidia_synthetic").iterdir()}
     assert pictures == {"tables.md", "speedup.png", "tflops.png", "breakdown.png", "gemv_bandwidth.png", "gemv_time.png",
                         "gemm.png", "quantize_prefill.png", "quantize_decode.png", "roofline.png", "decode_4096x4096.png",
                         "decode_2048x22016.png", "decode_11008x2048.png"}
-    assert json.loads((tmp_path / "nvidia_invented.json").read_text())["conditions"]["decode"] == {"seconds": 1.0}
+    assert json.loads((tmp_path / "nvidia_synthetic.json").read_text())["conditions"]["decode"] == {"seconds": 1.0}
 
 
 def test_the_silence_that_counts_as_a_hang_is_longer_than_any_step():

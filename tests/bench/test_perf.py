@@ -7,7 +7,7 @@ import torch
 
 import kernels
 from checks.bench import measure, perf
-from checks.bench.baselines import OTHERS, PEERS, missing
+from checks.bench.baselines import BASELINES, OPTIONAL, missing
 from checks.bench.measure import Timing
 from checks.bench.operands import OF_X, Operands, Wrong, expect_product
 from checks.bench.workloads import LLAMA, TESTS, BadShapes, find, key, plan
@@ -21,7 +21,7 @@ K, N = 256, 72
 def test_rows_count_the_bytes_that_must_move_and_hold_no_speed_when_interpreted():
     rows = perf.test_perf_gemv({"torch": lambda x, w: w @ x, "gemv_w8a16": kernels.gemv_w8a16}, [(K, N)])
     rows += perf.test_perf_gemm({"perrow_w8a8_matmul": kernels.perrow_w8a8_matmul}, [(17, K, N)])
-    rows += perf.test_perf_quant_prefill({"copy": PEERS["copy"], "quantize": kernels.quantize_int8_perrow}, [(5, K)])
+    rows += perf.test_perf_quant_prefill({"copy": BASELINES["copy"], "quantize": kernels.quantize_int8_perrow}, [(5, K)])
     assert [row["bytes"] for row in rows] == [
         cost.gemv_bytes(N, K), N * K + 4 * N + 2 * K + 2 * N, cost.perrow_w8a8_matmul_bytes(17, N, K),
         *[cost.quantize_int8_perrow_bytes(5, K)] * 2]
@@ -34,7 +34,7 @@ def test_rows_count_the_bytes_that_must_move_and_hold_no_speed_when_interpreted(
 def test_a_speed_is_bytes_and_operations_over_the_median(monkeypatch):
     monkeypatch.setattr(perf, "INTERPRETED", False)
     monkeypatch.setattr(perf, "time_us", lambda sides, *_, **__: {name: Timing(10.0, 9.0, 12.0) for name in sides})
-    row, = perf.test_perf_gemm({"torch": PEERS["cuBLAS FP16"]}, [(4, K, N)])
+    row, = perf.test_perf_gemm({"torch": BASELINES["cuBLAS FP16"]}, [(4, K, N)])
     assert row["gb_per_s"] == pytest.approx(cost.matmul_fp16_bytes(4, N, K) / 10e-6 / 1e9)
     assert row["tflops"] == pytest.approx(2 * 4 * K * N / 10e-6 / 1e12)
     assert (row["median_us"], row["low_us"], row["high_us"]) == (10, 9, 12)
@@ -77,8 +77,8 @@ def test_in_graphs_each_call_has_its_own_weights_and_the_last_result_is_checked(
         return (x.double() @ w_q.double().T * w_scale).half()
 
     product.error = 0.02
-    functions = {"cuBLAS FP16": PEERS["cuBLAS FP16"], "product": product, "copy of x": PEERS["copy of x"],
-                 "copy of x, then cuBLAS FP16": PEERS["copy of x, then cuBLAS FP16"]}
+    functions = {"cuBLAS FP16": BASELINES["cuBLAS FP16"], "product": product, "copy of x": BASELINES["copy of x"],
+                 "copy of x, then cuBLAS FP16": BASELINES["copy of x, then cuBLAS FP16"]}
     rows = perf.test_perf_matmul_int8(functions, [(3, K, N)], mode="graph")
     assert [row["function"] for row in rows] == list(functions) and all(row["mode"] == "graph" for row in rows)
     assert len(used) == math.ceil(perf.ROTATED_BYTES / (K * N)) == len({scale for _, scale in used})
@@ -128,7 +128,7 @@ def test_a_wrong_function_is_not_timed(name):
         TESTS[test]({name: function}, [shape])
 
 
-def test_a_peer_may_be_off_by_what_its_format_costs_and_no_more():
+def test_a_baseline_may_be_off_by_what_its_format_costs_and_no_more():
     def off(part):
         def function(x, w):
             y = x @ w.T
@@ -151,7 +151,7 @@ def test_one_that_fails_is_left_out_and_the_others_are_measured():
     def crashes(x, w):
         raise OSError("no such luck")
 
-    rows = perf.test_perf_gemm({"crashes": crashes, "torch": PEERS["cuBLAS FP16"]}, [(4, K, N)], watcher=Watcher())
+    rows = perf.test_perf_gemm({"crashes": crashes, "torch": BASELINES["cuBLAS FP16"]}, [(4, K, N)], watcher=Watcher())
     assert [row["function"] for row in rows] == ["torch"] and isinstance(left_out["crashes"], OSError)
 
 
@@ -182,7 +182,7 @@ def test_bad_arguments_are_named(call, said):
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
 def test_what_the_interpreter_cannot_do_in_time_is_refused():
     with pytest.raises(ValueError, match="many minutes"):
-        perf.test_perf_gemm({"torch": PEERS["cuBLAS FP16"]}, [(16384, 2048, 2048)])
+        perf.test_perf_gemm({"torch": BASELINES["cuBLAS FP16"]}, [(16384, 2048, 2048)])
 
 
 def test_an_unknown_operand_is_named():
@@ -211,8 +211,8 @@ def test_every_unit_of_every_plan_names_functions_and_shapes_that_fit(monkeypatc
             assert len(unit["shape"]) == 3 - (unit["test"] == "gemv" or unit["test"].startswith("quant"))
     assert [300, 512, 1000] in [unit["shape"] for unit in groups["matmul_int8"]]
     assert [1, 4096, 4096] in [unit["shape"] for unit in groups["decode"]]
-    none = plan("workshop", peers=[])
-    assert not {name for units in none.values() for unit in units for name in unit["functions"]} & set(OTHERS)
+    none = plan("workshop", baselines=[])
+    assert not {name for units in none.values() for unit in units for name in unit["functions"]} & set(OPTIONAL)
 
 
 @pytest.mark.parametrize("content, said", [
@@ -228,7 +228,7 @@ def test_shapes_that_cannot_be_measured_are_refused(content, said, tmp_path, mon
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
-def test_a_missing_peer_says_why():
+def test_a_missing_baseline_says_why():
     assert "pip install" in missing("gemlite") or "needs a GPU" in missing("gemlite")
     assert missing("cuBLAS FP16") == ""
 
@@ -247,14 +247,14 @@ def test_codes_at_a_tie_may_fall_either_way():
 
 
 def test_a_plan_is_held_to_the_product_of_the_normed_rows():
-    functions = {"producer-fused INT8": PEERS["producer-fused INT8"]}
+    functions = {"producer-fused INT8": BASELINES["producer-fused INT8"]}
     assert len(perf.test_perf_matmul_int8(functions, [(17, K, N)])) == 1
 
 
 @pytest.mark.parametrize(("M", "K"), [(17, 256), (40, 4096)])
 def test_the_product_of_normed_rows_errs_as_much_as_int8_codes_must(M, K):
     def unchecked(x, weight, w_q, w_scale):
-        return PEERS["unfused INT8"](x, weight, w_q, w_scale)
+        return BASELINES["unfused INT8"](x, weight, w_q, w_scale)
 
     def no_norm(x, weight, w_q, w_scale):
         return kernels.matmul_int8(x, w_q, w_scale)

@@ -10,7 +10,7 @@ from checks.bench.command import BEGIN, END, readme_block, update_readme
 from checks.bench.results import BadResults, arithmetic, file_name, load, of_roof, pairs, recorded, save, select
 from checks.paths import ROOT
 
-MADE = {"schema": 1, "gpu": "NVIDIA Invented", "capability": [9, 0], "torch": "2", "triton": "3", "date": "2026-01-01",
+MADE = {"schema": 1, "gpu": "NVIDIA Synthetic", "capability": [9, 0], "torch": "2", "triton": "3", "date": "2026-01-01",
         "shapes": "workshop", "roofs": ROOFS, "conditions": {}, "notes": [],
         "rows": [row("gemm", name, M, N, 2048) for name in ("cuBLAS FP16", "perrow_w8a8_matmul") for M in (64, 16384)
                  for N in (2048, 6144)]

@@ -8,13 +8,13 @@ import torch
 
 from checks.capstone import block
 from checks.capstone.accuracy import linears
+from checks.capstone.command import main
 from checks.capstone.report_card import (
     BEGIN,
     END,
     RECORDED,
     BadCard,
     check_card,
-    main,
     read_card,
     readme_block,
     report_card,
@@ -33,7 +33,7 @@ from kernels.transformer import Config
 TINY = Config(vocabulary=256, layers=1, dim=32, heads=2, kv_heads=1, hidden=48)
 
 
-def invented_rows() -> list[dict]:
+def synthetic_rows() -> list[dict]:
     """Two places; each product takes 10 µs in FP16, in INT8 4 and 2 to quantize; attention 20, the rest 10."""
     rows = []
     for phase, batch, context in (("prefill", 1, 100), ("decode", 4, 50)):
@@ -55,7 +55,7 @@ def invented_rows() -> list[dict]:
 
 @pytest.fixture
 def card():
-    return report_card({"FP16": 4.0, "INT8": 4.02}, {"a.q": 44.0, "lm_head": 48.0}, 127, invented_rows(), "An invented GPU")
+    return report_card({"FP16": 4.0, "INT8": 4.02}, {"a.q": 44.0, "lm_head": 48.0}, 127, synthetic_rows(), "A synthetic GPU")
 
 
 def test_a_card_says_what_quantization_cost(card):
@@ -64,7 +64,7 @@ def test_a_card_says_what_quantization_cost(card):
 
 
 def test_a_card_survives_writing_and_reading(card, tmp_path):
-    figure = write_card(card, tmp_path / "card.json")
+    figure = write_card(card, tmp_path / "card.json", transformer.card_figure)
     plt.close(figure)
     assert read_card(tmp_path / "card.json") == card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "card.png"]
@@ -160,7 +160,7 @@ def test_without_times_the_lesson_says_so_and_goes_on(tmp_path, monkeypatch, cap
 def test_the_command_needs_a_gpu(capsys):
     if not INTERPRETED:
         pytest.skip("this machine has one")
-    assert main([]) == 1
+    assert main([], draw=None) == 1
     assert "There is no GPU here" in capsys.readouterr().out
 
 

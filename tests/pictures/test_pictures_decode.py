@@ -18,7 +18,7 @@ def test_the_stack_shows_quantize_multiply_and_launches():
     us = {FP16: 13.0, DECODE: 8.0, QUANTIZE: 2.0}
     rows = [row("launches", name, M, mode, us[name] + (20.0 if mode == "idle" else 0.0))
             for name in LAUNCHES for M in (1, 16) for mode in ("idle", "graph")]
-    alone, graph = decode.latency_stack_figure(rows, "made up").axes
+    alone, graph = decode.latency_stack_figure(rows, "synthetic").axes
     assert len(alone.get_yticklabels()) == 4
     assert [bar.get_width() for bar in alone.patches[3:6]] == [2.0, 6.0, 20.0]  # INT8
     assert [bar.get_width() for bar in graph.patches[3:6]] == [2.0, 6.0, 0.0]
@@ -32,7 +32,7 @@ def test_the_stack_shows_quantize_multiply_and_launches():
 def test_the_break_even_point_is_what_the_student_s_function_finds(prefill_us, said):
     rows = [row("few or many", name, M, "graph", prefill_us(M) if name == PREFILL else 10.0)
             for M in BREAK_EVEN_M for name in FEW_OR_MANY if name != DECODE or M <= MAX_M]
-    (axes,) = decode.break_even_figure(rows, "made up", break_even_m, compute_bound_from).axes
+    (axes,) = decode.break_even_figure(rows, "synthetic", break_even_m, compute_bound_from).axes
     assert said in axes.get_title()
     assert {line.get_label() for line in axes.get_lines()} >= set(FEW_OR_MANY)
     assert any("M = 207" in text.get_text() for text in axes.texts)

@@ -21,7 +21,7 @@ def config_rows():
 
 
 def test_the_map_frames_the_best_configuration_of_each_shape():
-    axes = tuning.config_map_figure(config_rows(), "made up").axes[0]
+    axes = tuning.config_map_figure(config_rows(), "synthetic").axes[0]
     frames = {(round(patch.get_x() + 0.48), round(patch.get_y() + 0.46)) for patch in axes.patches}
     assert frames == {(at, at) for at in range(len(CONFIG_SHAPES))}
     assert axes.texts[0].get_text() == "1.00×\n100 µs"
@@ -29,13 +29,13 @@ def test_the_map_frames_the_best_configuration_of_each_shape():
 
 def test_a_configuration_that_does_not_fit_leaves_its_place_empty():
     rows = [row for row in config_rows() if not (row["function"] == CONFIGS[1] and row["M"] == CONFIG_SHAPES[0][0])]
-    axes = tuning.config_map_figure(rows, "made up").axes[0]
+    axes = tuning.config_map_figure(rows, "synthetic").axes[0]
     assert axes.texts[len(CONFIG_SHAPES)].get_text() == ""
 
 
 def test_bars_are_parts_of_the_roof():
     rows = [row("gemm", name, M, N, K) for M, K, N in BIG for name in BESIDE]
-    axes = tuning.roof_figure(rows, ROOFS, "made up").axes[0]
+    axes = tuning.roof_figure(rows, ROOFS, "synthetic").axes[0]
     heights = [bar.get_height() for bar in axes.patches]
     assert heights == pytest.approx([100 * of_roof(next(r for r in rows if r["function"] == name and (
         r["M"], r["K"], r["N"]) == shape), ROOFS) for name in BESIDE for shape in BIG])
@@ -59,7 +59,7 @@ def test_buckets_are_counted():
 @pytest.mark.skipif(not INTERPRETED, reason="on a GPU it measures")
 def test_without_recorded_rows_a_sentence_says_what_to_do(monkeypatch, capsys):
     monkeypatch.setattr("checks.pictures.common.recorded", lambda: {"gpu": "Some GPU", "rows": []})
-    for show in (tuning.show_config_map, tuning.show_roofs, tuning.show_peers):
+    for show in (tuning.show_config_map, tuning.show_roofs, tuning.show_baselines):
         assert show() is None
         assert "Nothing is recorded yet for this picture on the Some GPU" in capsys.readouterr().out
 
