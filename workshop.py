@@ -209,7 +209,7 @@ def pip(*arguments, lock, quiet=False):
 
 
 def run_in_venv(command, lock, variables, quiet=False):
-    kept = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True} if quiet else {}
+    kept: dict = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True} if quiet else {}
     return subprocess.run(command, cwd=str(ROOT), env=dict(environment(), **variables), pass_fds=[lock], **kept)
 
 
