@@ -37,7 +37,7 @@ def solutions_command(argv: list[str]) -> int:
 COMMANDS = {"check": check_command, "solutions": solutions_command}
 MODULES = {"reset": "checks.course.reset", "bench": "checks.bench.command", "doctor": "checks.course.doctor",
            "grade": "checks.grader.command", "train": "checks.capstone.training", "accuracy": "checks.capstone.accuracy",
-           "card": "checks.capstone.report_card"}
+           "card": "checks.capstone.report_card", "dev": "checks.dev.command"}
 """The commands that have a module of their own, each with a `main(argv)`."""
 
 
