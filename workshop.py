@@ -34,6 +34,7 @@ COMMANDS = {
     "train": "train the small transformer of lesson 10 again",
     "accuracy": "measure what INT8 costs that transformer",
     "card": "make lesson 10's report card on this machine's GPU",
+    "dev": "for maintainers: a new exercise's skeleton (new-exercise), bugs that no test notices (mutate)",
 }
 
 
@@ -209,7 +210,7 @@ def pip(*arguments, lock, quiet=False):
 
 
 def run_in_venv(command, lock, variables, quiet=False):
-    kept = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True} if quiet else {}
+    kept: dict = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True} if quiet else {}
     return subprocess.run(command, cwd=str(ROOT), env=dict(environment(), **variables), pass_fds=[lock], **kept)
 
 

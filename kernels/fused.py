@@ -281,7 +281,7 @@ def empty_silu_mul_codes(gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Te
     return room_for_codes(gate)
 
 
-def _blocks(whole: int, row_fits: bool, elements_per_warp: int) -> dict:
+def _blocks(whole: int, row_fits: bool, elements_per_warp: int) -> dict[str, int]:
     if not row_fits:
         return {"BLOCK_K": 2048, "ROW_FITS": False, "num_warps": 4}
     return {"BLOCK_K": whole, "ROW_FITS": True, "num_warps": max(1, whole // elements_per_warp)}

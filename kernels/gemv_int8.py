@@ -129,7 +129,8 @@ def gemv_w8a8_row(
 
 
 def expect_gemv_int8(
-    x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, dtypes=(torch.float16, torch.bfloat16), name: str = "x",
+    x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
+    dtypes: torch.dtype | tuple[torch.dtype, ...] = (torch.float16, torch.bfloat16), name: str = "x",
 ) -> tuple[int, int]:
     """(N, K) of a product with INT8 weights, or an error that names the argument that cannot be used."""
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)

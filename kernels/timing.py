@@ -71,7 +71,7 @@ def benchmark(old: Callable, new: Callable, gpu, bytes_read: int, bytes_written:
 class CudaEvent:
     """A mark in the GPU's current stream; the GPU notes the time when it gets there."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._event = torch.cuda.Event(enable_timing=True)
 
     def record(self) -> None:
@@ -86,7 +86,7 @@ class CudaEvent:
 class CudaGPU:
     """The GPU of this machine. Raises RuntimeError where kernels are interpreted: interpreted times are no speeds."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         if INTERPRETED:
             raise RuntimeError("kernels are interpreted here, so there is no speed to measure: this needs a GPU")
         self._flush = torch.empty(FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")

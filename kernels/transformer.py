@@ -162,8 +162,8 @@ class FusedInt8Block(torch.nn.Module):
     def forward(self, x: torch.Tensor, turn: torch.Tensor, past: Past | None = None) -> torch.Tensor:
         config, (B, T, dim) = self.config, x.shape
         kv_dim = config.kv_heads * config.head_dim
-        qkv = self._behind_norm(x, self.attention_norm, self.qkv)
-        x = x + self.o(attend(config, *qkv.split((dim, kv_dim, kv_dim), dim=-1), turn, past))
+        q, k, v = self._behind_norm(x, self.attention_norm, self.qkv).split((dim, kv_dim, kv_dim), dim=-1)
+        x = x + self.o(attend(config, q, k, v, turn, past))
         gate, up = self._behind_norm(x, self.mlp_norm, self.gate_up).chunk(2, dim=-1)
         if B * T <= MAX_M:
             return x + self.down(F.silu(gate) * up)

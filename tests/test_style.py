@@ -1,11 +1,43 @@
-"""Ruff, with the settings of pyproject.toml."""
+"""The style that tools can judge: ruff and mypy with the settings of pyproject.toml, and annotations."""
 
 import subprocess
 import sys
-from pathlib import Path
+
+from test_architecture import FUNCTIONS, Function, is_kernel
+
+from checks.paths import ROOT
+
+ANNOTATED = ("kernels.", "checks.judge.")
+EXERCISES = {"kernels.timing.time_us", "kernels.timing.benchmark"}
+"""Functions whose `gpu` is left open, for a student to read: a GPU or the model of one."""
+BEING_ANNOTATED = ("kernels.arguments.", "kernels.decode.", "kernels.linear.", "kernels.perrow_w8a8.", "kernels.runtime.",
+                   "checks.judge.")
+
+
+def run(*command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_ruff():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], capture_output=True, text=True,
-                          cwd=Path(__file__).resolve().parents[1])
-    assert done.returncode == 0, done.stdout + done.stderr
+    run("ruff", "check", "--no-cache", ".")
+
+
+def test_mypy():
+    run("mypy", "--no-error-summary")
+
+
+def unannotated(function: Function) -> list[str]:
+    """The parameters without a type, and "return"; that of an __init__ is known."""
+    given = function.args
+    every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    names = [argument.arg for argument in every if argument and not argument.annotation]
+    returns = ["return"] if function.returns is None and function.name != "__init__" else []
+    return [name for name in names if name not in ("self", "cls")] + returns
+
+
+def test_functions_of_kernels_and_judge_are_annotated():
+    missing = {name: unannotated(function) for name, function in FUNCTIONS
+               if name.startswith(ANNOTATED) and not name.startswith(BEING_ANNOTATED)
+               and name not in EXERCISES and not is_kernel(function)}
+    assert not {name: parameters for name, parameters in missing.items() if parameters}

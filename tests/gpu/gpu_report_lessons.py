@@ -16,7 +16,7 @@ def check_lessons(checks):
             checks.attempt(f"vectors, N = {N}, blocks of {BLOCK}", test_hello.test_vectors_of_ragged_sizes, N, BLOCK)
     for M, N in test_hello.SHAPES:
         checks.attempt(f"row sums of {(M, N)}",
-                       test_hello.test_row_sums_of_ragged_sizes_and_of_parts_of_a_wider_matrix, M, N)
+                       test_hello.test_row_sums_of_ragged_sizes_and_of_parts_of_a_matrix, M, N)
         for column_major in (False, True):
             checks.attempt(f"copy of {(M, N)}, column-major: {column_major}",
                            test_hello.test_copies_of_any_view, M, N, column_major)

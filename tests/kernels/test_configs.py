@@ -29,13 +29,13 @@ def test_sums_that_fill_the_registers_are_those_that_spill(reports):
         assert (report.spills > 1000) == (registers > 128), name
 
 
-def test_two_programs_of_the_library_s_first_config_share_a_multiprocessor():
+def test_two_programs_of_the_first_config_share_a_processor():
     _, _, report = report_configs(90)[0]
     assert GROUPED_CONFIGS[0].num_warps == 8
     assert programs_per_multiprocessor(report.registers, report.shared, 8, 233_472) == 2
 
 
-def test_planted_kernel_is_wrong_where_its_steps_do_not_divide_k():
+def test_planted_kernel_is_wrong_where_steps_do_not_divide_k():
     x_q, w_q = (torch.randint(-127, 128, (rows, 96), dtype=torch.int8, device=device()) for rows in (70, 40))
     assert wrong_configs(planted_int_mm, TILES, x_q, w_q) == [1, 2]
     x_q, w_q = (torch.randint(-127, 128, (rows, 128), dtype=torch.int8, device=device()) for rows in (70, 40))

@@ -44,7 +44,7 @@ def test_a_block_with_nan_is_nan_and_no_other():
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.integers(1, 9), st.integers(0, 2**31))
-def test_no_number_is_off_by_more_than_half_the_step_of_its_block(down, across, rows, columns, seed):
+def test_no_number_is_off_by_more_than_half_its_block_s_step(down, across, rows, columns, seed):
     x = randn(down * rows, across * columns, seed=seed)
     steps = x.reshape(down, rows, across, columns).abs().amax((1, 3), keepdim=True) / 127
     off = (error.fake_quantize_int8(x, rows, columns) - x).reshape(down, rows, across, columns).abs()
@@ -59,7 +59,7 @@ def test_blocks_that_do_not_fit_are_refused(rows, columns):
         error.fake_quantize_int8(torch.zeros(4, 6, dtype=torch.int8), 1, 6)
 
 
-def test_outliers_take_the_bits_of_the_other_channels_and_the_remedies_give_them_back():
+def test_outliers_take_bits_and_the_remedies_give_them_back():
     x, ordinary = activations(100)
     w = weights()
     y = x.double() @ w.double().T
@@ -80,14 +80,14 @@ def test_smoothing_keeps_the_product(alpha):
     assert ((x_s.double() @ w_s.double().T - x.double() @ w.double().T).abs() <= 2.0**-22 * size).all()
 
 
-def test_at_alpha_one_every_channel_of_x_has_the_largest_magnitude_one():
+def test_at_alpha_one_every_channel_s_largest_magnitude_is_one():
     x_s, _ = error.smoothquant(randn(9, 40) * 100, randn(7, 40, seed=1), 1.0)
     assert ((x_s.abs().amax(0) - 1).abs() < 2.0**-20).all()
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), min_size=1, max_size=12), st.integers(0, 100))
-def test_the_layers_kept_fit_the_budget_and_no_worse_one_would_have_fitted(found, budget):
+def test_layers_kept_fit_the_budget_and_no_worse_one_would(found, budget):
     sqnr, sizes = torch.tensor([float(s) for s, _ in found]), torch.tensor([size for _, size in found])
     keep = error.layers_to_keep(sqnr, sizes, budget)
     assert sizes[keep].sum() <= budget

@@ -159,7 +159,7 @@ def compiled():
     return list(zip(JOBS, start(JOBS, processes=2, timeout_s=300)(), strict=True))
 
 
-def test_every_kernel_is_compiled_for_each_architecture_it_runs_on():
+def test_every_kernel_is_compiled_for_each_architecture():
     every = set()
     for path in KERNELS.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

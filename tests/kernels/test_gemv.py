@@ -70,7 +70,7 @@ def test_the_cost_model_is_the_counted_footprint(N, K):
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="bytes are counted in the interpreter")
-def test_the_bytes_of_x_that_are_drawn_halve_when_the_rows_per_program_double():
+def test_drawn_bytes_of_x_halve_when_rows_per_program_double():
     N, K = 128, 256
     axes = show_bytes(gemv_fp16_kernel, N, K).axes[0]
     w, x, y = ([bar.get_height() for bar in bars] for bars in axes.containers)

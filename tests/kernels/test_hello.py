@@ -44,7 +44,7 @@ def test_smoothing_by_hand():
 
 
 @pytest.mark.parametrize(("M", "N"), SHAPES)
-def test_row_sums_of_ragged_sizes_and_of_parts_of_a_wider_matrix(M, N):
+def test_row_sums_of_ragged_sizes_and_of_parts_of_a_matrix(M, N):
     wide = normal(M, N + 7)
     for x in (wide[:, :N].clone(), wide[:, :N], wide[:, 3:3 + N]):
         assert close(row_sum(x.to(device())), exact_row_sum(x))
@@ -153,7 +153,7 @@ def test_correct_kernels_in_other_styles_pass(name, edits):
 
 
 @pytest.mark.parametrize("case", [1, 5])
-def test_unwritten_elements_of_a_column_major_output_are_named_by_their_place_in_it(case):
+def test_unwritten_elements_of_a_column_major_output_are_named(case):
     kernel = edited("copy_2d", ("x, mask=mask)", "x, mask=mask & (offs_n != 2)[None, :])"))
     exercise = EXERCISE["copy_2d"]
     outcome = try_case(exercise, kernel, exercise.cases[case], seed=0)

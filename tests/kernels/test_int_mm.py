@@ -50,7 +50,7 @@ def test_the_bound_on_k_is_tight(bits, code):
     assert K * code * code <= largest < (K + 1) * code * code
 
 
-def test_the_longest_row_is_exact_and_one_product_more_would_overflow():
+def test_longest_row_is_exact_and_one_more_would_overflow():
     assert MAX_K == 133_144
     assert torch.full((MAX_K + 1,), 127**2).sum(dtype=torch.int32) < 0
     with pytest.raises(ValueError, match="at most 133144 columns, got 133145"):
@@ -127,7 +127,7 @@ def test_the_scales_may_be_multiplied_first_in_fp32():
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="what was read is known in the interpreter")
-def test_what_was_never_read_is_found_whatever_the_kernel_calls_its_pointer():
+def test_what_was_never_read_is_found_by_any_pointer_name():
     verdict = judge(EXERCISE, EXERCISE.edited(("mask_k = offs_k < K", "mask_k = (offs_k < K) & (offs_k != 2)")))
     assert verdict.mistake is None
     assert "elements of `x_q` are never read, all in x_q[:, 2]" in verdict.message

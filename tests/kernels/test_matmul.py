@@ -89,7 +89,7 @@ def test_groups_go_down_their_columns_and_visit_every_tile(rows, columns, GROUP_
 
 
 @pytest.mark.parametrize("M, N, K", [(128, 256, 64), (200, 300, 100), (5, 130, 7)])
-def test_the_model_of_a_tiled_product_s_bytes_is_what_the_naive_kernel_asks_for(M, N, K):
+def test_tiled_matmul_bytes_is_what_the_naive_kernel_asks_for(M, N, K):
     launch = trace_naive(matmul.matmul_fp16_naive_kernel, M, N, K)
     assert launch.traffic().total() == cost.tiled_matmul_bytes(M, N, K, 128, 128)
 

@@ -31,7 +31,7 @@ def test_the_sides_take_turns_so_that_a_hot_gpu_slows_both():
     assert times["one"] > 1.1 * one.cold_us
 
 
-def test_a_function_that_does_nothing_or_hides_its_work_takes_no_time():
+def test_what_does_nothing_or_hides_its_work_takes_no_time():
     gpu = SimulatedGPU()
     honest = gpu.kernel("honest", {"x": 40e6})
     elsewhere = gpu.kernel("elsewhere", {"x": 40e6}, stream=1)
@@ -48,7 +48,7 @@ def test_without_a_gpu_there_is_no_timer():
 
 
 @pytest.mark.skipif(INTERPRETED, reason="there is no GPU")
-def test_on_the_gpu_a_longer_copy_takes_longer_and_asking_early_is_an_error():
+def test_on_a_gpu_a_longer_copy_takes_longer_and_early_raises():
     gpu = CudaGPU()
     short, long = (torch.empty(n, dtype=torch.int8, device="cuda") for n in (1 << 20, 1 << 28))
     times = time_us({"short": short.clone, "long": long.clone}, gpu, repeats=20)

@@ -179,7 +179,7 @@ def test_the_kernels_give_what_the_simulation_gives(model):
             assert torch.equal(layer(x), int8_linear_torch(x, codes, scale))
 
 
-def test_the_kernels_give_a_trained_block_what_the_simulation_gives(model, held_out):
+def test_the_kernels_give_a_block_what_the_simulation_gives(model, held_out):
     x = model.embedding(held_out[:1, :40].to(device()))
     turn = rotation(model.config, torch.arange(40, device=device()))
     kernels = quantize_linears_(copy.deepcopy(model.blocks[0]))

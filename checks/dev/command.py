@@ -1,0 +1,50 @@
+"""`workshop.py dev`: a new exercise's skeleton, and bugs planted to see whether the tests notice."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from checks.dev.mutate import MutationFailed, Sampling, mutate
+from checks.dev.new_exercise import NewExercise, write_skeleton
+from checks.paths import ROOT
+
+
+def main(argv: list[str]) -> int:
+    parser = command_line()
+    wanted = parser.parse_args(argv)
+    try:
+        return wanted.run(wanted)
+    except (LookupError, ValueError, MutationFailed) as error:
+        print(f"workshop.py dev: {error.args[0]}", file=sys.stderr)
+        return 1
+
+
+def command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="workshop.py dev", description="For those who maintain the workshop.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    new = commands.add_parser("new-exercise", help="write a new exercise's skeleton in all its places")
+    new.add_argument("name", help="the function to write; one that ends in _kernel is a Triton kernel")
+    new.add_argument("--lesson", required=True, help="its number, such as 04, or its name")
+    new.add_argument("--file", required=True, type=Path, help="where the answer lies: kernels/gemv.py; made if missing")
+    new.add_argument("--noun", help="the module of checks/exercises/ that asks for it (default: the file's name)")
+    new.set_defaults(run=new_exercise)
+    plant = commands.add_parser("mutate", help="plant bugs, one at a time, and list those that no test notices")
+    plant.add_argument("path", type=Path, help="a Python file, or a folder of them")
+    plant.add_argument("--number", type=int, metavar="N", help="so many, drawn at random (default: all)")
+    plant.add_argument("--seed", type=int, default=0, help="of that draw (default: 0)")
+    plant.add_argument("--tests", nargs="+", default=[], help="what pytest runs (default: the whole suite, which is slow)")
+    plant.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="for the tests of one bug (300)")
+    plant.set_defaults(run=plant_bugs)
+    return parser
+
+
+def new_exercise(wanted: argparse.Namespace) -> int:
+    for path in write_skeleton(NewExercise(wanted.name, wanted.lesson, wanted.file, wanted.noun or wanted.file.stem)):
+        print(f"wrote {path.relative_to(ROOT)}")
+    print("Each place has a TODO. Until none is left, this fails and says which:\n"
+          f"    python3 workshop.py test tests/dev/test_every_place.py tests/course/test_contract.py -k {wanted.name}")
+    return 0
+
+
+def plant_bugs(wanted: argparse.Namespace) -> int:
+    return int(mutate(wanted.path, wanted.tests, Sampling(wanted.number, wanted.seed), wanted.timeout) > 0)

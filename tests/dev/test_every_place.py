@@ -1,0 +1,126 @@
+"""No exercise lacks any of its places. `python3 workshop.py dev new-exercise` makes them all, each with a TODO."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from checks.course.notebooks import exercises_in, lessons, read
+from checks.exercises import EXERCISES, NOUNS
+from checks.judge.exercise import Exercise
+from checks.judge.source import answer_source, find_hole
+from checks.paths import ROOT
+
+KERNEL_TESTS, GPU, LIBRARY = ROOT / "tests" / "kernels", ROOT / "tests" / "gpu", ROOT / "kernels"
+COMPILED = KERNEL_TESTS / "test_every_kernel_compiles.py"
+TREES = {path: ast.parse(path.read_text()) for folder in (KERNEL_TESTS, GPU, LIBRARY) for path in folder.rglob("*.py")}
+ALL = [pytest.param(exercise, id=exercise.name) for exercise in EXERCISES.values()]
+KERNELS = [pytest.param(exercise, id=exercise.name) for exercise in EXERCISES.values() if exercise.is_kernel]
+
+
+def identifiers(node: ast.AST) -> set[str]:
+    """All names in a piece of code: of `test_fused.rows` and of `from kernels import fused` each part."""
+    found = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name | ast.Attribute):
+            found.add(part.id if isinstance(part, ast.Name) else part.attr)
+        elif isinstance(part, ast.alias):
+            found |= set(part.name.split("."))
+    return found
+
+
+def defined_by(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Assign):
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def reached(tree: ast.Module, names: set[str]) -> set[str]:
+    """The names in those functions and constants of a module that are among `names`, or that these lead to."""
+    waiting, found = set(names), set()
+    defined = {name: node for node in tree.body for name in defined_by(node)}
+    while ready := waiting & defined.keys():
+        waiting = set().union(*(identifiers(defined.pop(name)) for name in ready))
+        found |= waiting
+    return found
+
+
+def used_on_gpu() -> set[str]:
+    """What the report on a GPU calls: itself, through the tests that it runs, and through other functions of `kernels`."""
+    found = set().union(*(identifiers(tree) for path, tree in TREES.items() if path.name.startswith("gpu_report")))
+    through = [reached(tree, found) for path, tree in TREES.items() if LIBRARY in path.parents or path.stem in found]
+    return found.union(*through)
+
+
+USED_ON_GPU = used_on_gpu()
+
+
+def todos(exercise: Exercise, folder: Path) -> list[str]:
+    """The files of a folder with a TODO of this exercise, as the skeleton has it."""
+    todo = re.compile(rf"TODO: \{{{exercise.entry}\.__name__\}}|\.{exercise.name}, .*# TODO")
+    return [path.name for path in sorted(folder.glob("*.py")) if todo.search(path.read_text())]
+
+
+@pytest.mark.parametrize("exercise", ALL)
+def test_points_oracle_cases_and_at_least_three_mutants(exercise):
+    assert exercise.points > 0
+    assert exercise.oracle is not None
+    assert len(exercise.cases) >= 3
+    assert len(exercise.mutants) >= 3
+
+
+@pytest.mark.parametrize("exercise", ALL)
+def test_answer_is_written(exercise):
+    for name in {exercise.name, exercise.entry or exercise.name}:
+        source = answer_source(name)
+        assert find_hole(source) is None and "TODO" not in source, name
+
+
+@pytest.mark.parametrize("exercise", ALL)
+def test_lesson_has_its_text_hints_and_stub(exercise):
+    (lesson,) = [path for path in lessons() if path.stem == exercise.lesson]
+    cells = read(lesson).cells
+    stub = exercises_in(read(lesson))[exercise.name]
+    before = cells[:next(number for number, cell in enumerate(cells) if cell.id == stub.id)]
+    hints = next(cell.source for cell in reversed(before) if "<summary>Hint" in cell.source)
+    assert "TODO" not in hints.replace("`TODO`", "")
+    assert '"""TODO' not in stub.source
+
+
+@pytest.mark.parametrize("exercise", ALL)
+def test_readme_has_a_row_for_its_lesson(exercise):
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if f"(lessons/{exercise.lesson}.ipynb) |" in line]
+    assert len(rows) == 1
+    assert f"`{exercise.name}` (TODO)" not in rows[0]
+
+
+@pytest.mark.parametrize("exercise", KERNELS)
+def test_kernel_has_a_test(exercise):
+    users = [path.name for path, tree in TREES.items() if path.parent == KERNEL_TESTS and path != COMPILED
+             and {exercise.name, exercise.entry} & identifiers(tree)]
+    assert users, "nothing in tests/kernels/ calls it"
+    assert not [file for file in todos(exercise, KERNEL_TESTS) if file != COMPILED.name]
+
+
+@pytest.mark.parametrize("exercise", KERNELS)
+def test_kernel_is_compiled_for_gpus(exercise):
+    if exercise.name.endswith("_kernel"):  # others are parts of one
+        assert exercise.name in identifiers(TREES[COMPILED]), f"{COMPILED.name} has no job for it"
+    assert COMPILED.name not in todos(exercise, KERNEL_TESTS)
+
+
+@pytest.mark.parametrize("exercise", KERNELS)
+def test_kernel_is_in_the_gpu_report(exercise):
+    assert {exercise.name, exercise.entry} & USED_ON_GPU, "no tests/gpu/gpu_report*.py calls it"
+    assert not todos(exercise, GPU)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "checks" / "exercises").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_no_exercise_is_left_out_of_its_lists(path):
+    noun = importlib.import_module(f"checks.exercises.{path.stem}")
+    assert noun in NOUNS
+    assert not [name for name, value in vars(noun).items() if isinstance(value, Exercise) and value not in noun.EXERCISES]

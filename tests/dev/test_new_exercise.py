@@ -1,0 +1,100 @@
+"""`workshop.py dev new-exercise`, on a copy of the repository."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from checks.dev.command import main
+from checks.dev.new_exercise import NewExercise, extended, write_skeleton
+from checks.paths import ROOT
+
+COPIED = ("checks", "kernels", "lessons", "tests", "README.md", "conftest.py", "pyproject.toml", "workshop.py")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "exploits", "honest"))
+        else:
+            shutil.copy(source, tmp_path / name)
+    return tmp_path
+
+
+def texts(folder: Path) -> dict[Path, str]:
+    return {path: path.read_text() for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+
+def run(copy: Path, *command: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", *command], cwd=copy, capture_output=True, text=True)
+
+
+def failed(copy: Path, name: str) -> set[str]:
+    """The tests of tests/dev/test_every_place.py that fail for an exercise."""
+    done = run(copy, "pytest", "-q", "-rf", "-p", "no:cacheprovider", "tests/dev/test_every_place.py", "-k", name)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return set(re.findall(r"^FAILED .*::test_(\w+)\[", done.stdout, re.MULTILINE))
+
+
+def test_kernel_s_skeleton_has_a_todo_in_each_place(copy):
+    before = texts(copy)
+    written = write_skeleton(NewExercise("row_max_kernel", "01", Path("kernels/row_max.py"), "row_max"), copy)
+    changed = {path for path, text in texts(copy).items() if before.get(path) != text}
+    assert changed == set(written)
+    assert {str(path.relative_to(copy)) for path in changed} == {
+        "kernels/row_max.py", "checks/exercises/row_max.py", "checks/exercises/__init__.py", "README.md",
+        "lessons/01_gemv_fp16.ipynb", "tests/kernels/test_row_max.py", "tests/kernels/test_every_kernel_compiles.py",
+        "tests/gpu/gpu_report_lessons.py"}
+    ruff = run(copy, "ruff", "check", "--no-cache", ".")
+    assert ruff.returncode == 0, ruff.stdout
+    assert failed(copy, "row_max_kernel") == {
+        "points_oracle_cases_and_at_least_three_mutants", "answer_is_written", "lesson_has_its_text_hints_and_stub",
+        "readme_has_a_row_for_its_lesson", "kernel_has_a_test", "kernel_is_compiled_for_gpus",
+        "kernel_is_in_the_gpu_report"}
+
+
+def test_function_joins_a_file_and_a_noun_that_are_there(copy):
+    written = write_skeleton(NewExercise("gemv_intensity", "01", Path("kernels/cost.py"), "gemv"), copy)
+    assert {str(path.relative_to(copy)) for path in written} == {
+        "kernels/cost.py", "checks/exercises/gemv.py", "README.md", "lessons/01_gemv_fp16.ipynb"}
+    assert failed(copy, "gemv_intensity") == {
+        "points_oracle_cases_and_at_least_three_mutants", "answer_is_written", "lesson_has_its_text_hints_and_stub",
+        "readme_has_a_row_for_its_lesson"}
+
+
+@pytest.mark.parametrize(("name", "lesson", "file", "noun", "said"), [
+    ("gemv_bytes", "01", "kernels/x.py", "x", "kernels/cost.py has gemv_bytes already"),
+    ("gemv_fp16_row_kernel", "01", "kernels/x.py", "x", "kernels/gemv.py has gemv_fp16_row, gemv_fp16_row_kernel already"),
+    ("new_one", "0", "kernels/x.py", "x", "10 lessons start with '0'"),
+    ("new_one", "77", "kernels/x.py", "x", "0 lessons start with '77'"),
+    ("new_one", "01", "checks/x.py", "x", "--file must be a Python file in kernels/"),
+    ("new_one", "01", "kernels/x.txt", "x", "--file must be a Python file in kernels/"),
+    ("NewOne", "01", "kernels/x.py", "x", "'NewOne' must be a Python name in lower case"),
+    ("new_one", "01", "kernels/x.py", "ge-mv", "'ge-mv' must be a Python name in lower case"),
+    ("channel_sqnr", "06", "kernels/x.py", "error", "checks/exercises/error.py has CHANNEL_SQNR already"),
+])
+def test_what_cannot_be_made_is_named_and_nothing_is_written(name, lesson, file, noun, said, copy):
+    before = texts(copy)
+    with pytest.raises((LookupError, ValueError)) as caught:
+        write_skeleton(NewExercise(name, lesson, Path(file), noun), copy)
+    assert said in caught.value.args[0]
+    assert texts(copy) == before
+
+
+def test_command_says_what_is_wrong(capsys):
+    assert main(["new-exercise", "gemv_bytes", "--lesson", "01", "--file", "kernels/cost.py"]) == 1
+    assert capsys.readouterr().err == "workshop.py dev: kernels/cost.py has gemv_bytes already\n"
+
+
+@pytest.mark.parametrize(("text", "want"), [
+    ("A = [b]\n", "A = [b, x]\n"),
+    ("A = ()\n", "A = (x,)\n"), ("A = (b,)\n", "A = (b, x)\n"), ("A = (b, c)\nB = 1\n", "A = (b, c, x)\nB = 1\n"),
+    ("A = (\n    b,\n    c,\n)\n", "A = (\n    b,\n    c, x)\n"),
+])
+def test_sequence_gets_one_element_more(text, want):
+    assert extended(text, "A", "x") == want

@@ -1,0 +1,168 @@
+"""What ARCHITECTURE.md says of the tree: who may import whom, and how large a file, a function and a name may be."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from checks.paths import ROOT
+
+ROOMS = (
+    ("kernels",), ("checks.paths", "checks.files"), ("checks.judge",), ("checks.simulated",), ("checks.exercises",),
+    ("checks.bench",), ("checks.capstone",), ("checks.pictures",), ("checks.course",), ("checks", "checks.notebook"),
+    ("checks.grader",), ("checks.dev",), ("checks.__main__",), ("tests",),
+)
+"""In order: a room imports from itself and from those before it."""
+
+BEING_CUT = {
+    ("checks.judge.interpreter_client", "checks.exercises"), ("checks.judge.interpreter_client", "checks.judge.verdict"),
+    ("checks.judge.tracing", "checks.judge.interpreter_client"),
+    ("checks.capstone.report_card", "checks.pictures.transformer"),
+    ("checks.capstone.training", "checks.course.notebooks"),
+    ("checks.bench.worker", "checks"),
+    ("kernels.hopper_gemm", "kernels.tuning"),
+}
+"""Imports of which it is known that they must go."""
+
+LINES, FUNCTION_LINES, PARAMETERS, MODULE_NAME, TEST_NAME = 420, 60, 6, 28, 60
+BEYOND_THE_LIMITS = {
+    "checks.simulated.gpu.SimulatedGPU.__init__": "the properties of a GPU, each by its name",
+    "kernels.perrow_w8a8.perrow_w8a8_matmul": "a product's operands one by one, as torch._scaled_mm takes them",
+    "kernels.perrow_w8a8.perrow_w8a8_matmul_grouped": "the same",
+    "kernels.hopper_gemm.hopper_gemm": "the same",
+    "kernels.timing.benchmark": "an exercise: lesson 03 names each",
+}
+"""Functions with more parameters than the others may have, and why."""
+BEING_CUT_DOWN = {
+    "checks.bench.perf._each", "checks.grader.batch.grade_class", "checks.grader.batch._work",
+    "checks.judge.launches.OutOfBounds.__init__", "checks.judge.launches._install", "checks.pictures.matmul.trace_naive",
+    "kernels.hopper_gemm.consumer",
+}
+LONG_NAMES = ("tests/bench/", "tests/course/", "tests/grader/", "tests/judge/", "tests/launcher/", "tests/pictures/",
+              "tests/simulated/")
+"""Folders whose tests have yet to get shorter names."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def module_name(path: Path) -> str:
+    """checks/judge/verdict.py -> checks.judge.verdict; a package's __init__.py bears the package's name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def python_files(*folders: str) -> dict[str, Path]:
+    """Path by module; the submissions that the grader's tests read as text are no modules."""
+    files = (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
+    return {module_name(path): path for path in files if path.parent.name not in ("exploits", "honest")}
+
+
+MODULES = python_files("kernels", "checks", "tests")
+CODE = python_files("kernels", "checks")
+TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
+TESTS_BY_NAME = {path.stem: module for module, path in MODULES.items() if module.startswith("tests.")}  # all on sys.path
+
+
+def imports(module: str) -> Iterator[str]:
+    """The modules of this repository that a module imports, anywhere in it, by the names it uses for them."""
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: imports are written in full, from the root of the repository"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield from owner(name)
+
+
+def owner(name: str) -> list[str]:
+    """The module that `name` is, or that it is found in; none for one of another library."""
+    found = name if name in MODULES else name.rpartition(".")[0]
+    if found in MODULES:
+        return [found]
+    test = TESTS_BY_NAME.get(name.partition(".")[0])
+    return [test] if test else []
+
+
+IMPORTS = {module: {found for found in imports(module) if found != module} for module in MODULES}
+
+
+def room(module: str) -> int:
+    """The number of a module's room. Raises LookupError where it has none."""
+    parts = module.split(".")
+    names = [module, ".".join(parts[:2]), *(parts[:1] if parts[0] != "checks" else [])]  # `checks` alone is not its rooms
+    for number, room_names in enumerate(ROOMS):
+        if set(names) & set(room_names):
+            return number
+    raise LookupError(f"{module} belongs to no room: add it to ROOMS and to ARCHITECTURE.md")
+
+
+def functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
+    """Every function in a module, nested ones too, with its name: `checks.judge.launches.Launch.read`."""
+    for node in ast.iter_child_nodes(tree):
+        named = isinstance(node, Function | ast.ClassDef)
+        name = f"{prefix}.{node.name}" if named else prefix
+        if isinstance(node, Function):
+            yield name, node
+        yield from functions(node, name)
+
+
+def is_kernel(function: Function) -> bool:
+    """Whether Triton or Gluon compiles it: then pointers, sizes, strides and blocks each are a parameter of their own."""
+    return any("jit" in ast.unparse(decorator) for decorator in function.decorator_list)
+
+
+def parameters(function: Function) -> list[str]:
+    given = function.args
+    every = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return every[1:] if every[:1] in (["self"], ["cls"]) else every
+
+
+FUNCTIONS = [(name, function) for module in CODE for name, function in functions(TREES[module], module)]
+
+
+def test_a_module_imports_only_from_rooms_before_its_own():
+    upward = {(module, found) for module, needs in IMPORTS.items() for found in needs if room(found) > room(module)}
+    upward -= BEING_CUT
+    assert not upward
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    circle = {module: {found for found in needs if (module, found) not in BEING_CUT} for module, needs in IMPORTS.items()}
+    while outside := [module for module, needs in circle.items()
+                      if not needs & circle.keys() or not any(module in others for others in circle.values())]:
+        for module in outside:
+            del circle[module]
+    assert not circle
+
+
+def test_a_module_named_in_a_string_is_there():
+    strings = {node.value for module in CODE for node in ast.walk(TREES[module])
+               if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    named = {text for text in strings if re.fullmatch(r"(checks|kernels)(\.\w+)+", text)}
+    missing = named - MODULES.keys()
+    assert named
+    assert not missing
+
+
+def test_files_and_their_names_are_short():
+    assert not [module for module, path in MODULES.items() if len(path.read_text().splitlines()) > LINES]
+    assert not [module for module, path in MODULES.items() if len(path.stem) > MODULE_NAME]
+
+
+def test_functions_are_short_and_take_few_arguments():
+    long = {name for name, function in FUNCTIONS if function.end_lineno - function.lineno >= FUNCTION_LINES}
+    wide = {name for name, function in FUNCTIONS if len(parameters(function)) > PARAMETERS and not is_kernel(function)}
+    too_long, too_wide = long - BEING_CUT_DOWN, wide - BEING_CUT_DOWN - BEYOND_THE_LIMITS.keys()
+    assert not too_long
+    assert not too_wide
+    assert BEYOND_THE_LIMITS.keys() <= wide, "an exception that nothing needs any more"
+
+
+def test_names_of_tests_fit_a_line_of_pytests_summary():
+    assert not [(module, function.name) for module, path in MODULES.items()
+                if not str(path.relative_to(ROOT)).startswith(LONG_NAMES)
+                for _, function in functions(TREES[module], module)
+                if function.name.startswith("test_") and len(function.name) >= TEST_NAME]
