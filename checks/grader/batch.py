@@ -15,32 +15,13 @@ from pathlib import Path
 
 from checks.files import write_atomically
 from checks.grader import results
-from checks.grader.course import read_course
 from checks.grader.grader import Grader, faulty
-from checks.grader.grading import runs
 from checks.grader.intake.submissions import find_submissions, read_submission
 from checks.grader.sandbox.client import Fault
-from checks.grader.selftest import Misjudged, check_canaries
+from checks.grader.selftest import check_canaries
+from checks.grader.settings import Settings
 
 _grader: Grader | None = None  # of a worker
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a worker needs to make its grader."""
-
-    seed: int
-    course: Path
-    exercises: tuple[str, ...] = ()
-    compiles: bool = True
-    require_isolation: bool = False
-    timeout_s: float = runs.RUN_S
-    gpus: tuple[int, ...] = ()
-
-    def grader(self) -> Grader:
-        runs.RUN_S = self.timeout_s
-        gpu = self.gpus[(os.getpid()) % len(self.gpus)] if self.gpus else None
-        return Grader(self.seed, read_course(self.course), self.exercises, self.compiles, self.require_isolation, gpu)
 
 
 @dataclass
@@ -89,7 +70,7 @@ def grade_class(folder: Path, grades: Path, settings: Settings, jobs: int, only:
     tally, started = Tally(), time.monotonic()
     waiting = dict(found)
     if resume:
-        keys = settings.grader()
+        keys = Grader(settings)
         for student, paths in found.items():
             old = results.read_result(results.result_path(grades, student))
             if old and not faulty(old) and old["key"] == keys.key(read_submission(student, paths)):
@@ -146,7 +127,7 @@ def _start_worker(settings: Settings, parent: int) -> None:
     if os.getppid() != parent:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _grader = settings.grader()
+    _grader = Grader(settings)
 
 
 def _grade_and_write(student: str, paths: list[Path], grades: Path) -> tuple[float, float, bool, int]:
@@ -161,7 +142,7 @@ def _grade_and_write(student: str, paths: list[Path], grades: Path) -> tuple[flo
 
 def _write_fault(student: str, paths: list[Path], grades: Path, settings: Settings) -> None:
     """A result that says that this submission took its worker down twice."""
-    grader = settings.grader()
+    grader = Grader(settings)
 
     def died(name: str, submission) -> dict:
         raise Fault("the grader's process died twice while it worked on this submission")
@@ -172,6 +153,3 @@ def _write_fault(student: str, paths: list[Path], grades: Path, settings: Settin
 
 def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-__all__ = ["Misjudged", "Settings", "Tally", "class_seed", "grade_class"]

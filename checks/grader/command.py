@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 
 from checks.grader import results
-from checks.grader.batch import Settings, class_seed, grade_class
+from checks.grader.batch import class_seed, grade_class
 from checks.grader.course import DEFAULT, read_course
+from checks.grader.grader import Grader
 from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged
 from checks.grader.selftest import run as selftest
+from checks.grader.settings import Settings
 
 GRADED, BELOW, USAGE, FAULTS, MISJUDGED = 0, 1, 2, 3, 4
 """Exit codes: graded whatever the scores; --fail-under missed; wrong usage; an infrastructure error; self-test failed."""
@@ -62,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     for added in (one, many, proof):
         added.add_argument("--course", type=Path, default=DEFAULT, help="the course's TOML (default: the workshop's own)")
         added.add_argument("--exercise", action="append", default=[], help="this exercise alone; may be repeated")
-        added.add_argument("--timeout", type=float, default=60, metavar="S", help="for all cases of one exercise")
+        added.add_argument("--timeout", type=float, default=Settings.timeout_s, metavar="S",
+                           help="for all cases of one exercise")
         added.add_argument("--require-isolation", action="store_true", help="refuse to grade with less than full isolation")
         added.add_argument("--gpus", default="", metavar="0,1", help="also run passing kernels on these GPUs, and time them")
         added.add_argument("--no-compile", action="store_true", help="leave out compiling for real GPUs")
@@ -101,7 +104,7 @@ def _one(args) -> int:
             raise ValueError(f"there is no {path}")
     seed = random.Random(args.seed_file.read_text().strip()).getrandbits(32) if args.seed_file else secrets.randbits(32)
     student = args.submission[0].resolve().stem
-    with _settings(args, seed).grader() as grader:
+    with Grader(_settings(args, seed)) as grader:
         result = grader.grade(student, args.submission)
     if args.json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
@@ -148,7 +151,7 @@ def _exit_code(graded: list[dict], fail_under: float | None) -> int:
 
 def _selftest(args) -> int:
     started = time.monotonic()
-    with _settings(args, 1).grader() as grader:
+    with Grader(_settings(args, 1)) as grader:
         misjudged = selftest(grader)
     print(f"{misjudged} misjudged, {time.monotonic() - started:.0f} s")
     return MISJUDGED if misjudged else GRADED

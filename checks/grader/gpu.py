@@ -26,7 +26,7 @@ FASTEST_MEMORY = 10e12  # bytes a second, more than any GPU's memory moves
 
 def warm_gpu(index: int) -> Warm:
     """The warm process whose children run on GPU `index`. It asks for the GPU without CUDA, which no fork survives."""
-    warm = Warm("gpu", {"CUDA_VISIBLE_DEVICES": str(index), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"})
+    warm = Warm("gpu", RUN_S, {"CUDA_VISIBLE_DEVICES": str(index), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"})
     if "gpu" not in warm.levels:
         warm.close()
         raise Fault(f"there is no GPU {index} that torch can use")
@@ -51,7 +51,7 @@ def on_gpu(paper: Paper, program: Program, warm: Warm) -> tuple[str | None, dict
     Raises Fault where the sandbox fails.
     """
     cases = paper.exercise.cases + paper.hidden
-    done = runs.run(paper, program, warm, cases, limit_s=RUN_S)
+    done = runs.run(paper, program, warm, cases)
     wrong = next((outcome for outcome in done.outcomes if outcome.status != PASSED), None)
     if wrong is not None or len(done.outcomes) < len(cases):
         return (wrong or done.outcomes[-1]).message or "it stopped before the last case.", None
@@ -71,7 +71,7 @@ def times(paper: Paper, program: Program, warm: Warm) -> dict | None:
     described, payload = encode(inputs)
     question = {"inputs": described, "mode": "time", "maps": False, "name": exercise.name, "entry": exercise.wrapper,
                 "entry_code": library.entry_code, "answer_code": answer_text(exercise, exercise.name)}
-    with warm.child(runs.job_for(paper, program), RUN_S, 64 << 30) as child:
+    with warm.child(runs.job_for(paper, program), runs.GPU_DATA_BYTES) as child:
         try:
             child.begin()
             answer, _ = child.ask(question, payload, RUN_S)

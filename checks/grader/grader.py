@@ -1,31 +1,32 @@
 """The unit of grading: one submission in, one JSON out. It can run anywhere: here, in a pool, on a cluster."""
 
+import os
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from checks.capstone.report_card import summary
 from checks.grader import results
-from checks.grader.course import Course, read_course
+from checks.grader.course import read_course
 from checks.grader.gpu import gpu_name, warm_gpu
 from checks.grader.grading.cases import Paper
-from checks.grader.grading.verdicts import Compiler, grade_exercise
+from checks.grader.grading.verdicts import COMPILE_S, Compiler, grade_exercise
 from checks.grader.intake.code import code_for
 from checks.grader.intake.submissions import Submission, read_submission
 from checks.grader.sandbox.client import FULL, Fault, Warm
+from checks.grader.settings import Settings
 
 
 class Grader:
     """The warm processes, the course's papers, and the seed they were drawn from. Use it in a `with` block."""
 
-    def __init__(self, seed: int, course: Course | None = None, exercises: tuple[str, ...] = (), compiles: bool = True,
-                 require_isolation: bool = False, gpu: int | None = None):
-        self.seed, self.course = seed, course or read_course()
-        self.wanted = [name for name in self.course.exercises if not exercises or name in exercises]
-        self.options = {"exercises": sorted(exercises), "compiles": compiles, "gpu": gpu is not None}
+    def __init__(self, settings: Settings):
+        self.settings, self.course = settings, read_course(settings.course)
+        self.wanted = [name for name in self.course.exercises if not settings.exercises or name in settings.exercises]
         self.papers: dict[str, Paper] = {}
-        self.compiles, self.require_isolation, self.gpu = compiles, require_isolation, gpu
-        self.gpu_name = None if gpu is None else gpu_name(gpu)
+        self.gpu = settings.gpus[os.getpid() % len(settings.gpus)] if settings.gpus else None
+        self.gpu_names = {index: gpu_name(index) for index in settings.gpus}
         self._warm: Warm | None = None
         self._compiler: Compiler | None = None
         self._warm_gpu: Warm | None = None
@@ -40,19 +41,19 @@ class Grader:
     @property
     def warm(self) -> Warm:
         if self._warm is None:
-            self._warm = Warm("run")
+            self._warm = Warm("run", self.settings.timeout_s)
             if "seccomp" not in self._warm.levels:
                 raise Fault("this system allows no seccomp filter, so that a submission could end any process of yours: "
                             "grade on a machine or in a container that allows one")
             missing = [level for level in FULL if level not in self._warm.levels]
-            if self.require_isolation and missing:
+            if self.settings.require_isolation and missing:
                 raise Fault(f"this system does not allow the isolation asked for: {', '.join(missing)} missing")
         return self._warm
 
     @property
     def compiler(self) -> Compiler | None:
-        if self._compiler is None and self.compiles:
-            self._compiler = Compiler(Warm("compile"))
+        if self._compiler is None and self.settings.compiles:
+            self._compiler = Compiler(Warm("compile", COMPILE_S))
         return self._compiler
 
     @property
@@ -70,11 +71,19 @@ class Grader:
 
     def paper(self, name: str) -> Paper:
         if name not in self.papers:
-            self.papers[name] = Paper(self.course.exercises[name], self.seed)
+            self.papers[name] = Paper(self.course.exercises[name], self.settings.seed)
         return self.papers[name]
 
     def key(self, submission: Submission) -> str:
-        return results.result_key(submission.digest, self.course.text, self.seed, self.options)
+        """Two runs with the same key give the same result."""
+        settings = asdict(self.settings) | {"course": self.course.text, "exercises": sorted(self.settings.exercises),
+                                            "gpus": sorted(set(self.gpu_names.values()))}
+        return results.result_key(submission.digest, self.late(submission), settings)
+
+    def late(self, submission: Submission) -> dict[str, bool]:
+        """By lesson, whether the submission's latest file is younger than the deadline."""
+        return {lesson: bool(submission.modified and submission.modified > deadline.timestamp())
+                for lesson, deadline in self.course.deadlines.items()}
 
     def grade(self, student: str, paths: list[Path]) -> dict:
         """The result of one submission. Never raises for what a student wrote."""
@@ -83,13 +92,12 @@ class Grader:
     def grade_submission(self, submission: Submission) -> dict:
         started = time.monotonic()
         graded = [self._grade_or_say_why(name, submission) for name in self.wanted]
-        late = {lesson: bool(submission.modified and submission.modified > deadline.timestamp())
-                for lesson, deadline in self.course.deadlines.items()}
         return {"schema": results.SCHEMA, "student": submission.student, "key": self.key(submission),
                 "submission": submission.digest, "grader": results.grader_digest(), "environment": results.environment(),
-                "isolation": self._warm.levels if self._warm else [], "gpu": self.gpu_name, "problems": submission.problems,
-                "report_card": submission.card and summary(submission.card),
-                "late": late, "points": results.total(graded), "possible": sum(self.course.points[n] for n in self.wanted),
+                "isolation": self._warm.levels if self._warm else [],
+                "gpu": None if self.gpu is None else self.gpu_names[self.gpu], "problems": submission.problems,
+                "report_card": submission.card and summary(submission.card), "late": self.late(submission),
+                "points": results.total(graded), "possible": sum(self.course.points[name] for name in self.wanted),
                 "exercises": graded, "graded_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.monotonic() - started, 2)}
 

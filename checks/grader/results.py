@@ -64,9 +64,9 @@ def environment() -> dict[str, str]:
             "numpy": numpy.__version__, "machine": platform.machine()}
 
 
-def result_key(digest: str, course_text: str, seed: int, options: dict) -> str:
-    """Two runs with the same key give the same result."""
-    parts = json.dumps([SCHEMA, digest, grader_digest(), environment(), course_text, seed, options], sort_keys=True)
+def result_key(digest: str, late: dict[str, bool], settings: dict) -> str:
+    """Of all that decides a result: the submission, the settings, this code and the libraries."""
+    parts = json.dumps([SCHEMA, digest, late, settings, grader_digest(), environment()], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()
 
 

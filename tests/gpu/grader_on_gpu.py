@@ -25,6 +25,7 @@ from checks.grader.intake.code import PROVEN, Program  # noqa: E402
 from checks.grader.intake.submissions import find_exercise_cell, read_submission  # noqa: E402
 from checks.grader.sandbox.client import FULL  # noqa: E402
 from checks.grader.selftest import mutated_source, submission_with  # noqa: E402
+from checks.grader.settings import Settings  # noqa: E402
 from checks.judge.source import answer_source  # noqa: E402
 
 HERE = Path(__file__).resolve().parents[1] / "grader"
@@ -84,8 +85,10 @@ def break_the_gpu(grader: Grader) -> None:
     global failures
     for what, source, limit in (("a kernel that faults", FAULT, 60), ("a kernel that hangs", HANG, 20)):
         started = time.monotonic()
-        done = runs.run(paper, Program(source, PROVEN), grader.warm_gpu, paper.exercise.cases[:1], limit_s=limit)
-        after = runs.run(paper, good, grader.warm_gpu, paper.exercise.cases, limit_s=120)
+        grader.warm_gpu.timeout_s = limit
+        done = runs.run(paper, Program(source, PROVEN), grader.warm_gpu, paper.exercise.cases[:1])
+        grader.warm_gpu.timeout_s = gpu.RUN_S
+        after = runs.run(paper, good, grader.warm_gpu, paper.exercise.cases)
         fine = not done.passed and after.passed
         failures += not fine
         first = done.outcomes[0]
@@ -101,7 +104,7 @@ def main() -> int:
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
     started = time.monotonic()
-    with Grader(seed=20261125, gpu=args.gpu) as grader:
+    with Grader(Settings(20261125, gpus=(args.gpu,))) as grader:
         print(f"{gpu.gpu_name(args.gpu)} · isolation {grader.warm.levels}, on the GPU {grader.warm_gpu.levels}", flush=True)
         kernels = [name for name in grader.wanted if grader.course.exercises[name].is_kernel]
         if "faults" in args.part:

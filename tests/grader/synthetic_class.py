@@ -19,10 +19,10 @@ from pathlib import Path
 import checks  # noqa: F401  first: it decides whether Triton interprets
 from checks.exercises import EXERCISES
 from checks.grader import results
-from checks.grader.batch import Settings, grade_class
-from checks.grader.course import DEFAULT
+from checks.grader.batch import grade_class
 from checks.grader.intake.library import lesson_cells
 from checks.grader.selftest import CHEAT, mutated_source
+from checks.grader.settings import Settings
 from checks.judge.source import answer_source, find_mark
 
 HERE = Path(__file__).parent
@@ -94,7 +94,7 @@ def main() -> int:
         (folder / "submissions" / "broken.ipynb").write_text('{"cells": [')
         (folder / "submissions" / "empty.zip").write_bytes(b"")
         started = time.monotonic()
-        tally = grade_class(folder / "submissions", folder / "grades", Settings(args.seed, DEFAULT), args.jobs,
+        tally = grade_class(folder / "submissions", folder / "grades", Settings(args.seed), args.jobs,
                             say=lambda line: print(line, file=sys.stderr, flush=True))
         seconds = time.monotonic() - started
         return report(results.read_results(folder / "grades"), known, tally, seconds, args.jobs)

@@ -34,13 +34,14 @@ from checks.grader.output.shown import messages_for_student
 from checks.grader.sandbox import wire
 from checks.grader.sandbox.client import Ended, Fault, Warm, decode, encode
 from checks.grader.selftest import Misjudged, check_canaries, submission_with
+from checks.grader.settings import Settings
 from checks.judge.source import answer_source, find_mark
 from checks.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def grader():
-    with Grader(seed=7, exercises=CHEAP, compiles=False) as grader:
+    with Grader(Settings(7, exercises=CHEAP, compiles=False)) as grader:
         yield grader
 
 
@@ -310,7 +311,7 @@ def test_inputs_and_results_travel_with_any_strides(grader, x):
     code = ("import torch\n\n\ndef f(x, dtype):\n"
             "    return x.to(dtype), x.stride(0), torch.stack([x, 2 * x], -1)[..., 1]\n")
     job = {"modules": {}, "code": code, "name": "f", "call": "f", "entry": None, "entry_code": None, "through": None}
-    with grader.warm.child(job, 20) as child:
+    with grader.warm.child(job) as child:
         child.begin()
         described, payload = encode({"x": x, "dtype": torch.float16})
         answer, raw = child.ask({"inputs": described, "mode": "plain", "maps": False}, payload, 10)
@@ -354,9 +355,9 @@ def test_what_a_gpu_would_be_asked(grader):
 
 
 def test_no_grading_without_a_filter(monkeypatch):
-    monkeypatch.setattr("checks.grader.grader.Warm", lambda kind: type("Open", (), {"levels": ["limits"], "close": print})())
+    monkeypatch.setattr("checks.grader.grader.Warm", lambda *_: type("Open", (), {"levels": ["limits"], "close": print})())
     with pytest.raises(Fault, match="seccomp"):
-        Grader(seed=1).warm  # noqa: B018
+        Grader(Settings(1)).warm  # noqa: B018
 
 
 def test_a_sandbox_that_breaks_is_tried_again_and_is_no_zero(grader, monkeypatch):

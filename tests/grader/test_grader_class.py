@@ -15,9 +15,10 @@ from grading import ADD, CHEAP, IMPORTS, NEEDED, SOLVED, exercise_cell, notebook
 
 from checks.exercises import EXERCISES
 from checks.grader import results
-from checks.grader.batch import Settings, grade_class
+from checks.grader.batch import grade_class
 from checks.grader.command import main
 from checks.grader.course import DEFAULT
+from checks.grader.grader import Grader
 from checks.grader.intake.submissions import (
     Cell,
     Submission,
@@ -26,6 +27,7 @@ from checks.grader.output.exports import export
 from checks.grader.output.pages import write_pages
 from checks.grader.output.shown import messages_for_student
 from checks.grader.output.similarity import alike
+from checks.grader.settings import Settings
 from checks.judge.source import answer_source
 from checks.paths import ROOT
 
@@ -207,7 +209,7 @@ def test_a_submission_that_ends_its_worker_twice_is_no_zero(tmp_path, monkeypatc
 def test_what_is_late_is_recorded(tmp_path):
     course = tmp_path / "course.toml"
     course.write_text(DEFAULT.read_text().replace("[deadlines]", "[deadlines]\n00_hello_triton = 2020-01-01T00:00:00Z"))
-    with Settings(3, course, CHEAP[:1], compiles=False).grader() as grader:
+    with Grader(Settings(3, course, CHEAP[:1], compiles=False)) as grader:
         graded = grader.grade("s0", [write_class(tmp_path / "sub", 1) / "s0"])
     assert graded["late"] == {"00_hello_triton": True}
     assert graded["points"] == 1.0, "no points are taken off"

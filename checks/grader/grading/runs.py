@@ -14,7 +14,6 @@ from checks.judge.exercise import Case, WrongAnswer
 from checks.judge.launches import Launch, OutOfBounds
 from checks.judge.trial import CRASHED, OUT_OF_MEMORY, PASSED, TIMEOUT, TIMEOUT_S, Outcome, assess
 
-RUN_S = 60  # for all cases of an exercise; an honest one takes a few seconds
 GPU_DATA_BYTES = 64 << 30  # CUDA maps host memory for itself
 ALLOCATES = {"aten::" + name for name in (
     "empty.memory_format", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "zeros", "zeros_like",
@@ -73,16 +72,14 @@ def job_for(paper: Paper, program: Program) -> dict:
             "entry": None if own else exercise.wrapper, "entry_code": library.entry_code, "through": library.through}
 
 
-def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], probe: bool = False,
-        limit_s: float | None = None) -> Run:
+def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], probe: bool = False) -> Run:
     """Try `program` on each case in one new child. With `probe`, also look for signs that no kernel did the work.
 
     Raises Fault where the sandbox itself fails.
     """
     exercise, done = paper.exercise, Run()
-    on_gpu = warm.kind == "gpu"
-    case_s, data_bytes = (limit_s, GPU_DATA_BYTES) if on_gpu else (TIMEOUT_S, paper.data_bytes)
-    with warm.child(job_for(paper, program), limit_s or RUN_S, data_bytes) as child:
+    case_s, data_bytes = (warm.timeout_s, GPU_DATA_BYTES) if warm.kind == "gpu" else (TIMEOUT_S, paper.data_bytes)
+    with warm.child(job_for(paper, program), data_bytes) as child:
         outcome = None
         try:
             word = child.begin()

@@ -38,7 +38,7 @@ class Compiler:
         key = hashlib.sha256(json.dumps([job, modules], sort_keys=True).encode()).hexdigest()
         if key not in self._known:
             jobs = [job | {"capability": capability} for capability in TARGETS]
-            with self.warm.child({"modules": modules, "jobs": jobs}, COMPILE_S) as child:
+            with self.warm.child({"modules": modules, "jobs": jobs}) as child:
                 said = child.begin()["reports"]
             self._known[key] = {capability: Compiled(**report) for capability, report in zip(TARGETS, said, strict=True)}
             if len(self._known) > 4096:

@@ -42,8 +42,9 @@ class Ended(Exception):
 class Warm:
     """A warm process of one kind: "run", "compile" or "gpu"."""
 
-    def __init__(self, kind: str = "run", environment: dict | None = None):
-        self.kind, self.scratch = kind, tempfile.mkdtemp(prefix="grader-")
+    def __init__(self, kind: str, timeout_s: float, environment: dict | None = None):
+        """`timeout_s` is how long each child may take."""
+        self.kind, self.timeout_s, self.scratch = kind, timeout_s, tempfile.mkdtemp(prefix="grader-")
         ours, theirs = socket.socketpair()
         variables = {name: value for name, value in os.environ.items()
                      if name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_HOME")}
@@ -69,12 +70,12 @@ class Warm:
         self.log.seek(0)
         return self.log.read()[-500:].strip()
 
-    def child(self, job: dict, timeout_s: float, data_bytes: int = 3 * GIGABYTE) -> "Child":
+    def child(self, job: dict, data_bytes: int = 3 * GIGABYTE) -> "Child":
         """A new child at work on `job`. Raises Fault when none can be had."""
         scratch = tempfile.mkdtemp(dir=self.scratch)
         ours, theirs = socket.socketpair()
         status, their_status = socket.socketpair()
-        order = {"levels": self.levels, "timeout_s": timeout_s, "data_bytes": data_bytes,
+        order = {"levels": self.levels, "timeout_s": self.timeout_s, "data_bytes": data_bytes,
                  "memory_bytes": (16 if self.kind == "gpu" else 2) * GIGABYTE,
                  "file_bytes": 64 << 20, "scratch": scratch}
         try:
@@ -84,7 +85,7 @@ class Warm:
         finally:
             theirs.close()
             their_status.close()
-        return Child(self.kind, ours, status, scratch, job, timeout_s)
+        return Child(self.kind, ours, status, scratch, job, self.timeout_s)
 
     def close(self) -> None:
         self.control.close()

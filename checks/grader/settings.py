@@ -1,0 +1,19 @@
+"""What an instructor chooses for a run, apart from where submissions and results are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from checks.grader.course import DEFAULT
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each of these can change a result, so that each is part of the key by which `--resume` keeps one."""
+
+    seed: int  # of inputs and hidden sizes
+    course: Path = DEFAULT
+    exercises: tuple[str, ...] = ()  # none: all of the course
+    compiles: bool = True  # passing kernels also for real GPUs
+    require_isolation: bool = False  # refuse to grade with less than full isolation
+    timeout_s: float = 60.0  # for all cases of one exercise; an honest one takes a few seconds
+    gpus: tuple[int, ...] = ()  # on which passing kernels also run, each worker on one

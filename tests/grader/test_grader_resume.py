@@ -1,0 +1,168 @@
+"""Which results `--resume` keeps: those that the same command would give again, and no others."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+from grading import SOLVED
+
+from checks.grader import batch, results
+from checks.grader.course import DEFAULT
+from checks.grader.grader import Grader
+from checks.grader.intake.submissions import Submission, read_submission
+from checks.grader.settings import Settings
+
+DEADLINE = "2026-10-01T12:00:00Z"
+OTHER = {"seed": 4, "exercises": ("programs_needed",), "compiles": False, "require_isolation": True, "timeout_s": 61.0,
+         "gpus": (1,)}
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A course with a deadline, and other points in a second file."""
+    path = tmp_path / "course.toml"
+    path.write_text(DEFAULT.read_text().replace("[deadlines]", f"[deadlines]\n00_hello_triton = {DEADLINE}"))
+    (tmp_path / "other.toml").write_text(path.read_text() + "[exercise.programs_needed]\npoints = 9\n")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def gpus(monkeypatch):
+    """A machine with two kinds of GPUs, by their numbers."""
+    monkeypatch.setattr("checks.grader.grader.gpu_name", lambda index: ("A100", "H100", "A100")[index])
+
+
+def key(settings: Settings, modified: float = 0.0, digest: str = "d") -> str:
+    return Grader(settings).key(Submission("ada", digest=digest, modified=modified))
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Settings)])
+def test_every_setting_is_part_of_the_key(field, course):
+    settings = Settings(3, course)
+    other = OTHER | {"course": course.with_name("other.toml")}
+    assert key(settings) == key(dataclasses.replace(settings))
+    assert key(dataclasses.replace(settings, **{field: other[field]})) != key(settings)
+
+
+def test_what_else_a_result_depends_on_is_part_of_its_key(course, monkeypatch):
+    settings = Settings(3, course)
+    assert key(settings, digest="e") != key(settings), "another submission"
+    assert key(settings, modified=2e9) != key(settings, modified=1e9), "handed in late"
+    assert key(settings, modified=1.1e9) == key(settings, modified=1e9), "both in time"
+    before = key(settings)
+    for name, value in (("grader_digest", "other code"), ("environment", {"torch": "99"}), ("SCHEMA", 99)):
+        with monkeypatch.context() as patch:
+            patch.setattr(results, name, value if name == "SCHEMA" else lambda value=value: value)
+            assert key(settings) != before, name
+
+
+def test_the_key_does_not_depend_on_what_changes_nothing(course):
+    copied = course.with_name("copy.toml")
+    copied.write_text(course.read_text())
+    assert key(Settings(3, course)) == key(Settings(3, copied)), "where the course's file is"
+    assert key(Settings(3, course, ("a", "b"))) == key(Settings(3, course, ("b", "a"))), "the order of --exercise"
+    assert key(Settings(3, course, gpus=(0,))) == key(Settings(3, course, gpus=(2,))), "which of two equal GPUs"
+
+
+def test_the_code_that_judges_is_part_of_the_digest(tmp_path, monkeypatch):
+    files = ["checks/grader/grading/runs.py", "kernels/hello.py", "kernels/deep/er.py", "lessons/00.ipynb"]
+    for name in [*files, "checks/notes.txt"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    digests = {results.grader_digest.__wrapped__()}
+    for name in files:
+        (tmp_path / name).write_text("after")
+        digests.add(results.grader_digest.__wrapped__())
+    assert len(digests) == 1 + len(files)
+    (tmp_path / "checks" / "notes.txt").write_text("after")
+    assert results.grader_digest.__wrapped__() in digests
+
+
+# a class that is resumed: who is graded again
+
+
+@pytest.fixture
+def regraded(tmp_path, course, monkeypatch):
+    """A class of three with results; call it with settings for the names of those that `--resume` grades again."""
+    for student in ("ada", "bob", "eva"):
+        (tmp_path / "sub" / student).mkdir(parents=True)
+        (tmp_path / "sub" / student / "work.ipynb").write_text(SOLVED)
+        os.utime(tmp_path / "sub" / student / "work.ipynb", (1e9, 1e9))
+    grader = Grader(Settings(3, course))
+    for student in ("ada", "bob", "eva"):
+        path = tmp_path / "sub" / student
+        result = {"schema": results.SCHEMA, "student": student, "key": grader.key(read_submission(student, [path])),
+                  "exercises": [{"exercise": "programs_needed", "status": "passed"}]}
+        results.write_result(tmp_path / "grades", result)
+
+    def resume(settings=None, resume=True) -> list[str]:
+        graded = []
+
+        def work(waiting, *_):
+            graded.extend(waiting)
+            waiting.clear()
+            return []
+
+        monkeypatch.setattr(batch, "_work", work)
+        tally = batch.grade_class(tmp_path / "sub", tmp_path / "grades", settings or Settings(3, course), 1, resume=resume,
+                                  say=lambda _: None)
+        assert tally.kept == 3 - len(graded)
+        return graded
+
+    return resume
+
+
+def test_what_still_holds_is_kept(regraded):
+    assert regraded() == []
+    assert regraded(resume=False) == ["ada", "bob", "eva"]
+
+
+@pytest.mark.parametrize("setting", [{"require_isolation": True}, {"timeout_s": 120.0}, {"seed": 4}], ids=str)
+def test_other_settings_grade_again(regraded, course, setting):
+    assert regraded(dataclasses.replace(Settings(3, course), **setting)) == ["ada", "bob", "eva"]
+
+
+def test_a_result_with_a_fault_is_graded_again(regraded, tmp_path):
+    path = results.result_path(tmp_path / "grades", "bob")
+    result = json.loads(path.read_text())
+    result["exercises"].append({"exercise": "vector_add_kernel", "status": results.FAULT})
+    path.write_text(json.dumps(result))
+    assert regraded() == ["bob"]
+
+
+def test_what_was_changed_or_broken_is_graded_again(regraded, tmp_path):
+    results.result_path(tmp_path / "grades", "ada").write_text('{"schema": ')
+    (tmp_path / "sub" / "bob" / "more.py").write_text("x = 1\n")
+    os.utime(tmp_path / "sub" / "eva" / "work.ipynb", (2e9, 2e9))
+    assert regraded() == ["ada", "bob", "eva"]
+
+
+# the seed
+
+
+def test_the_seed_is_kept_for_resuming_and_else_drawn_anew(tmp_path):
+    first = class_seed(tmp_path)
+    assert class_seed(tmp_path, resume=True) == first
+    assert len({class_seed(tmp_path) for _ in range(4)} - {first}) == 4
+    (tmp_path / "batch.json").write_text("{")
+    assert 0 <= class_seed(tmp_path, resume=True) < 2**32
+
+
+def class_seed(grades, resume=False, seed_file=None) -> int:
+    seed = batch.class_seed(grades, resume, seed_file)
+    assert json.loads((grades / "batch.json").read_text())["seed"] == seed, "so that the run can be resumed"
+    return seed
+
+
+def test_a_seed_file_comes_before_the_seed_of_the_run_that_is_resumed(tmp_path):
+    file, other = tmp_path / "seed", tmp_path / "other"
+    file.write_text("a seed\n")
+    other.write_text("another")
+    first = class_seed(tmp_path, seed_file=file)
+    assert class_seed(tmp_path, resume=True, seed_file=file) == first
+    assert class_seed(tmp_path, resume=True, seed_file=other) != first
+    other.write_text(" \n")
+    with pytest.raises(ValueError, match="is empty"):
+        batch.class_seed(tmp_path, True, other)
