@@ -32,7 +32,7 @@ def {name}(
 
 WRAPPER = '''
 
-def {entry}(x: torch.Tensor) -> torch.Tensor:
+def {wrapper}(x: torch.Tensor) -> torch.Tensor:
     """TODO: the formula. x (N,) float16 -> y (N,) float16."""
     y = torch.empty_like(x)  # TODO: first raise what kernels.arguments.expect raises
     {name}[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), BLOCK=1024)
@@ -44,7 +44,7 @@ KERNEL_IMPORTS = "import torch\nimport triton\nimport triton.language as tl\n"
 
 EXERCISE = '''{constant} = Exercise(
     name="{name}",
-    lesson="{lesson}",{entry_line}
+    lesson="{lesson}",{wrapper_line}
     points=0,  # TODO
     oracle=None,  # TODO: a function of the inputs, independent of the answer
     cases=(),  # TODO: at least three
@@ -62,14 +62,14 @@ EXERCISES = ()
 
 TEST = '''
 
-def test_{entry}():
-    raise NotImplementedError(f"TODO: {{{entry}.__name__}} against its definition: ragged sizes, strides, NaN, bad input")
+def test_{wrapper}():
+    raise NotImplementedError(f"TODO: {{{wrapper}.__name__}} against its definition: ragged sizes, strides, NaN, bad input")
 '''
 
 GPU_CHECK = '''
 
-def {entry}_on_gpu():
-    raise NotImplementedError(f"TODO: {{{entry}.__name__}} against its definition, at sizes that CI has no time for")
+def {wrapper}_on_gpu():
+    raise NotImplementedError(f"TODO: {{{wrapper}.__name__}} against its definition, at sizes that CI has no time for")
 '''
 
 TEXT = '''### TODO: the exercise's title
@@ -96,13 +96,13 @@ class NewExercise:
         return self.name.endswith("_kernel")
 
     @property
-    def entry(self) -> str:
+    def wrapper(self) -> str:
         """What is called: the wrapper that launches the kernel, or the function itself."""
         return self.name.removesuffix("_kernel")
 
     @property
     def constant(self) -> str:
-        return self.entry.upper()
+        return self.wrapper.upper()
 
     @property
     def module(self) -> str:
@@ -175,7 +175,7 @@ def check_names(new: NewExercise, root: Path) -> None:
     if new.file.parts[:1] != ("kernels",) or new.file.suffix != ".py":
         raise ValueError(f"--file must be a Python file in kernels/, as a path from {root}; got {new.file}")
     for path in sorted((root / "kernels").rglob("*.py")):
-        taken = {new.name, new.entry} & set(top_level(path.read_text()))
+        taken = {new.name, new.wrapper} & set(top_level(path.read_text()))
         if taken:
             raise ValueError(f"{path.relative_to(root)} has {', '.join(sorted(taken))} already")
 
@@ -203,7 +203,7 @@ def add_answer(new: NewExercise, draft: Draft) -> None:
     text, template = draft.read(new.file, FILE), FUNCTION
     if new.is_kernel:
         text, template = with_import(text, KERNEL_IMPORTS), KERNEL + WRAPPER
-    draft.put(new.file, text + template.format(name=new.name, entry=new.entry))
+    draft.put(new.file, text + template.format(name=new.name, wrapper=new.wrapper))
 
 
 def add_exercise(new: NewExercise, draft: Draft) -> None:
@@ -211,8 +211,8 @@ def add_exercise(new: NewExercise, draft: Draft) -> None:
     text = draft.read(path, EXERCISE_FILE)
     if new.constant in top_level(text):
         raise ValueError(f"{path} has {new.constant} already")
-    entry_line = f'\n    entry="{new.entry}",\n    outputs=("y",),' if new.is_kernel else ""
-    exercise = EXERCISE.format(constant=new.constant, name=new.name, lesson=new.lesson, entry_line=entry_line)
+    wrapper_line = f'\n    wrapper="{new.wrapper}",\n    outputs=("y",),' if new.is_kernel else ""
+    exercise = EXERCISE.format(constant=new.constant, name=new.name, lesson=new.lesson, wrapper_line=wrapper_line)
     lines = text.splitlines(keepends=True)
     first = top_level(text)["EXERCISES"].lineno - 1
     draft.put(path, extended("".join([*lines[:first], exercise, *lines[first:]]), "EXERCISES", new.constant))
@@ -234,14 +234,14 @@ def add_cells(new: NewExercise, draft: Draft, lesson: Path) -> None:
     """The exercise's text, its stub, for a kernel its wrapper, and its check, before the lesson's last cell."""
     notebook = nbformat.read(lesson, as_version=4)
     template = KERNEL if new.is_kernel else FUNCTION
-    cell_id = new.entry.replace("_", "-")[:50]
+    cell_id = new.wrapper.replace("_", "-")[:50]
     code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
     cells = [text(TEXT, id=f"exercise-{cell_id}-text"),
              code(f"# exercise: {new.name}\n{template.format(name=new.name).strip()}", id=f"exercise-{cell_id}"),
-             code(f"check({new.entry})", id=f"check-{cell_id}")]
+             code(f"check({new.wrapper})", id=f"check-{cell_id}")]
     if new.is_kernel:
-        wrapper = WRAPPER.format(name=new.name, entry=new.entry).strip()
-        cells.insert(2, code(f"# given: {new.entry}\n{wrapper}", id=f"wrapper-{cell_id}"))
+        wrapper = WRAPPER.format(name=new.name, wrapper=new.wrapper).strip()
+        cells.insert(2, code(f"# given: {new.wrapper}\n{wrapper}", id=f"wrapper-{cell_id}"))
     notebook.cells[-1:-1] = cells
     draft.put(lesson, nbformat.writes(notebook) + "\n")
 
@@ -259,8 +259,8 @@ def add_readme_row(new: NewExercise, draft: Draft) -> None:
 
 def add_test(new: NewExercise, draft: Draft) -> None:
     path = f"tests/kernels/test_{new.file.stem}.py"
-    imported = f"from {new.module} import {new.entry}\n"
-    draft.put(path, with_import(draft.read(path, ""), imported) + TEST.format(entry=new.entry))
+    imported = f"from {new.module} import {new.wrapper}\n"
+    draft.put(path, with_import(draft.read(path, ""), imported) + TEST.format(wrapper=new.wrapper))
 
 
 def add_compile_job(new: NewExercise, draft: Draft) -> None:
@@ -277,10 +277,10 @@ def add_gpu_check(new: NewExercise, draft: Draft) -> None:
     path = "tests/gpu/gpu_report_lessons.py"
     text = draft.read(path)
     lines = text.splitlines(keepends=True)
-    attempt = f'    checks.attempt("{new.entry}", {new.entry}_on_gpu)\n'
+    attempt = f'    checks.attempt("{new.wrapper}", {new.wrapper}_on_gpu)\n'
     lines.insert(last_line(text, "check_lessons"), attempt)
-    imported = f"from {new.module} import {new.entry}\n"
-    draft.put(path, with_import("".join(lines), imported) + GPU_CHECK.format(entry=new.entry))
+    imported = f"from {new.module} import {new.wrapper}\n"
+    draft.put(path, with_import("".join(lines), imported) + GPU_CHECK.format(wrapper=new.wrapper))
 
 
 def with_import(text: str, imports: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from checks.course.notebooks import exercises_in, lessons, read
 from checks.exercises import EXERCISES, NOUNS
 from checks.judge.exercise import Exercise
-from checks.judge.source import answer_source, find_hole
+from checks.judge.source import answer_source, find_placeholder
 from checks.paths import ROOT
 
 KERNEL_TESTS, GPU, LIBRARY = ROOT / "tests" / "kernels", ROOT / "tests" / "gpu", ROOT / "kernels"
@@ -61,7 +61,7 @@ USED_ON_GPU = used_on_gpu()
 
 def todos(exercise: Exercise, folder: Path) -> list[str]:
     """The files of a folder with a TODO of this exercise, as the skeleton has it."""
-    todo = re.compile(rf"TODO: \{{{exercise.entry}\.__name__\}}|\.{exercise.name}, .*# TODO")
+    todo = re.compile(rf"TODO: \{{{exercise.wrapper}\.__name__\}}|\.{exercise.name}, .*# TODO")
     return [path.name for path in sorted(folder.glob("*.py")) if todo.search(path.read_text())]
 
 
@@ -75,9 +75,9 @@ def test_points_oracle_cases_and_at_least_three_mutants(exercise):
 
 @pytest.mark.parametrize("exercise", ALL)
 def test_answer_is_written(exercise):
-    for name in {exercise.name, exercise.entry or exercise.name}:
+    for name in {exercise.name, exercise.wrapper or exercise.name}:
         source = answer_source(name)
-        assert find_hole(source) is None and "TODO" not in source, name
+        assert find_placeholder(source) is None and "TODO" not in source, name
 
 
 @pytest.mark.parametrize("exercise", ALL)
@@ -101,7 +101,7 @@ def test_readme_has_a_row_for_its_lesson(exercise):
 @pytest.mark.parametrize("exercise", KERNELS)
 def test_kernel_has_a_test(exercise):
     users = [path.name for path, tree in TREES.items() if path.parent == KERNEL_TESTS and path != COMPILED
-             and {exercise.name, exercise.entry} & identifiers(tree)]
+             and {exercise.name, exercise.wrapper} & identifiers(tree)]
     assert users, "nothing in tests/kernels/ calls it"
     assert not [file for file in todos(exercise, KERNEL_TESTS) if file != COMPILED.name]
 
@@ -115,7 +115,7 @@ def test_kernel_is_compiled_for_gpus(exercise):
 
 @pytest.mark.parametrize("exercise", KERNELS)
 def test_kernel_is_in_the_gpu_report(exercise):
-    assert {exercise.name, exercise.entry} & USED_ON_GPU, "no tests/gpu/gpu_report*.py calls it"
+    assert {exercise.name, exercise.wrapper} & USED_ON_GPU, "no tests/gpu/gpu_report*.py calls it"
     assert not todos(exercise, GPU)
 
 

@@ -20,7 +20,8 @@ def copy(tmp_path):
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "exploits", "honest"))
+            left_out = shutil.ignore_patterns("__pycache__", "exploits", "honest", "report_card.*")
+            shutil.copytree(source, tmp_path / name, ignore=left_out)
         else:
             shutil.copy(source, tmp_path / name)
     return tmp_path

@@ -76,7 +76,7 @@ def test_what_is_no_kernel_is_judged_in_this_process(gpu_machine, monkeypatch):
 
 def test_a_kernel_that_cannot_be_written_down_fails_with_the_reason(gpu_machine, monkeypatch):
     monkeypatch.setattr(interpreter_client, "available", lambda: True)
-    verdict = judge(GEMV, define(answer_source(GEMV.answer).replace("acc += w", "acc += w * table"), GEMV.name,
+    verdict = judge(GEMV, define(answer_source(GEMV.name).replace("acc += w", "acc += w * table"), GEMV.name,
                                  dict(vars(GEMV.module)) | {"table": torch.ones(1)}))
     assert verdict.status == "failed" and "uses the global `table`, a Tensor" in verdict.message
 

@@ -12,9 +12,9 @@ from checks.judge.pipeline import Evidence, check_compilation, check_results, ch
 from checks.judge.trial import Outcome
 
 CASES = (numbers(n=1), numbers(n=2))
-KERNEL = Exercise("kernels/any.py::any_kernel", "lesson", 1, CASES, lambda n: (Expected(n),), (), wrapper="any",
+KERNEL = Exercise("any_kernel", "lesson", 1, CASES, lambda n: (Expected(n),), (), wrapper="any",
                   least_bytes=lambda n: 100 * n, traffic_limit=1.5)
-PLAIN = Exercise("kernels/any.py::any", "lesson", 1, CASES, lambda n: (Expected(n),), ())
+PLAIN = Exercise("any", "lesson", 1, CASES, lambda n: (Expected(n),), ())
 SOURCE = "@triton.jit\ndef any_kernel(x_ptr, stride_x):\n    x_ptr + stride_x\n"
 
 
