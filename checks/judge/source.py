@@ -12,6 +12,7 @@ import types
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import triton.language as tl
 from triton.runtime import KernelInterface
 
 from checks.paths import ROOT
@@ -170,6 +171,8 @@ def _write_down(function: Function, lines: list[str], done: set[str]) -> None:
             lines.append(f"{name} = {value!r}")
         elif isinstance(getattr(value, "value", None), int | float | str):  # tl.constexpr
             lines.append(f"{name} = tl.constexpr({value.value!r})")
+        elif isinstance(value, tl.dtype):
+            lines.append(f"{name} = {value!r}")
         elif getattr(value, "__module__", "").startswith("triton"):
             lines.append(f"from {value.__module__} import {value.__name__} as {name}")
         else:

@@ -1,17 +1,19 @@
 """Compiling for GPUs that are not here."""
 
+import contextlib
+import os
+import select
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 import triton
 import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 import checks.judge.compiler
-from checks.judge.compiler import TARGETS, Compilation, start
+from checks.judge.compiler import TARGETS, Compilation, Compiled, signature, slower_numbers, start
 from checks.judge.launches import Launch
 from checks.judge.source import define, self_contained
 
@@ -89,6 +91,58 @@ def test_a_compiler_that_does_not_finish_or_cannot_start_is_an_error(monkeypatch
         start([{"name": "nowhere"}])()
 
 
+X = torch.zeros(2)
+
+
+@pytest.mark.parametrize(("value", "kind", "aligned"), [
+    *((torch.zeros(1, dtype=dtype), kind, True) for dtype, kind in {
+        torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float64: "*fp64", torch.int8: "*i8",
+        torch.int16: "*i16", torch.int32: "*i32", torch.int64: "*i64", torch.bool: "*i1"}.items()),
+    (TensorDescriptor(X.half().view(1, 2), [1, 2], [8, 1], [16, 8]), "tensordesc<fp16[16, 8]>", False),
+    (2, "i32", True), (0, "i32", True), (2**31 - 1, "i32", True), (2**31, "i64", True), (-2**31, "i32", True),
+    (-2**31 - 1, "i64", True), (0.5, "fp32", False), (1.0, "fp32", False), (True, "i1", False), (False, "i1", True)])
+def test_how_an_argument_is_compiled(value, kind, aligned):
+    found = signature(Launch(None, {"value": value}, [], {}))
+    assert found == {"signature": {"value": kind}, "constexprs": {}, "aligned": ["value"] * aligned}
+
+
+@pytest.mark.parametrize(("value", "constexpr", "built_in"), [
+    (1, False, 1), (None, False, None), (3, True, 3), (0.5, True, 0.5), ("fp16", True, "fp16"), (None, True, None),
+    (True, True, True), (tl.constexpr(0.25), True, 0.25), (tl.constexpr(8), True, 8)])
+def test_what_is_built_into_a_kernel(value, constexpr, built_in):
+    found = signature(Launch(None, {"value": value}, ["value"] * constexpr, {}))
+    assert found == {"signature": {"value": "constexpr"}, "constexprs": {"value": built_in}, "aligned": []}
+
+
+@pytest.mark.parametrize(("value", "constexpr", "said"), [
+    (X, True, "the constexpr `value` is a Tensor, which cannot be compiled here"),
+    (tl.constexpr(tl.float16), True, "the constexpr `value` is a dtype"),
+    ("text", False, "the argument `value` is a str, which a kernel cannot take"),
+    ([1], False, "the argument `value` is a list")])
+def test_what_a_kernel_cannot_take(value, constexpr, said):
+    with pytest.raises(ValueError, match=said):
+        signature(Launch(None, {"value": value}, ["value"] * constexpr, {}))
+
+
+@pytest.mark.parametrize(("mine", "answer", "said"), [
+    ("f16", "f16", None), ("tf32", "f16", "its tensor cores multiply tf32 numbers, the answer's f16"),
+    (None, "f16", "it does not use the tensor cores, which multiply f16 numbers for the answer"),
+    ("f16", None, None), (None, None, None)])
+def test_tensor_cores_must_take_the_answer_s_numbers(mine, answer, said):
+    found = slower_numbers({80: Compiled(multiplies=mine)}, {80: Compiled(multiplies=answer)})
+    assert found == (said and f"it is right, but compiled for sm_80 (A100) {said}: give `tl.dot` the blocks in the type "
+                     "that they are loaded in.")
+    assert slower_numbers({80: Compiled(error="refused", multiplies=mine)}, {80: Compiled(multiplies=answer)}) is None
+
+
+def test_a_job_is_compiled_once_and_the_next_time_remembered(monkeypatch):
+    job = {"source": "raise ImportError('compiled')", "name": "once"}
+    (first,), (again,) = start([job])(), start([job])()
+    assert first is again and first.error == "compiled"
+    monkeypatch.setattr(checks.judge.compiler, "_Request", lambda *_: pytest.fail("it was asked again"))
+    assert start([job, job], processes=2)() == [first, first]
+
+
 def test_it_ends_with_the_process_that_started_it_and_is_closed_to_that_one_s_forks():
     start([{"source": "raise ImportError", "name": "any"}])()
     process = subprocess.run([sys.executable, "-c", "from checks.judge import compiler; import os; compiler.warm_up();"
@@ -96,11 +150,10 @@ def test_it_ends_with_the_process_that_started_it_and_is_closed_to_that_one_s_fo
                               "os.fork() or print(compiler._server)"], capture_output=True, text=True, check=True)
     pid, forked = process.stdout.split()
     assert forked == "None"
-    for _ in range(100):
-        if not Path("/proc", pid).exists():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"process {pid} is still there")
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
+        ended = os.pidfd_open(int(pid))
+        assert select.select([ended], [], [], 60)[0], f"process {pid} is still there"
+        os.close(ended)
 
 
 def test_a_kernel_that_leans_on_a_tensor_outside_is_refused_with_its_name():

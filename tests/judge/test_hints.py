@@ -3,6 +3,7 @@
 import pytest
 
 from checks.exercises import EXERCISES
+from checks.judge.hints import hint, unused_stride
 from checks.judge.verdict import NOT_ATTEMPTED, judge
 from kernels.runtime import INTERPRETED
 
@@ -142,3 +143,72 @@ def test_correct_kernels_in_other_styles_pass():
     for edits in (block_of_sums, with_where, advancing):
         verdict = verdict_on(BLOCK, *edits)
         assert verdict.passed, verdict.message
+
+
+HEAD = "@triton.jit\ndef f(x_ptr, K, stride_x, BLOCK: tl.constexpr):\n    "
+
+
+@pytest.mark.parametrize(("line", "sentence"), [
+    ("mask = (offs < K) and (offs > 0)", "Python's `and` and `or`"),
+    ("if offs_k is None or K: pass", "Python's `and` and `or`"),
+    ("if K > 0 and BLOCK: pass", None), ("if a[0] and K: pass", None), ("if mask_k or K: pass", "Python's `and` and `or`"),
+    ("mask = a & b < K", "`&` binds more tightly"), ("mask = K > a | b", "`&` binds more tightly"),
+    ("mask = a & 15 < K", None), ("mask = 15 & a == K", None), ("mask = (a < K) & b", None),
+    ("mask = 0 < offs < K", "A chain such as"), ("mask = 0 < offs", None),
+    ("if offs < K: pass", "An `if` decides for a whole program"), ("if K < 3: pass", None),
+    ("for k in range(0, K): x = k + tl.arange(0, BLOCK)", "The loop moves on by one element"),
+    ("for k in range(K): x = k + tl.arange(0, BLOCK)", "The loop moves on by one element"),
+    ("for k in range(0, K, BLOCK): x = k + tl.arange(0, BLOCK)", None),
+    ("for k in range(0, 4): x = k + tl.arange(0, 4)", None),
+    ("for k in range(0, K): x = k * BLOCK + tl.arange(0, BLOCK)", None),
+    ("for k in range(0, K): x = k - tl.arange(0, 4)", None),
+    ("for k in tl.range(0, K): x = k + tl.arange(0, BLOCK)", None),
+    ("x = torch.zeros(3)", "torch and NumPy do not work"), ("x = np.exp(3)", "torch and NumPy"), ("x = tl.exp(3)", None),
+    ("x = x_ptr[3]", "A pointer cannot be indexed"), ("x = x[:, None]", None),
+    ("x = x.half()", "Blocks have no `.float()`"), ("x = x.int()", "Blocks have no"), ("x = float(K)", None),
+    ("x = round(x)", "There is no rounding"), ("x = tl.rint(x)", "There is no rounding"), ("x = tl.floor(x)", None),
+    ("x = x @ w", "Blocks have no `@`"), ("x = x * w", None),
+    ("x = max(x)", "Python's sum, max and min"), ("x = min(x, w)", "Python's sum"), ("x = tl.max(x)", None)])
+def test_a_slip_in_the_source_is_told_from_what_is_right(line, sentence):
+    found = hint(HEAD + line + "\n", "")
+    assert (found is None) if sentence is None else sentence in found
+    plain = HEAD.replace("x_ptr", "x").replace("@triton.jit\n", "") + line + "\n"
+    assert hint(plain, "") is None  # what is no kernel may do all of it
+
+
+@pytest.mark.parametrize(("message", "sentence"), [
+    ("both must have equal ranks", "`tl.dot` takes blocks with two axes"), ("cannot broadcast", "Two blocks whose shapes"),
+    ("Incompatible dimensions", "Two blocks whose shapes"), ("could not be broadcast together", "Two blocks whose shapes"),
+    ("Value argument cannot be block type", "A whole block is stored"),
+    ("Mask argument cannot be block type", "The mask is a"),
+    ("axis [1]", "takes one block and an axis"), ("axis 1 out of bounds", "one axis only"),
+    ("cannot add pointers together", "A pointer is an address"), ("Unsupported ptr type fp32", "The address comes first"),
+    ("arange's arguments must be", "`tl.arange` takes numbers known"),
+    ("arange's range must be a power of 2", "The length of"),
+    ("global variable x", "a name that is not one of its arguments"), ("nonconstexpr", "a name that is not one of"),
+    ("'int' object is not iterable", "is a `tl.load` missing?"), ("Loop-carried variable acc", "must keep its type"),
+    ("AssertionError: \n  at: acc = tl.dot(a, b, acc)", "tl.int32 for INT8"), ("AssertionError: \n  at: x = y", None),
+    ("Expected dtype ['fp32', 'fp64']", "This works in FP32 only"),
+    ("'NoneType' object has no attribute 'type'", "An address here is None"), ("NoneType", "is a `return` missing?"),
+    ("something else", None), ("", None)])
+def test_triton_s_words_are_put_plainly(message, sentence):
+    found = hint(HEAD + "pass\n", message)
+    assert (found is None) if sentence is None else sentence in found
+
+
+def test_a_slip_in_the_source_comes_before_triton_s_words_and_the_first_before_the_next():
+    assert "Blocks have no `@`" in hint(HEAD + "x = max(x @ w)\n", "cannot broadcast")
+    assert "`@triton.jit` above" in hint((HEAD + "x = x @ w\n").replace("@triton.jit\n", ""), "")
+
+
+def test_what_is_no_source_gets_no_hint():
+    assert hint("def f(:", "cannot broadcast") is None and hint(eval("lambda: 0"), "cannot broadcast") is None
+    assert "Two blocks" in hint("x = 3\n", "cannot broadcast") and unused_stride("def f(:") is None
+    assert unused_stride("stride_x = 3\n") is None and unused_stride(eval("lambda: 0")) is None
+
+
+@pytest.mark.parametrize(("arguments", "unused"), [
+    ("x_ptr, stride_x", None), ("x_ptr, stride_x, stride_y", "stride_y"), ("stride_a, stride_b, stride_x", "stride_a"),
+    ("x_ptr, other", None)])
+def test_a_stride_that_is_never_used(arguments, unused):
+    assert unused_stride(f"def f({arguments}):\n    x_ptr + stride_x\n") == unused

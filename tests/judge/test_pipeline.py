@@ -11,7 +11,7 @@ from checks.judge.launches import Access, Launch
 from checks.judge.pipeline import Evidence, check_compilation, check_results, check_traffic, steps
 from checks.judge.trial import Outcome
 
-CASES = (numbers(n=1), numbers(n=2))
+CASES = (numbers(n=1), numbers(n=2), numbers(n=3))
 KERNEL = Exercise("any_kernel", "lesson", 1, CASES, lambda n: (Expected(n),), (), wrapper="any",
                   least_bytes=lambda n: 100 * n, traffic_limit=1.5)
 PLAIN = Exercise("any", "lesson", 1, CASES, lambda n: (Expected(n),), ())
@@ -45,14 +45,14 @@ def outcomes(*statuses):
             for case, status in zip(CASES, statuses, strict=False)]
 
 
-def seen(exercise=KERNEL, statuses=("passed", "passed"), source=SOURCE, **more) -> Seen:
+def seen(exercise=KERNEL, statuses=("passed",) * 3, source=SOURCE, **more) -> Seen:
     return Seen(exercise, source, 0, outcomes(*statuses), **more)
 
 
-def traced(loaded=100, stored=10, distinct=None, accesses=2, idle=0) -> Outcome:
-    """An outcome whose one launch loads and stores so many bytes, the stores to `distinct` bytes, in so many accesses."""
+def traced(loaded=100, stored=10, distinct=None, read=100, accesses=2, idle=0) -> Outcome:
+    """An outcome whose one launch loads and stores so many bytes, at `read` and `distinct` places, in so many accesses."""
     distinct = stored if distinct is None else distinct
-    lanes = [("load", "x_ptr", np.arange(loaded)), ("store", "y_ptr", np.arange(stored) % distinct)]
+    lanes = [("load", "x_ptr", np.arange(loaded) % read), ("store", "y_ptr", np.arange(stored) % distinct)]
     made = [Access(kind, tensor, (0, 0, 0), offsets, np.ones(len(offsets), dtype=bool), 1)
             for kind, tensor, offsets in lanes]
     made += [Access("load", "x_ptr", (0, 0, 0), np.arange(0), np.ones(0, dtype=bool), 1)] * (accesses - 2)
@@ -60,8 +60,9 @@ def traced(loaded=100, stored=10, distinct=None, accesses=2, idle=0) -> Outcome:
 
 
 @pytest.mark.parametrize(("statuses", "status", "message"), [
-    (("passed", "passed"), "passed", "right on 2 cases"),
-    (("failed", "passed"), "failed", "any_kernel: it failed on n=1"),
+    (("passed", "passed", "passed"), "passed", "right on 3 cases"),
+    (("failed", "passed", "passed"), "failed", "any_kernel: it failed on n=1"),
+    (("failed", "timeout"), "failed", "any_kernel: it failed on n=1"),
     (("passed", "timeout"), "timeout", "any_kernel: it timeout on n=2"),
     (("crashed", "failed"), "crashed", "any_kernel: it crashed on n=1"),
     (("passed",), "failed", "any_kernel: it passed on n=1")])  # the next case was never reached
@@ -93,8 +94,8 @@ def test_a_result_that_no_kernel_computed_fails_and_so_does_a_compiler_that_does
 
 
 @pytest.mark.parametrize(("mine", "said"), [
-    ({}, None), ({"loaded": 155}, None),
-    ({"loaded": 156}, "it loads each element of `x_ptr` 1.0 times (the answer: 1.0), and moves 166 bytes (the answer: "
+    ({}, None), ({"loaded": 155}, None), ({"read": 10}, None),
+    ({"loaded": 156}, "it loads each element of `x_ptr` 1.6 times (the answer: 1.0), and moves 166 bytes (the answer: "
                       "110)."),
     ({"stored": 15}, None), ({"stored": 15, "distinct": 10}, None),
     ({"stored": 16, "distinct": 10}, "it stores each element of `y_ptr` 1.6 times (the answer: 1.0)"),

@@ -8,7 +8,7 @@ import triton.language as tl
 from checks.exercises import EXERCISES, find_exercise
 from checks.judge import trial
 from checks.judge.source import answer_source, define
-from checks.judge.verdict import judge
+from checks.judge.verdict import SESSION_SEED, judge
 from kernels import gemv_fp16
 from kernels.gemv import gemv_fp16_kernel
 from kernels.runtime import INTERPRETED
@@ -95,6 +95,16 @@ def test_a_right_result_without_a_kernel_is_no_pass():
     assert not verdict.passed and "no Triton kernel" in verdict.message
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="what a kernel touches is known in the interpreter")
+def test_a_kernel_that_touches_nothing_did_not_compute_the_result():
+    idle = edited(("offs_n < N", "offs_n < 0"), ("offs_k < K", "offs_k < 0"))
+
+    def torch_beside_it(x, w):
+        idle[(1,)](x, w, torch.empty_like(w[:, 0]), *w.shape, w.stride(0), BLOCK_N=16, BLOCK_K=16)
+        return (w.double() @ x.double()).half()
+    assert "no Triton kernel computed it" in verdict_of(torch_beside_it).message
+
+
 def test_an_exception_is_a_crash_with_the_line_that_raised():
     verdict = judge(GEMV, edited(("tl.zeros((BLOCK_N, BLOCK_K)", "tl.zeros((BLOCK_N, BLOK_K)")))
     assert verdict.status == trial.CRASHED
@@ -108,7 +118,41 @@ def test_a_loop_that_never_ends_is_a_timeout(monkeypatch):
     monkeypatch.setattr(trial, "TIMEOUT_S", 0.3)
     verdict = judge(GEMV, edited(("for k in range(0, K, BLOCK_K):", "k = 0\n    while k < K + 1:"),
                                  ("offs_k = k +", "k = k * 1\n        offs_k = k +")))
-    assert verdict.status == trial.TIMEOUT and "did not finish" in verdict.message
+    assert verdict.status == trial.TIMEOUT and "did not finish within 0.3 s" in verdict.message
+    assert verdict.outcome.case is GEMV.cases[0]
+
+
+def test_nothing_is_tried_after_a_case_that_timed_out(monkeypatch):
+    tried = []
+
+    def times_out(exercise, function, case, seed):
+        tried.append((case, seed))
+        return trial.Outcome(case, {}, (), status=trial.TIMEOUT if len(tried) == 2 else trial.FAILED)
+    monkeypatch.setattr("checks.judge.verdict.try_case", times_out)
+    monkeypatch.setattr("checks.judge.diagnosis.recognise", lambda *_: None)
+    exercise = EXERCISES["gemv_bytes"]
+    assert not judge(exercise, exercise.answer_function(), seed=0).passed
+    assert tried == [(case, 0) for case in exercise.cases[:2]]
+
+
+def test_without_a_seed_a_session_s_checks_see_the_same_inputs(monkeypatch):
+    seeds = []
+    monkeypatch.setattr("checks.judge.verdict.try_case", lambda exercise, function, case, seed:
+                        seeds.append(seed) or trial.Outcome(case, {}, ()))
+    exercise = EXERCISES["gemv_bytes"]
+    for seed in (None, 0, None):
+        assert judge(exercise, exercise.answer_function(), seed).passed
+    assert set(seeds[:4]) == set(seeds[8:]) == {SESSION_SEED} and set(seeds[4:8]) == {0} and len(exercise.cases) == 4
+
+
+def test_a_compiler_that_does_not_finish_is_no_pass(monkeypatch):
+    def does_not_finish(self):
+        raise TimeoutError("the compiler did not finish within 60 s.")
+    monkeypatch.setattr("checks.judge.verdict.Compilation.reports", does_not_finish)
+    verdict = judge(GEMV, gemv_fp16)
+    assert verdict.status == "failed" and verdict.message.endswith(
+        "it is right, but the compiler did not finish within 60 s. Are its blocks far too large?")
+    assert verdict.traffic or not INTERPRETED
 
 
 def test_running_out_of_memory_is_said():
@@ -142,8 +186,6 @@ def test_an_autotuned_kernel_is_judged_like_any_other():
     source = "@triton.autotune(configs, key=['N'])\n" + answer_source(GEMV.name)
     verdict = judge(GEMV, define(source, GEMV.name, namespace))
     assert verdict.passed, verdict.message
-
-
 
 
 def test_a_helper_is_tried_inside_our_kernel_that_calls_it():

@@ -1,0 +1,91 @@
+"""When two wrong results are the same mistake, and what is said where none is known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from checks.judge import diagnosis
+from checks.judge.exercise import Exercise, Expected, Mutant, numbers
+from checks.judge.launches import OutOfBounds
+from checks.judge.trial import Outcome
+
+NAN, INF = float("nan"), float("inf")
+CASE = numbers(n=3)
+
+
+@pytest.mark.parametrize(("a", "b", "tolerance", "same"), [
+    (3, 3, 0.0, True), (3, 3.0, 0.0, True), (3, 4, 0.0, False), (10, 10.5, 1.0, True), (10, 11.5, 1.0, False),
+    (1e-3, 2e-3, 1.0, False), (NAN, NAN, 0.0, True), (NAN, 1, 1.0, False), (3, "3", 0.0, False), ("3", "3", 0.0, False),
+    (torch.tensor(3), 3, 0.0, False), (3, torch.tensor(3), 0.0, False),
+    (torch.ones(2), torch.ones(2), 0.0, True), (torch.ones(2), torch.ones(2, 1), 9.0, False),
+    (torch.ones(2), torch.ones(2).half(), 9.0, False), (torch.tensor([1.0, NAN]), torch.tensor([1.0, NAN]), 0.0, True),
+    (torch.tensor([1.0, NAN]), torch.ones(2), 9.0, False), (torch.tensor([INF]), torch.tensor([INF]), 0.0, True),
+    (torch.ones(2), torch.full((2,), 1.5), 0.5, True), (torch.ones(2), torch.full((2,), 1.5), 0.25, False),
+    (torch.ones(2), torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]), True),
+    (torch.ones(3), torch.full((3,), 1.5), torch.tensor([1.0, 1.0]), False),  # of another shape: no bound is theirs
+    (torch.ones(3), torch.ones(3), torch.tensor([1.0, 1.0]), True)])
+def test_when_two_values_are_the_same_mistake(a, b, tolerance, same):
+    assert diagnosis._same_value(a, b, tolerance) is same
+
+
+def bounds(offset: int) -> OutOfBounds:
+    return OutOfBounds("load", "x_ptr", (0, 0, 0), (1,), offset, (4,), 1, True)
+
+
+@pytest.mark.parametrize(("mine", "theirs", "alike"), [
+    ({}, {}, True), ({"status": "failed"}, {}, False), ({"unwritten": True}, {}, False), ({"outputs": (1, 2)}, {}, False),
+    ({"outputs": (2,)}, {}, False), ({"error": ValueError("a")}, {"error": ValueError("a")}, True),
+    ({"error": ValueError("a")}, {"error": ValueError("b")}, False),
+    ({"error": ValueError("a")}, {"error": KeyError("a")}, False), ({"error": ValueError("a")}, {}, False),
+    ({}, {"error": ValueError("a")}, False),
+    ({"error": bounds(5)}, {"error": bounds(5)}, True), ({"error": bounds(5)}, {"error": bounds(6)}, False)])
+def test_when_two_outcomes_are_the_same_mistake(mine, theirs, alike):
+    plain = Outcome(CASE, {}, (Expected(1),), outputs=(1,))
+    assert diagnosis._alike(replace(plain, **mine), replace(plain, **theirs)) is alike
+
+
+CASES = (numbers(n=2), numbers(n=5))
+# On n=2 both mutants below give 4; n=5 tells them apart.
+EXERCISE = Exercise("kernels/any.py::any", "lesson", 1, CASES, lambda n: (Expected(n),),
+                    (Mutant("doubles", (), ""), Mutant("squares", (), "")),
+                    explain=lambda outcome: f"{outcome.outputs[0]} is no {outcome.expected[0].value}")
+DOES = {"doubles": lambda n: 2 * n, "squares": lambda n: n * n}
+
+
+@pytest.mark.parametrize(("said", "mutant"), [((4, 10), "doubles"), ((4, 25), "squares"), ((4, 11), None), ((2, 25), None)])
+def test_a_mutant_is_recognised_by_all_cases(monkeypatch, said, mutant):
+    monkeypatch.setattr(Exercise, "mutated", lambda self, mutant: DOES[mutant.name])
+    outcomes = [Outcome(case, {}, (Expected(n),), outputs=(got,), status="passed" if got == n else "failed")
+                for case, n, got in zip(CASES, (2, 5), said, strict=True)]
+    found = diagnosis.recognise(EXERCISE, outcomes, seed=0)
+    assert (found and found.name) == mutant
+
+
+@pytest.mark.parametrize(("outputs", "said"), [
+    ((3,), "3 is no 5"), ((2.5,), "2.5 is no 5"), ((torch.tensor(3),), None), ((None,), None), ((3, 4), None), ((), None)])
+def test_the_exercise_explains_numbers_that_are_as_many_as_wanted(outputs, said):
+    outcome = Outcome(CASE, {}, (Expected(5),), outputs=outputs)
+    assert diagnosis.explained(EXERCISE, outcome) == said
+    assert diagnosis.explained(replace(EXERCISE, explain=None), outcome) is None
+
+
+@pytest.mark.parametrize(("read", "wrong", "said"), [
+    ([True, True, False], True, "1 of the 3 elements of `x` are never read, all in x[2]."),
+    ([False, False, False], True, "3 of the 3 elements of `x` are never read."),
+    ([True, True, True], True, None), (None, True, None), ([True, True, False], None, None)])
+def test_what_was_never_read_is_said_of_a_wrong_result_with_a_trace(monkeypatch, read, wrong, said):
+    monkeypatch.setattr(Outcome, "loaded", lambda self, name: None if read is None else torch.tensor(read))
+    outcome = Outcome(CASE, {"n": 3, "x": torch.ones(3)}, (), wrong=wrong and torch.ones(3, dtype=torch.bool))
+    assert diagnosis.never_read(outcome) == said
+
+
+@pytest.mark.parametrize(("doubles", "squares", "found"), [
+    (("passed", {"x": 1}), ("passed", {}), "squares"), (("failed", {}), ("passed", {}), "squares"),
+    (("passed", {}), ("passed", {}), "doubles"), (("passed", {"x": 1}), ("passed", {"x": 1}), None)])
+def test_a_mutant_of_the_same_traffic_must_be_right_too(monkeypatch, doubles, squares, found):
+    does = {"doubles": doubles, "squares": squares}
+    monkeypatch.setattr(diagnosis, "_mutant_on", lambda _, mutant, case, seed: (
+        Outcome(case, {}, (), status=does[mutant.name][0]), does[mutant.name][1]))
+    mutant = diagnosis.recognise_traffic(EXERCISE, Outcome(CASE, {}, ()), seed=0)
+    assert (mutant and mutant.name) == found
