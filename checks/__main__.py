@@ -29,7 +29,7 @@ def solutions_command(argv: list[str]) -> int:
     try:
         for path in build_solutions():
             print(f"wrote {path}")
-    except ValueError as error:
+    except (LookupError, ValueError) as error:
         parser.error(error.args[0])
     return 0
 

@@ -1,7 +1,10 @@
 """The doctor's conclusions, on made-up machines and on this one."""
 
+import importlib.metadata
 import io
+import platform
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -83,6 +86,33 @@ def test_each_problem_is_found_alone_and_says_what_to_do(machine, wrong, do):
     assert do in found[1]
 
 
+@pytest.mark.parametrize(("cuda", "driver", "too_old"), [
+    ("12.8", "524.99", True), ("12.8", "525.60.13", False), ("13.0", "579.99", True), ("13.0", "580.65.06", False),
+    ("14.0", "525.60.13", False), ("13.0", "unknown", False),
+])
+def test_the_oldest_driver_of_each_cuda(cuda, driver, too_old):
+    ((wrong, do),) = doctor.problems(replace(BLIND, cuda=cuda, drivers=[f"Tesla T4, {driver}"]))
+    assert ("too old for this torch" in wrong) == too_old
+    assert ("Update the NVIDIA driver" in do) == too_old
+    assert "Tesla T4" in wrong and driver in wrong
+
+
+@pytest.mark.parametrize(("visible", "hidden"), [("", True), ("-1", True), ("0", False), (None, False)])
+def test_devices_can_be_hidden(visible, hidden):
+    ((wrong, _),) = doctor.problems(replace(BLIND, cuda="12.8", visible_devices=visible))
+    assert ("hides the Tesla T4" in wrong) == hidden
+
+
+@pytest.mark.parametrize(("disk", "full"), [(0.94, True), (1.0, False), (1.5, False)])
+def test_a_gigabyte_of_disk_is_enough(disk, full):
+    assert bool(doctor.problems(replace(LAPTOP, disk=disk))) == full
+
+
+def test_an_import_error_explains_an_unused_gpu():
+    ((wrong, _),) = doctor.problems(replace(BLIND, import_error="OSError: libfoo.so"))
+    assert "cannot be imported" in wrong
+
+
 def test_an_old_gpu_left_to_the_interpreter_is_no_problem():
     assert doctor.problems(replace(V100, interpreted=True)) == []
 
@@ -121,21 +151,95 @@ def test_the_report_shows_facts_and_problems(machine):
     assert ("No problems found." in text) == (not doctor.problems(machine))
 
 
+@pytest.mark.parametrize(("machine", "rows"), [
+    (LAPTOP, ["Python 3.11.7", "torch 2.13.0+cpu", "triton 3.7.1", "GPU none", "kernels run in Triton's interpreter",
+              "free disk 100 GB", "live timings no no GPU in use: recorded figures"]),
+    (H100, ["torch 2.13.0", "GPU NVIDIA H100 (sm_90)", "kernels run on the GPU", "live timings yes sm_90"]),
+    (MI300, ["GPU AMD Instinct MI300X", "kernels run on the GPU", "TMA (tensor descriptors) no NVIDIA only"]),
+    (BLIND, ["GPU Tesla T4, 535.104.05, not usable"]),
+    (replace(LAPTOP, installed={}, import_error="OSError"), ["torch missing", "kernels run not at all"]),
+], ids=["laptop", "H100", "MI300", "blind", "broken"])
+def test_the_report_s_rows(machine, rows):
+    out = io.StringIO()
+    doctor.report(machine, Console(file=out, width=120))
+    lines = [" ".join(line.replace("│", " ").split()) for line in out.getvalue().splitlines()]
+    assert [row for row in rows if row not in lines] == []
+    assert ("What runs on this machine" in lines) == (not machine.import_error)
+
+
 def test_pins_are_read_from_requirements():
     assert doctor.read_pins("# triton==1\ntorch==2.13.0\nnumpy==2.4.6\ntorchvision==1\n-e .\n") == {
         "torch": "2.13.0", "numpy": "2.4.6"}
     assert set(doctor.read_pins()) == {"torch", "triton", "numpy"}
 
 
-def test_this_machine(monkeypatch, capsys):
+def test_this_machine():
     machine = doctor.gather()
     assert machine.import_error == ""
     assert set(machine.installed) == {"torch", "triton", "numpy"}
     assert machine.disk > 0
     assert machine.kernels == str(doctor.ROOT / "kernels")
     assert machine.interpreted or machine.gpu
+    assert machine.python == platform.python_version()
+    assert machine.pins == doctor.read_pins()
+
+
+def test_facts_are_gathered_from_torch_and_the_environment(monkeypatch):
+    import torch
+
+    from kernels import runtime
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(doctor, "list_drivers", lambda: ["NVIDIA H100, 580.65.06"])
+    monkeypatch.setattr(runtime, "INTERPRETED", False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=42.5e9))
+    machine = doctor.gather()
+    assert (machine.gpu, machine.capability, machine.cuda, machine.hip) == ("NVIDIA H100", (9, 0), "13.0", "")
+    assert (machine.drivers, machine.visible_devices) == (["NVIDIA H100, 580.65.06"], "0,1")
+    assert (machine.interpreted, machine.disk) == (False, 42.5)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    machine = doctor.gather()
+    assert (machine.gpu, machine.capability) == ("", None)
+
+
+def test_what_is_not_installed_or_does_not_start_is_a_fact_too(monkeypatch):
+    version = importlib.metadata.version
+
+    def found(package):
+        if package == "triton":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return version(package)
+
+    def broken():
+        raise RuntimeError("no driver")
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", found)
+    monkeypatch.setattr("torch.cuda.is_available", broken)
+    machine = doctor.gather()
+    assert set(machine.installed) == {"torch", "numpy"}
+    assert machine.import_error == "RuntimeError: no driver"
+
+
+def test_where_notebooks_find_kernels(monkeypatch, tmp_path):
+    assert doctor.find_kernels() == str(doctor.ROOT / "kernels")
+    python = tmp_path / "python"
+    monkeypatch.setattr(doctor.sys, "executable", str(python))
+    python.write_text("#!/bin/sh\npwd\n")
+    python.chmod(0o755)
+    assert doctor.find_kernels() == "/"  # not the workshop's folder, where `import kernels` always works
+    python.write_text("#!/bin/sh\necho Traceback >&2\nexit 1\n")
+    assert doctor.find_kernels() == ""
+
+
+def test_the_status_says_whether_there_is_a_problem(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "gather", lambda: LAPTOP)
     assert doctor.main([]) == 0
+    assert "No problems found." in capsys.readouterr().out
     monkeypatch.setattr(doctor, "gather", lambda: BLIND)
     assert doctor.main([]) == 1
     assert "build without CUDA" in capsys.readouterr().out

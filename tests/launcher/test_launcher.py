@@ -36,7 +36,9 @@ def popen(root, *arguments, **variables):
              if not name.startswith(("PIP_", "PYTHON")) and name != "EXIT"}
     clean.update(PIP_CONFIG_FILE=os.devnull, PIP_DISABLE_PIP_VERSION_CHECK="1", NO_PROXY="127.0.0.1", **variables)
     return subprocess.Popen([sys.executable, "workshop.py", *arguments], cwd=root, env=clean, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                            # a suite started in the background ignores Ctrl-C, and its children would as well
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def launch(root, *arguments, **variables):
@@ -196,6 +198,13 @@ def test_a_failed_change_says_why_and_keeps_what_worked(ready, wheels):
     assert len(launch(ready, "check").out.splitlines()) == 1  # as ready as it was before
 
 
+def test_a_change_is_installed_where_pip_installs_for_the_user(ready, wheels):
+    (ready / "requirements.txt").write_text(no_network(wheels, "2.0"))
+    done = launch(ready, "check", PIP_USER="1")
+    assert done.code == 0, done.err
+    assert tiny_version(ready) == "2.0"
+
+
 def test_no_network(ready):
     (ready / "requirements.txt").write_text("--index-url http://127.0.0.1:9/simple\nnosuch==1\n")
     done = launch(ready, "check", PIP_RETRIES="0")
@@ -284,6 +293,31 @@ def test_a_damaged_environment_is_made_anew(made_anew, damage):
     module.prepare()
     assert steps == ["venv", "pip"]
     assert module.STAMP.read_text() == text
+
+
+def test_an_environment_made_while_waiting_for_the_lock_is_not_made_again(made_anew, monkeypatch):
+    module, steps = made_anew
+    text = module.STAMP.read_text()
+    module.STAMP.unlink()
+
+    @contextlib.contextmanager
+    def other_launch_finishes():
+        module.STAMP.write_text(text)
+        yield None
+
+    monkeypatch.setattr(module, "one_at_a_time", other_launch_finishes)
+    module.prepare()
+    assert steps == []
+
+
+def test_the_log_is_that_of_the_last_install(ready, monkeypatch):
+    module = load(ready)
+    module.LOG.write_text("No space left on device\n")
+    monkeypatch.setattr(module, "has_gpu", lambda: True)
+    monkeypatch.setattr(module, "run_in_venv", lambda *_, **__: SimpleNamespace(returncode=1))
+    with pytest.raises(module.Stop) as stop:
+        module.install(lock=None)
+    assert "The disk is full" not in str(stop.value)
 
 
 def test_another_python_needs_another_environment(made_anew, monkeypatch):

@@ -1,6 +1,7 @@
 """What workshop.py says of machines, Pythons, disks and pips, with nothing set up or started; torch's CPU build."""
 
 import ast
+import contextlib
 import importlib.util
 import os
 import platform
@@ -78,6 +79,66 @@ def test_full_disk(module, monkeypatch, capsys):
     usage = namedtuple("usage", "total used free")(10e9, 9e9, 1e9)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
     assert f"needs about 3 GB of disk and {module.ROOT} has 1.0 GB left" in stop_message(module, capsys)
+
+
+@pytest.mark.parametrize(("free", "enough"), [(2.9e9, False), (3e9, True), (3.1e9, True)])
+def test_how_much_disk_is_enough(module, monkeypatch, free, enough):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    with contextlib.nullcontext() if enough else pytest.raises(module.Stop):
+        module.need_space(3)
+
+
+@pytest.mark.parametrize(("gpu", "size"), [(True, "for a GPU (8 GB of disk"), (False, "for no GPU (2 GB of disk")])
+def test_the_set_up_says_how_large_it_is(module, monkeypatch, capsys, gpu, size):
+    started = []
+    monkeypatch.setattr(module, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(module, "need_space", lambda gigabytes: started.append(f"{gigabytes} GB"))
+    monkeypatch.setattr(module.subprocess, "run", lambda command, pass_fds, **_: started.append(
+        (command[1:], pass_fds)) or SimpleNamespace(returncode=0))
+    monkeypatch.setattr(sys, "_base_executable", "/usr/bin/python3")
+    module.make_venv(lock=5)
+    assert size in capsys.readouterr().out
+    assert started == ["3 GB", (["-m", "venv", str(module.VENV)], [5])]
+
+
+def test_an_unfinished_environment_is_removed_first(module, monkeypatch, capsys):
+    (module.VENV / "half-made").mkdir(parents=True)
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    monkeypatch.setattr(module, "need_space", lambda gigabytes: None)
+    module.make_venv(lock=5)
+    assert not module.VENV.exists()
+    assert "making it anew" in capsys.readouterr().out
+
+
+def test_ctrl_c_and_a_full_stop_have_their_status(module, monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "prepare", interrupted)
+    assert module.main(["lab"]) == 130
+    assert capsys.readouterr().err == "\nworkshop: stopped. Run the same command again to go on.\n"
+
+
+def test_programs_run_in_the_environment_and_not_in_another_python(module, monkeypatch):
+    monkeypatch.setenv("PYTHONHOME", "/usr")
+    monkeypatch.setenv("KEPT", "yes")
+    monkeypatch.setenv("PATH", "/bin")
+    variables = module.environment()
+    assert "PYTHONHOME" not in variables
+    assert variables["KEPT"] == "yes"
+    assert variables["VIRTUAL_ENV"] == str(module.VENV)
+    assert variables["PATH"] == f"{module.VENV}/bin{os.pathsep}/bin"
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, "1"), (2, "2"), (4, "4"), (64, "4")])
+def test_tests_run_on_at_most_four_cores(module, monkeypatch, cores, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(cores))
+    assert module.test(["-k", "ragged"]) == ["-m", "pytest", "-n", workers, "-k", "ragged"]
+
+
+def test_a_long_text_is_cut_to_its_last_lines(module):
+    assert module.last_lines("one\ntwo\nthree\nfour\nfive\n\n") == "    two\n    three\n    four\n    five"
+    assert module.last_lines("x" * 400) == "    " + "x" * 300
 
 
 def test_venv_that_fails_shows_its_last_lines(module, monkeypatch, capsys):
@@ -172,6 +233,21 @@ def test_otherwise_uv_fetches_it(torch_step, capsys, listed):
     assert commands[1:] == [FETCH + " --dry-run", FETCH]
     assert spaces == []
     assert "cannot be reached" not in capsys.readouterr().out
+
+
+def test_without_a_pin_pip_takes_what_it_likes(module):
+    (module.ROOT / "requirements.txt").write_text("# torch==1\ntorchvision==2\n")
+    module.install_cpu_torch(lock=None)  # and `run_in_venv` is not reached
+
+
+def test_pip_looks_once_and_uv_does_not_wait(module, monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "run_in_venv", lambda command, lock, variables, quiet=False: calls.append(
+        (command[0].rpartition("/")[2], variables, quiet, lock)) or SimpleNamespace(stdout="", returncode=0))
+    module.install_cpu_torch(lock=5)
+    quick = {"UV_HTTP_RETRIES": "1", "UV_HTTP_CONNECT_TIMEOUT": "5"}
+    assert calls == [("python", {"PIP_USER": "0"}, True, 5), ("python", {"PIP_USER": "0"}, True, 5),
+                     ("uv", quick, True, 5), ("uv", quick, False, 5)]
 
 
 @pytest.mark.parametrize("codes", [(1,), (0, 1), (0, 0, 1)])

@@ -1,0 +1,102 @@
+"""`python -m checks COMMAND`: what each command runs, with which arguments, and its exit status."""
+
+import os
+import runpy
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import checks.__main__ as commands
+import checks.course.notebooks as notebooks
+import workshop
+
+
+def run(monkeypatch, *argv):
+    monkeypatch.setattr(sys, "argv", ["checks", *argv])
+    return commands.main()
+
+
+def test_the_launcher_offers_the_commands_there_are():
+    assert {*workshop.COMMANDS} - {"lab", "test"} == {*commands.COMMANDS, *commands.MODULES}
+
+
+@pytest.mark.parametrize("command", commands.MODULES)
+def test_a_command_gets_its_arguments_and_gives_its_status(monkeypatch, command):
+    asked = []
+    monkeypatch.setattr(import_module(commands.MODULES[command]), "main", lambda argv: asked.append(argv) or 7)
+    assert run(monkeypatch, command, "a", "--help") == 7
+    assert asked == [["a", "--help"]]
+
+
+@pytest.mark.parametrize("argv", [(), ("chekc",)])
+def test_an_unknown_command_is_answered_with_those_there_are(monkeypatch, capsys, argv):
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, *argv)
+    said = capsys.readouterr().err
+    assert "usage: python -m checks" in said
+    assert not argv or argv[0] in said
+
+
+def test_check_is_given_the_notebooks_named(monkeypatch):
+    asked = []
+    monkeypatch.setattr("checks.course.progress.check_notebooks", lambda paths: asked.append(paths) or 1)
+    assert run(monkeypatch, "check", "a.ipynb", "b.ipynb") == 1
+    assert run(monkeypatch, "check") == 1
+    assert asked == [[Path("a.ipynb"), Path("b.ipynb")], []]
+
+
+@pytest.mark.parametrize("command", ["check", "solutions", "reset"])
+def test_help_names_the_command_as_it_is_typed(monkeypatch, capsys, command):
+    with pytest.raises(SystemExit, match="0"):
+        run(monkeypatch, command, "--help")
+    assert f"usage: workshop.py {command} " in capsys.readouterr().out
+
+
+def test_solutions_says_what_it_wrote(monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "build_solutions", lambda: [Path("solutions/00_a.ipynb"), Path("solutions/01_b.ipynb")])
+    assert run(monkeypatch, "solutions") == 0
+    assert capsys.readouterr().out == "wrote solutions/00_a.ipynb\nwrote solutions/01_b.ipynb\n"
+
+
+@pytest.mark.parametrize("kind", [ValueError, LookupError])
+def test_solutions_that_cannot_be_built_say_why(monkeypatch, capsys, kind):
+    def fail():
+        raise kind("00_a.ipynb is no longer as it was")
+
+    monkeypatch.setattr(notebooks, "build_solutions", fail)
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "solutions")
+    assert "error: 00_a.ipynb is no longer as it was" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "solutions", "04")
+    assert "unrecognized arguments: 04" in capsys.readouterr().err
+
+
+def test_every_solution_is_built_and_stale_ones_go(monkeypatch, tmp_path):
+    solutions = tmp_path / "solutions"
+    solutions.mkdir()
+    for name in ("00_a.ipynb", "07_gone.ipynb", "notes.txt"):
+        (solutions / name).touch()
+    monkeypatch.setattr(notebooks, "SOLUTIONS", solutions)
+    monkeypatch.setattr(notebooks, "lessons", lambda: [tmp_path / "00_a.ipynb", tmp_path / "01_b.ipynb"])
+    monkeypatch.setattr(notebooks, "build_solution", lambda lesson: solutions / lesson.name)
+    assert notebooks.build_solutions() == [solutions / "00_a.ipynb", solutions / "01_b.ipynb"]
+    assert sorted(path.name for path in solutions.iterdir()) == ["00_a.ipynb", "notes.txt"]
+
+
+def test_the_grader_alone_is_put_on_the_interpreter(monkeypatch):
+    for command, expected in (("grade", "1"), ("check", None)):
+        monkeypatch.setattr(sys, "argv", ["checks", command])
+        monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+        runpy.run_path(commands.__file__, run_name="imported")
+        assert os.environ.get("TRITON_INTERPRET") == expected
+        monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
+
+def test_the_status_is_that_of_the_process():
+    done = subprocess.run([sys.executable, "-m", "checks", "doctor", "--what"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "usage: python3 workshop.py doctor    (takes no arguments)\n"
