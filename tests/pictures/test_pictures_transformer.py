@@ -25,7 +25,8 @@ def card_rows() -> list[dict]:
         place = {"phase": phase, "batch": batch, "context": context}
         for layer in ("q", "k", "v", "o", "gate", "up", "down"):
             rows += [{"test": "block_product", "layer": layer, "function": function, "mode": "eager",
-                      "median_us": times * us, **place} for function, us in (("FP16", 10.0), ("INT8", 6.0), ("quantize", 2.0))]
+                      "median_us": times * us, **place}
+                     for function, us in (("FP16", 10.0), ("INT8", 6.0), ("quantize", 2.0))]
         rows.append({"test": "block_product", "layer": "attention", "function": "FP16", "mode": "eager",
                      "median_us": times * 20.0, **place})
         rows += [{"test": "block", "function": function, "mode": mode, "median_us": times * us * slower, **place}
