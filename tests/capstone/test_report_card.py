@@ -4,7 +4,6 @@ import json
 
 import matplotlib.pyplot as plt
 import pytest
-import torch
 
 from checks.capstone import block
 from checks.capstone.accuracy import linears
@@ -141,13 +140,6 @@ def test_amdahl_s_law_is_printed_beside_what_was_measured(card, capsys):
     assert lines[2].split()[-4:] == ["70%", "1.67", "1.39", "1.39"]  # 1 / (0.3 + 0.7 · 42 / 70), and 100 / 72
 
 
-def test_every_picture_of_a_card_is_drawn(card):
-    for figure in (transformer.show_block(card), transformer.show_time_now(card),
-                   transformer.card_figure({**card, "rows": []})):
-        figure.canvas.draw()
-        plt.close(figure)
-
-
 def test_without_times_the_lesson_says_so_and_goes_on(tmp_path, monkeypatch, capsys):
     if not INTERPRETED:
         pytest.skip("with a GPU the times are measured")
@@ -188,11 +180,6 @@ def test_times_that_mean_nothing_are_left_out(monkeypatch):
     monkeypatch.setattr(block, "time_us", refuse)
     assert block.timed({"good": None, "bad": None}, "eager", said.append) == kept
     assert said == ["left out: bad, it took no time"]
-
-
-def test_every_seventh_row_of_the_text_is_a_sample():
-    rows = transformer.sample_rows()
-    assert rows.dtype == torch.int64 and rows.shape == (34, 128)
 
 
 def test_the_lesson_says_what_the_recorded_card_says():
