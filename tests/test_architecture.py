@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from checks.paths import ROOT
 
 ROOMS = (
@@ -166,3 +168,20 @@ def test_names_of_tests_fit_a_line_of_pytests_summary():
                 if not str(path.relative_to(ROOT)).startswith(LONG_NAMES)
                 for _, function in functions(TREES[module], module)
                 if function.name.startswith("test_") and len(function.name) >= TEST_NAME]
+
+
+def test_architecture_md_lists_the_rooms_in_their_order():
+    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    names = [tuple(re.findall(r"`(.*?)`", row)) for row in rows]
+    assert [tuple(module_name(ROOT / name) for name in room_names) for room_names in names] == list(ROOMS)
+
+
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_that_a_document_names_are_there(document):
+    text = (ROOT / document).read_text()
+    examples = {"tests/kernels/test_NOUN.py", "lessons/NN_name.ipynb"}
+    full = set(re.findall(r"(?:checks|kernels|tests|lessons)/[\w/]*(?:\.\w+)?", text)) - examples
+    short = set(re.findall(r"`([\w/]+\.py)`", text)) - examples
+    there = [f"/{path.relative_to(ROOT)}" for path in [*MODULES.values(), ROOT / "workshop.py"]]
+    assert full and not [path for path in full if not (ROOT / path).exists()]
+    assert short and not [name for name in short if not any(path.endswith(f"/{name}") for path in there)]

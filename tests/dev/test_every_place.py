@@ -1,4 +1,7 @@
-"""No exercise lacks any of its places. `python3 workshop.py dev new-exercise` makes them all, each with a TODO."""
+"""No exercise lacks any of its places. `python3 workshop.py dev new-exercise` makes them all, each with a TODO.
+
+What must hold between answer, stub, cases and solution is in tests/course/test_contract.py.
+"""
 
 import ast
 import importlib
@@ -66,10 +69,8 @@ def todos(exercise: Exercise, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("exercise", ALL)
-def test_points_oracle_cases_and_at_least_three_mutants(exercise):
-    assert exercise.points > 0
+def test_oracle_is_written_and_three_mistakes_are_known(exercise):
     assert exercise.oracle is not None
-    assert len(exercise.cases) >= 3
     assert len(exercise.mutants) >= 3
 
 

@@ -67,7 +67,7 @@ def test_number_and_seed_choose_the_bugs(shop, capsys, monkeypatch):
 def test_bug_without_end_is_noticed(shop, capsys):
     (shop / "shop" / "sums.py").write_text("def f(n):\n    while n > 0:\n        n -= 1\n    return n\n")
     (shop / "test_shop.py").write_text("from shop.sums import f\n\n\ndef test_f():\n    assert f(3) == 0\n")
-    mutate(shop / "shop" / "sums.py", ["test_shop.py"], timeout_s=4, root=shop)
+    mutate(shop / "shop" / "sums.py", ["test_shop.py"], timeout_s=2, root=shop)
     assert "shop/sums.py:3 f: noticed" in capsys.readouterr().out
 
 

@@ -54,7 +54,7 @@ def test_kernel_s_skeleton_has_a_todo_in_each_place(copy):
     ruff = run(copy, "ruff", "check", "--no-cache", ".")
     assert ruff.returncode == 0, ruff.stdout
     assert failed(copy, "row_max_kernel") == {
-        "points_oracle_cases_and_at_least_three_mutants", "answer_is_written", "lesson_has_its_text_hints_and_stub",
+        "oracle_is_written_and_three_mistakes_are_known", "answer_is_written", "lesson_has_its_text_hints_and_stub",
         "readme_has_a_row_for_its_lesson", "kernel_has_a_test", "kernel_is_compiled_for_gpus",
         "kernel_is_in_the_gpu_report"}
 
@@ -64,7 +64,7 @@ def test_function_joins_a_file_and_a_noun_that_are_there(copy):
     assert {str(path.relative_to(copy)) for path in written} == {
         "kernels/cost.py", "checks/exercises/gemv.py", "README.md", "lessons/01_gemv_fp16.ipynb"}
     assert failed(copy, "gemv_intensity") == {
-        "points_oracle_cases_and_at_least_three_mutants", "answer_is_written", "lesson_has_its_text_hints_and_stub",
+        "oracle_is_written_and_three_mistakes_are_known", "answer_is_written", "lesson_has_its_text_hints_and_stub",
         "readme_has_a_row_for_its_lesson"}
 
 
