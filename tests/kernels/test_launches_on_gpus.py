@@ -86,7 +86,8 @@ CALLS = {
     **{f"quantize, K = {K}": ["quantize", "quantize_int8_perrow", rows("bfloat16", 5, K, K + 8)]
        for K in (1, 1024, 1025, 1600, 2048, 3000, 4096, 5120, 8192, 11008, 16383, 16384)},
     "quantize, plain": ["quantize", "quantize_int8_perrow_plain", rows("float16", 5, 700, 704)],
-    **{f"norm, K = {K}": ["fused", "rmsnorm_quantize_int8", norm("bfloat16", 5, K, K + 8)] for K in (100, 4096, 5632, 16384, 20000)},
+    **{f"norm, K = {K}": ["fused", "rmsnorm_quantize_int8", norm("bfloat16", 5, K, K + 8)]
+       for K in (100, 4096, 5632, 16384, 20000)},
     "norm, plain": ["fused", "rmsnorm_quantize_int8_plain", norm("float16", 5, 700, 704)],
     "norm, long": ["fused", "rmsnorm_quantize_int8_long", norm("float16", 5, 7000, 7008)],
     "norm, FP16": ["plans", "rmsnorm", norm("float16", 5, 5000, 5008)],
