@@ -29,8 +29,8 @@ def as_on_a_gpu(monkeypatch):
 def by_decode(x):
     """By the kernel of `decode_w8a8`, two slices a row from K = 1,025 on."""
     q, scale = torch.empty_like(x, dtype=torch.int8), torch.empty(len(x), device=x.device)
-    K = x.shape[1]
-    decode.decode_quantize_kernel[(len(x), -(-K // 1024))](x, q, scale, K, x.stride(0), BLOCK_K=2048, SLICE=1024, OVERLAP=False)
+    grid = (len(x), -(-x.shape[1] // 1024))
+    decode.decode_quantize_kernel[grid](x, q, scale, x.shape[1], x.stride(0), BLOCK_K=2048, SLICE=1024, OVERLAP=False)
     return q, scale
 
 
