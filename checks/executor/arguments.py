@@ -51,8 +51,8 @@ class Descriptor:
 
 def flat(arguments: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The arguments as the compiled kernel takes them, with the names of those they come from."""
-    return [(name, part) for name, value in arguments.items()
-            for part in (value.parts() if isinstance(value := from_torch(value), Descriptor) else [value])]
+    known = [(name, from_torch(value)) for name, value in arguments.items()]
+    return [(name, part) for name, value in known for part in (value.parts() if isinstance(value, Descriptor) else [value])]
 
 
 def from_torch(value: Any) -> Any:
@@ -73,5 +73,5 @@ def from_torch(value: Any) -> Any:
         raise Unsupported("a tensor", f"it lies on {value.device}, not on the CPU")
     import torch  # only here: the executing process has none
 
-    storage = torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage()).numpy()  # type: ignore[call-overload]
+    storage = torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage()).numpy()
     return Tensor(storage, value.element_size(), tuple(value.shape), tuple(value.stride()), value.storage_offset())

@@ -36,6 +36,7 @@ class Limits:
     text: int = 1 << 24  # characters of a module
     depth: int = 64  # of regions and calls in each other
     notes: int = 100  # faults, races and prints that are kept, each; all are counted
+    memory: int = 1 << 31  # bytes of the values of the programs that run together, estimated
     accesses: int = 1 << 24  # lanes that a trace keeps
 
 

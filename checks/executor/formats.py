@@ -69,7 +69,7 @@ def to_tf32(x: Array) -> Array:
 
 def to_integer(x: Array, dtype: np.dtype) -> Array:
     """Towards zero; what does not fit saturates and NaN is 0, as NVIDIA's `cvt` does (at 32 bits for the narrow ones)."""
-    wide = np.dtype(dtype if dtype in (np.dtype(np.int64), np.dtype(np.uint32), np.dtype(np.uint64)) else np.int32)
+    wide: np.dtype[np.integer] = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
     low, high = np.iinfo(wide).min, np.iinfo(wide).max
     if x.size and not (np.abs(x).max() < high):  # NaN too
         x = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=2.0**64, neginf=-(2.0**64))

@@ -46,6 +46,7 @@ class Op:
     edges: list[tuple[str, list[str]]] = field(default_factory=list)  # of a branch: label and what its block is given
     place: Place | None = None
     dead: tuple[str, ...] = ()  # values that nothing reads after this operation
+    size: int = 0  # bytes of an element, of a load, store or atomic
     steps: int | None = None  # of a load's or store's pointer: how much neighbours along the last axis differ, if known
     run: Callable[..., Any] = lambda *_: None  # (execution, env, active), set when the module is made ready
 

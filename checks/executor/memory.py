@@ -52,7 +52,8 @@ class View:
         self.strides = tuple(s * scale for s in tensor.strides) + ((1,) if self.bytewise else ())
         self.axes = _merged(self.shape, self.strides)  # (stride, length), the longest stride first
         self.size = 1 + sum((n - 1) * s for s, n in self.axes) if 0 not in self.shape else 0
-        self.gaps = self.size != math.prod(n for _, n in self.axes) or self.size == 0
+        folded = any(stride <= sum((n - 1) * s for s, n in self.axes[i + 1:]) for i, (stride, _) in enumerate(self.axes))
+        self.gaps = not folded and self.size != math.prod(n for _, n in self.axes) or self.size == 0
         self.may_be_written = True
 
     def inside(self, offset: np.ndarray) -> np.ndarray:
@@ -90,16 +91,28 @@ class View:
             rest = rest - row * stride
         return cell
 
+    def offset(self, cell: int) -> int:
+        """The reverse of `cell`, in elements."""
+        offset = 0 if self.packed else cell - self.start
+        for stride, n in reversed(self.axes) if self.packed else ():
+            cell, at = divmod(cell, n)
+            offset += at * stride
+        return offset // (self.itemsize if self.bytewise else 1)
+
     def of(self, cells: np.ndarray) -> np.ndarray:
         """The view's part of an array by cell, in the argument's shape; bytes of an element together on a last axis."""
-        strides = _dense(self.shape) if self.packed else self.strides
+        strides = _packed(self.shape, self.strides) if self.packed else self.strides
         start = self.buffer.pad + (0 if self.packed else self.start)
         return as_strided(cells[start:], self.shape, [s * cells.itemsize for s in strides]) if self.size else \
             np.zeros(self.shape, cells.dtype)
 
 
-def _dense(shape: Sequence[int]) -> list[int]:
-    return [math.prod(shape[i + 1:]) for i in range(len(shape))]
+def _packed(shape: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """The strides without gaps, the axes in the same order in memory."""
+    packed, cells = [0] * len(shape), 1
+    for i in sorted(range(len(shape)), key=lambda i: (strides[i], shape[i])):
+        packed[i], cells = cells, cells * shape[i]
+    return packed
 
 
 def _merged(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
@@ -137,7 +150,7 @@ def _share(named: list[tuple[str, Tensor]], itemsize: int, pad: int) -> list[Vie
     low, span = min(starts), max(ends) - min(starts)
     elements = max(math.prod(t.shape) * scale for t, scale in zip(tensors, scales, strict=True))
     same = len({(t.start, t.shape, t.strides, t.itemsize) for t in tensors}) == 1
-    packed = same and span * itemsize > DENSE and span > 4 * elements
+    packed = same and span * itemsize > DENSE and span > 4 * elements and 0 not in tensors[0].strides
     if not same and span * itemsize > MOST:
         raise Unsupported("views of one storage", "they differ and lie far apart")
     buffer = Buffer(elements if packed else span, itemsize, pad)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from checks.executor.errors import Limits, LimitExceeded, Malformed
+from checks.executor.errors import LimitExceeded, Limits, Malformed
 from checks.executor.ir import TERMINATORS, Block, Function, Op, Place
 from checks.executor.types import Type
 
@@ -122,7 +122,7 @@ def _results(line: str) -> tuple[list[str], str]:
     found = re.match(r"((?:%[\w$.-]+(?::\d+)?(?:, )?)+) = ", line)
     if not found:
         return [], line
-    results = []
+    results: list[str] = []
     for name in found[1].split(", "):
         name, _, count = name.partition(":")
         results += [f"{name}#{i}" for i in range(min(int(count), 10_000))] if count else [name]

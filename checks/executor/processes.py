@@ -14,7 +14,6 @@ from typing import Any
 
 from checks.executor.errors import ExecutorError, LimitExceeded
 
-
 HERE = Path(__file__).resolve().parent
 START = f"""
 import importlib, sys, types
@@ -79,7 +78,7 @@ class Server:
 
 
 def _read_line(descriptor: int, deadline: float) -> bytes:
-    pieces = []
+    pieces: list[bytes] = []
     while not pieces or not pieces[-1].endswith(b"\n"):
         if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
             raise TimeoutError

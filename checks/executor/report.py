@@ -15,7 +15,7 @@ Program = tuple[int, int, int]
 class Fault:
     """An access that must not be, or an assertion that did not hold. The access did not happen."""
 
-    what: str  # "out-of-bounds load", "store outside every tensor", "load of what was never written", "assertion failed: ..."
+    what: str  # "out-of-bounds load", "store outside every tensor", "load of what was never written", "assertion failed: x"
     tensor: str | None
     program: Program  # the first that did it
     lane: tuple[int, ...]
@@ -70,7 +70,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Accesses:
-    """The same load or store of all programs that ran together; the arrays are (x, y, z, *tile) or can be broadcast to it."""
+    """The same load or store of all programs that ran together; its arrays are (x, y, z, *tile)."""
 
     kind: str
     tensor: str
@@ -86,7 +86,8 @@ class Accesses:
         for index in np.ndindex(x, y, z):
             if self.live[index].any():
                 program = (self.first[0] + index[0], self.first[1] + index[1], self.first[2] + index[2])
-                yield Access(self.kind, self.tensor, program, self.offsets[index], self.live[index], self.itemsize, self.place)
+                offsets, live = self.offsets[index], self.live[index]
+                yield Access(self.kind, self.tensor, program, offsets, live, self.itemsize, self.place)
 
 
 @dataclass

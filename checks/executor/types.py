@@ -30,7 +30,8 @@ class Type:
         self.shape: tuple[int, ...] = tuple(map(int, tensor[1].split("x")[:-1])) if tensor else ()
         elem = tensor[2] if tensor else text
         pointer = re.fullmatch(r"!tt\.ptr<(.+?)(?:, \d+)?>", elem)
-        self.elem, self.pointee = ("ptr", pointer[1]) if pointer else (elem, None)
+        self.elem: str = "ptr" if pointer else elem
+        self.pointee: str | None = pointer[1] if pointer else None
         if self.elem not in HELD or len(self.shape) > RANK:
             raise Malformed(f"the type {text[:80]!r} is not known here")
 
