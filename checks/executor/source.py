@@ -73,17 +73,25 @@ def _bind(name: str, value: Any, user: str, files: dict[str, dict[str, Any]]) ->
         kind = "constant"
     if value is None or isinstance(value, bool | int | float | str):
         return [kind, value]
-    module = getattr(value, "__module__", None) or ""
-    if isinstance(value, tl.dtype) or module.split(".")[0] in ("triton", "builtins"):
-        return ["attribute", "triton.language" if isinstance(value, tl.dtype) else module, getattr(value, "__name__", name)]
-    if isinstance(value, KernelInterface | JITCallable | types.FunctionType) or hasattr(value, "fn"):
+    if isinstance(value, tl.dtype):
+        return ["attribute", "triton.language", str(value)]
+    if isinstance(value, KernelInterface | JITCallable | types.FunctionType):
         function = plain_function(value)
-        path = function.__code__.co_filename
-        if function.__name__ not in files.get(path, {"functions": {}})["functions"]:
-            _describe_function(function, files)
-        return ["function", path, function.__name__]
+        if not _is_known(function.__module__):
+            path = function.__code__.co_filename
+            if function.__name__ not in files.get(path, {"functions": {}})["functions"]:
+                _describe_function(function, files)
+            return ["function", path, function.__name__]
+        value = function
+    if _is_known(getattr(value, "__module__", None)):
+        return ["attribute", value.__module__, getattr(value, "__name__", name)]
     raise CompileError(f"`{user}` uses the global `{name}`, a {type(value).__name__}: a kernel may only use its arguments, "
                        "constants and other kernels")
+
+
+def _is_known(module: str | None) -> bool:
+    """Whether what is in this module is found there by the other process too."""
+    return (module or "").partition(".")[0] in ("triton", "builtins", "math")
 
 
 def define(description: str) -> Any:
