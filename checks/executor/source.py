@@ -51,6 +51,7 @@ def _describe_function(function: types.FunctionType, files: dict[str, dict[str, 
     assert isinstance(definition, ast.FunctionDef)
     skipped = definition.lineno - 1  # decorators: the function is defined again as a kernel and nothing else
     file["functions"][name] = [first + skipped, "".join(text.splitlines(keepends=True)[skipped:]), _noinline(function)]
+    definition.decorator_list = []
     reachable = function.__globals__ | dict(inspect.getclosurevars(function).nonlocals)
     used = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name)}
     for used_name in sorted(used & set(reachable) - {name}):
