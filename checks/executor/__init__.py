@@ -13,6 +13,7 @@ from checks.executor.compile import compile_kernel, specialize
 from checks.executor.errors import CompileError, ExecutorError, LimitExceeded, Limits, Malformed, Unsupported
 from checks.executor.report import Access, Fault, Print, Race, Report
 from checks.executor.run import Module
+from checks.executor.worker import Worker
 
 __all__ = ["Access", "CompileError", "Descriptor", "ExecutorError", "Fault", "LimitExceeded", "Limits", "Malformed",
-           "Module", "Print", "Race", "Report", "Tensor", "Unsupported", "compile_kernel", "specialize"]
+           "Module", "Print", "Race", "Report", "Tensor", "Unsupported", "Worker", "compile_kernel", "specialize"]

@@ -1,6 +1,6 @@
 """What a kernel is launched with: tensors, which may share storages, descriptors and numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ class Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]  # in elements
     start: int = 0  # the first element, counted in elements
+    packed: bool = False  # the storage holds the elements alone, in the order of their addresses, without what lies between
 
     @classmethod
     def of(cls, array: np.ndarray) -> "Tensor":
@@ -49,9 +50,10 @@ class Descriptor:
         return [self.base, *self.shape, *self.strides, self.nan, False, *self.shape, *self.strides]
 
 
-def flat(arguments: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def flat(arguments: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """The arguments as the compiled kernel takes them, with the names of those they come from."""
-    known = [(name, from_torch(value)) for name, value in arguments.items()]
+    pairs = arguments.items() if isinstance(arguments, Mapping) else arguments
+    known = [(name, from_torch(value)) for name, value in pairs]
     return [(name, part) for name, value in known for part in (value.parts() if isinstance(value, Descriptor) else [value])]
 
 

@@ -19,7 +19,7 @@ class Unsupported(ExecutorError):
     """The text holds an operation that is not executed here; `operation` names it."""
 
     def __init__(self, operation: str, reason: str = ""):
-        self.operation = operation
+        self.operation, self.reason = operation, reason
         super().__init__(f"{operation} is not executed here{': ' + reason if reason else ''}")
 
 

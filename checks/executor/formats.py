@@ -1,8 +1,10 @@
 """Number formats: BF16 and FP8 to and from float32, conversions to integers, and poison."""
 
+from typing import Any
+
 import numpy as np
 
-from checks.executor.types import HELD, NARROW, UNSIGNED
+from checks.executor.types import HELD, UNSIGNED
 
 Array = np.ndarray
 
@@ -34,20 +36,22 @@ FP8 = {elem: _fp8_values(elem) for elem in ("f8E5M2", "f8E4M3FN")}
 
 
 def encode(x: Array, elem: str) -> Array:
-    """Numbers as they lie in memory; BF16 and FP8 round to nearest, ties to even, and FP8 saturates as `cvt.satfinite`."""
+    """Numbers, held as those of `elem` are, as they lie in memory."""
     if elem == "bf16":
-        bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-        rounded_bits = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
-        return np.where(np.isnan(x), 0x7FFF, rounded_bits).astype(np.uint16)
-    if elem not in FP8:
-        return x
+        return (np.ascontiguousarray(x).view(np.uint32) >> 16).astype(np.uint16)
+    return _fp8_codes(x, elem) if elem in FP8 else x
+
+
+def _fp8_codes(x: Array, elem: str) -> Array:
+    """Rounded to nearest, ties to even; what is too large saturates, as `cvt.satfinite` does."""
     finite = FP8[elem][:128][np.isfinite(FP8[elem][:128])].astype(np.float64)
     middle = (finite[1:] + finite[:-1]) / 2
     size = np.abs(x.astype(np.float64))
     code = np.searchsorted(middle, size, side="left")
     tie = (code < len(middle)) & (size == middle[np.minimum(code, len(middle) - 1)])
     code += tie & (code & 1)
-    return np.where(np.isnan(x), 127, code + 128 * np.signbit(x)).astype(np.uint8)
+    infinite = np.isinf(x) & (elem == "f8E5M2")
+    return np.where(np.isnan(x), 127, np.where(infinite, 124, code) + 128 * np.signbit(x)).astype(np.uint8)
 
 
 def decode(bits: Array, elem: str) -> Array:
@@ -58,8 +62,12 @@ def decode(bits: Array, elem: str) -> Array:
 
 
 def rounded(x: Array, elem: str) -> Array:
-    """Numbers held as those of `elem` are, rounded to its precision."""
-    return decode(encode(x, elem), elem) if elem in NARROW else x.astype(HELD[elem], copy=False)
+    """Numbers held as those of `elem` are, rounded to its precision: to nearest, ties to even; NaN has NVIDIA's bits."""
+    if elem == "bf16":
+        bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+        near = bits + (np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
+        return np.where(np.isnan(x), np.uint32(0x7FFF0000), near).view(np.float32)
+    return decode(_fp8_codes(x, elem), elem) if elem in FP8 else x.astype(HELD[elem], copy=False)
 
 
 def to_tf32(x: Array) -> Array:
@@ -69,8 +77,8 @@ def to_tf32(x: Array) -> Array:
 
 def to_integer(x: Array, dtype: np.dtype) -> Array:
     """Towards zero; what does not fit saturates and NaN is 0, as NVIDIA's `cvt` does (at 32 bits for the narrow ones)."""
-    wide: np.dtype[np.integer] = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
-    low, high = np.iinfo(wide).min, np.iinfo(wide).max
+    wide: np.dtype[Any] = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
+    low, high = np.iinfo(wide.name).min, np.iinfo(wide.name).max
     if x.size and not (np.abs(x).max() < high):  # NaN too
         x = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=2.0**64, neginf=-(2.0**64))
         x = np.where(x >= high, high, np.clip(x, low, high).astype(wide))

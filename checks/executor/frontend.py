@@ -1,6 +1,6 @@
 """Triton's front end, in this process: a described kernel (source.py) to the text of its TTIR.
 
-`serve` is what the process runs that compile.py asks: JSON, a line each way.
+`serve` is what the process runs that compile.py asks: messages of frames.py.
 """
 
 import json
@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.compiler.compiler import make_backend
 
-from checks.executor import source
+from checks.executor import frames, source
 from checks.executor.errors import CompileError
 
 TARGET = ("cuda", 90, 32)
@@ -100,12 +100,15 @@ def _last_word(error: BaseException) -> str:
 
 def serve() -> None:
     """Answer requests from standard input until it ends."""
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.dup(1)
     os.dup2(2, 1)  # what a kernel prints while it is compiled must not mix with the answers
-    for line in sys.stdin:
+    while True:
         try:
-            answer = {"text": compile_request(json.loads(line))}
-        except Exception as error:
+            request, _ = frames.read(0)
+        except EOFError:
+            sys.exit()
+        try:
+            answer = {"text": compile_request(request)}
+        except CompileError as error:
             answer = {"error": str(error)}
-        print(json.dumps(answer), file=answers, flush=True)
-
+        frames.write(answers, answer)

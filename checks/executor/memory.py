@@ -146,42 +146,67 @@ def _share(named: list[tuple[str, Tensor]], itemsize: int, pad: int) -> list[Vie
     scales = [t.itemsize // itemsize for t in tensors]
     pad *= max(scales)
     starts = [t.start * scale for t, scale in zip(tensors, scales, strict=True)]
-    ends = [start + scale * _span(t) for t, scale, start in zip(tensors, scales, starts, strict=True)]
-    low, span = min(starts), max(ends) - min(starts)
-    elements = max(math.prod(t.shape) * scale for t, scale in zip(tensors, scales, strict=True))
-    same = len({(t.start, t.shape, t.strides, t.itemsize) for t in tensors}) == 1
-    packed = same and span * itemsize > DENSE and span > 4 * elements and 0 not in tensors[0].strides
-    if not same and span * itemsize > MOST:
+    ends = [start + scale * span(t) for t, scale, start in zip(tensors, scales, starts, strict=True)]
+    low, cells = min(starts), max(ends) - min(starts)
+    sparse = is_sparse(tensors)
+    if sparse:
+        cells = math.prod(tensors[0].shape) * scales[0]
+    elif cells * itemsize > MOST and len(tensors) > 1:
         raise Unsupported("views of one storage", "they differ and lie far apart")
-    buffer = Buffer(elements if packed else span, itemsize, pad)
-    views = [View(name, tensor, buffer, start - low, packed) for (name, tensor), start in zip(named, starts, strict=True)]
+    buffer = Buffer(cells, itemsize, pad)
+    views = [View(name, tensor, buffer, start - low, sparse) for (name, tensor), start in zip(named, starts, strict=True)]
     for view, tensor in zip(views, tensors, strict=True):
-        view.of(buffer.cells)[...] = _outside(view, tensor)
+        view.of(buffer.cells)[...] = _bytewise(elements(tensor), view)
     return views
 
 
-def _span(tensor: Tensor) -> int:
+def is_sparse(tensors: list[Tensor]) -> bool:
+    """Whether of a storage that these tensors share their elements alone are kept, since they lie far apart."""
+    first = tensors[0]
+    if any((t.start, t.shape, t.strides, t.itemsize) != (first.start, first.shape, first.strides, first.itemsize)
+           for t in tensors):
+        return False
+    far = span(first) * first.itemsize > DENSE and span(first) > 4 * math.prod(first.shape)
+    return first.packed or far and 0 not in first.strides
+
+
+def span(tensor: Tensor) -> int:
+    """Elements from the first to the last one."""
     return 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True)) if 0 not in tensor.shape else 0
 
 
-def _outside(view: View, tensor: Tensor) -> np.ndarray:
-    """The caller's own memory, as `View.of` has it."""
-    kind = np.dtype(np.uint8 if view.bytewise else f"u{tensor.itemsize}")
-    if not view.size:
-        return np.zeros(view.shape, kind)
-    strides = [s * kind.itemsize for s in view.strides]
-    begin = tensor.start * tensor.itemsize
-    end = begin + _span(tensor) * tensor.itemsize
-    if begin < 0 or end > tensor.storage.size or min(strides, default=0) < 0:
-        raise ValueError(f"`{view.name}` does not lie within its storage")
-    return np.ndarray(view.shape, kind, tensor.storage[begin:end], 0, strides)
+def packed(tensor: Tensor) -> Tensor:
+    """A tensor of the same addresses with a storage for its elements alone, not filled."""
+    storage = np.zeros(math.prod(tensor.shape) * tensor.itemsize, np.uint8)
+    return Tensor(storage, tensor.itemsize, tensor.shape, tensor.strides, 0, packed=True)
+
+
+def elements(tensor: Tensor) -> np.ndarray:
+    """The caller's own memory, unsigned numbers in the tensor's shape. Raises ValueError where the storage lacks it."""
+    kind = np.dtype(f"u{tensor.itemsize}")
+    strides = _packed(tensor.shape, tensor.strides) if tensor.packed else list(tensor.strides)
+    length = math.prod(tensor.shape) if tensor.packed else span(tensor)
+    begin = 0 if tensor.packed else tensor.start * tensor.itemsize
+    if not length:
+        return np.zeros(tensor.shape, kind)
+    if begin < 0 or begin + length * tensor.itemsize > tensor.storage.size or min(strides, default=0) < 0:
+        raise ValueError("a tensor does not lie within its storage")
+    return np.ndarray(tensor.shape, kind, tensor.storage[begin:], 0, [s * tensor.itemsize for s in strides])
+
+
+def _bytewise(array: np.ndarray, view: View) -> np.ndarray:
+    """The same memory, elements of a bytewise view as bytes on one more axis."""
+    if not view.bytewise:
+        return array
+    first_bytes = np.ndarray(array.shape, np.uint8, array, 0, array.strides)
+    return as_strided(first_bytes, (*array.shape, array.itemsize), (*array.strides, 1))
 
 
 def write_back(view: View, tensor: Tensor) -> None:
     """What the run wrote, to the caller's memory."""
     if view.buffer.writer is not None and view.size:
         written = view.of(view.buffer.writer) != 0
-        target = _outside(view, tensor)
+        target = _bytewise(elements(tensor), view)
         np.copyto(target, view.of(view.buffer.cells), where=written)
 
 

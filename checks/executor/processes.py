@@ -1,17 +1,19 @@
-"""A process that answers questions, JSON lines through pipes, and is started again after it has died."""
+"""A process that answers questions, and is started again after it has died."""
 
 import atexit
 import contextlib
-import json
 import os
-import select
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from checks.executor import frames
 from checks.executor.errors import ExecutorError, LimitExceeded
 
 HERE = Path(__file__).resolve().parent
@@ -53,36 +55,22 @@ class Server:
                     if pipe:
                         pipe.close()
 
-    def ask(self, question: Any, timeout_s: float) -> Any:
+    def ask(self, question: Any, timeout_s: float, arrays: Sequence[np.ndarray] = ()) -> tuple[Any, list[np.ndarray]]:
         """The answer. Raises LimitExceeded when none comes in time, ExecutorError when the process dies over it."""
         with self._lock:
             process = self.start()
             assert process.stdin and process.stdout
             try:
-                process.stdin.write(json.dumps(question).encode() + b"\n")
-                process.stdin.flush()
-                line = _read_line(process.stdout.fileno(), time.monotonic() + timeout_s)
+                frames.write(process.stdin.fileno(), question, arrays)
+                return frames.read(process.stdout.fileno(), time.monotonic() + timeout_s)
             except TimeoutError:
                 self.stop()
                 raise LimitExceeded(f"no answer within {timeout_s:g} s") from None
-            except OSError:
-                line = b""
-            if not line.endswith(b"\n"):
+            except (OSError, EOFError, ValueError):
                 self.stop()
-                raise ExecutorError("the process ended without an answer")
-            return json.loads(line)
+                raise ExecutorError("the process ended without an answer") from None
 
     def _forget(self) -> None:
         """A fork is to have no way to the process of its parent."""
         self._process, self._lock = None, threading.Lock()
 
-
-def _read_line(descriptor: int, deadline: float) -> bytes:
-    pieces: list[bytes] = []
-    while not pieces or not pieces[-1].endswith(b"\n"):
-        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise TimeoutError
-        pieces.append(os.read(descriptor, 1 << 20))
-        if not pieces[-1]:
-            break
-    return b"".join(pieces)

@@ -29,6 +29,7 @@ from checks.executor.verify import verify
 LANES = 1 << 19
 """Elements of the largest tile over a chunk of programs: of 2**16 to 2**21, what was fastest for most kernels."""
 Env = dict[str, Any]
+Arguments = Mapping[str, Any] | Sequence[tuple[str, Any]]
 
 
 class Module:
@@ -56,7 +57,7 @@ class Module:
             raise LimitExceeded("one program holds more values at a time than there is memory for")
         self.chunk = 1 if self.one_by_one else max(1, min(LANES // self.biggest, programs))
 
-    def run(self, grid: Sequence[int], arguments: Mapping[str, Any], *, undefined: Mapping[str, np.ndarray] | None = None,
+    def run(self, grid: Sequence[int], arguments: Arguments, *, undefined: Mapping[str, np.ndarray] | None = None,
             loaded: bool = False, trace: bool = False) -> Report:
         """Launch the kernel and write what it wrote into the arguments.
 
@@ -87,7 +88,7 @@ class Module:
 class Execution:
     """One launch."""
 
-    def __init__(self, module: Module, grid: Sequence[int], arguments: Mapping[str, Any],
+    def __init__(self, module: Module, grid: Sequence[int], arguments: Arguments,
                  undefined: Mapping[str, np.ndarray]):
         self.module, self.report = module, Report()
         self.deadline = time.perf_counter() + module.limits.seconds
@@ -259,7 +260,8 @@ class Execution:
         x, y, z = (int(np.broadcast_to(ids, self.box)[where[:3]]) for ids in self.ids)
         at = int(np.broadcast_to(offset, shape)[where]) if offset is not None and view is not None else None
         masked = len(op.operands) > (2 if op.name == "tt.store" else 1) and op.name in ("tt.load", "tt.store")
-        self.note("faults", Fault(what, view.name if view else None, (x, y, z), where[3:], at, int(bad.sum()), op.place, masked))
+        name = view.name if view else None
+        self.note("faults", Fault(what, name, (x, y, z), where[3:], at, int(bad.sum()), op.place, masked))
 
 
 def _whole_grid(grid: Sequence[int]) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ def run(op: str, result: str, *inputs: torch.Tensor, n: int = N) -> torch.Tensor
     """`op`, whose text names its operands %0, %1, ..., on every lane."""
     names = {dtype: name for name, dtype in TYPES.items()}
     kinds = [names[x.dtype] for x in inputs] + [result]
-    lines = ["%lanes = tt.make_range {end = %d : i32, start = 0 : i32} : tensor<%dxi32>" % (n, n)]
+    lines = [f"%lanes = tt.make_range {{end = {n} : i32, start = 0 : i32}} : tensor<{n}xi32>"]
     for i, kind in enumerate(kinds):
         pointers = f"tensor<{n}x!tt.ptr<{kind}>>"
         lines += [f"%s{i} = tt.splat %arg{i} : !tt.ptr<{kind}> -> {pointers}",
@@ -301,7 +301,7 @@ def test_floats_to_floats(source, target):
     x = lanes(source)
     op = "tt.fp_to_fp" if "8" in source + target else "arith.extf" if x.element_size() < TYPES[target].itemsize else "arith.truncf"
     if target.startswith("f8"):  # `cvt.satfinite`; torch gives inf and NaN
-        x = x.clamp(-400, 400)
+        x = x.double().clamp(-400, 400).to(x.dtype)
     rounding = ", rounding = rtne" if op == "tt.fp_to_fp" and target.startswith("f8") else ""
     arrow = "->" if op == "tt.fp_to_fp" else "to"
     got = run(f"{op} %0{rounding} : tensor<{N}x{source}> {arrow} tensor<{N}x{target}>", target, x)

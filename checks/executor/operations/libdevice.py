@@ -11,6 +11,7 @@ from checks.executor.formats import rounded, to_integer
 from checks.executor.ir import Op
 from checks.executor.operations.elementwise import FUNCTIONS, erf, fma, high_half, round_half_away, rsqrt
 from checks.executor.operations.table import Array, Function, pure
+from checks.executor.types import UNSIGNED
 
 
 def one_by_one(function: Callable[..., float]) -> Function:
@@ -74,12 +75,14 @@ def find(symbol: str) -> Function:
 
 @pure("tt.extern_elementwise")
 def extern(op: Op) -> Function:
-    function, kind = find(op.attribute("symbol")), op.type
+    symbol, kind = op.attribute("symbol"), op.type
+    function = find(symbol)
+    whole = UNSIGNED[kind.dtype] if re.search("2u(int|ll)_", symbol) else kind.dtype
 
     def call(*x: Array) -> Array:
         result = np.asarray(function(*x))
         if result.dtype.kind == "f" and kind.dtype.kind == "i":
-            return to_integer(result, kind.dtype)
+            return to_integer(result, whole).view(kind.dtype)
         return rounded(result, kind.elem) if kind.dtype.kind == "f" else result.astype(kind.dtype)
 
     return call
