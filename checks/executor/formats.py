@@ -77,8 +77,8 @@ def to_tf32(x: Array) -> Array:
 
 def to_integer(x: Array, dtype: np.dtype) -> Array:
     """Towards zero; what does not fit saturates and NaN is 0, as NVIDIA's `cvt` does (at 32 bits for the narrow ones)."""
-    wide: np.dtype[Any] = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
-    low, high = np.iinfo(wide.name).min, np.iinfo(wide.name).max
+    wide: Any = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
+    low, high = int(np.iinfo(wide).min), int(np.iinfo(wide).max)
     if x.size and not (np.abs(x).max() < high):  # NaN too
         x = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=2.0**64, neginf=-(2.0**64))
         x = np.where(x >= high, high, np.clip(x, low, high).astype(wide))

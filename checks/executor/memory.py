@@ -43,10 +43,10 @@ class Buffer:
 class View:
     """One argument: which cells of a buffer are its elements."""
 
-    def __init__(self, name: str, tensor: Tensor, buffer: Buffer, start: int, packed: bool):
+    def __init__(self, name: str, tensor: Tensor, buffer: Buffer, start: int, packed: bool, bytewise: bool):
         self.name, self.buffer, self.start, self.packed = name, buffer, start, packed
         self.itemsize = tensor.itemsize
-        self.bytewise = buffer.cells.itemsize != tensor.itemsize
+        self.bytewise = bytewise
         scale = tensor.itemsize if self.bytewise else 1
         self.shape = tensor.shape + ((scale,) if self.bytewise else ())
         self.strides = tuple(s * scale for s in tensor.strides) + ((1,) if self.bytewise else ())
@@ -134,15 +134,16 @@ def make_views(named: list[tuple[str, Tensor]], pad: int, bytewise: bool) -> lis
     views: dict[int, View] = {}
     for members in storages.values():
         tensors = [named[i][1] for i in members]
-        itemsize = 1 if bytewise or len({t.itemsize for t in tensors}) > 1 else tensors[0].itemsize
-        for i, view in zip(members, _share([named[i] for i in members], itemsize, pad), strict=True):
+        apart = bytewise or len({t.itemsize for t in tensors}) > 1
+        for i, view in zip(members, _share([named[i] for i in members], apart, pad), strict=True):
             views[i] = view
     return [views[i] for i in range(len(named))]
 
 
-def _share(named: list[tuple[str, Tensor]], itemsize: int, pad: int) -> list[View]:
+def _share(named: list[tuple[str, Tensor]], bytewise: bool, pad: int) -> list[View]:
     """The views of one storage."""
     tensors = [tensor for _, tensor in named]
+    itemsize = 1 if bytewise else tensors[0].itemsize
     scales = [t.itemsize // itemsize for t in tensors]
     pad *= max(scales)
     starts = [t.start * scale for t, scale in zip(tensors, scales, strict=True)]
@@ -154,7 +155,8 @@ def _share(named: list[tuple[str, Tensor]], itemsize: int, pad: int) -> list[Vie
     elif cells * itemsize > MOST and len(tensors) > 1:
         raise Unsupported("views of one storage", "they differ and lie far apart")
     buffer = Buffer(cells, itemsize, pad)
-    views = [View(name, tensor, buffer, start - low, sparse) for (name, tensor), start in zip(named, starts, strict=True)]
+    views = [View(name, tensor, buffer, start - low, sparse, bytewise)
+             for (name, tensor), start in zip(named, starts, strict=True)]
     for view, tensor in zip(views, tensors, strict=True):
         view.of(buffer.cells)[...] = _bytewise(elements(tensor), view)
     return views

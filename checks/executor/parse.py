@@ -217,7 +217,8 @@ def _types(op: Op, text: str) -> tuple[list[Type], list[Type]]:
     before, arrow, after = _around_arrow(text)
     inputs = _type_list(before.replace(" * ", ", "))
     if arrow:
-        return inputs, _type_list(after)
+        outputs = _type_list(after)
+        return inputs, outputs * 2 if op.name == "tt.split" else outputs
     if not op.results or not inputs:
         return inputs, []
     if op.name in ("arith.cmpi", "arith.cmpf"):

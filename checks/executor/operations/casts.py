@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from checks.executor.errors import Malformed
+from checks.executor.errors import Malformed, Unsupported
 from checks.executor.formats import decode, encode, poison, rounded, signed, to_integer, unsigned
 from checks.executor.ir import Op
 from checks.executor.memory import HALF, SHIFT
@@ -141,6 +141,8 @@ def _rescaled(x: Array, before: int, after: int) -> Array:
     if before == after:
         return x
     base = (x + HALF >> SHIFT) << SHIFT
+    if after > before and ((x - base) * before % after).any():
+        raise Unsupported("a pointer cast", "it does not lie on a multiple of the new element's size")
     return base + (x - base) * before // after
 
 
