@@ -17,11 +17,12 @@ from checks.files import write_atomically
 from checks.grader import results
 from checks.grader.grader import Grader, faulty
 from checks.grader.intake.submissions import find_submissions, read_submission
-from checks.grader.sandbox.client import Fault
+from checks.grader.results import SubmissionResult
 from checks.grader.selftest import check_canaries
 from checks.grader.settings import Settings
 
-_grader: Grader | None = None  # of a worker
+_grader: Grader | None = None  # of a worker process
+_checked = False  # whether it has judged the known-good and the known-bad submission as it must
 
 
 @dataclass
@@ -104,13 +105,14 @@ def _work(waiting: dict, grades: Path, settings: Settings, jobs: int, tally: Tal
                     student, paths = queue.pop(0)
                     running[pool.submit(_grade_and_write, student, paths, grades)] = student
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    points, possible, fault, flags = future.result()
+                    result = future.result()
+                    fault, flags = faulty(result), sum(len(one["flags"]) for one in result["exercises"])
                     student = running.pop(future)
                     del waiting[student]
                     tally.graded += 1
                     tally.faults += fault
                     left = (time.monotonic() - started) / tally.graded * (count - tally.graded)
-                    say(f"[{tally.graded}/{count}] {student}: {points:g} of {possible:g}"
+                    say(f"[{tally.graded}/{count}] {student}: {result['points']:g} of {result['possible']:g}"
                         + (f", {flags} flag(s)" if flags else "") + (", INFRASTRUCTURE ERROR" if fault else "")
                         + (f" · about {_time(left)} left" if tally.graded < count else ""))
         except BrokenProcessPool:
@@ -130,25 +132,23 @@ def _start_worker(settings: Settings, parent: int) -> None:
     _grader = Grader(settings)
 
 
-def _grade_and_write(student: str, paths: list[Path], grades: Path) -> tuple[float, float, bool, int]:
-    if not getattr(_grader, "checked", False):
-        _grader.warm  # noqa: B018
+def _grade_and_write(student: str, paths: list[Path], grades: Path) -> SubmissionResult:
+    global _checked
+    assert _grader is not None
+    if not _checked:
+        _grader.start()
         check_canaries(_grader)
-        _grader.checked = True
+        _checked = True
     result = _grader.grade(student, paths)
     results.write_result(grades, result)
-    return result["points"], result["possible"], faulty(result), sum(len(one["flags"]) for one in result["exercises"])
+    return result
 
 
 def _write_fault(student: str, paths: list[Path], grades: Path, settings: Settings) -> None:
     """A result that says that this submission took its worker down twice."""
-    grader = Grader(settings)
-
-    def died(name: str, submission) -> dict:
-        raise Fault("the grader's process died twice while it worked on this submission")
-
-    grader._grade_exercise = died
-    results.write_result(grades, grader.grade(student, paths))
+    submission = read_submission(student, paths)
+    said = "the grader's process died twice while it worked on this submission"
+    results.write_result(grades, Grader(settings).fault_result(submission, said))
 
 
 def _time(seconds: float) -> str:

@@ -24,8 +24,8 @@ from checks.grader.intake.submissions import (
     Submission,
 )
 from checks.grader.output.exports import export
+from checks.grader.output.feedback import messages_for_student
 from checks.grader.output.pages import write_pages
-from checks.grader.output.shown import messages_for_student
 from checks.grader.output.similarity import alike
 from checks.grader.settings import Settings
 from checks.judge.source import answer_source

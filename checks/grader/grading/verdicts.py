@@ -11,12 +11,13 @@ import torch
 from checks.grader.course import Course, share
 from checks.grader.gpu import ALLOWED as FAST
 from checks.grader.gpu import on_gpu
-from checks.grader.grading.cases import Paper
+from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.runs import Run, left_behind, operators_outside, run
 from checks.grader.intake import extract
 from checks.grader.intake.code import HARNESS, OPEN, PROVEN, Code, Program, kernel_source
 from checks.grader.intake.library import answer_text, library_for
-from checks.grader.sandbox.client import Ended, Fault, Warm
+from checks.grader.results import ExerciseResult, Flag, new_exercise_result
+from checks.grader.sandbox.client import ChildExited, Fault, ForkServer
 from checks.judge import diagnosis, hints
 from checks.judge.compiler import TARGETS, Compiled, slower_numbers
 from checks.judge.compiler import signature as signature_of
@@ -30,13 +31,13 @@ RIGHT, WRONG, NOT_REACHED = "right", "wrong", "not reached"
 
 
 class Compiler:
-    """Compiles kernels in children of a warm process of their own, and remembers what it has compiled."""
+    """Compiles kernels in children of a fork server of their own, and remembers what it has compiled."""
 
-    def __init__(self, warm: Warm):
+    def __init__(self, warm: ForkServer):
         self.warm, self._known = warm, OrderedDict()
 
     def reports(self, job: dict, modules: dict) -> dict[int, Compiled]:
-        """For each target, what the compiler makes of a kernel. Raises Ended when it does not come back, and Fault."""
+        """For each target, what the compiler makes of a kernel. Raises ChildExited when it does not come back, and Fault."""
         key = hashlib.sha256(json.dumps([job, modules], sort_keys=True).encode()).hexdigest()
         if key not in self._known:
             jobs = [job | {"capability": capability} for capability in TARGETS]
@@ -48,10 +49,10 @@ class Compiler:
         return self._known[key]
 
 
-def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compiler: Compiler | None,
-                   warm_gpu: Warm | None = None) -> dict:
-    """The result for one exercise, as JSON. Raises Fault where the grader fails."""
-    exercise, result = paper.exercise, _blank_result(paper, code)
+def grade_exercise(paper: CaseSet, code: Code, course: Course, warm: ForkServer, compiler: Compiler | None,
+                   warm_gpu: ForkServer | None = None) -> ExerciseResult:
+    """The result for one exercise. Raises Fault where the grader fails."""
+    exercise, result = paper.exercise, _blank_result(paper, code, course.points[paper.exercise.name])
     if code.status:
         result["status"], result["message"] = code.status, f"{exercise.name}: {code.message}"
         return _score(result, course, exercise, {})
@@ -74,7 +75,7 @@ def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compile
     return _score(result, course, exercise, items)
 
 
-def _on_gpu(paper: Paper, program: Program, warm: Warm, result: dict) -> dict[str, tuple[str, str]]:
+def _on_gpu(paper: CaseSet, program: Program, warm: ForkServer, result: ExerciseResult) -> dict[str, tuple[str, str]]:
     """The items that a GPU decides."""
     name = paper.exercise.name
     wrong, times = on_gpu(paper, program, warm)
@@ -96,15 +97,15 @@ def _right(done: Run, exercise) -> bool:
     return len(done.outcomes) >= count and all(outcome.status == PASSED for outcome in done.outcomes[:count])
 
 
-def _blank_result(paper: Paper, code: Code) -> dict:
-    exercise = paper.exercise
-    return {"exercise": exercise.name, "lesson": exercise.lesson, "status": FAILED, "points": 0.0, "possible": 0.0,
-            "message": "", "mistake": None, "items": {}, "flags": [], "notices": code.notices, "trust": None,
-            "own_entry": False, "picture": None,
-            "code": hashlib.sha256(extract.normal_form(code.source).encode()).hexdigest() if code.source else None}
+def _blank_result(paper: CaseSet, code: Code, points: float) -> ExerciseResult:
+    result = new_exercise_result(paper.exercise, points)
+    result["notices"] = code.notices
+    result["code"] = hashlib.sha256(extract.normal_form(code.source).encode()).hexdigest() if code.source else None
+    return result
 
 
-def _items(paper: Paper, code: Code, program: Program, done: Run, compiler, result: dict) -> dict[str, tuple[str, str]]:
+def _items(paper: CaseSet, code: Code, program: Program, done: Run, compiler,
+           result: ExerciseResult) -> dict[str, tuple[str, str]]:
     """("right", "wrong" or "not reached", message) of each item that applies; writes the verdict into `result`."""
     exercise = paper.exercise
     items = {"public": (NOT_REACHED, "")}
@@ -153,7 +154,7 @@ def _items(paper: Paper, code: Code, program: Program, done: Run, compiler, resu
     return items
 
 
-def _hidden_message(paper: Paper, code: Code, done: Run, wrong) -> str:
+def _hidden_message(paper: CaseSet, code: Code, done: Run, wrong) -> str:
     name = paper.exercise.name
     if wrong is None:
         return f"{name}: it stopped before the sizes that the lesson does not show."
@@ -184,7 +185,7 @@ def _not_triton(exercise, program: Program, done: Run) -> str | None:
     return None
 
 
-def _flags(exercise, code: Code, program: Program, done: Run) -> list[dict]:
+def _flags(exercise, code: Code, program: Program, done: Run) -> list[Flag]:
     flags = []
     if code.suspicious:
         flags.append(("reaches out", f"the cell names {', '.join(code.suspicious[:8])}"))
@@ -205,7 +206,7 @@ def _flags(exercise, code: Code, program: Program, done: Run) -> list[dict]:
     return [{"kind": kind, "text": text} for kind, text in flags]
 
 
-def _economical(paper: Paper, code: Code, done: Run, result: dict) -> tuple[str, str]:
+def _economical(paper: CaseSet, code: Code, done: Run, result: ExerciseResult) -> tuple[str, str]:
     verdict = weigh(paper.exercise, code.source, done.outcomes[0], paper.answer, paper.seed)
     result["traffic"] = list(verdict.traffic)
     if verdict.passed:
@@ -215,7 +216,8 @@ def _economical(paper: Paper, code: Code, done: Run, result: dict) -> tuple[str,
     return WRONG, verdict.message
 
 
-def _compiles(paper: Paper, code: Code, program: Program, done: Run, compiler: Compiler, result: dict) -> tuple[str, str]:
+def _compiles(paper: CaseSet, code: Code, program: Program, done: Run, compiler: Compiler,
+              result: ExerciseResult) -> tuple[str, str]:
     exercise, launch = paper.exercise, done.outcomes[0].launches[-1]
     if "unfit" in launch.arguments:
         return WRONG, f"{exercise.name}: {str(launch.arguments['unfit'])[:300]}."
@@ -223,8 +225,8 @@ def _compiles(paper: Paper, code: Code, program: Program, done: Run, compiler: C
     modules = library_for(exercise).modules
     try:
         mine = compiler.reports(job | launch.arguments, modules)
-    except Ended as ended:
-        return WRONG, (f"{exercise.name}: it is right, but the compiler did not finish: {ended.how} "
+    except ChildExited as ended:
+        return WRONG, (f"{exercise.name}: it is right, but the compiler did not finish: {ended.reason} "
                        "Are its blocks far too large?")
     theirs = answer_reports(paper, compiler)
     for capability, report in mine.items():
@@ -239,7 +241,7 @@ def _compiles(paper: Paper, code: Code, program: Program, done: Run, compiler: C
     return RIGHT, ""
 
 
-def answer_reports(paper: Paper, compiler: Compiler) -> dict[int, Compiled]:
+def answer_reports(paper: CaseSet, compiler: Compiler) -> dict[int, Compiled]:
     """What the compiler makes of the answer."""
     launch = paper.answer.launches[-1]
     job = {"source": answer_text(paper.exercise, launch.kernel.__name__), "name": launch.kernel.__name__,
@@ -247,8 +249,8 @@ def answer_reports(paper: Paper, compiler: Compiler) -> dict[int, Compiled]:
     modules = library_for(paper.exercise).modules
     try:
         return compiler.reports(job, modules)
-    except Ended as ended:
-        raise Fault(f"the answer of {paper.exercise.name} did not compile: {ended.how}") from None
+    except ChildExited as ended:
+        raise Fault(f"the answer of {paper.exercise.name} did not compile: {ended.reason}") from None
 
 
 def _picture(outcome) -> dict | None:
@@ -262,14 +264,10 @@ def _picture(outcome) -> dict | None:
     return {"of": list(outcome.wrong.shape), "output": outcome.output, "rows": [[int(v) for v in row] for row in coarse]}
 
 
-def _score(result: dict, course: Course, exercise, items: dict) -> dict:
+def _score(result: ExerciseResult, course: Course, exercise, items: dict) -> ExerciseResult:
     points = course.points[exercise.name]
     shares = share(course, points, {name: state for name, (state, _) in items.items()})
     result["items"] = {name: {"result": items[name][0], "message": items[name][1], "earned": round(earned, 4),
                               "possible": round(possible, 4)} for name, (earned, possible) in shares.items()}
-    result["possible"] = points
     result["points"] = 0.0 if result["status"] == HELD else round(sum(earned for earned, _ in shares.values()), 4)
     return result
-
-
-__all__ = ["HELD", "OPEN", "PROVEN", "Compiler", "answer_reports", "grade_exercise"]
