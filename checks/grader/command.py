@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from checks.grader import results
-from checks.grader.batch import class_seed, grade_class
+from checks.grader.batch import Batch, class_seed
 from checks.grader.course import DEFAULT, read_course
 from checks.grader.grader import Grader, faulty
 from checks.grader.results import SubmissionResult
@@ -132,8 +132,8 @@ def _class(args) -> int:
     if args.jobs < 1:
         raise ValueError("--jobs must be 1 or more")
     settings = _settings(args, class_seed(args.out, args.resume, args.seed_file))
-    tally = grade_class(args.folder, args.out, settings, args.jobs, tuple(args.only), args.resume,
-                        lambda line: print(line, file=sys.stderr, flush=True))
+    batch = Batch(args.out, settings, args.jobs, lambda line: print(line, file=sys.stderr, flush=True))
+    tally = batch.grade(args.folder, tuple(args.only), args.resume)
     rate = f", {60 * tally.graded / tally.seconds:.1f} a minute" if tally.graded else ""
     print(f"{tally.graded} graded, {tally.kept} kept, {tally.faults} with an infrastructure error, "
           f"in {tally.seconds:.0f} s{rate}")
