@@ -8,7 +8,8 @@ import random
 import secrets
 import signal
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,13 @@ from checks.files import write_atomically
 from checks.grader import results
 from checks.grader.grader import Grader, faulty
 from checks.grader.intake.submissions import find_submissions, read_submission
-from checks.grader.sandbox.client import Fault
+from checks.grader.results import SubmissionResult
 from checks.grader.selftest import check_canaries
 from checks.grader.settings import Settings
 
-_grader: Grader | None = None  # of a worker
-
-
-@dataclass
-class Tally:
-    """What a run came to."""
-
-    graded: int = 0
-    kept: int = 0
-    faults: int = 0
-    seconds: float = 0.0
+Found = dict[str, list[Path]]  # the files of each student
+_grader: Grader | None = None  # of a worker process
+_checked = False  # whether it has judged the known-good and the known-bad submission as it must
 
 
 def class_seed(grades: Path, resume: bool, seed_file: Path | None) -> int:
@@ -54,71 +47,93 @@ def class_seed(grades: Path, resume: bool, seed_file: Path | None) -> int:
     return seed
 
 
-def grade_class(folder: Path, grades: Path, settings: Settings, jobs: int, only: tuple[str, ...] = (), resume: bool = False,
-                say=print) -> Tally:
-    """Grade every submission of `folder` into `grades`.
+@dataclass
+class Tally:
+    """What a run came to, so far."""
 
-    Raises ValueError for a folder that cannot be used, Fault where grading cannot start, Misjudged where the known-good or
-    the known-bad submission is misjudged: then no result can be trusted, and the run stops.
-    """
-    found = find_submissions(folder)
-    unknown = set(only) - set(found)
-    if unknown:
-        raise ValueError(f"there is no submission of {', '.join(sorted(unknown))}; "
-                         f"there are {', '.join(list(found)[:10])} …")
-    found = {student: paths for student, paths in found.items() if not only or student in only}
-    tally, started = Tally(), time.monotonic()
-    waiting = dict(found)
-    if resume:
-        keys = Grader(settings)
+    graded: int = 0
+    kept: int = 0
+    faults: int = 0
+    seconds: float = 0.0
+
+
+class Batch:
+    """Grades the submissions of a folder into the folder `grades`, by `jobs` processes; `say` is told of each."""
+
+    def __init__(self, grades: Path, settings: Settings, jobs: int = 1, say: Callable[[str], None] = print):
+        self.grades, self.settings, self.jobs, self.say = grades, settings, jobs, say
+        self.tally, self._count, self._started = Tally(), 0, 0.0
+
+    def grade(self, folder: Path, only: tuple[str, ...] = (), resume: bool = False) -> Tally:
+        """Grade every submission, or `only` those of these students; with `resume`, without those whose result still holds.
+
+        Raises ValueError for a folder that cannot be used, Fault where grading cannot start, Misjudged where the known-good
+        or the known-bad submission is misjudged: then no result can be trusted, and the run stops.
+        """
+        found = find_submissions(folder)
+        unknown = set(only) - set(found)
+        if unknown:
+            raise ValueError(f"there is no submission of {', '.join(sorted(unknown))}; "
+                             f"there are {', '.join(list(found)[:10])} …")
+        found = {student: paths for student, paths in found.items() if not only or student in only}
+        waiting = self._without_kept(found) if resume else found
+        self.tally, self._count, self._started = Tally(kept=len(found) - len(waiting)), len(waiting), time.monotonic()
+        if self.tally.kept:
+            self.say(f"{self.tally.kept} of {len(found)} are graded already")
+        while waiting:
+            for student in self._work(waiting, self.jobs):  # a worker died: each that it may have been is tried again, alone
+                paths = waiting.pop(student)
+                if self._work({student: paths}, 1):
+                    self._died_twice(student, paths)
+        self.tally.seconds = time.monotonic() - self._started
+        return self.tally
+
+    def _without_kept(self, found: Found) -> Found:
+        grader, waiting = Grader(self.settings), {}
         for student, paths in found.items():
-            old = results.read_result(results.result_path(grades, student))
-            if old and not faulty(old) and old["key"] == keys.key(read_submission(student, paths)):
-                del waiting[student]
-                tally.kept += 1
-    if tally.kept:
-        say(f"{tally.kept} of {len(found)} are graded already")
-    count = len(waiting)
-    while waiting:
-        in_flight = _work(waiting, grades, settings, min(jobs, len(waiting)), tally, count, started, say)
-        for student in in_flight:  # a worker died: each of those it may have been is tried once more, by itself
-            alone = {student: waiting.pop(student)}
-            if _work(dict(alone), grades, settings, 1, tally, count, started, say):
-                _write_fault(student, alone[student], grades, settings)
-                say(f"{student}: INFRASTRUCTURE ERROR, the grader's process died twice")
-                tally.faults += 1
-    tally.seconds = time.monotonic() - started
-    return tally
+            old = results.read_result(results.result_path(self.grades, student))
+            if old is None or faulty(old) or old["key"] != grader.key(read_submission(student, paths)):
+                waiting[student] = paths
+        return waiting
 
+    def _work(self, waiting: Found, jobs: int) -> list[str]:
+        """Grade what waits, taking out what is done; returns the students whose worker died."""
+        running: dict[Future[SubmissionResult], str] = {}
+        jobs, context = min(jobs, len(waiting)), multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context, _start_worker, (self.settings, os.getpid())) as pool:
+            try:
+                queue = list(waiting.items())
+                while queue or running:
+                    while queue and len(running) < 2 * jobs:  # few at a time: the class may be large
+                        student, paths = queue.pop(0)
+                        running[pool.submit(_grade_and_write, student, paths, self.grades)] = student
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        result = future.result()
+                        del waiting[running.pop(future)]
+                        self._report(result)
+            except BrokenProcessPool:
+                return list(running.values())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return []
 
-def _work(waiting: dict, grades: Path, settings: Settings, jobs: int, tally: Tally, count: int, started: float,
-          say) -> list[str]:
-    """Grade what waits, taking out what is done; returns the students whose worker died."""
-    context = multiprocessing.get_context("spawn")
-    running = {}
-    with ProcessPoolExecutor(jobs, context, _start_worker, (settings, os.getpid())) as pool:
-        try:
-            queue = list(waiting.items())
-            while queue or running:
-                while queue and len(running) < 2 * jobs:  # few at a time: the class may be large
-                    student, paths = queue.pop(0)
-                    running[pool.submit(_grade_and_write, student, paths, grades)] = student
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    points, possible, fault, flags = future.result()
-                    student = running.pop(future)
-                    del waiting[student]
-                    tally.graded += 1
-                    tally.faults += fault
-                    left = (time.monotonic() - started) / tally.graded * (count - tally.graded)
-                    say(f"[{tally.graded}/{count}] {student}: {points:g} of {possible:g}"
-                        + (f", {flags} flag(s)" if flags else "") + (", INFRASTRUCTURE ERROR" if fault else "")
-                        + (f" · about {_time(left)} left" if tally.graded < count else ""))
-        except BrokenProcessPool:
-            return list(running.values())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return []
+    def _report(self, result: SubmissionResult) -> None:
+        fault, flags = faulty(result), sum(len(one["flags"]) for one in result["exercises"])
+        self.tally.graded += 1
+        self.tally.faults += fault
+        graded, count = self.tally.graded, self._count
+        left = (time.monotonic() - self._started) / graded * (count - graded)
+        self.say(f"[{graded}/{count}] {result['student']}: {result['points']:g} of {result['possible']:g}"
+                 + (f", {flags} flag(s)" if flags else "") + (", INFRASTRUCTURE ERROR" if fault else "")
+                 + (f" · about {_time(left)} left" if graded < count else ""))
+
+    def _died_twice(self, student: str, paths: list[Path]) -> None:
+        """A result that says that this submission took its worker down twice."""
+        message = "the grader's process died twice while it worked on this submission"
+        results.write_result(self.grades, Grader(self.settings).fault_result(read_submission(student, paths), message))
+        self.tally.faults += 1
+        self.say(f"{student}: INFRASTRUCTURE ERROR, {message}")
 
 
 def _start_worker(settings: Settings, parent: int) -> None:
@@ -130,25 +145,16 @@ def _start_worker(settings: Settings, parent: int) -> None:
     _grader = Grader(settings)
 
 
-def _grade_and_write(student: str, paths: list[Path], grades: Path) -> tuple[float, float, bool, int]:
-    if not getattr(_grader, "checked", False):
-        _grader.warm  # noqa: B018
+def _grade_and_write(student: str, paths: list[Path], grades: Path) -> SubmissionResult:
+    global _checked
+    assert _grader is not None
+    if not _checked:
+        _grader.start()
         check_canaries(_grader)
-        _grader.checked = True
+        _checked = True
     result = _grader.grade(student, paths)
     results.write_result(grades, result)
-    return result["points"], result["possible"], faulty(result), sum(len(one["flags"]) for one in result["exercises"])
-
-
-def _write_fault(student: str, paths: list[Path], grades: Path, settings: Settings) -> None:
-    """A result that says that this submission took its worker down twice."""
-    grader = Grader(settings)
-
-    def died(name: str, submission) -> dict:
-        raise Fault("the grader's process died twice while it worked on this submission")
-
-    grader._grade_exercise = died
-    results.write_result(grades, grader.grade(student, paths))
+    return result
 
 
 def _time(seconds: float) -> str:

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 from checks.grader import results
-from checks.grader.batch import class_seed, grade_class
+from checks.grader.batch import Batch, class_seed
 from checks.grader.course import DEFAULT, read_course
-from checks.grader.grader import Grader
+from checks.grader.grader import Grader, faulty
+from checks.grader.results import SubmissionResult
 from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged
 from checks.grader.selftest import run as selftest
@@ -95,7 +96,6 @@ def _settings(args, seed: int) -> Settings:
 
 
 def _one(args) -> int:
-    import json
     import random
     import secrets
 
@@ -107,13 +107,13 @@ def _one(args) -> int:
     with Grader(_settings(args, seed)) as grader:
         result = grader.grade(student, args.submission)
     if args.json:
-        print(json.dumps(result, indent=1, ensure_ascii=False))
+        print(results.to_json(result), end="")
     else:
         _print(result)
     return _exit_code([result], args.fail_under)
 
 
-def _print(result: dict) -> None:
+def _print(result: SubmissionResult) -> None:
     for one in result["exercises"]:
         points = "–" if one["points"] is None else f"{one['points']:g}"
         print(f"{one['lesson']}  {one['exercise']}: {one['status']}, {points} of {one['possible']:g}")
@@ -132,8 +132,8 @@ def _class(args) -> int:
     if args.jobs < 1:
         raise ValueError("--jobs must be 1 or more")
     settings = _settings(args, class_seed(args.out, args.resume, args.seed_file))
-    tally = grade_class(args.folder, args.out, settings, args.jobs, tuple(args.only), args.resume,
-                        lambda line: print(line, file=sys.stderr, flush=True))
+    batch = Batch(args.out, settings, args.jobs, lambda line: print(line, file=sys.stderr, flush=True))
+    tally = batch.grade(args.folder, tuple(args.only), args.resume)
     rate = f", {60 * tally.graded / tally.seconds:.1f} a minute" if tally.graded else ""
     print(f"{tally.graded} graded, {tally.kept} kept, {tally.faults} with an infrastructure error, "
           f"in {tally.seconds:.0f} s{rate}")
@@ -141,8 +141,8 @@ def _class(args) -> int:
     return FAULTS if tally.faults else _exit_code(graded, args.fail_under)
 
 
-def _exit_code(graded: list[dict], fail_under: float | None) -> int:
-    if any(one["status"] == results.FAULT for result in graded for one in result["exercises"]):
+def _exit_code(graded: list[SubmissionResult], fail_under: float | None) -> int:
+    if any(map(faulty, graded)):
         return FAULTS
     if fail_under is not None and any(100 * result["points"] < fail_under * result["possible"] for result in graded):
         return BELOW
@@ -184,5 +184,5 @@ def _similar(args) -> int:
     return GRADED
 
 
-def _with_overrides(grades: Path) -> list[dict]:
+def _with_overrides(grades: Path) -> list[SubmissionResult]:
     return results.apply_overrides(results.read_results(grades), results.read_overrides(grades))

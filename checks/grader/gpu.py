@@ -11,10 +11,11 @@ import subprocess
 import torch
 
 from checks.grader.grading import runs
-from checks.grader.grading.cases import Paper, vary
+from checks.grader.grading.cases import CaseSet, vary
 from checks.grader.intake.code import Program
 from checks.grader.intake.library import answer_text, library_for
-from checks.grader.sandbox.client import Ended, Fault, Warm, encode
+from checks.grader.sandbox.client import ChildExited, Fault, ForkServer
+from checks.grader.sandbox.values import encode_inputs
 from checks.judge.exercise import Case
 from checks.judge.trial import PASSED
 
@@ -24,13 +25,13 @@ ALLOWED = 1.25  # times the answer's time
 FASTEST_MEMORY = 10e12  # bytes a second, more than any GPU's memory moves
 
 
-def warm_gpu(index: int) -> Warm:
-    """The warm process whose children run on GPU `index`. It asks for the GPU without CUDA, which no fork survives."""
-    warm = Warm("gpu", RUN_S, {"CUDA_VISIBLE_DEVICES": str(index), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"})
-    if "gpu" not in warm.levels:
-        warm.close()
+def start_gpu_server(index: int) -> ForkServer:
+    """The fork server whose children run on GPU `index`. It asks for the GPU without CUDA, which no fork survives."""
+    server = ForkServer("gpu", RUN_S, {"CUDA_VISIBLE_DEVICES": str(index), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"})
+    if "gpu" not in server.levels:
+        server.close()
         raise Fault(f"there is no GPU {index} that torch can use")
-    return warm
+    return server
 
 
 def gpu_name(index: int) -> str:
@@ -45,40 +46,40 @@ def gpu_name(index: int) -> str:
     return asked.stdout.strip()
 
 
-def on_gpu(paper: Paper, program: Program, warm: Warm) -> tuple[str | None, dict | None]:
+def on_gpu(case_set: CaseSet, program: Program, server: ForkServer) -> tuple[str | None, dict | None]:
     """Why the program is not right on the GPU (None when it is), and its times in microseconds beside the answer's.
 
     Raises Fault where the sandbox fails.
     """
-    cases = paper.exercise.cases + paper.hidden
-    done = runs.run(paper, program, warm, cases)
+    cases = case_set.exercise.cases + case_set.hidden
+    done = runs.run(case_set, program, server, cases)
     wrong = next((outcome for outcome in done.outcomes if outcome.status != PASSED), None)
     if wrong is not None or len(done.outcomes) < len(cases):
         return (wrong or done.outcomes[-1]).message or "it stopped before the last case.", None
-    return None, times(paper, program, warm)
+    return None, times(case_set, program, server)
 
 
-def times(paper: Paper, program: Program, warm: Warm) -> dict | None:
+def times(case_set: CaseSet, program: Program, server: ForkServer) -> dict | None:
     """{"yours": us, "answer": us, "floor": us}: medians of calls in turns on a large case, and what no memory can go below.
 
     None where no large case can be made or timed.
     """
-    exercise, library = paper.exercise, library_for(paper.exercise)
+    exercise, library = case_set.exercise, library_for(case_set.exercise)
     case = large(exercise.cases[0])
     if case is None:
         return None
-    inputs = case.inputs(torch.Generator().manual_seed(paper.seed))
-    described, payload = encode(inputs)
+    inputs = case.inputs(torch.Generator().manual_seed(case_set.seed))
+    described, payload = encode_inputs(inputs)
     question = {"inputs": described, "mode": "time", "maps": False, "name": exercise.name, "entry": exercise.wrapper,
                 "entry_code": library.entry_code, "answer_code": answer_text(exercise, exercise.name)}
-    with warm.child(runs.job_for(paper, program), runs.GPU_DATA_BYTES) as child:
+    with server.child(runs.job_for(case_set, program), runs.GPU_DATA_BYTES) as child:
         try:
             child.begin()
             answer, _ = child.ask(question, payload, RUN_S)
             raw = {side: [float(us) for us in list(answer["times"][side])[:1000]] for side in ("yours", "answer")}
             medians = {side: statistics.median(values) for side, values in raw.items()}
             return medians | {"floor": exercise.least_bytes(**inputs) / FASTEST_MEMORY * 1e6}
-        except (Ended, KeyError, TypeError, ValueError, statistics.StatisticsError):
+        except (ChildExited, KeyError, TypeError, ValueError, statistics.StatisticsError):
             return None
 
 

@@ -1,4 +1,4 @@
-"""The unit of grading: one submission in, one JSON out. It can run anywhere: here, in a pool, on a cluster."""
+"""Grades one submission after another: notebooks in, a result out. It can run anywhere: here, in a pool, on a cluster."""
 
 import os
 import time
@@ -9,70 +9,79 @@ from pathlib import Path
 from checks.capstone.report_card import summary
 from checks.grader import results
 from checks.grader.course import read_course
-from checks.grader.gpu import gpu_name, warm_gpu
-from checks.grader.grading.cases import Paper
+from checks.grader.gpu import gpu_name, start_gpu_server
+from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.verdicts import COMPILE_S, Compiler, grade_exercise
 from checks.grader.intake.code import code_for
 from checks.grader.intake.submissions import Submission, read_submission
-from checks.grader.sandbox.client import FULL, Fault, Warm
+from checks.grader.results import ExerciseResult, SubmissionResult
+from checks.grader.sandbox.client import FULL, Fault, ForkServer
 from checks.grader.settings import Settings
 
 
 class Grader:
-    """The warm processes, the course's papers, and the seed they were drawn from. Use it in a `with` block."""
+    """Keeps the fork servers and the cases of each exercise between submissions. Use it in a `with` block."""
 
     def __init__(self, settings: Settings):
         self.settings, self.course = settings, read_course(settings.course)
         self.wanted = [name for name in self.course.exercises if not settings.exercises or name in settings.exercises]
-        self.papers: dict[str, Paper] = {}
         self.gpu = settings.gpus[os.getpid() % len(settings.gpus)] if settings.gpus else None
         self.gpu_names = {index: gpu_name(index) for index in settings.gpus}
-        self._warm: Warm | None = None
+        self._case_sets: dict[str, CaseSet] = {}
+        self._server: ForkServer | None = None
         self._compiler: Compiler | None = None
-        self._warm_gpu: Warm | None = None
+        self._gpu_server: ForkServer | None = None
 
     def __enter__(self) -> "Grader":
-        self.warm  # noqa: B018  a machine that cannot grade is found out at the start
+        self.start()
         return self
 
     def __exit__(self, *_) -> None:
-        self.cool()
+        self.stop_servers()
+
+    def start(self) -> None:
+        """Start the fork server in which exercises run. Raises Fault on a machine that cannot grade."""
+        if self._server is not None:
+            return
+        server = ForkServer("run", self.settings.timeout_s)
+        missing = [level for level in FULL if level not in server.levels]
+        if "seccomp" in missing or self.settings.require_isolation and missing:
+            server.close()
+            raise Fault(f"this system does not allow the isolation asked for: {', '.join(missing)} missing"
+                        if self.settings.require_isolation else
+                        "this system allows no seccomp filter, so that a submission could end any process of yours: "
+                        "grade on a machine or in a container that allows one")
+        self._server = server
 
     @property
-    def warm(self) -> Warm:
-        if self._warm is None:
-            self._warm = Warm("run", self.settings.timeout_s)
-            if "seccomp" not in self._warm.levels:
-                raise Fault("this system allows no seccomp filter, so that a submission could end any process of yours: "
-                            "grade on a machine or in a container that allows one")
-            missing = [level for level in FULL if level not in self._warm.levels]
-            if self.settings.require_isolation and missing:
-                raise Fault(f"this system does not allow the isolation asked for: {', '.join(missing)} missing")
-        return self._warm
+    def server(self) -> ForkServer:
+        self.start()
+        assert self._server is not None
+        return self._server
 
     @property
     def compiler(self) -> Compiler | None:
         if self._compiler is None and self.settings.compiles:
-            self._compiler = Compiler(Warm("compile", COMPILE_S))
+            self._compiler = Compiler(ForkServer("compile", COMPILE_S))
         return self._compiler
 
     @property
-    def warm_gpu(self) -> Warm | None:
-        if self._warm_gpu is None and self.gpu is not None:
-            self._warm_gpu = warm_gpu(self.gpu)
-        return self._warm_gpu
+    def gpu_server(self) -> ForkServer | None:
+        if self._gpu_server is None and self.gpu is not None:
+            self._gpu_server = start_gpu_server(self.gpu)
+        return self._gpu_server
 
-    def cool(self) -> None:
-        """End the warm processes; the next exercise starts new ones."""
-        for warm in (self._warm, self._compiler and self._compiler.warm, self._warm_gpu):
-            if warm is not None:
-                warm.close()
-        self._warm = self._compiler = self._warm_gpu = None
+    def stop_servers(self) -> None:
+        """End the fork servers; the next exercise starts new ones."""
+        for server in (self._server, self._compiler and self._compiler.warm, self._gpu_server):
+            if server is not None:
+                server.close()
+        self._server = self._compiler = self._gpu_server = None
 
-    def paper(self, name: str) -> Paper:
-        if name not in self.papers:
-            self.papers[name] = Paper(self.course.exercises[name], self.settings.seed)
-        return self.papers[name]
+    def case_set(self, name: str) -> CaseSet:
+        if name not in self._case_sets:
+            self._case_sets[name] = CaseSet(self.course.exercises[name], self.settings.seed)
+        return self._case_sets[name]
 
     def key(self, submission: Submission) -> str:
         """Two runs with the same key give the same result."""
@@ -85,45 +94,55 @@ class Grader:
         return {lesson: bool(submission.modified and submission.modified > deadline.timestamp())
                 for lesson, deadline in self.course.deadlines.items()}
 
-    def grade(self, student: str, paths: list[Path]) -> dict:
+    def grade(self, student: str, paths: list[Path]) -> SubmissionResult:
         """The result of one submission. Never raises for what a student wrote."""
         return self.grade_submission(read_submission(student, paths))
 
-    def grade_submission(self, submission: Submission) -> dict:
+    def grade_submission(self, submission: Submission) -> SubmissionResult:
         started = time.monotonic()
-        graded = [self._grade_or_say_why(name, submission) for name in self.wanted]
+        graded = [self.exercise_result(name, submission) for name in self.wanted]
+        return self._submission_result(submission, graded, time.monotonic() - started)
+
+    def fault_result(self, submission: Submission, message: str) -> SubmissionResult:
+        """The result of a submission that could not be graded at all."""
+        return self._submission_result(submission, [self._fault(name, message) for name in self.wanted], 0.0)
+
+    def _submission_result(self, submission: Submission, graded: list[ExerciseResult], seconds: float) -> SubmissionResult:
         return {"schema": results.SCHEMA, "student": submission.student, "key": self.key(submission),
                 "submission": submission.digest, "grader": results.grader_digest(), "environment": results.environment(),
-                "isolation": self._warm.levels if self._warm else [],
+                "isolation": self._server.levels if self._server else [],
                 "gpu": None if self.gpu is None else self.gpu_names[self.gpu], "problems": submission.problems,
                 "report_card": submission.card and summary(submission.card), "late": self.late(submission),
                 "points": results.total(graded), "possible": sum(self.course.points[name] for name in self.wanted),
                 "exercises": graded, "graded_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "seconds": round(time.monotonic() - started, 2)}
+                "seconds": round(seconds, 2)}
 
-    def _grade_or_say_why(self, name: str, submission: Submission) -> dict:
-        """An exercise's result; a failure of the grader's own is tried once more, and then said."""
-        for last in (False, True):
-            try:
-                return self._grade_exercise(name, submission)
-            except Exception as error:  # whatever it is, it is not the student's
-                self.cool()
-                if last:
-                    said = f"{type(error).__name__}: {error}"[:1000]
-                    return {"exercise": name, "lesson": self.course.exercises[name].lesson, "status": results.FAULT,
-                            "points": None, "possible": self.course.points[name], "message": said, "mistake": None,
-                            "items": {}, "flags": [], "notices": [], "trust": None, "own_entry": False, "picture": None,
-                            "code": None, "seconds": 0.0}
-        raise AssertionError
+    def exercise_result(self, name: str, submission: Submission) -> ExerciseResult:
+        """An exercise's result; a failure of the grader's own is tried once more, and then is the result."""
+        try:
+            return self.grade_exercise(name, submission)
+        except Exception:  # whatever it is, it is not the student's
+            self.stop_servers()
+        try:
+            return self.grade_exercise(name, submission)
+        except Exception as error:
+            self.stop_servers()
+            return self._fault(name, f"{type(error).__name__}: {error}"[:1000])
 
-    def _grade_exercise(self, name: str, submission: Submission) -> dict:
+    def _fault(self, name: str, message: str) -> ExerciseResult:
+        exercise, possible = self.course.exercises[name], self.course.points[name]
+        return results.new_exercise_result(exercise, possible, results.FAULT, None, message)
+
+    def grade_exercise(self, name: str, submission: Submission) -> ExerciseResult:
+        """An exercise's result. Raises Fault where the sandbox fails."""
         started = time.monotonic()
-        paper = self.paper(name)
-        result = grade_exercise(paper, code_for(paper.exercise, submission), self.course, self.warm, self.compiler,
-                                self.warm_gpu)
-        return result | {"seconds": round(time.monotonic() - started, 3)}
+        case_set = self.case_set(name)
+        result = grade_exercise(case_set, code_for(case_set.exercise, submission), self.course, self.server, self.compiler,
+                                self.gpu_server)
+        result["seconds"] = round(time.monotonic() - started, 3)
+        return result
 
 
-def faulty(result: dict) -> bool:
+def faulty(result: SubmissionResult) -> bool:
     """Whether the grader itself failed somewhere in a result."""
     return any(one["status"] == results.FAULT for one in result["exercises"])

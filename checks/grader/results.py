@@ -6,9 +6,12 @@ import json
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 from urllib.parse import quote
 
 from checks.files import write_atomically
+from checks.judge.exercise import Exercise
+from checks.judge.trial import FAILED
 from checks.paths import ROOT
 
 SCHEMA = 1
@@ -17,16 +20,90 @@ FAULT = "infrastructure error"
 VOLATILE = ("graded_at", "seconds")  # what may differ between two runs that agree
 
 
+class ItemResult(TypedDict):
+    """One line of the rubric, for one exercise."""
+
+    result: str  # "right", "wrong" or "not reached"
+    message: str
+    earned: float
+    possible: float
+
+
+class Flag(TypedDict):
+    """Something that a person should look at."""
+
+    kind: str
+    text: str
+
+
+class ExerciseResult(TypedDict):
+    """One exercise of one submission, as it stands in the student's file."""
+
+    exercise: str
+    lesson: str
+    status: str
+    points: float | None  # None for an infrastructure error
+    possible: float
+    message: str
+    mistake: str | None  # the known mistake that it looks like
+    items: dict[str, ItemResult]
+    flags: list[Flag]
+    notices: list[str]
+    trust: str | None  # "proven", "open" or "harness"; None where nothing was run
+    own_entry: bool  # whether the student's own wrapper launched the kernel
+    picture: dict[str, Any] | None  # where an output is wrong, coarsened
+    code: str | None  # a digest of the student's function
+    seconds: float
+    traffic: NotRequired[list[int]]  # bytes: the student's, the answer's, the least
+    compiled: NotRequired[dict[str, Any]]  # by target, what the compiler reported
+    times_us: NotRequired[dict[str, float]]
+    graded_points: NotRequired[float | None]  # before an override
+    override: NotRequired[str]  # its reason
+
+
+class SubmissionResult(TypedDict):
+    """All that is known of one submission: the student's file."""
+
+    schema: int
+    student: str
+    key: str
+    submission: str  # a digest of its files
+    grader: str  # a digest of the code that judged
+    environment: dict[str, str]
+    isolation: list[str]
+    gpu: str | None
+    problems: list[str]
+    report_card: str | None
+    late: dict[str, bool]
+    points: float
+    possible: float
+    exercises: list[ExerciseResult]
+    graded_at: str
+    seconds: float
+
+
+def new_exercise_result(exercise: Exercise, possible: float, status: str = FAILED, points: float | None = 0.0,
+                        message: str = "") -> ExerciseResult:
+    """A result in which nothing is right yet."""
+    return {"exercise": exercise.name, "lesson": exercise.lesson, "status": status, "points": points, "possible": possible,
+            "message": message, "mistake": None, "items": {}, "flags": [], "notices": [], "trust": None, "own_entry": False,
+            "picture": None, "code": None, "seconds": 0.0}
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
 def result_path(grades: Path, student: str) -> Path:
     """Where a student's result is; any name makes one file name, and two names never the same."""
     return grades / "students" / f"{quote(student, safe=' @+,=()')[:200]}.json"
 
 
-def write_result(grades: Path, result: dict) -> None:
-    write_atomically(result_path(grades, result["student"]), json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+def write_result(grades: Path, result: SubmissionResult) -> None:
+    write_atomically(result_path(grades, result["student"]), to_json(result))
 
 
-def read_result(path: Path) -> dict | None:
+def read_result(path: Path) -> SubmissionResult | None:
     """A result, or None for a file that is missing, broken or of another schema."""
     try:
         result = json.loads(path.read_text())
@@ -35,7 +112,7 @@ def read_result(path: Path) -> dict | None:
     return result if isinstance(result, dict) and result.get("schema") == SCHEMA else None
 
 
-def read_results(grades: Path) -> list[dict]:
+def read_results(grades: Path) -> list[SubmissionResult]:
     """All students' results, by name. Raises ValueError where there are none."""
     found = [read_result(path) for path in sorted((grades / "students").glob("*.json"))]
     results = sorted((result for result in found if result is not None), key=lambda result: result["student"])
@@ -95,7 +172,8 @@ def read_overrides(grades: Path) -> dict[tuple[str, str], tuple[float, str]]:
     return overrides
 
 
-def apply_overrides(results: list[dict], overrides: dict) -> list[dict]:
+def apply_overrides(results: list[SubmissionResult], overrides: dict[tuple[str, str], tuple[float, str]]
+                    ) -> list[SubmissionResult]:
     """Copies of the results with the overrides in them. Raises ValueError for one that fits nothing."""
     known = {(result["student"], one["exercise"]) for result in results for one in result["exercises"]}
     for student, exercise in overrides:
@@ -113,5 +191,5 @@ def apply_overrides(results: list[dict], overrides: dict) -> list[dict]:
     return applied
 
 
-def total(exercises: list[dict]) -> float:
+def total(exercises: list[ExerciseResult]) -> float:
     return round(sum(one["points"] or 0.0 for one in exercises), 4)

@@ -48,7 +48,7 @@ def check_canaries(grader) -> None:
 
 
 def _expect(grader, exercise: Exercise, source: str, full: bool) -> dict:
-    result = grader._grade_exercise(exercise.name, submission_with(exercise, source))
+    result = grader.grade_exercise(exercise.name, submission_with(exercise, source))
     if full and (result["status"] != PASSED or result["flags"] or result["points"] < result["possible"] - 0.01):
         raise Misjudged(f"the answer of {exercise.name} got {result['points']:g} of {result['possible']:g} points, "
                         f"{result['status']}: {result['message']} {[flag['text'] for flag in result['flags']]}")
@@ -67,11 +67,11 @@ def run(grader, say=print) -> int:
             good = _expect(grader, exercise, answer_source(exercise.name), full=True)
             bad = _expect(grader, exercise, mutated_source(exercise, exercise.mutants[0]), full=False)
             stub = next(cell for cell in lesson_cells(exercise.lesson) if find_mark(cell) == ("exercise", name))
-            untouched = grader._grade_exercise(name, submission_with(exercise, stub.partition("\n")[2]))
+            untouched = grader.grade_exercise(name, submission_with(exercise, stub.partition("\n")[2]))
             if untouched["status"] != "not attempted" or untouched["points"]:
                 raise Misjudged(f"the stub of {name} is {untouched['status']}")
             if exercise.is_kernel:
-                cheat = grader._grade_exercise(name, submission_with(exercise, CHEAT.format(name=name)))
+                cheat = grader.grade_exercise(name, submission_with(exercise, CHEAT.format(name=name)))
                 if cheat["points"]:
                     raise Misjudged(f"no kernel at all got points in {name}")
             say(f"✓ {name}: answer {good['points']:g} of {good['possible']:g}; "
@@ -79,5 +79,5 @@ def run(grader, say=print) -> int:
         except Misjudged as error:
             misjudged += 1
             say(f"✗ {error}")
-    say(f"isolation: {', '.join(grader.warm.levels)}")
+    say(f"isolation: {', '.join(grader.server.levels)}")
     return misjudged

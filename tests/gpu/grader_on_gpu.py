@@ -20,7 +20,7 @@ import checks  # noqa: E402, F401  before triton
 from checks.grader import gpu  # noqa: E402
 from checks.grader.grader import Grader  # noqa: E402
 from checks.grader.grading import runs  # noqa: E402
-from checks.grader.grading.cases import Paper  # noqa: E402
+from checks.grader.grading.cases import CaseSet  # noqa: E402
 from checks.grader.intake.code import PROVEN, Program  # noqa: E402
 from checks.grader.intake.submissions import find_exercise_cell, read_submission  # noqa: E402
 from checks.grader.sandbox.client import FULL  # noqa: E402
@@ -54,10 +54,10 @@ def grade_exercises(grader: Grader, names: list[str]) -> None:
     """Each answer gets its points (speed apart, which is measured against itself); its first mistake does not pass."""
     for name in names:
         exercise, started = grader.course.exercises[name], time.monotonic()
-        good = grader._grade_or_say_why(name, submission_with(exercise, answer_source(exercise.name)))
+        good = grader.exercise_result(name, submission_with(exercise, answer_source(exercise.name)))
         say(good["status"] == "passed" and not good["flags"], f"answer of {name}", good, started)
         started = time.monotonic()
-        bad = grader._grade_or_say_why(name, submission_with(exercise, mutated_source(exercise, exercise.mutants[0])))
+        bad = grader.exercise_result(name, submission_with(exercise, mutated_source(exercise, exercise.mutants[0])))
         say(bad["status"] != "passed", f"{name}, '{exercise.mutants[0].name}'", bad, started)
 
 
@@ -73,22 +73,22 @@ def grade_files(grader: Grader, folder: str, only: list[str]) -> None:
         if not found:
             continue
         name = next((n for n in found if f"# exercise: {n}\n" in path.read_text()), found[0])
-        result = grader._grade_or_say_why(name, submission)
+        result = grader.exercise_result(name, submission)
         fine = result["status"] in head.get("verdict", "passed").split("|")
         say(fine and (folder == "exploits" or not result["flags"]), f"{folder}/{path.stem}", result, started)
 
 
 def break_the_gpu(grader: Grader) -> None:
     """Straight to the GPU, past the interpreter that would have caught them; then an honest kernel, as if nothing was."""
-    paper: Paper = grader.paper("vector_add_kernel")
-    good = Program(HEAD + answer_source(paper.exercise.name).partition("\n")[2], PROVEN)
+    case_set: CaseSet = grader.case_set("vector_add_kernel")
+    good = Program(HEAD + answer_source(case_set.exercise.name).partition("\n")[2], PROVEN)
     global failures
     for what, source, limit in (("a kernel that faults", FAULT, 60), ("a kernel that hangs", HANG, 20)):
         started = time.monotonic()
-        grader.warm_gpu.timeout_s = limit
-        done = runs.run(paper, Program(source, PROVEN), grader.warm_gpu, paper.exercise.cases[:1])
-        grader.warm_gpu.timeout_s = gpu.RUN_S
-        after = runs.run(paper, good, grader.warm_gpu, paper.exercise.cases)
+        grader.gpu_server.timeout_s = limit
+        done = runs.run(case_set, Program(source, PROVEN), grader.gpu_server, case_set.exercise.cases[:1])
+        grader.gpu_server.timeout_s = gpu.RUN_S
+        after = runs.run(case_set, good, grader.gpu_server, case_set.exercise.cases)
         fine = not done.passed and after.passed
         failures += not fine
         first = done.outcomes[0]
@@ -105,7 +105,8 @@ def main() -> int:
     args = parser.parse_args()
     started = time.monotonic()
     with Grader(Settings(20261125, gpus=(args.gpu,))) as grader:
-        print(f"{gpu.gpu_name(args.gpu)} · isolation {grader.warm.levels}, on the GPU {grader.warm_gpu.levels}", flush=True)
+        levels = grader.server.levels
+        print(f"{gpu.gpu_name(args.gpu)} · isolation {levels}, on the GPU {grader.gpu_server.levels}", flush=True)
         kernels = [name for name in grader.wanted if grader.course.exercises[name].is_kernel]
         if "faults" in args.part:
             break_the_gpu(grader)
@@ -115,8 +116,8 @@ def main() -> int:
         if "honest" in args.part:
             grade_files(grader, "honest", args.file)
         if "exploits" in args.part:
-            if set(FULL) - set(grader.warm.levels):
-                parser.error(f"attacks run at full isolation only, {', '.join(FULL)}; this machine has {grader.warm.levels}")
+            if set(FULL) - set(levels):
+                parser.error(f"attacks run at full isolation only, {', '.join(FULL)}; this machine has {levels}")
             grade_files(grader, "exploits", args.file)
     print(f"{failures} not as they must be, {time.monotonic() - started:.0f} s")
     return 1 if failures else 0

@@ -19,7 +19,7 @@ from pathlib import Path
 import checks  # noqa: F401  first: it decides whether Triton interprets
 from checks.exercises import EXERCISES
 from checks.grader import results
-from checks.grader.batch import grade_class
+from checks.grader.batch import Batch
 from checks.grader.intake.library import lesson_cells
 from checks.grader.selftest import CHEAT, mutated_source
 from checks.grader.settings import Settings
@@ -94,8 +94,9 @@ def main() -> int:
         (folder / "submissions" / "broken.ipynb").write_text('{"cells": [')
         (folder / "submissions" / "empty.zip").write_bytes(b"")
         started = time.monotonic()
-        tally = grade_class(folder / "submissions", folder / "grades", Settings(args.seed), args.jobs,
-                            say=lambda line: print(line, file=sys.stderr, flush=True))
+        batch = Batch(folder / "grades", Settings(args.seed), args.jobs,
+                      say=lambda line: print(line, file=sys.stderr, flush=True))
+        tally = batch.grade(folder / "submissions")
         seconds = time.monotonic() - started
         return report(results.read_results(folder / "grades"), known, tally, seconds, args.jobs)
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import time
+import types
 import zipfile
 
 import pytest
@@ -17,7 +18,7 @@ from checks.exercises import EXERCISES
 from checks.grader import gpu, results
 from checks.grader.course import read_course, share
 from checks.grader.grader import Grader
-from checks.grader.grading.cases import Paper
+from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.verdicts import grade_exercise
 from checks.grader.intake import extract, language
 from checks.grader.intake.code import PROVEN, code_for
@@ -30,9 +31,10 @@ from checks.grader.intake.submissions import (
     given_notices,
     read_submission,
 )
-from checks.grader.output.shown import messages_for_student
+from checks.grader.output.feedback import messages_for_student
 from checks.grader.sandbox import wire
-from checks.grader.sandbox.client import Ended, Fault, Warm, decode, encode
+from checks.grader.sandbox.client import Fault, ForkServer
+from checks.grader.sandbox.values import decode, encode_inputs
 from checks.grader.selftest import Misjudged, check_canaries, submission_with
 from checks.grader.settings import Settings
 from checks.judge.source import answer_source, find_mark
@@ -221,10 +223,12 @@ def test_a_mistake_is_not_paid_for_twice(grader):
     cells = [Cell(exercise_cell(timer, broken), cell.file, cell.index) if cell.mark == ("exercise", timer.name) else cell
              for cell in submission.cells]
     course = read_course()
-    result = grade_exercise(Paper(benchmark, 1), code_for(benchmark, Submission("ada", cells)), course, grader.warm, None)
+    result = grade_exercise(CaseSet(benchmark, 1), code_for(benchmark, Submission("ada", cells)), course,
+                            grader.server, None)
     assert result["status"] == "passed", result["message"]
     assert "judged with our" in result["notices"][-1]
-    result = grade_exercise(Paper(timer, 1), code_for(timer, Submission("ada", cells)), course, grader.warm, None)
+    result = grade_exercise(CaseSet(timer, 1), code_for(timer, Submission("ada", cells)), course,
+                            grader.server, None)
     assert result["points"] == 0
 
 
@@ -267,11 +271,11 @@ def test_a_wrong_course_file_is_named(tmp_path, text, said):
 
 def test_hidden_sizes_differ_from_public_ones():
     for name in ("vector_add_kernel", "gemv_bytes", "quantize_int8_perrow_torch", "row_sum_kernel"):
-        paper = Paper(EXERCISES[name], 5)
-        assert len(paper.hidden) == 2
-        assert [case.name for case in paper.hidden] == ["hidden case 1", "hidden case 2"]
-        shapes = [str({k: getattr(v, "shape", v) for k, v in paper.asked(case).inputs.items()})
-                  for case in (*EXERCISES[name].cases, *paper.hidden)]
+        case_set = CaseSet(EXERCISES[name], 5)
+        assert len(case_set.hidden) == 2
+        assert [case.name for case in case_set.hidden] == ["hidden case 1", "hidden case 2"]
+        shapes = [str({k: getattr(v, "shape", v) for k, v in case_set.asked(case).inputs.items()})
+                  for case in (*EXERCISES[name].cases, *case_set.hidden)]
         assert len(set(shapes)) >= len(shapes) - 1
 
 
@@ -279,8 +283,8 @@ def test_hidden_sizes_differ_from_public_ones():
 
 
 @pytest.mark.parametrize("data, error", [
-    (struct.pack(">IQ", 2**31, 0), wire.Garbled), (struct.pack(">IQ", 2, 2**60), wire.Garbled),
-    (struct.pack(">IQ", 2, 0) + b"[]", wire.Garbled), (struct.pack(">IQ", 3, 0) + b"{,}", wire.Garbled),
+    (struct.pack(">IQ", 2**31, 0), wire.ProtocolError), (struct.pack(">IQ", 2, 2**60), wire.ProtocolError),
+    (struct.pack(">IQ", 2, 0) + b"[]", wire.ProtocolError), (struct.pack(">IQ", 3, 0) + b"{,}", wire.ProtocolError),
     (b"\0", EOFError), (struct.pack(">IQ", 2, 5) + b"{}abc", EOFError)])
 def test_what_is_no_frame(data, error):
     ours, theirs = socket.socketpair()
@@ -298,10 +302,10 @@ def test_frames_keep_their_deadline():
 
 
 @pytest.mark.parametrize("described", [
-    [["tensor", "float32", [2], "cpu", 4]], [["tensor", "object", [1], "cpu", 8]], [["tensor", "float32", [-1], "cpu", -4]],
-    [["tensor", "float32", [2**40], "cpu", 2**42]], [["int", "x"]], [["float"]], [[]], [7], [None]])
+    [["tensor", "float32", [2], [1], 4]], [["tensor", "object", [1], [1], 8]], [["tensor", "float32", [-1], [1], -4]],
+    [["tensor", "float32", [2**40], [1], 2**42]], [["plain", [1]]], [["plain"]], [["dtype", "x"]], [[]], [7], [None]])
 def test_a_description_that_does_not_fit_is_no_result(described):
-    with pytest.raises(Ended):
+    with pytest.raises(wire.ProtocolError):
         decode(described, b"\0" * 4)
 
 
@@ -311,9 +315,9 @@ def test_inputs_and_results_travel_with_any_strides(grader, x):
     code = ("import torch\n\n\ndef f(x, dtype):\n"
             "    return x.to(dtype), x.stride(0), torch.stack([x, 2 * x], -1)[..., 1]\n")
     job = {"modules": {}, "code": code, "name": "f", "call": "f", "entry": None, "entry_code": None, "through": None}
-    with grader.warm.child(job) as child:
+    with grader.server.child(job) as child:
         child.begin()
-        described, payload = encode({"x": x, "dtype": torch.float16})
+        described, payload = encode_inputs({"x": x, "dtype": torch.float16})
         answer, raw = child.ask({"inputs": described, "mode": "plain", "maps": False}, payload, 10)
     copy, stride, double = decode(answer["outputs"], raw)
     assert torch.equal(copy, x.half()) and torch.equal(double, 2 * x)
@@ -323,54 +327,59 @@ def test_inputs_and_results_travel_with_any_strides(grader, x):
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_inputs_of_every_case_can_be_sent(name):
     for case in EXERCISES[name].cases:
-        described, payload = encode(case.inputs(torch.Generator().manual_seed(0)))
-        assert sum(size for _, kind, *_, size in described if kind == "tensor") == len(payload)
+        described, payload = encode_inputs(case.inputs(torch.Generator().manual_seed(0)))
+        assert sum(size for kind, *_, size in described.values() if kind == "tensor") == len(payload)
 
 
 @pytest.mark.parametrize("levels", [["seccomp", "landlock", "limits"], ["seccomp", "limits"]])
 def test_lower_levels_still_keep_a_child_in(grader, levels, monkeypatch, tmp_path):
     """Where namespaces are refused. Signal 0 only asks whether a signal could be sent."""
-    monkeypatch.setattr(grader.warm, "levels", levels)
+    monkeypatch.setattr(grader.server, "levels", levels)
     tried = {"kill": "os.kill(os.getppid(), 0)", "fork": "os.fork()", "socket": "socket.socket()",
              "write": f"open({str(tmp_path / 'x')!r}, 'w')", "remove": f"os.remove({str(ROOT / 'LICENSE')!r})"}
     for name, action in tried.items():
         source = (f"import os\nimport socket\n\n\ndef programs_needed(N, BLOCK):\n    {action}\n"
                   "    return -(-N // BLOCK)\n")
-        result = grader._grade_exercise("programs_needed", submission_with(NEEDED, source))
+        result = grader.grade_exercise("programs_needed", submission_with(NEEDED, source))
         assert "PermissionError" in result["message"], (name, result["message"])
-    honest = grader._grade_exercise("vector_add_kernel", submission_with(ADD, answer_source(ADD.name)))
+    honest = grader.grade_exercise("vector_add_kernel", submission_with(ADD, answer_source(ADD.name)))
     assert honest["status"] == "passed", honest["message"]
 
 
 def test_what_a_gpu_would_be_asked(grader):
     """The way of a proven program to a GPU and back, as far as it goes without one: right, and not timed."""
-    paper = grader.paper("vector_add_kernel")
+    case_set = grader.case_set("vector_add_kernel")
     code = code_for(ADD, submission_with(ADD, answer_source(ADD.name)))
-    assert gpu.on_gpu(paper, code.programs[0], grader.warm) == (None, None)
+    assert gpu.on_gpu(case_set, code.programs[0], grader.server) == (None, None)
     wrong = code_for(ADD, submission_with(ADD, answer_source(ADD.name).replace("x + y", "x - y")))
-    assert "elements are wrong" in gpu.on_gpu(paper, wrong.programs[0], grader.warm)[0]
+    assert "elements are wrong" in gpu.on_gpu(case_set, wrong.programs[0], grader.server)[0]
     sizes = gpu.large(ADD.cases[0]).inputs(torch.Generator())
     assert sizes["x"].numel() == gpu.LARGE**2
     assert sizes["BLOCK"] == 128
 
 
 def test_no_grading_without_a_filter(monkeypatch):
-    monkeypatch.setattr("checks.grader.grader.Warm", lambda *_: type("Open", (), {"levels": ["limits"], "close": print})())
-    with pytest.raises(Fault, match="seccomp"):
-        Grader(Settings(1)).warm  # noqa: B018
+    closed = []
+    server = types.SimpleNamespace(levels=["namespaces", "files", "limits"], close=lambda: closed.append(True))
+    monkeypatch.setattr("checks.grader.grader.ForkServer", lambda *_: server)
+    grader = Grader(Settings(1))
+    for attempt in (1, 2):  # nor when it is asked again
+        with pytest.raises(Fault, match="seccomp"):
+            grader.start()
+        assert len(closed) == attempt
 
 
 def test_a_sandbox_that_breaks_is_tried_again_and_is_no_zero(grader, monkeypatch):
     submission = submission_with(NEEDED, answer_source(NEEDED.name))
-    os.kill(grader.warm.process.pid, signal.SIGKILL)
-    grader.warm.process.wait()
-    assert grader._grade_or_say_why("programs_needed", submission)["status"] == "passed"
+    os.kill(grader.server.process.pid, signal.SIGKILL)
+    grader.server.process.wait()
+    assert grader.exercise_result("programs_needed", submission)["status"] == "passed"
 
     def broken(*_, **__):
         raise Fault("no more processes")
 
-    monkeypatch.setattr(Warm, "child", broken)
-    result = grader._grade_or_say_why("programs_needed", submission)
+    monkeypatch.setattr(ForkServer, "child", broken)
+    result = grader.exercise_result("programs_needed", submission)
     assert result["status"] == results.FAULT
     assert result["points"] is None
     assert "no more processes" in result["message"]

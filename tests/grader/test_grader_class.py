@@ -15,7 +15,7 @@ from grading import ADD, CHEAP, IMPORTS, NEEDED, SOLVED, exercise_cell, notebook
 
 from checks.exercises import EXERCISES
 from checks.grader import results
-from checks.grader.batch import grade_class
+from checks.grader.batch import Batch
 from checks.grader.command import main
 from checks.grader.course import DEFAULT
 from checks.grader.grader import Grader
@@ -24,8 +24,8 @@ from checks.grader.intake.submissions import (
     Submission,
 )
 from checks.grader.output.exports import export
+from checks.grader.output.feedback import messages_for_student
 from checks.grader.output.pages import write_pages
-from checks.grader.output.shown import messages_for_student
 from checks.grader.output.similarity import alike
 from checks.grader.settings import Settings
 from checks.judge.source import answer_source
@@ -136,6 +136,10 @@ def write_class(folder: Path, students: int) -> Path:
     return folder
 
 
+def quiet(line: str) -> None:
+    """Say nothing of how far a class is."""
+
+
 def stable(grades: Path) -> list[dict]:
     def strip(value):
         if isinstance(value, dict):
@@ -170,12 +174,12 @@ def test_killed_at_any_instant_and_resumed(tmp_path):
     assert all((grades / "students" / name).read_text() == text for name, text in kept.items())
     other = tmp_path / "other"
     settings = Settings(random.Random("a seed").getrandbits(32), DEFAULT, CHEAP, compiles=False)
-    grade_class(folder, other, settings, 1, say=lambda _: None)
+    Batch(other, settings, say=quiet).grade(folder)
     assert stable(grades) == stable(other)
     assert [r["points"] for r in stable(grades)] == [3.0, 1.0] * 3
     # an edited submission is graded again, and it alone
     (folder / "s1" / "work.ipynb").write_text(SOLVED)
-    tally = grade_class(folder, other, settings, 1, resume=True, say=lambda _: None)
+    tally = Batch(other, settings, say=quiet).grade(folder, resume=True)
     assert (tally.graded, tally.kept) == (1, 5)
 
 
@@ -188,7 +192,7 @@ def test_a_worker_that_dies_costs_nobody_a_result(tmp_path):
             killed[0].kill()
 
     settings = Settings(3, DEFAULT, CHEAP, compiles=False)
-    tally = grade_class(folder, tmp_path / "grades", settings, 1, say=say)
+    tally = Batch(tmp_path / "grades", settings, say=say).grade(folder)
     assert killed
     assert (tally.graded, tally.faults) == (4, 0)
     assert [r["points"] for r in stable(tmp_path / "grades")] == [3.0, 1.0] * 2
@@ -196,8 +200,8 @@ def test_a_worker_that_dies_costs_nobody_a_result(tmp_path):
 
 def test_a_submission_that_ends_its_worker_twice_is_no_zero(tmp_path, monkeypatch):
     folder = write_class(tmp_path / "sub", 1)
-    monkeypatch.setattr("checks.grader.batch._work", lambda waiting, *_: list(waiting))
-    tally = grade_class(folder, tmp_path / "grades", Settings(3, DEFAULT, CHEAP, compiles=False), 1, say=lambda _: None)
+    monkeypatch.setattr(Batch, "_work", lambda _, waiting, jobs: list(waiting))
+    tally = Batch(tmp_path / "grades", Settings(3, DEFAULT, CHEAP, compiles=False), say=quiet).grade(folder)
     (result,) = results.read_results(tmp_path / "grades")
     assert tally.faults == 1
     assert {one["status"] for one in result["exercises"]} == {results.FAULT}

@@ -100,14 +100,14 @@ def regraded(tmp_path, course, monkeypatch):
     def resume(settings=None, resume=True) -> list[str]:
         graded = []
 
-        def work(waiting, *_):
+        def work(self, waiting, jobs):
             graded.extend(waiting)
             waiting.clear()
             return []
 
-        monkeypatch.setattr(batch, "_work", work)
-        tally = batch.grade_class(tmp_path / "sub", tmp_path / "grades", settings or Settings(3, course), 1, resume=resume,
-                                  say=lambda _: None)
+        monkeypatch.setattr(batch.Batch, "_work", work)
+        runner = batch.Batch(tmp_path / "grades", settings or Settings(3, course), say=lambda _: None)
+        tally = runner.grade(tmp_path / "sub", resume=resume)
         assert tally.kept == 3 - len(graded)
         return graded
 

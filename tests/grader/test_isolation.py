@@ -9,9 +9,9 @@ from checks.paths import ROOT
 
 PROGRAM = """
 import runpy, socket, sys
-filter_calls = runpy.run_path(sys.argv[1])["filter_calls"]
+filter_system_calls = runpy.run_path(sys.argv[1])["filter_system_calls"]
 try:
-    filter_calls(may_start_programs=False, local_sockets=sys.argv[2] == "local")
+    filter_system_calls(may_start_programs=False, local_sockets=sys.argv[2] == "local")
 except OSError:
     sys.exit(77)
 for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_NETLINK):

@@ -13,7 +13,7 @@ HIDDEN = 2  # cases of sizes that no notebook shows
 TRIES = 12
 
 
-class Paper:
+class CaseSet:
     """One exercise for one class. Inputs and expected outputs are made once, and stay in this process."""
 
     def __init__(self, exercise: Exercise, seed: int):

@@ -5,16 +5,19 @@ from dataclasses import dataclass, field
 
 import torch
 
-from checks.grader.grading.cases import Paper
+from checks.grader.grading.cases import CaseSet
 from checks.grader.intake.code import OPEN, Program
 from checks.grader.intake.library import library_for
-from checks.grader.sandbox.client import Ended, Warm, decode, encode
+from checks.grader.sandbox.client import ChildExited, ForkServer
+from checks.grader.sandbox.values import decode, encode_inputs
+from checks.grader.sandbox.wire import ProtocolError
 from checks.judge.attempt import Attempt
 from checks.judge.exercise import Case, WrongAnswer
 from checks.judge.launches import Launch, OutOfBounds
 from checks.judge.trial import CRASHED, OUT_OF_MEMORY, PASSED, TIMEOUT, TIMEOUT_S, Outcome, assess
 
 GPU_DATA_BYTES = 64 << 30  # CUDA maps host memory for itself
+MOST_OUTPUTS = 32  # values that are read of one answer, and maps
 ALLOCATES = {"aten::" + name for name in (
     "empty.memory_format", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "zeros", "zeros_like",
     "zero_", "fill_.Scalar", "new_zeros", "as_strided", "view", "view.dtype", "_unsafe_view", "reshape", "slice.Tensor",
@@ -24,7 +27,7 @@ ALLOCATES = {"aten::" + name for name in (
 
 
 @dataclass
-class Seen(Outcome):
+class ChildOutcome(Outcome):
     """An outcome whose trace stayed in the child, which sent what came of it."""
 
     maps: dict = field(default_factory=dict, repr=False)
@@ -37,7 +40,7 @@ class Seen(Outcome):
 
 
 @dataclass
-class Summary(Launch):
+class LaunchSummary(Launch):
     """A launch of which only the sums are known."""
 
     moved: Counter = field(default_factory=Counter)
@@ -54,7 +57,7 @@ class Summary(Launch):
 class Run:
     """What a program did on its cases. A case that was not reached has no outcome."""
 
-    outcomes: list[Seen] = field(default_factory=list)
+    outcomes: list[ChildOutcome] = field(default_factory=list)
     answers: list[dict] = field(default_factory=list)  # what the child said beside the bytes, by case
     evidence: dict[str, bool] = field(default_factory=dict)
 
@@ -63,108 +66,102 @@ class Run:
         return bool(self.outcomes) and all(outcome.status == PASSED for outcome in self.outcomes)
 
 
-def job_for(paper: Paper, program: Program) -> dict:
+def job_for(case_set: CaseSet, program: Program) -> dict:
     """What a child needs to define and call the student's function."""
-    exercise, library = paper.exercise, library_for(paper.exercise)
+    exercise, library = case_set.exercise, library_for(case_set.exercise)
     own = program.own_entry or not exercise.is_kernel
     return {"modules": library.modules, "code": program.code, "name": exercise.name,
             "call": exercise.wrapper if program.own_entry else exercise.name,
             "entry": None if own else exercise.wrapper, "entry_code": library.entry_code, "through": library.through}
 
 
-def run(paper: Paper, program: Program, warm: Warm, cases: tuple[Case, ...], probe: bool = False) -> Run:
+def run(case_set: CaseSet, program: Program, server: ForkServer, cases: tuple[Case, ...], probe: bool = False) -> Run:
     """Try `program` on each case in one new child. With `probe`, also look for signs that no kernel did the work.
 
     Raises Fault where the sandbox itself fails.
     """
-    exercise, done = paper.exercise, Run()
-    case_s, data_bytes = (warm.timeout_s, GPU_DATA_BYTES) if warm.kind == "gpu" else (TIMEOUT_S, paper.data_bytes)
-    with warm.child(job_for(paper, program), data_bytes) as child:
+    exercise, done = case_set.exercise, Run()
+    case_s, data_bytes = (server.timeout_s, GPU_DATA_BYTES) if server.kind == "gpu" else (TIMEOUT_S, case_set.data_bytes)
+    with server.child(job_for(case_set, program), data_bytes) as child:
         outcome = None
         try:
-            word = child.begin()
-            if "ready" not in word:
-                outcome = _blank(paper, cases[0])
-                assess(exercise, outcome, Attempt({}, error=_rebuilt(word.get("error")), line=_line(word.get("error"))))
+            greeting = child.begin()
+            if "ready" not in greeting:
+                outcome = _blank(case_set, cases[0])
+                error = greeting.get("error")
+                assess(exercise, outcome, Attempt({}, error=_rebuilt(error), line=_line(error)))
                 done.outcomes.append(outcome)
                 return done
             for case in cases:
-                outcome = _blank(paper, case)
-                described, payload = encode(outcome.inputs)
+                outcome = _blank(case_set, case)
+                described, payload = encode_inputs(outcome.inputs)
                 question = {"inputs": described, "mode": "plain", "maps": exercise.is_kernel}
                 answer, raw = child.ask(question, payload, case_s)
-                _settle(exercise, outcome, answer, raw)
+                _assess_answer(exercise, outcome, answer, raw)
                 done.outcomes.append(outcome)
                 done.answers.append(answer)
                 if outcome.status == TIMEOUT:
                     return done
             if probe and done.passed:
-                done.evidence = _probe(paper, child, cases[0])
-        except Ended as ended:
-            outcome = _blank(paper, cases[0]) if outcome is None else outcome
+                done.evidence = _probe(case_set, child, cases[0])
+        except ChildExited as ended:
+            outcome = _blank(case_set, cases[0]) if outcome is None else outcome
             status = {"timeout": TIMEOUT, "out of memory": OUT_OF_MEMORY}.get(ended.kind, CRASHED)
-            outcome.fail(f"On the case '{outcome.case.name}' {ended.how}", status)
-            outcome.error = RuntimeError(ended.how)
+            outcome.fail(f"On the case '{outcome.case.name}' {ended.reason}", status)
+            outcome.error = RuntimeError(ended.reason)
             if outcome not in done.outcomes[-1:]:
                 done.outcomes.append(outcome)
     return done
 
 
-def _probe(paper: Paper, child, case: Case) -> dict[str, bool]:
+def _probe(case_set: CaseSet, child, case: Case) -> dict[str, bool]:
     """Whether the answer stays right when launches do nothing, and when inputs become real only at a launch."""
     found = {}
     for mode in ("no launches", "decoys"):
-        outcome = _blank(paper, case)
-        described, payload = encode(outcome.inputs)
+        outcome = _blank(case_set, case)
+        described, payload = encode_inputs(outcome.inputs)
         try:
             answer, raw = child.ask({"inputs": described, "mode": mode, "maps": False}, payload, TIMEOUT_S)
             answer["changed"], answer["broken"] = [], []
-            _settle(paper.exercise, outcome, answer, raw)
-        except Ended:
+            _assess_answer(case_set.exercise, outcome, answer, raw)
+        except ChildExited:
             outcome.fail("ended")
         found[mode] = outcome.status == PASSED
     return found
 
 
-def _blank(paper: Paper, case: Case) -> Seen:
-    asked = paper.asked(case)
-    return Seen(case, asked.inputs, asked.expected)
+def _blank(case_set: CaseSet, case: Case) -> ChildOutcome:
+    asked = case_set.asked(case)
+    return ChildOutcome(case, asked.inputs, asked.expected)
 
 
-def _settle(exercise, outcome: Seen, answer: dict, raw: bytes) -> None:
+def _assess_answer(exercise, outcome: ChildOutcome, answer: dict, raw: bytes) -> None:
     """Everything in `answer` came from a child: each field is checked for what it is before it is used."""
     try:
-        error, launches = answer.get("error"), [_summary(one) for one in list(answer.get("launches", []))[:1000]]
-        tried = Attempt({}, tuple(decode(list(answer["outputs"])[:16], raw)) if not error else (), launches)
+        error, launches = answer.get("error"), [_launch_summary(one) for one in list(answer.get("launches", []))[:1000]]
+        described, maps = list(answer["outputs"])[:MOST_OUTPUTS], list(answer.get("maps", []))[:MOST_OUTPUTS]
+        values = decode([*described, *(one for _, _, one in maps)], raw)
+        tried = Attempt({}, () if error else tuple(values[:len(described)]), launches)
         if error:
             tried.error, tried.line = _rebuilt(error), _line(error)
         tried.broken = [str(name)[:80] for name in list(answer.get("broken", []))[:8]]
         tried.changed = [name for name in list(answer.get("changed", [])) if name in outcome.inputs]
-        outcome.maps = _maps(outcome, tried, answer.get("maps", []), raw)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-        raise Ended("what came back is no result") from None
+        for (kind, key, _), found in zip(maps, values[len(described):], strict=True):
+            known = values[key] if kind == "stored" else outcome.inputs[key]
+            if found.dtype != torch.bool or found.shape != known.shape:
+                raise ValueError("a map of another tensor")
+            outcome.maps[kind, key] = found
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ProtocolError):
+        raise ChildExited("what came back is no result") from None
     assess(exercise, outcome, tried)
 
 
-def _maps(outcome: Seen, tried: Attempt, described: list, raw: bytes) -> dict:
-    at = sum(value.nbytes for value in tried.outputs if isinstance(value, torch.Tensor))
-    found = {}
-    for kind, key, size in described:
-        known = tried.outputs[key] if kind == "stored" else outcome.inputs[key]
-        if size != known.numel() or at + size > len(raw):
-            raise ValueError("a map of another size")
-        flat = torch.frombuffer(bytearray(raw[at:at + size]) or bytearray(1), dtype=torch.uint8)[:size]
-        found[kind, key] = (flat != 0).reshape(known.shape)
-        at += size
-    return found
-
-
-def _summary(said: dict) -> Summary:
+def _launch_summary(said: dict) -> LaunchSummary:
     def sums(rows) -> Counter:
         return Counter({(str(kind)[:10], str(tensor)[:80]): int(count) for kind, tensor, count in rows[:100]})
 
     options = {str(k): v for k, v in dict(said["options"]).items() if isinstance(v, int)}
-    launch = Summary(str(said["kernel"])[:200], {}, [], options, range(min(int(said["accesses"]), 10**9)),
+    launch = LaunchSummary(str(said["kernel"])[:200], {}, [], options, range(min(int(said["accesses"]), 10**9)),
                      moved=sums(said["traffic"]), touched=sums(said["footprint"]))
     launch.arguments = {key: said[key] for key in ("signature", "constexprs", "aligned", "unfit") if key in said}
     return launch

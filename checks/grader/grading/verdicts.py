@@ -10,12 +10,13 @@ import torch
 from checks.grader.course import Course, share
 from checks.grader.gpu import ALLOWED as FAST
 from checks.grader.gpu import on_gpu
-from checks.grader.grading.cases import Paper
+from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.runs import Run, left_behind, operators_outside, run
 from checks.grader.intake import extract
 from checks.grader.intake.code import HARNESS, OPEN, PROVEN, Code, Program, kernel_source
 from checks.grader.intake.library import answer_text, library_for
-from checks.grader.sandbox.client import Ended, Fault, Warm
+from checks.grader.results import ExerciseResult, Flag, new_exercise_result
+from checks.grader.sandbox.client import ChildExited, Fault, ForkServer
 from checks.judge.compiler import TARGETS, Compiled
 from checks.judge.compiler import signature as signature_of
 from checks.judge.pipeline import NO_KERNEL, Evidence, steps, wrong_result
@@ -28,13 +29,13 @@ RIGHT, WRONG, NOT_REACHED = "right", "wrong", "not reached"
 
 
 class Compiler:
-    """Compiles kernels in children of a warm process of their own, and remembers what it has compiled."""
+    """Compiles kernels in children of a fork server of their own, and remembers what it has compiled."""
 
-    def __init__(self, warm: Warm):
+    def __init__(self, warm: ForkServer):
         self.warm, self._known = warm, OrderedDict()
 
     def reports(self, job: dict, modules: dict) -> dict[int, Compiled]:
-        """For each target, what the compiler makes of a kernel. Raises Ended when it does not come back, and Fault."""
+        """For each target, what the compiler makes of a kernel. Raises ChildExited when it does not come back, and Fault."""
         key = hashlib.sha256(json.dumps([job, modules], sort_keys=True).encode()).hexdigest()
         if key not in self._known:
             jobs = [job | {"capability": capability} for capability in TARGETS]
@@ -46,16 +47,16 @@ class Compiler:
         return self._known[key]
 
 
-def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compiler: Compiler | None,
-                   warm_gpu: Warm | None = None) -> dict:
-    """The result for one exercise, as JSON. Raises Fault where the grader fails."""
-    exercise, result = paper.exercise, _blank_result(paper, code)
+def grade_exercise(case_set: CaseSet, code: Code, course: Course, warm: ForkServer, compiler: Compiler | None,
+                   warm_gpu: ForkServer | None = None) -> ExerciseResult:
+    """The result for one exercise. Raises Fault where the grader fails."""
+    exercise, result = case_set.exercise, _blank_result(case_set, code, course.points[case_set.exercise.name])
     if code.status:
         result["status"], result["message"] = code.status, f"{exercise.name}: {code.message}"
         return _score(result, course, exercise, {})
     chosen, done = None, None
     for program in code.programs:
-        tried = run(paper, program, warm, exercise.cases + paper.hidden, probe=exercise.is_kernel and program.trust == OPEN)
+        tried = run(case_set, program, warm, exercise.cases + case_set.hidden, probe=exercise.is_kernel and program.trust == OPEN)
         counts = _right(tried, exercise) and not (exercise.is_kernel and _not_triton(exercise, program, tried))
         if chosen is None or counts:
             chosen, done = program, tried
@@ -66,16 +67,16 @@ def grade_exercise(paper: Paper, code: Code, course: Course, warm: Warm, compile
         result["notices"] = [*code.notices, f"judged with our {names}, for with yours it is not right"]
     result |= {"trust": HARNESS if library_for(exercise).through else chosen.trust, "own_entry": chosen.own_entry}
     result["flags"] = _flags(exercise, code, chosen, done)
-    items = _items(paper, code, chosen, done, compiler, result)
+    items = _items(case_set, code, chosen, done, compiler, result)
     if warm_gpu is not None and exercise.is_kernel and chosen.trust == PROVEN and items["public"][0] == RIGHT:
-        items |= _on_gpu(paper, chosen, warm_gpu, result)
+        items |= _on_gpu(case_set, chosen, warm_gpu, result)
     return _score(result, course, exercise, items)
 
 
-def _on_gpu(paper: Paper, program: Program, warm: Warm, result: dict) -> dict[str, tuple[str, str]]:
+def _on_gpu(case_set: CaseSet, program: Program, warm: ForkServer, result: ExerciseResult) -> dict[str, tuple[str, str]]:
     """The items that a GPU decides."""
-    name = paper.exercise.name
-    wrong, times = on_gpu(paper, program, warm)
+    name = case_set.exercise.name
+    wrong, times = on_gpu(case_set, program, warm)
     if wrong is not None:
         result |= {"status": FAILED, "message": f"{name}: right in the interpreter, but not on the GPU. {wrong}"}
         return {"public": (WRONG, result["message"])}
@@ -94,26 +95,26 @@ def _right(done: Run, exercise) -> bool:
     return len(done.outcomes) >= count and all(outcome.status == PASSED for outcome in done.outcomes[:count])
 
 
-def _blank_result(paper: Paper, code: Code) -> dict:
-    exercise = paper.exercise
-    return {"exercise": exercise.name, "lesson": exercise.lesson, "status": FAILED, "points": 0.0, "possible": 0.0,
-            "message": "", "mistake": None, "items": {}, "flags": [], "notices": code.notices, "trust": None,
-            "own_entry": False, "picture": None,
-            "code": hashlib.sha256(extract.normal_form(code.source).encode()).hexdigest() if code.source else None}
+def _blank_result(case_set: CaseSet, code: Code, points: float) -> ExerciseResult:
+    result = new_exercise_result(case_set.exercise, points)
+    result["notices"] = code.notices
+    result["code"] = hashlib.sha256(extract.normal_form(code.source).encode()).hexdigest() if code.source else None
+    return result
 
 
-def _items(paper: Paper, code: Code, program: Program, done: Run, compiler, result: dict) -> dict[str, tuple[str, str]]:
+def _items(case_set: CaseSet, code: Code, program: Program, done: Run, compiler,
+           result: ExerciseResult) -> dict[str, tuple[str, str]]:
     """("right", "wrong" or "not reached", message) of each item that applies; writes the verdict into `result`."""
-    exercise = paper.exercise
+    exercise = case_set.exercise
     items = {"public": (NOT_REACHED, "")}
     if exercise.is_kernel:
         items = {"triton": (NOT_REACHED, "")} | items | {"economical": (NOT_REACHED, "")}
         if compiler is not None:
             items["compiles"] = (NOT_REACHED, "")
-    if paper.hidden:
+    if case_set.hidden:
         items["hidden"] = (NOT_REACHED, "")
     count = len(exercise.cases)
-    evidence = SeenInChild(exercise, code.source, paper.seed, done.outcomes[:count], paper, program, done, compiler)
+    evidence = SeenInChild(exercise, code.source, case_set.seed, done.outcomes[:count], case_set, program, done, compiler)
     for name, verdict in steps(evidence):
         if name == "triton" and verdict.passed and program.trust == OPEN:
             result |= {"status": HELD, "message": f"{exercise.name}: the result is right, but only together with Python "
@@ -129,12 +130,12 @@ def _items(paper: Paper, code: Code, program: Program, done: Run, compiler, resu
             picture = verdict.outcome and _picture(verdict.outcome)
             result |= {"status": verdict.status, "message": verdict.message, "picture": picture}
             return items
-    if paper.hidden:
+    if case_set.hidden:
         hidden = done.outcomes[count:]
         wrong = next((outcome for outcome in hidden if outcome.status != PASSED), None)
-        reached = len(hidden) == len(paper.hidden)
+        reached = len(hidden) == len(case_set.hidden)
         items["hidden"] = (RIGHT, "") if reached and wrong is None else (WRONG, _hidden_message(evidence, wrong))
-        if items["hidden"][0] == WRONG and paper.only_numbers:  # numbers that the lesson shows prove nothing by themselves
+        if items["hidden"][0] == WRONG and case_set.only_numbers:  # numbers that the lesson shows prove nothing by themselves
             items["public"] = (WRONG, f"{exercise.name}: right only for the numbers that the lesson shows.")
     bad = [message for state, message in items.values() if state == WRONG]
     result["status"] = PASSED if not bad else FAILED
@@ -172,7 +173,7 @@ def _not_triton(exercise, program: Program, done: Run) -> str | None:
     return None
 
 
-def _flags(exercise, code: Code, program: Program, done: Run) -> list[dict]:
+def _flags(exercise, code: Code, program: Program, done: Run) -> list[Flag]:
     flags = []
     if code.suspicious:
         flags.append(("reaches out", f"the cell names {', '.join(code.suspicious[:8])}"))
@@ -197,7 +198,7 @@ def _flags(exercise, code: Code, program: Program, done: Run) -> list[dict]:
 class SeenInChild(Evidence):
     """What came back from a child in which the function ran."""
 
-    paper: Paper
+    case_set: CaseSet
     program: Program
     done: Run
     compiler: Compiler | None
@@ -206,33 +207,33 @@ class SeenInChild(Evidence):
         return _not_triton(self.exercise, self.program, self.done)
 
     def measured(self) -> tuple[Outcome, Outcome]:
-        return self.outcomes[0], self.paper.answer
+        return self.outcomes[0], self.case_set.answer
 
     def compiled(self) -> tuple[dict[int, Compiled], dict[int, Compiled]] | None:
         if self.compiler is None:
             return None
         launch = self.outcomes[0].launches[-1]
-        answer = answer_reports(self.paper, self.compiler)
+        answer = answer_reports(self.case_set, self.compiler)
         if "unfit" in launch.arguments:  # for no kernel can take them
             return dict.fromkeys(TARGETS, Compiled(error=str(launch.arguments["unfit"])[:300])), answer
         job = {"source": kernel_source(self.exercise, self.program, launch.kernel), "name": launch.kernel,
                "options": launch.options} | launch.arguments
         try:
             return self.compiler.reports(job, library_for(self.exercise).modules), answer
-        except Ended as ended:
-            raise TimeoutError(f"the compiler did not finish: {ended.how}") from None
+        except ChildExited as ended:
+            raise TimeoutError(f"the compiler did not finish: {ended.reason}") from None
 
 
-def answer_reports(paper: Paper, compiler: Compiler) -> dict[int, Compiled]:
+def answer_reports(case_set: CaseSet, compiler: Compiler) -> dict[int, Compiled]:
     """What the compiler makes of the answer."""
-    launch = paper.answer.launches[-1]
-    job = {"source": answer_text(paper.exercise, launch.kernel.__name__), "name": launch.kernel.__name__,
+    launch = case_set.answer.launches[-1]
+    job = {"source": answer_text(case_set.exercise, launch.kernel.__name__), "name": launch.kernel.__name__,
            "options": launch.options} | signature_of(launch)
-    modules = library_for(paper.exercise).modules
+    modules = library_for(case_set.exercise).modules
     try:
         return compiler.reports(job, modules)
-    except Ended as ended:
-        raise Fault(f"the answer of {paper.exercise.name} did not compile: {ended.how}") from None
+    except ChildExited as ended:
+        raise Fault(f"the answer of {case_set.exercise.name} did not compile: {ended.reason}") from None
 
 
 def _picture(outcome) -> dict | None:
@@ -246,14 +247,10 @@ def _picture(outcome) -> dict | None:
     return {"of": list(outcome.wrong.shape), "output": outcome.output, "rows": [[int(v) for v in row] for row in coarse]}
 
 
-def _score(result: dict, course: Course, exercise, items: dict) -> dict:
+def _score(result: ExerciseResult, course: Course, exercise, items: dict) -> ExerciseResult:
     points = course.points[exercise.name]
     shares = share(course, points, {name: state for name, (state, _) in items.items()})
     result["items"] = {name: {"result": items[name][0], "message": items[name][1], "earned": round(earned, 4),
                               "possible": round(possible, 4)} for name, (earned, possible) in shares.items()}
-    result["possible"] = points
     result["points"] = 0.0 if result["status"] == HELD else round(sum(earned for earned, _ in shares.values()), 4)
     return result
-
-
-__all__ = ["HELD", "OPEN", "PROVEN", "Compiler", "answer_reports", "grade_exercise"]

@@ -8,12 +8,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from checks.files import write_atomically
-from checks.grader.output.shown import messages_for_student
-from checks.grader.results import FAULT, result_path
+from checks.grader.output.feedback import messages_for_student
+from checks.grader.results import FAULT, SCHEMA, SubmissionResult, result_path, to_json
 from checks.judge.trial import PASSED
 
 
-def export(kind: str, graded: list[dict], grades: Path, to: Path | None) -> list[Path]:
+def export(kind: str, graded: list[SubmissionResult], grades: Path, to: Path | None) -> list[Path]:
     """Write the results as `kind` into `to` (by default into `grades`); returns the files. Raises ValueError."""
     if kind == "gradescope":
         folder = to or grades / "gradescope"
@@ -27,7 +27,7 @@ def _write(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def _csv(graded: list[dict]) -> str:
+def _csv(graded: list[SubmissionResult]) -> str:
     """A row per student, a column per exercise. An exercise that could not be graded is empty, never 0."""
     exercises = list(dict.fromkeys(one["exercise"] for result in graded for one in result["exercises"]))
     text = io.StringIO()
@@ -44,7 +44,7 @@ def _csv(graded: list[dict]) -> str:
     return text.getvalue()
 
 
-def _faults(result: dict) -> list[str]:
+def _faults(result: SubmissionResult) -> list[str]:
     return [one["exercise"] for one in result["exercises"] if one["status"] == FAULT and "override" not in one]
 
 
@@ -53,11 +53,11 @@ def _harmless(text: str) -> str:
     return "'" + text if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
-def _json(graded: list[dict]) -> str:
-    return json.dumps({"schema": 1, "results": graded}, indent=1, ensure_ascii=False) + "\n"
+def _json(graded: list[SubmissionResult]) -> str:
+    return to_json({"schema": SCHEMA, "results": graded})
 
 
-def _junit(graded: list[dict]) -> bytes:
+def _junit(graded: list[SubmissionResult]) -> bytes:
     suites = ElementTree.Element("testsuites")
     for result in graded:
         ones = result["exercises"]
@@ -78,7 +78,7 @@ def _xml(text: str) -> str:
     return re.sub(r"[^\n\t -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
-def _gradescope(result: dict) -> str:
+def _gradescope(result: SubmissionResult) -> str:
     """Gradescope's results.json (gradescope-autograders.readthedocs.io, "Autograder specifications").
 
     An exercise that the grader could not judge makes the whole an error, for Gradescope would count it as 0.
@@ -91,4 +91,4 @@ def _gradescope(result: dict) -> str:
               "status": "passed" if one["status"] == PASSED else "failed", "output": "\n".join(messages_for_student(one)),
               "visibility": "visible"} for one in result["exercises"]]
     whole = {"score": result["points"], "tests": tests, "visibility": "visible"}
-    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+    return to_json(whole)

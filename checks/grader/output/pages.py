@@ -11,14 +11,14 @@ from markupsafe import Markup
 
 from checks.files import write_atomically
 from checks.grader.course import Course, read_course
-from checks.grader.output.shown import items_for_student, messages_for_student, notices_for_student
-from checks.grader.results import FAULT, result_path
+from checks.grader.output.feedback import items_for_student, messages_for_student, notices_for_student
+from checks.grader.results import FAULT, SubmissionResult, result_path
 from checks.judge.trial import PASSED
 
 FIELD = 8  # pixels of one field in a picture, at least
 
 
-def write_pages(grades: Path, graded: list[dict], course: Course | None = None) -> list[Path]:
+def write_pages(grades: Path, graded: list[SubmissionResult], course: Course | None = None) -> list[Path]:
     """Write GRADES/pages/: index.html for the instructor, students/*.html to hand out. Returns the class page's path."""
     course, folder = course or read_course(), grades / "pages"
     environment = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
@@ -33,11 +33,11 @@ def write_pages(grades: Path, graded: list[dict], course: Course | None = None) 
     return [path]
 
 
-def _page(result: dict) -> str:
+def _page(result: SubmissionResult) -> str:
     return result_path(Path(), result["student"]).stem + ".html"
 
 
-def _student(result: dict, course: Course) -> dict:
+def _student(result: SubmissionResult, course: Course) -> dict:
     ones = [one | {"sign": "✓" if one["status"] == PASSED else "○" if one["status"] in ("not attempted", "missing") else "✗",
                    "messages": messages_for_student(one, course), "rubric": items_for_student(one, course),
                    "notices": notices_for_student(one), "picture": _picture(one["picture"]),
@@ -63,7 +63,7 @@ def _picture(picture: dict | None) -> Markup | None:
                   f'aria-label="Map of an output of shape {shape}">{fields}</svg>')
 
 
-def _class(graded: list[dict], course: Course) -> dict:
+def _class(graded: list[SubmissionResult], course: Course) -> dict:
     rows, mistakes = [], Counter()
     for name in dict.fromkeys(one["exercise"] for result in graded for one in result["exercises"]):
         ones = [one for result in graded for one in result["exercises"] if one["exercise"] == name]
@@ -84,7 +84,7 @@ def _class(graded: list[dict], course: Course) -> dict:
             "histogram": _histogram(graded)}
 
 
-def _histogram(graded: list[dict]) -> Markup:
+def _histogram(graded: list[SubmissionResult]) -> Markup:
     tenths = Counter(min(9, int(10 * result["points"] / (result["possible"] or 1))) for result in graded)
     most, bars = max(tenths.values()), []
     for tenth in range(10):

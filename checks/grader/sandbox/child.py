@@ -9,13 +9,13 @@ import os
 import sys
 import threading
 from collections import Counter
-from numbers import Integral, Real
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.autotuner import Autotuner
 
 from checks.grader.sandbox import wire
+from checks.grader.sandbox.values import decode, encode
 from checks.grader.sandbox.virtual import define, install
 from checks.judge.attempt import attempt, loaded, stored, student_line
 from checks.judge.compiler import signature
@@ -24,11 +24,11 @@ from kernels.runtime import INTERPRETED
 
 INPUT_LIMIT = 1 << 30
 MEMORY_FRACTION = 0.4  # of a GPU's memory, for one child
-_state = {"launching": False, "instead": None, "noop": False}  # of the case under way
+_state = {"launching": False, "before": None, "noop": False}  # of the case under way
 
 
 def warm_up() -> None:
-    """In the warm process, before any child: the first launch of all costs a second, and every child shares it."""
+    """In the fork server, before any child: the first launch of all costs a second, and every child shares it."""
     torch.set_num_threads(1)
     if not INTERPRETED:
         return  # CUDA must start in each child: no fork survives it
@@ -43,7 +43,7 @@ def warm_up() -> None:
             namespace["first"][1,](x, 3, BLOCK=4)
             return torch.empty_like(x).mul_(2) + x.double().amax()
 
-    _encode(attempt(first, {"x": torch.ones(3)}, 60).outputs[0])
+    encode(attempt(first, {"x": torch.ones(3)}, 60).outputs)
 
 
 def _follow_launches() -> None:
@@ -51,8 +51,8 @@ def _follow_launches() -> None:
     call = GridExecutor.__call__
 
     def launch(self, *args, **kwargs):
-        if _state["instead"] is not None:
-            _state["instead"]()
+        if _state["before"] is not None:
+            _state["before"]()
             if _state["noop"]:
                 return None
         _state["launching"] = True
@@ -95,7 +95,7 @@ def serve(sock) -> None:
     sys.dont_write_bytecode = True
     try:
         if not INTERPRETED:
-            # What NVML opened in the warm process is closed in this one; here CUDA itself may be asked.
+            # What NVML opened in the fork server is closed in this one; here CUDA itself may be asked.
             os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
             torch.cuda.device_count = lambda: 1  # torch would ask NVML
             torch.cuda.set_per_process_memory_fraction(MEMORY_FRACTION)
@@ -134,7 +134,7 @@ def _times(function, asked: dict, data: bytes) -> tuple[dict, bytes]:
     from kernels.timing import CudaGPU, time_us
 
     inputs = {name: value.cuda() if isinstance(value, torch.Tensor) else value
-              for name, value in _decode(asked["inputs"], data).items()}
+              for name, value in _inputs(asked, data).items()}
     define(asked["answer_code"], "answer", ours := {"__name__": "answer"})
     around = {"__name__": asked["entry"], asked["name"]: ours[asked["name"]]}
     define(asked["entry_code"], asked["entry"], around)
@@ -143,81 +143,48 @@ def _times(function, asked: dict, data: bytes) -> tuple[dict, bytes]:
 
 
 def _answer(function, asked: dict, data: bytes) -> tuple[dict, bytes]:
-    inputs, twins = _decode(asked["inputs"], data), None
+    inputs, decoys = _inputs(asked, data), {}
     operators, files = _Operators(), set(os.listdir("."))  # noqa: PTH208
     if asked["mode"] == "decoys":  # the real numbers arrive only when a kernel is launched
-        twins = {name: value.clone() for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-        for value in twins.values():
-            value.copy_(value.flatten().flip(0).reshape(value.shape) * 0)
+        decoys = {name: torch.zeros_like(value) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 
     def call(**given):
-        def real():
-            for name in twins or ():
+        def make_real():
+            for name in decoys:
                 given[name].copy_(inputs[name])
 
-        _state.update(instead=real if asked["mode"] != "plain" else None, noop=asked["mode"] == "no launches")
+        _state.update(before=make_real if asked["mode"] != "plain" else None, noop=asked["mode"] == "no launches")
         try:
             with operators:
                 return function(**given)
         finally:
-            _state["instead"] = None
+            _state["before"] = None
 
-    tried = attempt(call, inputs if twins is None else inputs | twins, asked["timeout_s"])
-    outputs, parts = [], []
-    for value in tried.outputs if tried.error is None else ():
-        described, raw = _encode(value)
-        outputs.append(described)
-        parts.append(raw)
-    answer = {"outputs": outputs, "broken": tried.broken, "changed": tried.changed if twins is None else [],
+    tried = attempt(call, inputs | decoys, asked["timeout_s"])
+    outputs = tried.outputs if tried.error is None else ()
+    maps = _maps(tried, outputs) if asked["maps"] and INTERPRETED and tried.launches else {}
+    described, payload = encode([*outputs, *maps.values()])
+    answer = {"outputs": described[:len(outputs)],
+              "maps": [[*key, one] for key, one in zip(maps, described[len(outputs):], strict=True)],
+              "broken": tried.broken, "changed": [] if decoys else tried.changed,
               "error": None if tried.error is None else _error(tried.error, tried.line),
               "launches": [_launch(launch) for launch in tried.launches],
               "operators": dict(operators.ran), "threads": threading.active_count() - 1,
               "files": sorted(set(os.listdir(".")) - files)[:5],  # noqa: PTH208
-              "aliases": _aliases(tried), "maps": []}
-    if asked["maps"] and INTERPRETED and tried.launches:
-        _add_maps(tried, answer["maps"], parts)
-    return answer, b"".join(parts)
+              "aliases": _aliases(tried)}
+    return answer, payload
 
 
-def _add_maps(tried, names: list, parts: list[bytes]) -> None:
-    """Which elements of each output were stored, and of each input loaded, a byte for each."""
-    for index, value in enumerate(tried.outputs):
-        if isinstance(value, torch.Tensor):
-            names.append(["stored", index, value.numel()])
-            parts.append(stored(tried.launches, value).contiguous().numpy().tobytes())
-    for name, value in tried.given.items():
-        if isinstance(value, torch.Tensor):
-            names.append(["loaded", name, value.numel()])
-            parts.append(loaded(tried.launches, value).contiguous().numpy().tobytes())
+def _inputs(asked: dict, data: bytes) -> dict:
+    return dict(zip(asked["inputs"], decode(list(asked["inputs"].values()), data, strided=True), strict=True))
 
 
-def _decode(described: list, data: bytes) -> dict:
-    inputs, at = {}, 0
-    for name, kind, *rest in described:
-        if kind != "tensor":
-            inputs[name] = {"int": int, "float": float.fromhex, "bool": lambda text: text == "True", "str": str,
-                            "none": lambda text: None, "dtype": lambda text: getattr(torch, text)}[kind](rest[0])
-            continue
-        dtype, shape, strides, size = rest
-        flat = torch.frombuffer(bytearray(data[at:at + size]) or bytearray(1), dtype=torch.uint8)[:size]
-        dense = flat.view(getattr(torch, dtype)).reshape(shape)
-        extent = 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-        inputs[name] = torch.empty(extent, dtype=dense.dtype).as_strided(shape, strides).copy_(dense)
-        at += size
-    return inputs
-
-
-def _encode(value) -> tuple[list, bytes]:
-    if isinstance(value, torch.Tensor):
-        plain = value.as_subclass(torch.Tensor).detach()
-        dense = plain.cpu().clone(memory_format=torch.contiguous_format)
-        raw = dense.flatten().view(torch.uint8).numpy().tobytes() if dense.numel() else b""
-        return ["tensor", str(dense.dtype).removeprefix("torch."), list(dense.shape), plain.device.type, len(raw)], raw
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return ["other", type(value).__name__[:80], repr(value)[:200]], b""
-    if isinstance(value, Integral):
-        return ["int", str(int(value))], b""
-    return ["float", float(value).hex()], b""
+def _maps(tried, outputs: tuple) -> dict[tuple, torch.Tensor]:
+    """Which elements of each output were stored, and of each input loaded."""
+    maps: dict[tuple, torch.Tensor] = {("stored", index): stored(tried.launches, value)
+                                       for index, value in enumerate(outputs) if isinstance(value, torch.Tensor)}
+    return maps | {("loaded", name): loaded(tried.launches, value)
+                   for name, value in tried.given.items() if isinstance(value, torch.Tensor)}
 
 
 def _launch(launch) -> dict:

@@ -10,7 +10,7 @@ from checks.judge.compile_worker import compile_job
 
 
 def warm_up() -> None:
-    """In the warm process, before any child: the first compilation of all imports the compiler."""
+    """In the fork server, before any child: the first compilation of all imports the compiler."""
     source = ("import triton\nimport triton.language as tl\n\n\n@triton.jit\ndef first(x_ptr, N, BLOCK: tl.constexpr):\n"
               "    offs = tl.arange(0, BLOCK)\n    x = tl.load(x_ptr + offs, mask=offs < N)\n"
               "    tl.store(x_ptr + offs, x, mask=offs < N)\n")

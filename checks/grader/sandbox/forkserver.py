@@ -1,11 +1,11 @@
-"""A warm process that has torch and Triton imported and forks a sandboxed child for each job: started as a script.
+"""A fork server: it has torch and Triton imported, and forks a sandboxed child for each job: started as a script.
 
     forkserver.py run|compile|gpu ROOT CONTROL
 
 ROOT is the workshop's folder and CONTROL a connected socket. It never imports `kernels` or `checks`: of the two it loads,
 by path, the few files that hold neither an answer nor a case. Each job brings two sockets: one for the child's frames, and
-one on which a keeper, which never runs a student's code, says how the child ended. A keeper kills its child when time or
-memory is over, when it is told to, and when the grader is gone.
+one on which a supervisor, which never runs a student's code, says how the child ended. A supervisor kills its child when
+time or memory is over, when it is told to, and when the grader is gone.
 """
 
 import contextlib
@@ -48,6 +48,7 @@ def prepare() -> None:
         load("checks.judge.compile_worker", "checks/judge/compile_worker.py")
         load("checks.grader.sandbox.compile_child", "checks/grader/sandbox/compile_child.py").warm_up()
     else:
+        load("checks.grader.sandbox.values", "checks/grader/sandbox/values.py")
         load("kernels.runtime", "kernels/runtime.py")
         load("checks.paths", "checks/paths.py")
         for name in ("launches", "memory", "attempt", "source", "compiler"):
@@ -66,7 +67,7 @@ def main() -> None:
     from checks.grader.sandbox import wire
 
     control = socket.socket(fileno=CONTROL)
-    wire.send(control, {"levels": probe()})
+    wire.send(control, {"levels": allowed_levels()})
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         text, fds, _, _ = socket.recv_fds(control, 1 << 16, 2)
@@ -77,12 +78,12 @@ def main() -> None:
         if os.fork() == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            keep(json.loads(text), answers, status)
+            supervise(json.loads(text), answers, status)
         answers.close()
         status.close()
 
 
-def probe() -> list[str]:
+def allowed_levels() -> list[str]:
     """What of the isolation this system allows, each tried in a process of its own."""
     from checks.grader.sandbox import isolation
 
@@ -98,7 +99,7 @@ def probe() -> list[str]:
         return os.waitpid(pid, 0)[1] == 0
 
     def in_a_child():  # mounts need a process inside the new pid namespace
-        if not works(lambda: isolation.hide_files(ROOT, 1 << 20)):
+        if not works(lambda: isolation.enter_private_root(ROOT, 1 << 20)):
             raise OSError
 
     levels = {"namespaces": works(isolation.enter_namespaces) and KIND != "gpu"}
@@ -108,12 +109,12 @@ def probe() -> list[str]:
 
         levels["gpu"] = not INTERPRETED
     elif not levels["files"]:
-        levels["landlock"] = works(lambda: isolation.fence_files(isolation.visible_paths(), ["/tmp"]))
-    levels["seccomp"] = works(lambda: isolation.filter_calls(may_start_programs=False))
+        levels["landlock"] = works(lambda: isolation.restrict_paths(isolation.visible_paths(), ["/tmp"]))
+    levels["seccomp"] = works(lambda: isolation.filter_system_calls(may_start_programs=False))
     return [level for level, allowed in levels.items() if allowed] + ["limits"]
 
 
-def keep(job: dict, answers: socket.socket, status: socket.socket) -> None:
+def supervise(job: dict, answers: socket.socket, status: socket.socket) -> None:
     """Fork the child that does the job, and see that it ends."""
     from checks.grader.sandbox import isolation, wire
 
@@ -121,11 +122,11 @@ def keep(job: dict, answers: socket.socket, status: socket.socket) -> None:
         isolation.enter_namespaces()
     else:
         with contextlib.suppress(OSError):
-            isolation.adopt_orphans()
+            isolation.become_subreaper()
     child = os.fork()
     if child == 0:
         status.close()
-        work(job, answers)
+        run_job(job, answers)
     answers.close()
     reason = watch(child, job, status)
     with contextlib.suppress(ProcessLookupError):
@@ -177,8 +178,8 @@ def kill_orphans() -> None:
                 os.waitpid(pid, 0)
 
 
-def work(job: dict, answers: socket.socket) -> None:
-    """In the child: shut the doors, then do the job. Never returns."""
+def run_job(job: dict, answers: socket.socket) -> None:
+    """In the child: give up all rights, then do the job. Never returns."""
     from checks.grader.sandbox import isolation
 
     try:
@@ -191,19 +192,19 @@ def work(job: dict, answers: socket.socket) -> None:
         os.closerange(4, 1024)
         answers = socket.socket(fileno=3)
         if "files" in job["levels"]:
-            isolation.hide_files(ROOT, job["file_bytes"])
+            isolation.enter_private_root(ROOT, job["file_bytes"])
         else:
             os.chdir(job["scratch"])
             if "landlock" in job["levels"]:
-                isolation.fence_files(isolation.visible_paths(), [job["scratch"], "/dev/null"])
+                isolation.restrict_paths(isolation.visible_paths(), [job["scratch"], "/dev/null"])
         os.environ["TMPDIR"] = tempfile.tempdir = os.getcwd()  # noqa: PTH109
         # Outside a user namespace the count is that of all of the user's processes.
         processes = 512 if "namespaces" in job["levels"] else 16384
-        isolation.limit(job["data_bytes"], job["file_bytes"], int(job["timeout_s"]) + 1, processes)
+        isolation.set_limits(job["data_bytes"], job["file_bytes"], int(job["timeout_s"]) + 1, processes)
         if "namespaces" in job["levels"]:
-            isolation.give_up_rights()
+            isolation.drop_capabilities()
         if "seccomp" in job["levels"]:
-            isolation.filter_calls(may_start_programs=KIND != "run", may_write=KIND != "run" or bool(
+            isolation.filter_system_calls(may_start_programs=KIND != "run", may_write=KIND != "run" or bool(
                 {"files", "landlock"}.intersection(job["levels"])), local_sockets=KIND == "gpu")  # CUDA's start asks for one
     except BaseException as error:
         with contextlib.suppress(OSError):

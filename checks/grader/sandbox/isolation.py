@@ -87,7 +87,7 @@ def visible_paths() -> list[str]:
     return [path for path in dict.fromkeys(wanted) if os.path.lexists(path)]  # noqa: PTH110  Path.exists follows links
 
 
-def hide_files(hidden: str, scratch_bytes: int) -> None:
+def enter_private_root(hidden: str, scratch_bytes: int) -> None:
     """A root of its own: read-only libraries, an empty /tmp in memory, and no sight of the folder `hidden`.
 
     In the mount namespace this makes. Raises OSError where the system refuses one.
@@ -125,7 +125,7 @@ def hide_files(hidden: str, scratch_bytes: int) -> None:
     os.chdir("/tmp")
 
 
-def limit(data_bytes: int, file_bytes: int, cpu_s: int, processes: int) -> None:
+def set_limits(data_bytes: int, file_bytes: int, cpu_s: int, processes: int) -> None:
     """Limits of the system on this process. Not on its address space, of which CUDA reserves more than there is."""
     for what, wanted in ((resource.RLIMIT_DATA, data_bytes), (resource.RLIMIT_FSIZE, file_bytes),
                          (resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_NPROC, processes), (resource.RLIMIT_CORE, 0),
@@ -135,19 +135,19 @@ def limit(data_bytes: int, file_bytes: int, cpu_s: int, processes: int) -> None:
         resource.setrlimit(what, (wanted, wanted))
 
 
-def give_up_rights() -> None:
+def drop_capabilities() -> None:
     """No capabilities in any namespace, and none to be gained."""
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
     header, nothing = struct.pack("II", 0x20080522, 0), bytes(24)
     _check(_libc.syscall(_number("capset"), header, nothing), "capset")
 
 
-def adopt_orphans() -> None:
+def become_subreaper() -> None:
     """Processes below this one whose parent ends become its own children."""
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
-def filter_calls(may_start_programs: bool, may_write: bool = True, local_sockets: bool = False) -> None:
+def filter_system_calls(may_start_programs: bool, may_write: bool = True, local_sockets: bool = False) -> None:
     """Refuse (EPERM) the calls that reach outside this process, for good, and those that change files unless it `may_write`.
 
     With `local_sockets` it may make Unix sockets, and no others. Raises OSError without seccomp.
@@ -188,7 +188,7 @@ def filter_calls(may_start_programs: bool, may_write: bool = True, local_sockets
     _check(_libc.prctl(_PR_SET_SECCOMP, 2, filters, 0, 0), "seccomp")
 
 
-def fence_files(readable: list[str], writable: list[str]) -> None:
+def restrict_paths(readable: list[str], writable: list[str]) -> None:
     """Landlock: from now on only these paths can be read, and only `writable` written. Raises OSError without it."""
     reading, everything = 0b1101, (1 << 13) - 1  # execute, read files, list folders
     ruleset = _libc.syscall(_number("landlock_create_ruleset"), struct.pack("Q", everything), 8, 0)

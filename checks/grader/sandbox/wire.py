@@ -11,7 +11,7 @@ import time
 HEADER_LIMIT = 1 << 20  # bytes of JSON; an honest header has a few thousand
 
 
-class Garbled(Exception):
+class ProtocolError(Exception):
     """What came is no frame, or one larger than asked for."""
 
 
@@ -23,16 +23,16 @@ def send(sock: socket.socket, header: dict, payload: bytes = b"") -> None:
 
 def receive(sock: socket.socket, payload_limit: int, deadline: float | None = None) -> tuple[dict, bytes]:
     """The next frame. Raises EOFError when the other side is gone, TimeoutError past `deadline` (time.monotonic()),
-    Garbled for anything that is not a frame within the limits."""
+    ProtocolError for anything that is not a frame within the limits."""
     header, payload = struct.unpack(">IQ", _exactly(sock, 12, deadline))
     if header > HEADER_LIMIT or payload > payload_limit:
-        raise Garbled(f"a frame of {header} and {payload} bytes")
+        raise ProtocolError(f"a frame of {header} and {payload} bytes")
     try:
         fields = json.loads(_exactly(sock, header, deadline))
     except (ValueError, RecursionError):
-        raise Garbled("a frame whose header is not JSON") from None
+        raise ProtocolError("a frame whose header is not JSON") from None
     if not isinstance(fields, dict):
-        raise Garbled("a frame whose header is not an object")
+        raise ProtocolError("a frame whose header is not an object")
     return fields, bytes(_exactly(sock, payload, deadline))
 
 

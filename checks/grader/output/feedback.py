@@ -3,7 +3,7 @@
 from functools import cache
 
 from checks.grader.course import Course, read_course
-from checks.grader.results import FAULT
+from checks.grader.results import FAULT, ExerciseResult
 from checks.judge.trial import PASSED
 
 SIGNS = {"right": "✓", "wrong": "✗", "not reached": "·"}
@@ -14,7 +14,7 @@ def default_course() -> Course:
     return read_course()
 
 
-def items_for_student(one: dict, course: Course | None = None) -> list[dict]:
+def items_for_student(one: ExerciseResult, course: Course | None = None) -> list[dict]:
     """The rubric's lines of one exercise: sign, title, points, and the message where the course shows it."""
     course = course or default_course()
     lines = []
@@ -28,12 +28,12 @@ def items_for_student(one: dict, course: Course | None = None) -> list[dict]:
     return lines
 
 
-def messages_for_student(one: dict, course: Course | None = None) -> list[str]:
+def messages_for_student(one: ExerciseResult, course: Course | None = None) -> list[str]:
     """Sentences on one exercise that its student may read."""
     return [said.removeprefix(f"{one['exercise']}: ") for said in _said(one, course)]
 
 
-def _said(one: dict, course: Course | None) -> list[str]:
+def _said(one: ExerciseResult, course: Course | None) -> list[str]:
     if one.get("override"):
         return [f"Your instructor set the points: {one['override']}"]
     if one["status"] == FAULT:
@@ -45,5 +45,5 @@ def _said(one: dict, course: Course | None) -> list[str]:
     return [line["message"] or f"{line['title']}: not yet." for line in wrong] or [one["status"]]
 
 
-def notices_for_student(one: dict) -> list[str]:
+def notices_for_student(one: ExerciseResult) -> list[str]:
     return [f"Note: {notice}." for notice in one["notices"]]
