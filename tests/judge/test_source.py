@@ -26,21 +26,19 @@ def test_which_lines_hold_the_place_of_a_student_s_code(line, found):
     assert not found or statement.lineno == 3
 
 
-@pytest.mark.parametrize(("reference", "said"), [
-    ("kernels/none.py::f", "there is no file kernels/none.py"), ("kernels/gemv.py::none", "gemv.py has no function none")])
-def test_an_answer_that_is_not_there(reference, said):
-    with pytest.raises(LookupError, match=said):
-        answer_source(reference)
+def test_an_answer_that_is_not_there():
+    with pytest.raises(LookupError, match="there is no function none in kernels/"):
+        answer_source("none")
 
 
 def test_an_answer_comes_with_its_decorators_and_alone():
-    source = answer_source("kernels/gemv.py::gemv_fp16_kernel")
+    source = answer_source("gemv_fp16_kernel")
     assert source.startswith("@triton.jit\ndef gemv_fp16_kernel(") and source.endswith("\n")
     assert source.count("def ") == 1 and "tl.store(" in source.splitlines()[-1]
 
 
 def test_an_edit_must_find_its_place_once():
-    exercise = Exercise("kernels/gemv.py::gemv_fp16_kernel", "lesson", 1, (), None, ())
+    exercise = Exercise("gemv_fp16_kernel", "lesson", 1, (), None, ())
     assert "acc = w" in exercise.edited_source(("acc += w", "acc = w"))
     for text, count in (("no such text", 0), ("tl.load", 2)):
         with pytest.raises(ValueError, match=f"'{text}' stands {count} times in the answer, not once"):

@@ -56,7 +56,8 @@ def grade_exercise(case_set: CaseSet, code: Code, course: Course, warm: ForkServ
         return _score(result, course, exercise, {})
     chosen, done = None, None
     for program in code.programs:
-        tried = run(case_set, program, warm, exercise.cases + case_set.hidden, probe=exercise.is_kernel and program.trust == OPEN)
+        probe = exercise.is_kernel and program.trust == OPEN
+        tried = run(case_set, program, warm, exercise.cases + case_set.hidden, probe)
         counts = _right(tried, exercise) and not (exercise.is_kernel and _not_triton(exercise, program, tried))
         if chosen is None or counts:
             chosen, done = program, tried
@@ -135,7 +136,7 @@ def _items(case_set: CaseSet, code: Code, program: Program, done: Run, compiler,
         wrong = next((outcome for outcome in hidden if outcome.status != PASSED), None)
         reached = len(hidden) == len(case_set.hidden)
         items["hidden"] = (RIGHT, "") if reached and wrong is None else (WRONG, _hidden_message(evidence, wrong))
-        if items["hidden"][0] == WRONG and case_set.only_numbers:  # numbers that the lesson shows prove nothing by themselves
+        if items["hidden"][0] == WRONG and case_set.only_numbers:  # those that the lesson shows prove nothing by themselves
             items["public"] = (WRONG, f"{exercise.name}: right only for the numbers that the lesson shows.")
     bad = [message for state, message in items.values() if state == WRONG]
     result["status"] = PASSED if not bad else FAILED
