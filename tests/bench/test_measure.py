@@ -200,3 +200,86 @@ def test_what_comes_before_a_timed_call_on_a_gpu(monkeypatch, mode, queued):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("synchronize"))
     gpu.flush_l2()
     assert done == queued
+
+
+@pytest.mark.parametrize("times, widest, doubt", [
+    ([10.0] * 10, 0.4, ""), ([0.0] * 10, 0.4, "it took no time"),
+    ([100.0] * 19 + [49.0], 0.4, "one call took 49.0 µs and the median is 100.0"), ([100.0] * 19 + [51.0], 0.4, ""),
+    ([100.0] * 11 + [139.0] * 9, 0.4, ""), ([100.0] * 11 + [141.0] * 9, 0.4, "took 100.0 to 141.0 µs, a spread of 41%"),
+    ([4.0] * 11 + [5.9] * 9, 0.4, ""), ([4.0] * 11 + [6.2] * 9, 0.4, "a spread of 55%"),  # below what events can tell
+])
+def test_where_a_time_is_doubted(times, widest, doubt):
+    (timing, said), = measure._timings({"side": times}, widest).values()
+    assert (doubt in said) if doubt else said == ""
+    assert timing.low_us <= timing.median_us <= timing.high_us and timing.median_us == sorted(times)[len(times) // 2]
+
+
+def test_the_spread_is_that_of_the_middle_80_percent_over_the_median():
+    assert measure.Timing(10.0, 8.0, 14.0).spread == 0.6
+    (timing, _), = measure._timings({"side": [float(n) for n in range(101)]}, 9).values()
+    assert (timing.low_us, timing.median_us, timing.high_us) == (10, 50, 90)
+    assert measure.WIDEST == {"eager": 0.4, "idle": 1.5, "graph": 0.2}
+
+
+def test_a_wide_spread_is_tried_again_with_more_calls_and_the_mode_sets_what_is_wide(monkeypatch):
+    asked = []
+
+    def raw(sides, gpu, repeats, warmup):
+        asked.append((list(sides), repeats, warmup))
+        return {name: [10.0] * 11 + [15.0] * 9 for name in sides}
+
+    monkeypatch.setattr(measure.timing, "time_us", raw)
+    with pytest.raises(Refused, match="at most 40%"):
+        time_us({"a": lambda: None}, repeats=5, warmup=2, gpu=GPU())
+    assert asked == [(["a"], 5, 2), (["a"], 10, 1), (["a"], 20, 1)]
+    asked.clear()
+    assert time_us({"a": lambda: None}, mode="idle", gpu=GPU())["a"].median_us == 10 and asked == [(["a"], 20, 3)]
+
+
+@pytest.mark.parametrize("copies, calls", [(1, 64), (5, 65), (64, 64), (70, 70)])
+def test_a_graph_holds_64_calls_or_more_over_whole_rounds_of_the_copies(copies, calls):
+    used = []
+
+    class Capturing(GPU):
+        def capture(self, all_calls):
+            all_calls()
+            return self.kernel("graph", {"w": 4e6 * calls}), None
+
+    found = time_in_graphs_us({"side": used.append}, copies, gpu=Capturing())
+    assert used == [i % copies for i in range(calls)]
+    assert found["side"].median_us == pytest.approx(GPU().kernel("k", {"w": 4e6 * calls}).cold_us / calls)
+
+
+def test_codes_are_made_unusable_before_a_graph_is_checked():
+    gpu, found = GPU(lost=64), {}
+    codes, kernel = torch.zeros(3, dtype=torch.int8), gpu.kernel("k", {"w": 8e6})
+
+    def quantize(i):
+        kernel()
+        return codes, torch.ones(3)
+
+    with pytest.raises(Refused, match="it took no time"):
+        time_in_graphs_us({"quantize": quantize}, 1, gpu=gpu, check=lambda name, result: found.update({name: result}))
+    assert found["quantize"][0].tolist() == [-128] * 3 and found["quantize"][1].isnan().all()
+
+
+@pytest.mark.parametrize("behind, exposed", [(15.0, False), (60.0, True)])
+def test_work_left_in_another_stream_is_exposed_from_20_microseconds_on(behind, exposed):
+    now = [0.0]
+    left = [0.0]
+
+    def synchronize():
+        now[0] += left[0]
+        left[0] = 0.0
+
+    gpu = SimpleNamespace(synchronize=synchronize, host_us=lambda: now[0], wait=lambda: None)
+    assert bool(measure._elsewhere(lambda: left.__setitem__(0, behind), gpu)) == exposed
+
+
+def test_the_monitor_takes_least_median_and_largest_of_what_it_read_since():
+    monitor = measure.Monitor()
+    monitor.readings = [(0.5, [9.0] * 4), (1.0, [1.0, 10.0, 100.0, 40.0]), (2.0, [5.0, 30.0, 300.0, 60.0]),
+                        (3.0, [2.0, 20.0, 200.0, 50.0])]
+    assert monitor.since(1.0) == {"sm_mhz": [1, 2, 5], "memory_mhz": [10, 20, 30], "power_w": [100, 200, 300],
+                                  "temperature_c": [40, 50, 60]}
+    assert monitor.since(3.5) is None
