@@ -28,7 +28,7 @@ _CALLS = {
     "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "pidfd_send_signal": (424, 424), "mount": (165, 40),
     "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97), "setns": (308, 268),
     "bpf": (321, 280), "io_uring_setup": (425, 425), "keyctl": (250, 219), "add_key": (248, 217),
-    "perf_event_open": (298, 241), "userfaultfd": (323, 282), "prlimit64": (302, 261), "setpriority": (141, 140),
+    "perf_event_open": (298, 241), "userfaultfd": (323, 282), "setpriority": (141, 140),
     "sched_setaffinity": (203, 122), "memfd_create": (319, 279), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "capset": (126, 91),
     "open": (2, None), "openat": (257, 56), "openat2": (437, 437), "creat": (85, None), "unlink": (87, None),
