@@ -82,6 +82,9 @@ CALLS = {
     "FP16, a tile for nearly each": ["matmul", "matmul_fp16", matmul(1024, 2048, 4096)],
     "FP16, odd K": ["matmul", "matmul_fp16", matmul(300, 1000, 257)],
     "FP16, grouped": ["matmul", "matmul_fp16_grouped", matmul(300, 1000, 256, x=264, w=272)],
+    **{f"FP16, grouped, {what}": ["matmul", "matmul_fp16_grouped", matmul(*shape)] for what, shape in {
+        "as many rows": (500, 1000, 256), "more rows": (600, 1000, 256), "other N": (300, 1008, 256),
+        "other K": (300, 1000, 264)}.items()},
     "FP16, naive": ["matmul", "matmul_fp16_naive", matmul(300, 1000, 256, x=264, w=272)],
     **{f"quantize, K = {K}": ["quantize", "quantize_int8_perrow", rows("bfloat16", 5, K, K + 8)]
        for K in (1, 1024, 1025, 1600, 2048, 3000, 4096, 5120, 8192, 11008, 16383, 16384)},
@@ -102,6 +105,9 @@ CALLS = {
        for rung in ("gemv_fp16_row", "gemv_fp16")},
     **{f"INT8 GEMV, {rung}": ["gemv_int8", rung, {"x": tensor("bfloat16", 300), **weights(1001, 300, pitch=304)}]
        for rung in ("gemv_w8a16_row", "gemv_w8a16")},
+    **{f"the longest row, {rung}": [module, rung, given] for module, rung, given in [
+        ("gemv", "gemv_fp16_row", {"x": tensor("float16", 65536), "w": tensor("float16", 9, 65536)}),
+        ("gemv_int8", "gemv_w8a16_row", {"x": tensor("bfloat16", 65536), **weights(9, 65536)})]},
     "codes GEMV": ["gemv_int8", "gemv_w8a8_row", {"x_q": tensor("int8", 300), "x_scale": tensor("float32", 1),
                                      **weights(1001, 300, pitch=304)}],
     "skinny": ["skinny", "skinny_w8a8", {"x_q": tensor("int8", 5, 700, pitch=704), "x_scale": tensor("float32", 5),
@@ -403,6 +409,14 @@ def test_where_nothing_is_remembered_the_fastest_that_fits_is_launched(found, gp
         last = chosen(found[gpu], call)
         assert not last.timed
         assert (vars(last.arguments), last.options) == (vars(tried[place].arguments), tried[place].options)
+
+
+@pytest.mark.parametrize("gpu", ["A40", "A100", "T4", "MI300X"])
+def test_each_kernel_shape_and_bucket_of_rows_is_timed_once(found, gpu):
+    for what, new in {"": True, ", as many rows": False, ", more rows": True, ", other N": True, ", other K": True}.items():
+        assert bool(timed(found[gpu], f"FP16, grouped{what}")) == new, what
+    if gpu != "T4":
+        assert timed(found[gpu], "product, grouped")  # of the same shape
 
 
 @pytest.mark.parametrize("gpu", ["H100", "H20"])

@@ -1,0 +1,72 @@
+"""Rows 2³⁰ elements apart, parts of a matrix that is never made: the third starts where 32 bits no longer reach."""
+
+import pytest
+import torch
+
+from kernels import decode, fused, gemv, gemv_int8, matmul, perrow_w8a8, plans, quantize, skinny
+from kernels.runtime import INTERPRETED, device
+
+pytestmark = pytest.mark.skipif(not INTERPRETED, reason="a GPU would need memory for the gaps as well")
+FAR = 2**30
+
+
+def far(x):
+    rows, columns = x.shape
+    return torch.empty((rows - 1) * FAR + columns, dtype=x.dtype).as_strided((rows, columns), (FAR, 1)).copy_(x)
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).half().to(device())
+
+
+def codes(rows, K, seed=0):
+    return torch.randint(-127, 128, (rows, K), generator=torch.Generator().manual_seed(seed), dtype=torch.int8)
+
+
+SCALE = torch.tensor([0.01, 0.02, 0.03])
+CALLS = {  # a function, and its arguments by name: each matrix may have its rows anywhere
+    "quantize, one block": (quantize.quantize_int8_perrow, {"x": randn(3, 40)}),
+    "quantize, two blocks": (quantize.quantize_int8_perrow, {"x": randn(3, 1100)}),
+    "quantize, long": (quantize.quantize_int8_perrow_long, {"x": randn(3, 40)}),
+    "norm": (fused.rmsnorm_quantize_int8, {"x": randn(3, 40), "weight": randn(40)}),
+    "norm in chunks": (fused.rmsnorm_quantize_int8, {"x": randn(3, 2100), "weight": randn(2100)}),
+    "norm to FP16": (plans.rmsnorm, {"x": randn(3, 40), "weight": randn(40)}),
+    "gate and up": (fused.silu_mul_quantize_int8, {"gate": randn(3, 40), "up": randn(3, 40, seed=1)}),
+    "FP16 GEMV": (gemv.gemv_fp16, {"x": randn(40), "w": randn(3, 40)}),
+    "INT8 GEMV": (gemv_int8.gemv_w8a16, {"x": randn(40), "w_q": codes(3, 40), "w_scale": SCALE}),
+    "decode, 1 row": (decode.decode_w8a8, {"x": randn(1, 40), "w_q": codes(3, 40), "w_scale": SCALE}),
+    "decode": (decode.decode_w8a8, {"x": randn(3, 40), "w_q": codes(3, 40), "w_scale": SCALE}),
+    "skinny": (skinny.skinny_w8a8, {"x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE}),
+    "split K": (skinny.split_k_w8a8, {"x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE}),
+    "FP16, grouped": (matmul.matmul_fp16_grouped, {"x": randn(3, 40), "w": randn(3, 40, seed=1)}),
+    "codes, grouped": (perrow_w8a8.perrow_w8a8_matmul_grouped, {
+        "x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE}),
+}
+
+
+def same(a, b):
+    return all(map(torch.equal, a, b)) if isinstance(a, tuple) else torch.equal(a, b)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_inputs_with_far_rows(call):
+    function, given = CALLS[call]
+    want = function(**given)
+    for name in (name for name, value in given.items() if value.ndim == 2):
+        assert same(function(**given | {name: far(given[name])}), want), name
+
+
+@pytest.mark.parametrize("call", ["quantize, one block", "quantize, two blocks", "quantize, long", "norm to FP16",
+                                  "FP16, grouped", "codes, grouped"])
+def test_outputs_with_far_rows(call, monkeypatch):
+    function, given = CALLS[call]
+    want = function(**given)
+    empty = torch.empty
+
+    def far_apart(shape, **options):
+        if isinstance(shape, int) or len(shape) == 1:
+            return empty(shape, **options)
+        return empty((shape[0] - 1) * FAR + shape[1], **options).as_strided(shape, (FAR, 1))
+
+    monkeypatch.setattr(torch, "empty", far_apart)
+    assert same(function(**given), want)
