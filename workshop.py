@@ -26,11 +26,11 @@ COMMANDS = {
     "lab": "open the first lesson in JupyterLab; more arguments go to JupyterLab (--no-browser, --port 8889)",
     "test": "run all tests, lessons and solutions; more arguments go to pytest (tests/kernels/test_gemv.py -k ragged)",
     "check": "check the exercises of all lessons, or of the notebooks named, and print a table",
-    "reset": "put back a lesson or one exercise as it was at first (04 sqnr_db), and keep a copy of yours",
+    "reset": "restore a lesson or one exercise to the original (04 sqnr_db), and keep a copy of yours",
     "grade": "grade submissions: one, or a class (grade --help; for instructors)",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
-    "bench": "check the kernels, and measure them beside their baselines on this machine's GPU",
+    "bench": "check the kernels, and measure them beside the baselines on this machine's GPU",
     "train": "train the small transformer of lesson 10 again",
     "accuracy": "measure what INT8 costs that transformer",
     "card": "make lesson 10's report card on this machine's GPU",
@@ -210,8 +210,8 @@ def pip(*arguments, lock, quiet=False):
 
 
 def run_in_venv(command, lock, variables, quiet=False):
-    kept: dict = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True} if quiet else {}
-    return subprocess.run(command, cwd=str(ROOT), env=dict(environment(), **variables), pass_fds=[lock], **kept)
+    return subprocess.run(command, cwd=str(ROOT), env=dict(environment(), **variables), pass_fds=[lock], text=True,
+                          stdout=subprocess.PIPE if quiet else None, stderr=subprocess.DEVNULL if quiet else None)
 
 
 PIP_FAILURES = [

@@ -1,4 +1,4 @@
-"""What a student meets in a lesson: `check(function)` and what it says."""
+"""Notebook API: `check(function)`."""
 
 import sys
 

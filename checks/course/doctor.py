@@ -120,17 +120,18 @@ def abilities(machine: Machine) -> list[tuple[str, str, str]]:
     if machine.hip or not machine.capability:
         return [(what, "untested", "not tried on AMD") for what in (gemv, quantization, fp16, int8, timings)] + [
             (tma, "no", "NVIDIA only")]
-    name = "sm_{}{}".format(*machine.capability)
+    capability = machine.capability
+    name = "sm_{}{}".format(*capability)
 
     def row(what: str, least: tuple[int, int], otherwise: str = "no") -> tuple[str, str, str]:
-        if machine.capability >= least:
+        if capability >= least:
             return what, "yes", name
         verb = "fast from" if otherwise == "slow" else "needs"
         return what, otherwise, "{} sm_{}{}; this is {}".format(verb, *least, name)
 
     # Before sm_80, Triton compiles an FP16 tl.dot without tensor cores and an INT8 one not at all.
     return [row(gemv, (7, 5)), row(quantization, (7, 5)),
-            row(fp16, (8, 0), "slow" if machine.capability >= (7, 5) else "no"),
+            row(fp16, (8, 0), "slow" if capability >= (7, 5) else "no"),
             row(int8, (8, 0)), row(tma, (9, 0)), row(timings, (7, 5))]
 
 

@@ -42,7 +42,7 @@ def function_source(cell: nbformat.NotebookNode) -> str:
 
 
 def untouched(cell: nbformat.NotebookNode) -> bool:
-    """Whether an exercise's cell still has its hole."""
+    """Whether an exercise's cell still has its placeholder."""
     try:
         return find_placeholder(function_source(cell)) is not None
     except SyntaxError:
@@ -64,7 +64,7 @@ def definitions(notebook: nbformat.NotebookNode) -> tuple[dict, dict[str, str]]:
             tree = ast.parse(transform(cell.source))
             tree.body = [node for node in tree.body if _defines(node)]
             lines = transform(cell.source).splitlines()
-            kept = [line for i, line in enumerate(lines, 1) if any(_first(n) <= i <= n.end_lineno for n in tree.body)]
+            kept = [line for i, line in enumerate(lines, 1) if any(i in _lines(n) for n in tree.body)]
             define("\n".join(kept) + "\n", None, namespace)
         except Exception as error:  # a cell that fails must not take the others with it
             if found:
@@ -73,8 +73,10 @@ def definitions(notebook: nbformat.NotebookNode) -> tuple[dict, dict[str, str]]:
     return namespace, errors
 
 
-def _first(node: ast.stmt) -> int:
-    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+def _lines(node: ast.stmt) -> range:
+    """The numbers of its lines, decorators included."""
+    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+    return range(first, (node.end_lineno or node.lineno) + 1)
 
 
 def _defines(node: ast.stmt) -> bool:
@@ -113,11 +115,12 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def build_solution(lesson: Path, folder: Path = SOLUTIONS) -> Path:
-    """Write the lesson, solved and executed, into `folder`; returns the path. Raises ValueError where a stub has no hole."""
+    """Write the lesson, solved and executed, into `folder`; returns the path. Raises ValueError where an exercise
+    has no placeholder."""
     notebook, path = read(lesson), folder / lesson.name
     filled = [name for name, cell in exercises_in(notebook).items() if not untouched(cell)]
     if filled:
-        raise ValueError(f"{lesson.name} is no longer as it was at first, for {filled[0]} has no hole")
+        raise ValueError(f"{lesson.name} is not the original: {filled[0]} has no placeholder")
     folder.mkdir(exist_ok=True)
     nbformat.write(execute(solve(notebook)), path)
     return path

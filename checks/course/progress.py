@@ -37,16 +37,20 @@ class Row:
 
 
 def check_notebooks(paths: list[Path]) -> int:
-    """Judge the exercises of the notebooks (all lessons when none are given) and print a table; 1 if any is wrong."""
+    """Judge the exercises of the notebooks (all lessons when none are given) and print a table.
+
+    Returns 0, or 1 if any is wrong, or 2 for a file that cannot be checked.
+    """
     console = Console()
     rows = {}
     for path in paths or lessons():
         try:
             notebook = read(path)
+            wanted = _exercises_of(path, notebook)
         except ValueError as error:
-            console.print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
+            console.print(f"[red]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
             return 2
-        rows[path] = _rows(path.stem, notebook, console)
+        rows[path] = _rows(path.stem, wanted, notebook, console)
     console.print(_table(rows))
     every = [row for lesson in rows.values() for row in lesson]
     wrong = [row for row in every if row.status not in SIGNS]
@@ -77,16 +81,28 @@ def _sum(rows: list[Row], what: str) -> str:
             f"{sum(row.earned for row in rows)} of {sum(row.exercise.points for row in rows)} points.")
 
 
-def _rows(lesson: str, notebook: nbformat.NotebookNode, console: Console) -> list[Row]:
-    wanted = [e.name for e in EXERCISES.values() if e.lesson == lesson] or list(exercises_in(notebook))
+def _exercises_of(path: Path, notebook: nbformat.NotebookNode) -> list[str]:
+    """The names of the lesson's exercises; for a file of another name, of those that are marked in it.
+
+    Raises ValueError for a mark that names no exercise.
+    """
+    asked = [exercise.name for exercise in EXERCISES.values() if exercise.lesson == path.stem]
+    if asked:
+        return asked
+    marked = list(exercises_in(notebook))
+    unknown = [name for name in marked if name not in EXERCISES]
+    if unknown:
+        raise ValueError(f"{path}: a cell is marked `# exercise: {unknown[0]}`, and there is no exercise of that name")
+    return marked
+
+
+def _rows(lesson: str, wanted: list[str], notebook: nbformat.NotebookNode, console: Console) -> list[Row]:
     marked = [found[1] for found in map(mark, notebook.cells) if found and found[0] == "exercise"]
     stubs = [name for name, cell in exercises_in(notebook).items() if untouched(cell)]
-    # Most of a course lies ahead of a student: a lesson of holes need not be run, nor what it imports.
+    # Most of a course lies ahead of a student: a lesson of placeholders need not be run, nor what it imports.
     namespace, errors = definitions(notebook) if set(wanted) - set(stubs) else ({}, {})
     rows = []
     for name in track(wanted, description=lesson, console=console, transient=True, disable=not console.is_terminal):
-        if name not in EXERCISES:
-            raise LookupError(f"{name} is marked as an exercise, but nothing in checks/exercises/ asks for it")
         attempted = name not in stubs or marked.count(name) != 1
         found = _judge(name, marked.count(name), namespace, errors) if attempted else (NOT_ATTEMPTED,)
         rows.append(Row(EXERCISES[name], *found))

@@ -1,7 +1,7 @@
-"""`workshop.py reset`: an exercise or a whole lesson as it was at first, and a backup of what was there.
+"""`workshop.py reset`: restores an exercise or a whole lesson to the original, and keeps a backup of what was there.
 
-What it was is found in solutions/, whose cells keep the stubs they were filled from: git may hold the student's own commits,
-or not be there at all.
+It is found in solutions/, whose cells keep the stubs they were filled from: git may hold the student's own commits, or not
+be there at all.
 """
 
 import argparse
@@ -19,7 +19,7 @@ BACKUPS = ROOT / "backups"
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="workshop.py reset", description="Put back the stub of an exercise, or a whole lesson, as it was at first. "
+        prog="workshop.py reset", description="Restore an exercise, or a whole lesson, to the original. "
         "The notebook that was there is kept in backups/.")
     parser.add_argument("lesson", help="its number, such as 04, its name or its file")
     parser.add_argument("exercise", nargs="?", help="its name or the start of it (default: the whole lesson)")
@@ -43,11 +43,11 @@ def reset(lesson: str, exercise: str | None = None) -> str:
     if exercise is not None:
         exercise = _one(f"exercise of {name}", exercise, list(exercises_in(pristine)))
         if not path.exists():
-            raise ValueError(f"{path} is not there: `python3 workshop.py reset {name}` puts it back")
+            raise ValueError(f"{path} is not there: `python3 workshop.py reset {name}` restores it")
         try:
             notebook = read(path)
         except ValueError as error:
-            raise ValueError(f"{error}\n`python3 workshop.py reset {name}` puts the whole lesson back and keeps this file "
+            raise ValueError(f"{error}\n`python3 workshop.py reset {name}` restores the whole lesson and keeps this file "
                              f"in {BACKUPS.name}/") from None
         _put_back(notebook, pristine, exercise)
         what = f"{exercise} in {name}"
@@ -83,8 +83,8 @@ def _write(path: Path, text: str, what: str) -> str:
     except FileNotFoundError:
         old = None
     if old == text.encode():
-        return f"{what}: it is as it was at first, so nothing was done."
-    said = f"{what}: put back as it was at first."
+        return f"{what}: it is the original already, so nothing was done."
+    said = f"{what}: restored to the original."
     if old is not None:
         BACKUPS.mkdir(exist_ok=True)
         backup = BACKUPS / f"{path.stem}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.ipynb"

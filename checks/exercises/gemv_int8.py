@@ -152,6 +152,7 @@ def exact_scaled(acc: torch.Tensor, x_scale: torch.Tensor, w_scale: torch.Tensor
 
 def exact_w8a8_row(x_q, x_scale, w_q, w_scale) -> tuple[Expected]:
     want = exact_scaled(x_q.double()[None] @ w_q.double().T, x_scale, w_scale)
+    assert isinstance(want.value, torch.Tensor) and isinstance(want.tolerance, torch.Tensor)
     return (Expected(want.value[0], want.tolerance[0], want.dtype),)
 
 

@@ -128,6 +128,8 @@ def exact_int8_linear(x, w_q, w_scale, bias=None) -> tuple[Expected]:
     by 2⁻²⁴ each, together less than 2⁻²¹; adding the bias errs by 2⁻²⁴ of the sum, and rounding to FP16 by 2⁻¹¹.
     """
     codes, scale = exact_codes(x.reshape(-1, x.shape[-1]))
+    assert isinstance(codes.value, torch.Tensor) and isinstance(codes.tolerance, torch.Tensor)
+    assert isinstance(scale.value, torch.Tensor)
     scales = scale.value[:, None] * w_scale.double()
     product = codes.value @ w_q.double().T * scales
     free = codes.tolerance.double() @ w_q.double().abs().T * scales

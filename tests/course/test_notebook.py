@@ -10,7 +10,7 @@ import torch
 from checks import CheckFailed, check
 from checks.course.notebooks import LESSONS, execute, function_source, read
 from checks.exercises import EXERCISES
-from checks.judge.source import answer_source
+from checks.judge.source import answer_source, define
 from checks.pictures.common import draw_errors
 
 GEMV = EXERCISES["gemv_fp16_kernel"]
@@ -88,3 +88,33 @@ def test_a_wrapper_without_its_kernel_says_what_to_run_first():
         check(gemv_fp16)
 
 
+@pytest.mark.parametrize(("source", "said"), [
+    ("return N * 4", "✗ gemv_bytes"), ("raise NotImplementedError('TODO')", "○ gemv_bytes"), (None, "✓ gemv_bytes"),
+])
+def test_each_verdict_has_its_sign(capsys, source, said):
+    answer = EXERCISES["gemv_bytes"].answer_function()
+    function = define(f"def gemv_bytes(N, K):\n    {source}\n", "gemv_bytes", {}) if source else answer
+    try:
+        check(function)
+        shown = capsys.readouterr().out
+    except CheckFailed as error:
+        (shown,) = error._render_traceback_()
+        assert error.__cause__ is None and error.__suppress_context__
+        assert capsys.readouterr().out == ""
+    assert shown.startswith(said)
+
+
+def test_errors_are_drawn_in_a_notebook_alone(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("checks.pictures.common.draw_errors", drawn.append)
+    wrong = EXERCISES["gemv_fp16_kernel"].edited(("w.to(tl.float32) * ", ""))
+    with pytest.raises(CheckFailed):
+        check(wrong)
+    assert not drawn  # there is no shell, though IPython is loaded
+    monkeypatch.setattr("IPython.get_ipython", lambda: object())
+    with pytest.raises(CheckFailed):
+        check(wrong)
+    assert [outcome.wrong is not None for outcome in drawn] == [True]
+    with pytest.raises(CheckFailed):
+        check(define("def gemv_bytes(N, K):\n    return 1 // 0\n", "gemv_bytes", {}))
+    assert len(drawn) == 1  # there is nothing to draw of a function that stopped

@@ -1,14 +1,17 @@
 """`workshop.py check`: the table of a student's progress."""
 
+import shutil
 import subprocess
 import sys
 
 import nbformat
 import pytest
 
+import checks.course.notebooks
 import checks.course.progress
-from checks.course.notebooks import LESSONS, exercises_in, read, solve
+from checks.course.notebooks import LESSONS, definitions, exercises_in, read, solve
 from checks.course.progress import check_notebooks
+from checks.exercises import EXERCISES
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def test_untouched_lessons_are_not_attempted_and_no_failure(lesson, tmp_path, ca
     assert f"0 of {len(exercises_in(lesson))} exercises solved, 0 of 10 points" in said
 
 
-def test_holes_are_found_without_running_anything(lesson, tmp_path, capsys, monkeypatch):
+def test_placeholders_are_found_without_running_anything(lesson, tmp_path, capsys, monkeypatch):
     monkeypatch.delattr(checks.course.progress, "definitions")
     monkeypatch.delattr(checks.course.progress, "judge")
     assert check_notebooks([written(lesson, tmp_path)]) == 0
@@ -61,6 +64,85 @@ def test_solved_wrong_and_broken_cells_each_get_their_line(lesson, tmp_path, cap
     said = " ".join(capsys.readouterr().out.split())
     assert "8 of 10 points" in said and "2 of 4 exercises solved" in said
     assert "FP32 sizes" in said and "SyntaxError" in said
+
+
+def test_the_table_names_each_state_and_what_is_next(lesson, tmp_path, capsys):
+    solve(lesson)
+    stubs = exercises_in(read(LESSONS / "01_gemv_fp16.ipynb"))
+    for name in ("roofline_us", "gemv_fp16_kernel"):
+        exercises_in(lesson)[name].source = stubs[name].source
+    assert check_notebooks([written(lesson, tmp_path), LESSONS / "04_quantize.ipynb"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    points = {name: EXERCISES[name].points for name in stubs}
+    assert [line for line in lines if line.startswith(("gemv", "roofline"))] == [
+        f"gemv_bytes ✓ solved {points['gemv_bytes']} of {points['gemv_bytes']}",
+        f"roofline_us ○ not attempted 0 of {points['roofline_us']}",
+        f"gemv_fp16_row_kernel ✓ solved {points['gemv_fp16_row_kernel']} of {points['gemv_fp16_row_kernel']}",
+        f"gemv_fp16_kernel ○ not attempted 0 of {points['gemv_fp16_kernel']}"]
+    assert lines[-1] == "Next: roofline_us in 01_gemv_fp16.ipynb."
+
+
+def test_a_finished_course_has_no_next(lesson, tmp_path, capsys):
+    solve(lesson)
+    assert check_notebooks([written(lesson, tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("4 of 4 exercises solved, 10 of 10 points.\n")
+
+
+def test_without_names_every_lesson_is_checked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checks.course.notebooks, "LESSONS", tmp_path)
+    for name in ("04_quantize.ipynb", "01_gemv_fp16.ipynb"):
+        shutil.copy(LESSONS / name, tmp_path)
+    (tmp_path / "notes.ipynb").write_text("{")
+    assert check_notebooks([]) == 0
+    said = capsys.readouterr().out
+    assert 0 < said.index("01_gemv_fp16") < said.index("04_quantize")
+    assert "0 of 10 exercises solved" in said
+
+
+def test_a_copy_of_another_name_is_checked_by_its_marks(lesson, tmp_path, capsys):
+    lesson.cells.append(nbformat.v4.new_code_cell("# exercise: no_such\ndef no_such():\n    pass"))
+    nbformat.write(lesson, tmp_path / "my copy.ipynb")
+    assert check_notebooks([tmp_path / "my copy.ipynb"]) == 2
+    assert "my copy.ipynb: a cell is marked `# exercise: no_such`, and there is no exercise" in capsys.readouterr().out
+    lesson.cells.pop()
+    nbformat.write(lesson, tmp_path / "my copy.ipynb")
+    assert check_notebooks([tmp_path / "my copy.ipynb"]) == 0
+    assert "0 of 4 exercises solved" in capsys.readouterr().out
+    lesson.cells.append(nbformat.v4.new_code_cell("# exercise: no_such\ndef no_such():\n    pass"))
+    assert check_notebooks([written(lesson, tmp_path)]) == 0  # a lesson's own exercises are known without it
+
+
+def test_what_is_wrong_is_said_below_the_table(lesson, tmp_path, capsys):
+    solve(lesson)
+    cells = exercises_in(lesson)
+    cells["gemv_bytes"].source = "# exercise: gemv_bytes\ndef bytes_of(N, K):\n    return 0"
+    cells["roofline_us"].source = "# exercise: roofline_us\n\ndef roofline_us(:\n    pass"
+    cells["gemv_fp16_row_kernel"].source = "# exercise: gemv_fp16_row_kernel\nfrom nowhere import gemv_fp16_row_kernel"
+    cells["gemv_fp16_kernel"].source = cells["gemv_fp16_kernel"].source.replace("& mask_k[None, :]", "")
+    assert check_notebooks([written(lesson, tmp_path)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "✗ gemv_bytes: its cell does not define gemv_bytes" in said
+    assert "✗ roofline_us: its cell does not run: SyntaxError: invalid syntax in line 3 of the cell" in said
+    assert "✗ gemv_fp16_row_kernel: its cell does not run: ModuleNotFoundError: No module named 'nowhere' ✗" in said
+    assert "✗ gemv_fp16_kernel: " in said and "mask K as well as N." in said
+    assert "gemv_fp16_kernel: gemv_fp16_kernel" not in said
+    assert "0 of 4 exercises solved, 0 of 10 points." in said
+
+
+def test_only_what_defines_is_run(capsys):
+    cell = nbformat.v4.new_code_cell
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("SIZE = 5"),
+        cell("import functools\nSIZE = 2; WIDE: int = 3\nprint('no')\nNOTHING: int"),
+        cell("TABLE = open('no such file')"),
+        cell("%matplotlib inline\n@functools.cache\ndef twice(x):\n    return SIZE * x\n\n\nclass Adder:\n    pass"),
+        cell("raise SystemExit(3)"), cell("def broken(:"), cell("# given: lost\nfrom nowhere import lost")])
+    namespace, errors = definitions(notebook)
+    assert (namespace["twice"](4), namespace["twice"].cache_info().misses, namespace["WIDE"]) == (8, 1, 3)
+    assert {"functools", "Adder"} <= set(namespace) and not {"TABLE", "NOTHING", "lost", "broken"} & set(namespace)
+    assert errors == {"lost": "ModuleNotFoundError: No module named 'nowhere'"}
+    assert capsys.readouterr().out == ""
 
 
 def test_plots_prints_and_magics_are_not_run(lesson, tmp_path, capsys):

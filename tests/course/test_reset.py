@@ -50,12 +50,12 @@ def test_one_exercise_is_put_back_and_the_rest_stays(lesson):
     assert changed[1] == stub.source
     (backup,) = backups(lesson)
     assert backup.read_bytes() == old
-    assert "sqnr_db in 04_quantize: put back" in said and f"backups/{backup.name}" in said and "Reload" in said
+    assert "sqnr_db in 04_quantize: restored" in said and f"backups/{backup.name}" in said and "Reload" in said
 
 
 def test_a_whole_lesson_is_put_back_to_the_byte(lesson):
     old = rewritten(lesson, lambda notebook: (solve(notebook), add_notes(notebook)))
-    assert "lesson 04_quantize: put back" in reset("04_quantize.ipynb")
+    assert "lesson 04_quantize: restored" in reset("04_quantize.ipynb")
     assert lesson.read_bytes() == (LESSONS / lesson.name).read_bytes()
     assert [backup.read_bytes() for backup in backups(lesson)] == [old]
 
@@ -87,7 +87,7 @@ def test_a_lost_cell_returns_to_its_place_and_a_doubled_one_is_one_again(lesson)
 
 def test_a_file_that_is_no_notebook_is_kept_and_can_be_replaced(lesson):
     lesson.write_text("{ my notebook, cut off")
-    with pytest.raises(ValueError, match=r"(?s)04_quantize.ipynb is not a notebook.*reset 04_quantize` puts the whole"):
+    with pytest.raises(ValueError, match=r"(?s)04_quantize.ipynb is not a notebook.*reset 04_quantize` restores the whole"):
         reset("04", "sqnr_db")
     assert lesson.read_text() == "{ my notebook, cut off"
     reset("04")
@@ -99,7 +99,7 @@ def test_a_deleted_notebook_is_put_back(lesson):
     lesson.unlink()
     with pytest.raises(ValueError, match="is not there"):
         reset("04", "sqnr_db")
-    assert reset("04") == "lesson 04_quantize: put back as it was at first."
+    assert reset("04") == "lesson 04_quantize: restored to the original."
     assert lesson.read_bytes() == (LESSONS / lesson.name).read_bytes()
 
 
@@ -132,4 +132,4 @@ def test_what_is_not_clear_is_said_with_the_names_there_are(lesson, capsys, argu
 def test_the_command_says_what_it_did(lesson, capsys):
     rewritten(lesson, add_notes)
     assert reset_command(["04"]) == 0
-    assert "put back as it was at first.\nYour notebook is kept as backups/04_quantize_" in capsys.readouterr().out
+    assert "restored to the original.\nYour notebook is kept as backups/04_quantize_" in capsys.readouterr().out
