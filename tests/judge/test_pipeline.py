@@ -1,6 +1,6 @@
 """The steps of judging on evidence made for them: what passes, what fails, and where the limits lie."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from checks.judge.compiler import Compiled
 from checks.judge.exercise import Exercise, Expected, Mutant, numbers
 from checks.judge.launches import Access, Launch
-from checks.judge.pipeline import Evidence, check_compilation, check_results, check_traffic, steps
+from checks.judge.pipeline import Evidence, check_compilation, check_results, check_traffic, steps, wrong_result
 from checks.judge.trial import Outcome
 
 CASES = (numbers(n=1), numbers(n=2), numbers(n=3))
@@ -150,3 +150,20 @@ def test_what_the_compiler_may_say(mine, answer, said):
             f"sm_{capability}: 30 registers (answer 30), 4 bytes spilled (answer 4)" for capability in (80, 90))
     elif said is None and mine[80].error:
         assert verdict.message == "sm_90: 30 registers (answer 30), 4 bytes spilled (answer 4)"
+
+
+def test_the_reason_is_a_slip_in_the_source_or_else_the_exercise_s_own_or_else_what_was_not_read(monkeypatch):
+    exercise = replace(PLAIN, explain=lambda outcome: "It is one too many.")
+    outcome = replace(outcomes("failed")[0], outputs=(2,), expected=(Expected(1),))
+    monkeypatch.setattr("checks.judge.diagnosis.recognise", lambda *_: None)
+    monkeypatch.setattr("checks.judge.diagnosis.never_read", lambda _: "x[2] is never read.")
+    for judged, source, reason in ((exercise, SOURCE + "    x_ptr @ x_ptr\n", "Blocks have no `@`"),
+                                   (exercise, SOURCE, "It is one too many."), (PLAIN, SOURCE, "x[2] is never read.")):
+        said = wrong_result(seen(judged, source=source), outcome, [outcome]).message.split("\n")
+        assert said[0] == "any: it failed on n=1" and said[1].startswith(reason) and len(said) == 2
+
+
+def test_what_the_compiler_refuses_comes_with_a_hint_where_there_is_one():
+    refused = {80: Compiled(error="cannot broadcast")}
+    said = check_compilation(seen(), refused, {80: GOOD}).message.split("\n")
+    assert said[0].endswith("cannot broadcast") and said[1].startswith("Two blocks whose shapes") and len(said) == 2
