@@ -7,13 +7,13 @@ import torch
 
 import kernels
 from checks.bench import measure, perf
-from checks.bench.baselines import BASELINES, OPTIONAL, missing
+from checks.bench.baselines import BASELINES
 from checks.bench.measure import Timing
-from checks.bench.operands import OF_X, Operands, Wrong, expect_product
-from checks.bench.workloads import LLAMA, TESTS, BadShapes, find, key, plan
-from kernels import cost, plans
+from checks.bench.operands import Wrong
+from checks.bench.workloads import TESTS
+from kernels import cost
 from kernels.quantize import quantize_int8_perrow_torch
-from kernels.runtime import INTERPRETED, device
+from kernels.runtime import INTERPRETED
 
 K, N = 256, 72
 
@@ -155,20 +155,6 @@ def test_one_that_fails_is_left_out_and_the_others_are_measured():
     assert [row["function"] for row in rows] == ["torch"] and isinstance(left_out["crashes"], OSError)
 
 
-def test_new_numbers_lie_where_the_old_ones_lay():
-    operands = Operands(3, K, N)
-    names = [name for name in OF_X if name not in ("source", "gate", "up")]
-    before = {name: operands[name] for name in names}
-    old = {name: value.clone() for name, value in before.items()}
-    operands.refresh()
-    for name in names:
-        assert operands[name] is before[name] and not torch.equal(operands[name], old[name])
-    again = Operands(3, K, N)
-    again.made["x"] = operands["x"]
-    assert torch.equal(again["x_q"], operands["x_q"]) and torch.equal(again["x_scale"], operands["x_scale"])
-    assert operands["x"].device.type == device().type
-
-
 @pytest.mark.parametrize("call, said", [
     (lambda: perf.test_perf_gemm({}, [(4, 5)]), r"a shape must be \(M, K, N\)"),
     (lambda: perf.test_perf_gemv({}, [(0, 5)]), "above 0"),
@@ -194,79 +180,45 @@ def test_pytest_takes_none_of_them_for_a_test():
     assert not any(function.__test__ for function in TESTS.values())
 
 
-# ---- what is measured
+def test_first_right_then_timed_then_right_again_on_new_numbers(monkeypatch):
+    monkeypatch.setattr(perf, "INTERPRETED", False)
+    did = []
+    monkeypatch.setattr(perf, "time_us", lambda sides, repeats, mode: did.append(("time", list(sides), repeats, mode)) or {
+        name: Timing(1.0, 1.0, 1.0) for name in sides})
+
+    class Watcher(perf.Watcher):
+        def trying(self, name):
+            did.append(name)
+
+    def stale(x, w):
+        return did.append("call") or (x @ w.T if did.count("call") == 1 else torch.zeros(4, N, device=x.device).half())
+
+    with pytest.raises(Wrong, match="stale is wrong"):
+        perf.test_perf_gemm({"stale": stale}, [(4, K, N)], mode="idle", watcher=Watcher())
+    assert did == ["stale", "call", "", ("time", ["stale"], 20, "idle"), "call"]
 
 
-def test_every_unit_of_every_plan_names_functions_and_shapes_that_fit(monkeypatch, tmp_path):
-    monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
-    monkeypatch.setattr("checks.bench.workloads.missing", lambda name: "")
-    own = tmp_path / "mine.json"
-    own.write_text("[[1, 4096, 4096], [300, 512, 1000]]")
-    for shapes in ("workshop", *LLAMA, str(own)):
-        groups = plan(shapes)
-        keys = [key(unit) for units in groups.values() for unit in units]
-        assert len(set(keys)) == len(keys) and list(groups)[0] == "right"
-        for unit in (unit for units in groups.values() for unit in units):
-            assert all(callable(find(name)) for name in unit["functions"]), unit
-            assert len(unit["shape"]) == 3 - (unit["test"] == "gemv" or unit["test"].startswith("quant"))
-    assert [300, 512, 1000] in [unit["shape"] for unit in groups["matmul_int8"]]
-    assert [1, 4096, 4096] in [unit["shape"] for unit in groups["decode"]]
-    none = plan("workshop", baselines=[])
-    assert not {name for units in none.values() for unit in units for name in unit["functions"]} & set(OPTIONAL)
+def test_a_time_that_is_refused_costs_its_own_row_alone(monkeypatch):
+    monkeypatch.setattr(perf, "INTERPRETED", False)
+
+    def refuse(sides, *_, **__):
+        raise measure.Refused({"b": "too wide"}, {"a": Timing(2.0, 1.0, 3.0)})
+
+    monkeypatch.setattr(perf, "time_us", refuse)
+    left_out = []
+
+    class Watcher(perf.Watcher):
+        def left_out(self, name, error):
+            left_out.append((name, str(error)))
+
+    rows = perf.test_perf_gemm(dict.fromkeys("ab", BASELINES["cuBLAS FP16"]), [(4, K, N)], watcher=Watcher())
+    assert [(row["function"], row["median_us"]) for row in rows] == [("a", 2.0)] and left_out == [("b", "b: too wide")]
 
 
-@pytest.mark.parametrize("content, said", [
-    ("[[1, 2]]", "list of shapes"), ("[]", "list of shapes"), ('{"M": 1}', "list of shapes"), ("[[1, 2, true]]", "list of"),
-    ("[[1, 2, 3]", "Expecting"), (None, "No such file")])
-def test_shapes_that_cannot_be_measured_are_refused(content, said, tmp_path, monkeypatch):
-    monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
-    path = tmp_path / "shapes.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(BadShapes, match=said):
-        plan(str(path))
-
-
-@pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
-def test_a_missing_baseline_says_why():
-    assert "pip install" in missing("gemlite") or "needs a GPU" in missing("gemlite")
-    assert missing("cuBLAS FP16") == ""
-
-
-def test_codes_at_a_tie_may_fall_either_way():
-    """amax / 2 lies between the codes 63 and 64; w makes one of them 0 and leaves the rounding of the other to see."""
-    M, N = 512, 32
-    amax = torch.linspace(1, 2, M + 1)[:M].half()
-    operands = Operands(M, 2, N)
-    operands.made["x"] = torch.stack([amax, amax / 2], dim=1).to(device())
-    operands.made["w_q"] = torch.tensor([[63, -127], [64, -127]] * (N // 2), dtype=torch.int8, device=device())
-    operands.made["w_scale"] = torch.linspace(0.01, 0.02, N, device=device())
-    operands.made["w"] = torch.ones(N, 2, device=device()).half()
-    y = kernels.matmul_int8(*operands.arguments(kernels.matmul_int8))
-    expect_product("matmul_int8", kernels.matmul_int8, y, operands)
+def test_a_check_gives_no_rows():
+    assert perf.test_perf_gemm({"torch": BASELINES["cuBLAS FP16"]}, [(4, K, N)], mode="check") == []
 
 
 def test_a_plan_is_held_to_the_product_of_the_normed_rows():
     functions = {"producer-fused INT8": BASELINES["producer-fused INT8"]}
     assert len(perf.test_perf_matmul_int8(functions, [(17, K, N)])) == 1
-
-
-@pytest.mark.parametrize(("M", "K"), [(17, 256), (40, 4096)])
-def test_the_product_of_normed_rows_errs_as_much_as_int8_codes_must(M, K):
-    def unchecked(x, weight, w_q, w_scale):
-        return BASELINES["unfused INT8"](x, weight, w_q, w_scale)
-
-    def no_norm(x, weight, w_q, w_scale):
-        return kernels.matmul_int8(x, w_q, w_scale)
-
-    def coarse(x, weight, w_q, w_scale):  # half as many levels
-        normed = plans.rmsnorm(x, weight)
-        scale = normed.float().abs().amax(1, keepdim=True) / 63
-        return ((normed / scale).round() * scale @ (w_q * w_scale[:, None]).T).half()
-
-    operands = Operands(M, K, N)
-    given = [operands[name] for name in ("x", "weight", "w_q", "w_scale")]
-    expect_product("unfused", unchecked, unchecked(*given), operands)
-    for wrong in (no_norm, coarse):
-        with pytest.raises(Wrong, match="its relative error is"):
-            expect_product(wrong.__name__, wrong, wrong(*given), operands)
