@@ -5,6 +5,7 @@ Reading w takes nearly all of the time, so the kernels keep that stream going an
 The ladder:
   decode_quantize_kernel     the rows of x, each cut into slices: with one token, one program per row would leave the
                              GPU waiting for it. Every program reads its whole row, and rounds only its slice.
+  decode_row_kernel          M = 1 where one launch is no slower than two (`kernels.decode_row`).
   decode_gemv_w8a8_kernel    M = 1 without tensor cores: products summed in INT32, rows of w straight into registers.
   decode_w8a8_kernel         M ≤ 128 on the tensor cores, operands swapped: the side of a tile that must have 64 rows on
                              Hopper takes w's, of which there are plenty, and x's few rows pad the other to 16 only.
@@ -27,6 +28,7 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.arguments import expect, expect_rows
+from kernels.decode_row import one_launch, plan_row
 from kernels.int_mm import MAX_K
 from kernels.launch import Launch, Plans
 from kernels.quantize import FLOATS, codes, finite_or_inf, room_for_codes, row_scale
@@ -234,9 +236,18 @@ def plan_decode(x, w_q, w_scale, bias, shape: tuple[int, ...] | None = None) -> 
     Raises TypeError or ValueError where they are not as `decode_w8a8` needs them.
     """
     M, N, K = _check_decode("x", x, w_q, w_scale, bias)
-    product = _plan_product(M, N, K, w_q.stride(0), card(w_q.device))
-    quantize = _plan_quantize(M, K, x.stride(0), card(x.device))
-    shape, device, dtype = shape or (M, N), x.device, x.dtype
+    gpu, shape, device, dtype = card(x.device), shape or (M, N), x.device, x.dtype
+    if M == 1 and one_launch(N, K, gpu.multiprocessors):
+        row = plan_row(N, K, w_q.stride(0), *_overlap(gpu))
+
+        def call(x, w_q, w_scale, bias):
+            y = torch.empty(shape, device=device, dtype=dtype)
+            row(x, w_q, w_scale, bias, y)
+            return y
+
+        return call
+    product = _plan_product(M, N, K, w_q.stride(0), gpu)
+    quantize = _plan_quantize(M, K, x.stride(0), gpu)
 
     def call(x, w_q, w_scale, bias):
         y = torch.empty(shape, device=device, dtype=dtype)

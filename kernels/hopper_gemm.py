@@ -34,7 +34,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from kernels.launch import Launch
+from kernels.launch import Launch, like
 from kernels.runtime import Card, card, launching_at
 from kernels.tuning import rows_in_a_group, tiles
 
@@ -208,12 +208,14 @@ def hopper_gemm(
 ) -> torch.Tensor:
     """Writes x @ w.T, scaled and with bias where given, into y, and returns it. Its callers check the arguments."""
     with launching_at(x):
-        plan_hopper(x, w, config)(x, w, y, x_scale, w_scale, bias)
+        plan_hopper(x, w, y, config)(x, w, y, x_scale, w_scale, bias)
     return y
 
 
-def plan_hopper(x: torch.Tensor, w: torch.Tensor, config: triton.Config | None = None) -> Callable[..., None]:
-    """The call with (x, w, y, x_scale, w_scale, bias) that does what `hopper_gemm` does, for all tensors like x and w."""
+def plan_hopper(
+    x: torch.Tensor, w: torch.Tensor, y: torch.Tensor, config: triton.Config | None = None,
+) -> Callable[..., None]:
+    """The call with (x, w, y, x_scale, w_scale, bias) that does what `hopper_gemm` does, for all tensors like these."""
     (M, K), N, gpu = x.shape, w.shape[0], card(x.device)
     config = config or choose_hopper(M, N, K, x.dtype, gpu)
     tile = config.kwargs
@@ -222,12 +224,9 @@ def plan_hopper(x: torch.Tensor, w: torch.Tensor, config: triton.Config | None =
     grid = min(gpu.multiprocessors, triton.cdiv(M, BLOCK_M) * triton.cdiv(N, BLOCK_N))
     launch = Launch(hopper_gemm_kernel, (grid,), (M, N, K),
                     {**tile, "NUM_STAGES": config.num_stages, "PINGPONG": pingpong}, num_warps=config.num_warps)
-
-    def call(x, w, y, x_scale, w_scale, bias):
-        launch(_descriptor(x, BLOCK_M, BLOCK_K), _descriptor(w, BLOCK_N, BLOCK_K),
-               _descriptor(y, BLOCK_M if pingpong else BLOCK_M // 2, BLOCK_N), x_scale, w_scale, bias)
-
-    return call
+    x_like, w_like = like(_descriptor(x, BLOCK_M, BLOCK_K)), like(_descriptor(w, BLOCK_N, BLOCK_K))
+    y_like = like(_descriptor(y, BLOCK_M if pingpong else BLOCK_M // 2, BLOCK_N))
+    return lambda x, w, y, x_scale, w_scale, bias: launch(x_like(x), w_like(w), y_like(y), x_scale, w_scale, bias)
 
 
 def _descriptor(tensor: torch.Tensor, rows: int, columns: int) -> TensorDescriptor:

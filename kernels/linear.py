@@ -154,7 +154,8 @@ class Int8Linear(torch.nn.Module):
         return layer.train(linear.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return without_derivative(matmul_int8_op(x, self.weight_q, self.weight_scale, self.bias), x)
+        tensors = self._buffers  # `self.weight_q` costs a microsecond each, for it is sought among the parameters first
+        return without_derivative(matmul_int8_op(x, tensors["weight_q"], tensors["weight_scale"], tensors["bias"]), x)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

@@ -26,7 +26,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
 from kernels.int_mm import expect_int_mm
-from kernels.launch import Launch, Plans
+from kernels.launch import Launch, Plans, like
 from kernels.matmul import grouped_tile
 from kernels.runtime import launching_at
 from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
@@ -233,9 +233,10 @@ def plan_matmul(x_q, x_scale, w_q, w_scale, bias, y, config: triton.Config | Non
         BLOCK_M, BLOCK_N, BLOCK_K = (config.kwargs[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
         launch = Launch(perrow_w8a8_matmul_tma_kernel, (triton.cdiv(M, BLOCK_M) * triton.cdiv(N, BLOCK_N),), (M, N, K),
                         config.kwargs, num_warps=config.num_warps, num_stages=config.num_stages)
+        x_like, w_like, y_like = (like(TensorDescriptor.from_tensor(tensor, [rows, columns])) for tensor, rows, columns in (
+            (x_q, BLOCK_M, BLOCK_K), (w_q, BLOCK_N, BLOCK_K), (y, BLOCK_M, BLOCK_N)))
         return lambda x_q, x_scale, w_q, w_scale, bias, y: launch(
-            TensorDescriptor.from_tensor(x_q, [BLOCK_M, BLOCK_K]), TensorDescriptor.from_tensor(w_q, [BLOCK_N, BLOCK_K]),
-            TensorDescriptor.from_tensor(y, [BLOCK_M, BLOCK_N]), x_scale, w_scale, bias)
+            x_like(x_q), w_like(w_q), y_like(y), x_scale, w_scale, bias)
 
     if config is None:
         config = choose("perrow_w8a8_matmul", TMA_CONFIGS, (M, N, K), x_q.dtype, where,
@@ -243,7 +244,7 @@ def plan_matmul(x_q, x_scale, w_q, w_scale, bias, y, config: triton.Config | Non
         if config is TMA_CONFIGS[0] and has_hopper_gemm(where):
             from kernels.hopper_gemm import plan_hopper
 
-            launch = plan_hopper(x_q, w_q)
+            launch = plan_hopper(x_q, w_q, y)
             return lambda x_q, x_scale, w_q, w_scale, bias, y: launch(x_q, w_q, y, x_scale, w_scale, bias)
     return launch_with(config)
 

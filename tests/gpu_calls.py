@@ -3,14 +3,16 @@
     python tests/gpu_calls.py [--only host decode prefill order whole]
 
   host     microseconds of the host for one call of Int8Linear and of F.linear, the GPU's time left out
-  decode   a Llama-3-8B block, one token for each of 1, 16 and 64 sequences: eager, torch.compile, reduce-overhead
-  prefill  four such blocks after one another, 2,048 tokens, in the same modes
+  decode   four Llama-3-8B blocks after one another, one token for each of 1, 16 and 64 sequences: eager, torch.compile,
+           reduce-overhead
+  prefill  the same for 2,048 tokens
   order    the INT8 product over cuBLAS FP16 at M = 16,384, for each number of rows of tiles in a group
   whole    matmul_int8, quantization included, over cuBLAS FP16 at the same shapes
 """
 
 import argparse
 import copy
+import functools
 import statistics
 import sys
 import time
@@ -76,27 +78,26 @@ def relative(y, want):
     return ((y - want).float().norm() / want.float().norm()).item()
 
 
-def compare_blocks(what, blocks, arguments, repeats):
-    """Prints the time of `repeats` blocks after one another, each given the block before's result."""
+def compare_blocks(what, blocks, arguments, repeats=4):
+    """Prints the time of one of `repeats` blocks after one another, as a model has them: compiled whole, one graph."""
     x, *rest = arguments
     change = blocks["FP16"](*arguments) - x
     for mode, option in MODES.items():
         torch.compiler.reset()
         sides = {}
         for name, block in blocks.items():
-            call = block if option is None else torch.compile(block, mode=option, fullgraph=True)
+            assert relative(block(*arguments) - x, change) < 0.1, (what, name)
 
-            def several(call=call):
-                y = x
+            def several(y, *rest, block=block):
                 for _ in range(repeats):
-                    y = call(y, *rest)
+                    y = block(y, *rest)
                 return y
 
-            for _ in range(4):
-                first = call(*arguments).clone()
-            assert relative(first - x, change) < 0.1, (what, mode, name)
-            several()
-            sides[name] = several
+            call = several if option is None else torch.compile(several, mode=option, fullgraph=True)
+            for _ in range(3):
+                found = call(*arguments).clone()
+            assert relative(found, several(*arguments)) < 0.1, (what, mode, name)
+            sides[name] = functools.partial(call, *arguments)
         us = in_turns(sides, 4)[0]
         print(f"{what:12} {mode:16}", *(f"{name} {t / repeats:7.0f} us ({us['FP16'] / t:4.2f})" for name, t in us.items()),
               flush=True)
@@ -110,13 +111,13 @@ def decode():
         for kept in past:
             torch._dynamo.mark_static_address(kept)  # or reduce-overhead keeps out of a graph what writes to it
         turn = rotation(config, torch.tensor([2047], device="cuda"))
-        compare_blocks(f"decode {batch}", blocks, (randn(batch, 1, config.dim), turn, tuple(past)), 1)
+        compare_blocks(f"decode {batch}", blocks, (randn(batch, 1, config.dim), turn, tuple(past)))
 
 
 @torch.no_grad()
 def prefill():
     turn = rotation(LLAMA_3_8B, torch.arange(2048, device="cuda"))
-    compare_blocks("prefill 2048", make_blocks(), (randn(1, 2048, LLAMA_3_8B.dim), turn), 4)
+    compare_blocks("prefill 2048", make_blocks(), (randn(1, 2048, LLAMA_3_8B.dim), turn))
 
 
 def operands(K, N):

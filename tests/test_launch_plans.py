@@ -1,7 +1,11 @@
 """Calls that come again: decided once, launched as compiled, and seen by those who watch."""
 
+import inspect
+from types import SimpleNamespace
+
 import pytest
 import torch
+from triton.runtime import JITFunction
 
 from checks.launches import watch
 from kernels import launch
@@ -12,44 +16,86 @@ from kernels.runtime import device
 
 
 class Kernel:
-    """A kernel as Triton's: `kernel[grid](...)` gives a compiled one, which is launched in the same way."""
+    """A kernel as Triton's: `kernel[grid](...)` launches it, and gives what it compiled."""
 
-    arg_names = ["x_ptr", "N", "stride", "BLOCK", "EVEN"]
+    arg_names = ["x_ptr", "w_ptr", "N", "stride", "BLOCK", "EVEN"]
 
-    def __init__(self):
-        self.said = []
+    def __init__(self, compiled=None):
+        self.said, self.compiled = [], compiled or Compiled
 
     def __getitem__(self, grid):
         def compile_and_run(*arguments, **named):
             self.said.append(("compiled", grid, arguments, named))
-            return Compiled(self.said)
+            return self.compiled(self.said)
         return compile_and_run
 
 
 class Compiled:
+    """A compiled kernel, whose `run` takes what `JITFunction.run` hands it."""
+
+    function, packed_metadata = "function", "metadata"
+
     def __init__(self, said):
         self.said = said
+
+    def run(self, x, y, z, stream, function, metadata, launch_metadata, enter_hook, exit_hook, *arguments):
+        assert (function, metadata, launch_metadata, enter_hook, exit_hook) == ("function", "metadata", None, None, None)
+        self.said.append(("run", (x, y, z), stream, arguments))
+
+
+class OtherCompiled(Compiled):
+    """As Triton may make them one day."""
+
+    def run(self, grid, arguments):
+        raise AssertionError("not as it was called")
 
     def __getitem__(self, grid):
         return lambda *arguments: self.said.append(("again", grid, arguments))
 
 
-def test_a_kernel_is_looked_up_once_and_then_launched_with_all_its_arguments():
-    kernel = Kernel()
+@pytest.fixture(autouse=True)
+def driver(monkeypatch):
+    active = SimpleNamespace(get_current_device=lambda: 3, get_current_stream=lambda device: f"stream of {device}")
+    monkeypatch.setattr(launch.triton.runtime, "driver", SimpleNamespace(active=active))
+
+
+def launched(*calls, compiled=None):
+    kernel = Kernel(compiled)
     run = Launch(kernel, (3, 2), (100, 1), {"EVEN": True, "BLOCK": 64}, num_warps=2)
-    run("x")
-    run("y")
-    assert kernel.said == [("compiled", (3, 2, 1), ("x", 100, 1), {"EVEN": True, "BLOCK": 64, "num_warps": 2}),
-                           ("again", (3, 2, 1), ("y", 100, 1, 64, True))]  # constexprs in the kernel's order
+    for pointers in calls:
+        run(*pointers)
+    return kernel.said
+
+
+def test_a_kernel_is_looked_up_once_and_then_run_with_all_its_arguments():
+    x, y = torch.zeros(2), torch.zeros(2)
+    first, *others = launched((x, None), (y, None), (x, "descriptor"))
+    assert first == ("compiled", (3, 2, 1), (x, None, 100, 1), {"EVEN": True, "BLOCK": 64, "num_warps": 2})
+    assert others == [  # constexprs in the kernel's order
+        ("run", (3, 2, 1), "stream of 3", (y.data_ptr(), None, 100, 1, 64, True)),
+        ("run", (3, 2, 1), "stream of 3", (x.data_ptr(), "descriptor", 100, 1, 64, True))]
+
+
+def test_another_tritons_kernels_are_launched_as_it_documents():
+    x = torch.zeros(2)
+    _, *others = launched((x, None), (x, None), (x, None), compiled=OtherCompiled)
+    assert others == [("again", (3, 2, 1), (x, None, 100, 1, 64, True))] * 2
+
+
+def test_this_triton_runs_a_compiled_kernel_as_we_do():
+    """`JITFunction.run` is what there is to go by."""
+    text = " ".join(inspect.getsource(JITFunction.run).split())
+    assert ("kernel.run(grid_0, grid_1, grid_2, stream, kernel.function, kernel.packed_metadata, launch_metadata, "
+            "knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook, *bound_args.values())") in text
 
 
 def test_who_watches_launches_sees_every_one(monkeypatch):
-    kernel = Kernel()
-    run = Launch(kernel, (1,), (), {"BLOCK": 64})
-    run("x")
+    x = torch.zeros(2)
     monkeypatch.setattr(launch, "watchers", [object()])
-    run("y")
-    assert [said[0] for said in kernel.said] == ["compiled", "compiled"]
+    assert [said[0] for said in launched((x, None), (x, None))] == ["compiled", "compiled"]
+    monkeypatch.setattr(launch, "watchers", [])
+    monkeypatch.setattr(launch.triton.knobs.runtime, "launch_enter_hook", SimpleNamespace(calls=[print]))
+    assert [said[0] for said in launched((x, None), (x, None))] == ["compiled", "compiled"]
 
 
 def test_a_call_is_decided_once_for_each_combination():
