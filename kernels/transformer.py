@@ -151,7 +151,7 @@ class FusedInt8Block(torch.nn.Module):
     """A `Block` in INT8 with fewer passes over memory, for inference.
 
     The products that share an input are one: their rows are stacked, and each row keeps its scale, so no code changes. The
-    norms and silu · mul write codes, without rounding to FP16 before.
+    norms and silu · mul write codes, and nothing is rounded to FP16 before.
     """
 
     def __init__(self, block: Block):

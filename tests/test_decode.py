@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checks.launches import watch
 from kernels.decode import GEMV_BLOCKS, MAX_M, TILES, decode_codes, decode_w8a8, gemv_with, matmul_with, plan
 from kernels.decode_row import one_launch
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
@@ -115,8 +116,18 @@ def test_any_shape(M, N, K, seed):
 
 @pytest.mark.parametrize("N, K, one", [(4096, 4096, True), (1024, 4096, True), (4096, 2048, True), (14336, 4096, False),
                                        (4096, 14336, False), (4224, 4096, True), (4225, 4096, False), (64, 4097, False)])
-def test_one_row_goes_in_one_launch_where_the_gpu_does_not_wait_for_it(N, K, one):
+def test_one_row_goes_in_one_launch_where_that_is_no_slower(N, K, one):
     assert one_launch(N, K, multiprocessors=132) is one
+
+
+@pytest.mark.parametrize("K, kernels", [(4096, ["decode_row_kernel"]),
+                                        (4097, ["decode_quantize_kernel", "decode_gemv_w8a8_kernel"])])
+def test_one_row_gives_the_same_bits_in_one_launch_and_in_two(K, kernels):
+    x, w_q, w_scale = inputs(1, 3, K)
+    with watch() as launches:
+        y = decode_w8a8(x, w_q, w_scale)
+    assert [launch.kernel.__name__ for launch in launches] == kernels
+    assert_equal(y, definition(x, w_q, w_scale))
 
 
 @pytest.mark.parametrize("M", [1, 5, 128])

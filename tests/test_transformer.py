@@ -85,8 +85,9 @@ def test_the_fused_block_is_near_to_the_block(B, T):
     plain = quantize_linears_(copy.deepcopy(made))
     for other in (plain, FusedInt8Block(made)):
         assert ((other(x, turn) - x).float() - want).norm() < 0.03 * want.norm()
+    fused = FusedInt8Block(made)
     with watch() as launches:
-        FusedInt8Block(made)(x, turn)
+        fused(x, turn)
     names = Counter(launch.kernel.__name__ for launch in launches)
     assert names["rmsnorm_quantize_int8_kernel"] == 2 and names["silu_mul_quantize_int8_kernel"] == 1
     assert names["decode_w8a8_kernel"] == (4 if B * T < 128 else 0)
