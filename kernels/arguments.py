@@ -3,10 +3,13 @@
 import torch
 
 
-def expect(name: str, value, shape: tuple, dtypes, device: torch.device | None = None) -> tuple[int, ...]:
+def expect(
+    name: str, value, shape: tuple, dtypes, device: torch.device | None = None, batch: bool = False,
+) -> tuple[int, ...]:
     """The shape of tensor `value`, or an error that names it.
 
-    `shape` has a number where the size is known and a letter where it is free (but at least 1): `("N", 4096)`.
+    `shape` has a number where the size is known and a letter where it is free (but at least 1): `("N", 4096)`. With `batch`
+    the sizes before the last may be 0, and torch.compile need not know them.
     `dtypes` is one dtype or a tuple of them. Raises TypeError for no tensor or a wrong dtype, ValueError otherwise.
     """
     dtypes = dtypes if isinstance(dtypes, tuple) else (dtypes,)
@@ -18,7 +21,8 @@ def expect(name: str, value, shape: tuple, dtypes, device: torch.device | None =
         raise TypeError(f"{name} must be {wanted}, got {got}")
     if value.ndim != len(shape) or any(isinstance(w, int) and w != g for w, g in zip(shape, value.shape, strict=True)):
         raise ValueError(f"{name} must be {wanted}, got {got}")
-    if value.numel() == 0:
+    sizes = list(zip(shape, value.shape, strict=True))
+    if any(isinstance(w, str) and g == 0 for w, g in (sizes[-1:] if batch else sizes)):
         raise ValueError(f"{name} must not be empty, got {got}")
     if device is not None and value.device != device:
         raise ValueError(f"{name} must be on {device}, as the other arguments are, got {value.device}")

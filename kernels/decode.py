@@ -5,6 +5,7 @@ Reading w takes nearly all of the time, so the kernels keep that stream going an
 The ladder:
   decode_quantize_kernel     the rows of x, each cut into slices: with one token, one program per row would leave the
                              GPU waiting for it. Every program reads its whole row, and rounds only its slice.
+  decode_row_kernel          M = 1 where one launch is no slower than two (`kernels.decode_row`).
   decode_gemv_w8a8_kernel    M = 1 without tensor cores: products summed in INT32, rows of w straight into registers.
   decode_w8a8_kernel         M ≤ 128 on the tensor cores, operands swapped: the side of a tile that must have 64 rows on
                              Hopper takes w's, of which there are plenty, and x's few rows pad the other to 16 only.
@@ -18,6 +19,7 @@ kernel stops for the results of its predecessors. That hides launch latency, 0.6
 Codes and scales are those of `kernels.quantize`, sums and rounding those of `kernels.perrow_w8a8`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,9 +28,11 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.arguments import expect, expect_rows
+from kernels.decode_row import one_launch, plan_row
 from kernels.int_mm import MAX_K
-from kernels.quantize import codes, finite_or_inf, row_scale
-from kernels.runtime import INTERPRETED, capability, multiprocessors, shared_memory_limit
+from kernels.launch import Launch, Plans
+from kernels.quantize import FLOATS, codes, finite_or_inf, room_for_codes, row_scale
+from kernels.runtime import INTERPRETED, Card, card, launching_at
 
 MAX_M = 128
 """The most rows of x: a program holds all of them in its tile."""
@@ -219,16 +223,73 @@ def decode_w8a8(
     """y = x @ (w_q · w_scale[:, None]).T + bias for at most 128 rows of x, which is quantized row by row on the way.
 
     x (M, K) float16 or bfloat16, w_q (N, K) int8, both contiguous along K; w_scale (N,) float32; bias (N,) float16,
-    bfloat16 or float32 -> y (M, N) in the dtype of x. Nothing is timed or kept between calls, so that it can be
-    captured in a CUDA graph, first call included. Raises ValueError for more than 128 rows, and on a GPU before Ampere,
-    whose INT8 tensor cores Triton does not reach, for more than one.
+    bfloat16 or float32 -> y (M, N) in the dtype of x; M may be 0. Nothing is timed, so that it can be captured in a CUDA
+    graph, first call included. Raises ValueError for more than 128 rows, and on a GPU before Ampere, whose INT8 tensor
+    cores Triton does not reach, for more than one.
     """
-    M, N, K = _check_decode(x, w_q, w_scale, bias)
-    if M == 1:
-        few_long = K > 2048 and N / multiprocessors() < 24
-        return gemv_with(GEMV_BLOCKS["few long rows" if few_long else "many rows"], x, w_q, w_scale, bias)
-    tile, splits = plan(M, N, K, multiprocessors(), capability() or (8, 0))
-    return matmul_with(tile, splits, x, w_q, w_scale, bias)
+    return _decode(x, w_q, w_scale, bias)
+
+
+def plan_decode(x, w_q, w_scale, bias, shape: tuple[int, ...] | None = None) -> Callable[..., torch.Tensor]:
+    """The call with (x, w_q, w_scale, bias) that gives y, (M, N) or in that shape, for all tensors like these.
+
+    Raises TypeError or ValueError where they are not as `decode_w8a8` needs them.
+    """
+    M, N, K = _check_decode("x", x, w_q, w_scale, bias)
+    gpu, shape, device, dtype = card(x.device), shape or (M, N), x.device, x.dtype
+    if M == 1 and one_launch(N, K, gpu.multiprocessors):
+        row = plan_row(N, K, w_q.stride(0), *_overlap(gpu))
+
+        def call(x, w_q, w_scale, bias):
+            y = torch.empty(shape, device=device, dtype=dtype)
+            row(x, w_q, w_scale, bias, y)
+            return y
+
+        return call
+    product = _plan_product(M, N, K, w_q.stride(0), gpu)
+    quantize = _plan_quantize(M, K, x.stride(0), gpu)
+
+    def call(x, w_q, w_scale, bias):
+        y = torch.empty(shape, device=device, dtype=dtype)
+        x_q, x_scale = room_for_codes(M, K, device)
+        quantize(x, x_q, x_scale)
+        product(x_q, x_scale, w_q, w_scale, bias, y)
+        return y
+
+    return call
+
+
+_decode = Plans(plan_decode)
+
+
+def decode_codes(
+    x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
+    bias: torch.Tensor | None = None, out_dtype: torch.dtype = torch.float16,
+) -> torch.Tensor:
+    """`decode_w8a8` of rows that are codes already, written by a norm or SiLU·mul: the bits of `perrow_w8a8_matmul`.
+
+    x_q (M, K) int8 contiguous, x_scale (M,) float32, the others as in `decode_w8a8` -> y (M, N) in `out_dtype`.
+    """
+    return _codes(x_q, x_scale, w_q, w_scale, bias, out_dtype)
+
+
+@Plans
+def _codes(x_q, x_scale, w_q, w_scale, bias, out_dtype):
+    M, N, K = _check_decode("x_q", x_q, w_q, w_scale, bias, torch.int8)
+    expect("x_scale", x_scale, (M,), torch.float32, device=w_q.device)
+    expect_rows("x_scale", x_scale)
+    if not x_q.is_contiguous():
+        raise ValueError(f"x_q must be contiguous, got strides {x_q.stride()} for shape {tuple(x_q.shape)}")
+    if out_dtype not in FLOATS:
+        raise TypeError(f"out_dtype must be torch.float16 or torch.bfloat16, got {out_dtype}")
+    product, device = _plan_product(M, N, K, w_q.stride(0), card(w_q.device)), w_q.device
+
+    def call(x_q, x_scale, w_q, w_scale, bias, out_dtype):
+        y = torch.empty((M, N), device=device, dtype=out_dtype)
+        product(x_q, x_scale, w_q, w_scale, bias, y)
+        return y
+
+    return call
 
 
 def plan(M: int, N: int, K: int, sms: int, capability: tuple[int, int]) -> tuple[Tile, int]:
@@ -254,77 +315,101 @@ def stages(tile: Tile, rows: int, shared_bytes: int) -> int:
     return min(tile.num_stages, shared_bytes // tile.programs // ((rows + tile.BLOCK_N) * tile.BLOCK_K))
 
 
+def _plan_product(M: int, N: int, K: int, stride_wn: int, gpu: Card) -> Callable[..., None]:
+    """The call with (x_q, x_scale, w_q, w_scale, bias, y) that multiplies codes of M rows on this GPU."""
+    if M == 0:
+        return lambda *_: None
+    if M == 1:
+        few_long = K > 2048 and N / gpu.multiprocessors < 24
+        return _plan_gemv(GEMV_BLOCKS["few long rows" if few_long else "many rows"], N, K, stride_wn, gpu)
+    tile, splits = plan(M, N, K, gpu.multiprocessors, gpu.capability or (8, 0))
+    return _plan_matmul(tile, splits, (M, N, K), stride_wn, gpu)
+
+
 def gemv_with(blocks: tuple[int, int, int], x, w_q, w_scale, bias=None) -> torch.Tensor:
     """`decode_w8a8` for one row, with the given (BLOCK_N, BLOCK_K, num_warps)."""
-    (N, K), (BLOCK_N, BLOCK_K, num_warps) = w_q.shape, blocks
-    if INTERPRETED:  # which pays per program, and knows nothing of registers
-        BLOCK_N, BLOCK_K = 64, 512
-    y = torch.empty((1, N), device=x.device, dtype=x.dtype)
-    x_q, x_scale = _quantize(x)
-    decode_gemv_w8a8_kernel[(triton.cdiv(N, BLOCK_N),)](
-        x_q, w_q, y, x_scale, w_scale, bias, N, K, w_q.stride(0),
-        BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=num_warps, **_overlap(),
-    )
-    return y
+    return _with(_plan_gemv(blocks, *w_q.shape, w_q.stride(0), card(x.device)), x, w_q, w_scale, bias)
 
 
 def matmul_with(tile: Tile, splits: int, x, w_q, w_scale, bias=None) -> torch.Tensor:
     """`decode_w8a8` on the tensor cores, with the given tile and number of parts of K."""
-    (M, K), N = x.shape, w_q.shape[0]
-    BLOCK_M, REST = row_blocks(M)
-    k_per_split = triton.cdiv(triton.cdiv(K, splits), 128) * 128  # parts that start on a cache line
-    splits = triton.cdiv(K, k_per_split)
-    y = torch.empty((M, N), device=x.device, dtype=x.dtype)
-    out = y if splits == 1 else torch.empty((splits, M, N), device=x.device, dtype=torch.int32)
-    x_q, x_scale = _quantize(x)
-    decode_w8a8_kernel[(triton.cdiv(N, tile.BLOCK_N), splits)](
-        x_q, w_q, out, x_scale, w_scale, bias, M, N, K, w_q.stride(0), k_per_split,
-        BLOCK_M=BLOCK_M, REST=REST, BLOCK_N=tile.BLOCK_N, BLOCK_K=tile.BLOCK_K, PARTIAL=splits > 1,
-        num_warps=tile.num_warps, num_stages=stages(tile, BLOCK_M + REST, shared_memory_limit()), **_overlap(),
-    )
-    if splits > 1:
-        BLOCK_N = 512
-        decode_reduce_kernel[(M, triton.cdiv(N, BLOCK_N))](
-            out, y, x_scale, w_scale, bias, M, N, splits, BLOCK_N=BLOCK_N, num_warps=4, **_overlap(),
-        )
+    shape = x.shape[0], *w_q.shape
+    return _with(_plan_matmul(tile, splits, shape, w_q.stride(0), card(x.device)), x, w_q, w_scale, bias)
+
+
+def _with(product: Callable[..., None], x, w_q, w_scale, bias) -> torch.Tensor:
+    y = torch.empty((x.shape[0], w_q.shape[0]), device=x.device, dtype=x.dtype)
+    x_q, x_scale = room_for_codes(*x.shape, x.device)
+    with launching_at(x):
+        _plan_quantize(*x.shape, x.stride(0), card(x.device))(x, x_q, x_scale)
+        product(x_q, x_scale, w_q, w_scale, bias, y)
     return y
 
 
-def _quantize(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    M, K = x.shape
+def _plan_gemv(blocks: tuple[int, int, int], N: int, K: int, stride_wn: int, gpu: Card) -> Callable[..., None]:
+    BLOCK_N, BLOCK_K, num_warps = blocks
+    if INTERPRETED:  # which pays per program, and knows nothing of registers
+        BLOCK_N, BLOCK_K = 64, 512
+    overlap, options = _overlap(gpu)
+    launch = Launch(decode_gemv_w8a8_kernel, (triton.cdiv(N, BLOCK_N),), (N, K, stride_wn),
+                    {"BLOCK_N": BLOCK_N, "BLOCK_K": BLOCK_K, **overlap}, num_warps=num_warps, **options)
+    return lambda x_q, x_scale, w_q, w_scale, bias, y: launch(x_q, w_q, y, x_scale, w_scale, bias)
+
+
+def _plan_matmul(tile: Tile, splits: int, shape: tuple[int, int, int], stride_wn: int, gpu: Card) -> Callable[..., None]:
+    M, N, K = shape
+    BLOCK_M, REST = row_blocks(M)
+    k_per_split = triton.cdiv(triton.cdiv(K, splits), 128) * 128  # parts that start on a cache line
+    splits = triton.cdiv(K, k_per_split)
+    overlap, options = _overlap(gpu)
+    blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K, "PARTIAL": splits > 1}
+    multiply = Launch(decode_w8a8_kernel, (triton.cdiv(N, tile.BLOCK_N), splits), (M, N, K, stride_wn, k_per_split),
+                      blocks | overlap, num_warps=tile.num_warps,
+                      num_stages=stages(tile, BLOCK_M + REST, gpu.shared_memory), **options)
+    if splits == 1:
+        return lambda x_q, x_scale, w_q, w_scale, bias, y: multiply(x_q, w_q, y, x_scale, w_scale, bias)
+    BLOCK_N = 512
+    reduce = Launch(decode_reduce_kernel, (M, triton.cdiv(N, BLOCK_N)), (M, N, splits), {"BLOCK_N": BLOCK_N, **overlap},
+                    num_warps=4, **options)
+
+    def call(x_q, x_scale, w_q, w_scale, bias, y):
+        partial = torch.empty((splits, M, N), device=y.device, dtype=torch.int32)
+        multiply(x_q, w_q, partial, x_scale, w_scale, bias)
+        reduce(partial, y, x_scale, w_scale, bias)
+
+    return call
+
+
+def _plan_quantize(M: int, K: int, stride_xm: int, gpu: Card) -> Launch:
     BLOCK_K = min(triton.next_power_of_2(K), 16384)
     # A program for every second multiprocessor: with many rows, more would only read them over and over.
-    slices = max(1, multiprocessors() // (2 * M))
+    slices = max(1, gpu.multiprocessors // (2 * max(M, 1)))
     SLICE = min(BLOCK_K, max(1024, triton.next_power_of_2(triton.cdiv(K, slices))))
-    x_q = torch.empty((M, K), device=x.device, dtype=torch.int8)
-    x_scale = torch.empty(M, device=x.device, dtype=torch.float32)
-    decode_quantize_kernel[(M, triton.cdiv(K, SLICE))](
-        x, x_q, x_scale, K, x.stride(0),
-        BLOCK_K=BLOCK_K, SLICE=SLICE, num_warps=max(4, min(16, BLOCK_K // 256)), **_overlap(),
-    )
-    return x_q, x_scale
+    overlap, options = _overlap(gpu)
+    return Launch(decode_quantize_kernel, (M, triton.cdiv(K, SLICE)), (K, stride_xm),
+                  {"BLOCK_K": BLOCK_K, "SLICE": SLICE, **overlap}, num_warps=max(4, min(16, BLOCK_K // 256)), **options)
 
 
-def _overlap() -> dict:
-    """The launch options of programmatic dependent launch, where the GPU has it (Hopper, 9.0, and later)."""
-    supported = (capability() or (0, 0)) >= (9, 0)
-    return {"OVERLAP": True, "launch_pdl": True} if supported else {"OVERLAP": False}
+def _overlap(gpu: Card) -> tuple[dict, dict]:
+    """The constexpr and the option of programmatic dependent launch, where the GPU has it (Hopper, 9.0, and later)."""
+    supported = (gpu.capability or (0, 0)) >= (9, 0)
+    return {"OVERLAP": supported}, {"launch_pdl": True} if supported else {}
 
 
-def _check_decode(x, w_q, w_scale, bias) -> tuple[int, int, int]:
+def _check_decode(name: str, x, w_q, w_scale, bias, dtypes=FLOATS) -> tuple[int, int, int]:
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
-    M, _ = expect("x", x, ("M", K), (torch.float16, torch.bfloat16), device=w_q.device)
+    M, _ = expect(name, x, ("M", K), dtypes, device=w_q.device, batch=True)
     expect("w_scale", w_scale, (N,), torch.float32, device=w_q.device)
-    for name, value in (("x", x), ("w_q", w_q), ("w_scale", w_scale)):
-        expect_rows(name, value)
+    for argument, value in ((name, x), ("w_q", w_q), ("w_scale", w_scale)):
+        expect_rows(argument, value)
     if bias is not None:
-        expect("bias", bias, (N,), (torch.float16, torch.bfloat16, torch.float32), device=w_q.device)
+        expect("bias", bias, (N,), (*FLOATS, torch.float32), device=w_q.device)
         expect_rows("bias", bias)
     if M > MAX_M:
-        raise ValueError(f"x must have at most {MAX_M} rows, got {M}: use matmul_int8")
+        raise ValueError(f"{name} must have at most {MAX_M} rows, got {M}: use matmul_int8")
     if K > MAX_K:
-        raise ValueError(f"x and w_q must have at most {MAX_K} columns, got {K}: an INT32 sum of more products of "
+        raise ValueError(f"{name} and w_q must have at most {MAX_K} columns, got {K}: an INT32 sum of more products of "
                          "codes up to 127 can overflow")
-    if M > 1 and (capability() or (8, 0)) < (8, 0):
-        raise ValueError(f"x must have one row on this GPU, got {M}: Triton's INT8 dot needs compute capability 8.0")
+    if M > 1 and (card(x.device).capability or (8, 0)) < (8, 0):
+        raise ValueError(f"{name} must have one row on this GPU, got {M}: Triton's INT8 dot needs compute capability 8.0")
     return M, N, K

@@ -25,9 +25,9 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.quantize import codes, finite_or_inf, room_for_codes, row_scale
-
-FLOATS = (torch.float16, torch.bfloat16)
+from kernels.launch import Launch, Plans
+from kernels.quantize import FLOATS, codes, finite_or_inf, room_for_codes, row_scale
+from kernels.runtime import launching_at
 
 
 @triton.jit
@@ -60,9 +60,10 @@ def rmsnorm_quantize_int8_plain(
     """`rmsnorm_quantize_int8` by the plain kernel."""
     q, scale = empty_rmsnorm_codes(x, weight)
     M, K = x.shape
-    rmsnorm_quantize_int8_plain_kernel[(M,)](
-        x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=triton.next_power_of_2(K),
-    )
+    with launching_at(x):
+        rmsnorm_quantize_int8_plain_kernel[(M,)](
+            x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=triton.next_power_of_2(K),
+        )
     return q, scale
 
 
@@ -102,9 +103,10 @@ def rmsnorm_quantize_int8_long(
     """`rmsnorm_quantize_int8` by the kernel for long rows."""
     q, scale = empty_rmsnorm_codes(x, weight)
     M, K = x.shape
-    rmsnorm_quantize_int8_long_kernel[(M,)](
-        x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=2048,
-    )
+    with launching_at(x):
+        rmsnorm_quantize_int8_long_kernel[(M,)](
+            x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=2048,
+        )
     return q, scale
 
 
@@ -156,26 +158,36 @@ def rmsnorm_quantize_int8(
     x (M, K) float16 or bfloat16, contiguous along K; weight (K,) float16, bfloat16 or float32 -> q (M, K) int8,
     scale (M,) float32. RMSNorm: Zhang and Sennrich, "Root mean square layer normalization", 2019.
     """
-    q, scale = empty_rmsnorm_codes(x, weight)
-    M, K = x.shape
+    return _rmsnorm(x, weight, eps)
+
+
+@Plans
+def _rmsnorm(x, weight, eps):
+    (M, K), device = expect_rmsnorm(x, weight), x.device
     # 32 elements a thread: several passes over registers, with little to do in each. A row that fills less than three
     # quarters of a block is faster in chunks, 90 µs against 105 for K = 5632 on an H200.
     whole = triton.next_power_of_2(K)
     blocks = _blocks(whole, whole * 3 // 4 < K and whole <= 16384, elements_per_warp=1024)
-    rmsnorm_quantize_int8_kernel[(M,)](x, weight, q, scale, K, x.stride(0), eps, **blocks)
-    return q, scale
+    launch = Launch(rmsnorm_quantize_int8_kernel, (M,), (K, x.stride(0), eps), **blocks)
+
+    def call(x, weight, eps):
+        q, scale = room_for_codes(M, K, device)
+        launch(x, weight, q, scale)
+        return q, scale
+
+    return call
 
 
 def empty_rmsnorm_codes(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Room for the codes and scales of x (M, K), normed with weight (K,). Raises TypeError or ValueError where they are
     anything else."""
     expect_rmsnorm(x, weight)
-    return room_for_codes(x)
+    return room_for_codes(*x.shape, x.device)
 
 
 def expect_rmsnorm(x: torch.Tensor, weight: torch.Tensor) -> tuple[int, int]:
     """M and K of x (M, K) and weight (K,), or an error."""
-    M, K = expect("x", x, ("M", "K"), FLOATS)
+    M, K = expect("x", x, ("M", "K"), FLOATS, batch=True)
     expect("weight", weight, (K,), (*FLOATS, torch.float32), device=x.device)
     expect_rows("x", x)
     expect_rows("weight", weight)
@@ -210,10 +222,11 @@ def silu_mul_quantize_int8_plain(
     """`silu_mul_quantize_int8` by the plain kernel."""
     q, scale = empty_silu_mul_codes(gate, up)
     M, K = gate.shape
-    silu_mul_quantize_int8_plain_kernel[(M,)](
-        gate, up, q, scale, K, gate.stride(0), up.stride(0), q.stride(0),
-        BLOCK_K=triton.next_power_of_2(K),
-    )
+    with launching_at(gate):
+        silu_mul_quantize_int8_plain_kernel[(M,)](
+            gate, up, q, scale, K, gate.stride(0), up.stride(0), q.stride(0),
+            BLOCK_K=triton.next_power_of_2(K),
+        )
     return q, scale
 
 
@@ -262,26 +275,42 @@ def silu_mul_quantize_int8(gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.
     gate, up (M, K) float16 or bfloat16, of one dtype and contiguous along K: the two halves of one (M, 2K) product will
     do -> q (M, K) int8, scale (M,) float32.
     """
-    q, scale = empty_silu_mul_codes(gate, up)
-    M, K = gate.shape
+    return _silu_mul(gate, up)
+
+
+@Plans
+def _silu_mul(gate, up):
+    (M, K), device = expect_silu_mul(gate, up), gate.device
     # 16 elements a thread, and in chunks only where it must be: that takes every exponential twice.
     whole = triton.next_power_of_2(K)
     blocks = _blocks(whole, whole <= 16384, elements_per_warp=512)
-    silu_mul_quantize_int8_kernel[(M,)](gate, up, q, scale, K, gate.stride(0), up.stride(0), **blocks)
-    return q, scale
+    launch = Launch(silu_mul_quantize_int8_kernel, (M,), (K, gate.stride(0), up.stride(0)), **blocks)
+
+    def call(gate, up):
+        q, scale = room_for_codes(M, K, device)
+        launch(gate, up, q, scale)
+        return q, scale
+
+    return call
 
 
 def empty_silu_mul_codes(gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Room for the codes and scales of silu(gate) · up, both (M, K). Raises TypeError or ValueError where they are
     anything else."""
-    M, K = expect("gate", gate, ("M", "K"), FLOATS)
+    expect_silu_mul(gate, up)
+    return room_for_codes(*gate.shape, gate.device)
+
+
+def expect_silu_mul(gate: torch.Tensor, up: torch.Tensor) -> tuple[int, int]:
+    """M and K of gate and up, both (M, K), or an error."""
+    M, K = expect("gate", gate, ("M", "K"), FLOATS, batch=True)
     expect("up", up, (M, K), gate.dtype, device=gate.device)
     expect_rows("gate", gate)
     expect_rows("up", up)
-    return room_for_codes(gate)
+    return M, K
 
 
 def _blocks(whole: int, row_fits: bool, elements_per_warp: int) -> dict[str, int]:
     if not row_fits:
-        return {"BLOCK_K": 2048, "ROW_FITS": False, "num_warps": 4}
-    return {"BLOCK_K": whole, "ROW_FITS": True, "num_warps": max(1, whole // elements_per_warp)}
+        return {"constants": {"BLOCK_K": 2048, "ROW_FITS": False}, "num_warps": 4}
+    return {"constants": {"BLOCK_K": whole, "ROW_FITS": True}, "num_warps": max(1, whole // elements_per_warp)}

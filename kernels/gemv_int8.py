@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.runtime import INTERPRETED
+from kernels.runtime import INTERPRETED, launching_at
 
 
 @triton.jit
@@ -47,9 +47,10 @@ def gemv_w8a16_row(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor) ->
         raise ValueError("gemv_w8a16_row holds a whole row in registers, so K must be at most "
                          f"65536, got {K}: use gemv_w8a16")
     y = torch.empty(N, device=x.device, dtype=x.dtype)
-    gemv_w8a16_row_kernel[(N,)](
-        x, w_q, y, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),
-    )
+    with launching_at(x):
+        gemv_w8a16_row_kernel[(N,)](
+            x, w_q, y, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),
+        )
     return y
 
 
@@ -85,9 +86,10 @@ def gemv_w8a16(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor) -> tor
     # multiprocessor: within 1 % of the best of 15 such blocks on an H200, four warps 3 to 7 % behind.
     BLOCK_N, BLOCK_K = (64, 512) if INTERPRETED else (4, 512)
     y = torch.empty(N, device=x.device, dtype=x.dtype)
-    gemv_w8a16_kernel[(triton.cdiv(N, BLOCK_N),)](
-        x, w_q, y, w_scale, N, K, w_q.stride(0), BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, IN_FLIGHT=4, num_warps=2,
-    )
+    with launching_at(x):
+        gemv_w8a16_kernel[(triton.cdiv(N, BLOCK_N),)](
+            x, w_q, y, w_scale, N, K, w_q.stride(0), BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, IN_FLIGHT=4, num_warps=2,
+        )
     return y
 
 
@@ -122,9 +124,10 @@ def gemv_w8a8_row(
         raise ValueError("gemv_w8a8_row holds a whole row in registers, so K must be at most "
                          f"65536, got {K}: use decode_w8a8")
     y = torch.empty(N, device=x_q.device, dtype=torch.float16)
-    gemv_w8a8_row_kernel[(N,)](
-        x_q, w_q, y, x_scale, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),
-    )
+    with launching_at(x_q):
+        gemv_w8a8_row_kernel[(N,)](
+            x_q, w_q, y, x_scale, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),
+        )
     return y
 
 

@@ -18,6 +18,7 @@ began to wait too early could take the parity of a fill two rounds back for its 
 warp-specialized ping-pong and cooperative.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -33,8 +34,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from kernels.runtime import multiprocessors
-from kernels.tuning import tiles
+from kernels.launch import Launch, like
+from kernels.runtime import Card, card, launching_at
+from kernels.tuning import rows_in_a_group, tiles
 
 barrier = getattr(gl, "thread_barrier", None) or gl.barrier  # its name in Triton 3.6, and from 3.7
 
@@ -180,16 +182,24 @@ def hopper_gemm_kernel(
 
 
 # 128 bytes along K fill one row of the shared memory's swizzle. Stages and tiles of y fill 225 and 209 of the 227 KiB.
+# In INT8 the order of tiles depends on w and the GPU: `rows_in_a_group`.
 INT8_CONFIG = tiles(128, 128, 128, GROUP_M=12, num_warps=4, num_stages=5)
 FP16_CONFIG = tiles(128, 256, 64, GROUP_M=8, num_warps=4, num_stages=3)
 FP16_FEW_TILES_CONFIG = tiles(128, 128, 64, GROUP_M=8, num_warps=4, num_stages=5)  # when 128 x 256 leave many SMs idle
 
 
-def choose_hopper(M: int, N: int, dtype: torch.dtype, sms: int) -> triton.Config:
-    """The configuration that did best on an H200 for inputs of `dtype`."""
+def choose_hopper(M: int, N: int, K: int, dtype: torch.dtype, gpu: Card) -> triton.Config:
+    """The configuration for inputs of `dtype`, as measured on an H100 and an H200."""
     if dtype == torch.int8:
-        return INT8_CONFIG
-    return FP16_CONFIG if triton.cdiv(M, 128) * triton.cdiv(N, 256) >= 0.75 * sms else FP16_FEW_TILES_CONFIG
+        return _int8_config(rows_in_a_group(N, K, gpu))
+    enough = triton.cdiv(M, 128) * triton.cdiv(N, 256) >= 0.75 * gpu.multiprocessors
+    return FP16_CONFIG if enough else FP16_FEW_TILES_CONFIG
+
+
+@cache
+def _int8_config(GROUP_M: int) -> triton.Config:
+    return tiles(**{**INT8_CONFIG.kwargs, "GROUP_M": GROUP_M}, num_warps=INT8_CONFIG.num_warps,
+                 num_stages=INT8_CONFIG.num_stages)
 
 
 def hopper_gemm(
@@ -197,19 +207,26 @@ def hopper_gemm(
     w_scale: torch.Tensor | None = None, bias: torch.Tensor | None = None, config: triton.Config | None = None,
 ) -> torch.Tensor:
     """Writes x @ w.T, scaled and with bias where given, into y, and returns it. Its callers check the arguments."""
-    (M, K), N = x.shape, w.shape[0]
-    config = config or choose_hopper(M, N, x.dtype, multiprocessors())
+    with launching_at(x):
+        plan_hopper(x, w, y, config)(x, w, y, x_scale, w_scale, bias)
+    return y
+
+
+def plan_hopper(
+    x: torch.Tensor, w: torch.Tensor, y: torch.Tensor, config: triton.Config | None = None,
+) -> Callable[..., None]:
+    """The call with (x, w, y, x_scale, w_scale, bias) that does what `hopper_gemm` does, for all tensors like these."""
+    (M, K), N, gpu = x.shape, w.shape[0], card(x.device)
+    config = config or choose_hopper(M, N, K, x.dtype, gpu)
     tile = config.kwargs
     BLOCK_M, BLOCK_N, BLOCK_K = tile["BLOCK_M"], tile["BLOCK_N"], tile["BLOCK_K"]
     pingpong = BLOCK_M * BLOCK_N <= 128 * 128
-    grid = min(multiprocessors(), triton.cdiv(M, BLOCK_M) * triton.cdiv(N, BLOCK_N))
-    hopper_gemm_kernel[(grid,)](
-        _descriptor(x, BLOCK_M, BLOCK_K), _descriptor(w, BLOCK_N, BLOCK_K),
-        _descriptor(y, BLOCK_M if pingpong else BLOCK_M // 2, BLOCK_N),
-        x_scale, w_scale, bias, M, N, K, **tile,
-        NUM_STAGES=config.num_stages, PINGPONG=pingpong, num_warps=config.num_warps,
-    )
-    return y
+    grid = min(gpu.multiprocessors, triton.cdiv(M, BLOCK_M) * triton.cdiv(N, BLOCK_N))
+    launch = Launch(hopper_gemm_kernel, (grid,), (M, N, K),
+                    {**tile, "NUM_STAGES": config.num_stages, "PINGPONG": pingpong}, num_warps=config.num_warps)
+    x_like, w_like = like(_descriptor(x, BLOCK_M, BLOCK_K)), like(_descriptor(w, BLOCK_N, BLOCK_K))
+    y_like = like(_descriptor(y, BLOCK_M if pingpong else BLOCK_M // 2, BLOCK_N))
+    return lambda x, w, y, x_scale, w_scale, bias: launch(x_like(x), w_like(w), y_like(y), x_scale, w_scale, bias)
 
 
 def _descriptor(tensor: torch.Tensor, rows: int, columns: int) -> TensorDescriptor:

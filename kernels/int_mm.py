@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.runtime import capability
+from kernels.runtime import card, launching_at
 
 
 def max_k(bits: int, code: int) -> int:
@@ -59,23 +59,25 @@ def int_mm(x_q: torch.Tensor, w_q: torch.Tensor) -> torch.Tensor:
     BLOCK_M, BLOCK_N, BLOCK_K = 128, 128, 128
     y = torch.empty((M, N), device=x_q.device, dtype=torch.int32)
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
-    int_mm_kernel[grid](
-        x_q, w_q, y, M, N, K, x_q.stride(0), w_q.stride(0), w_q.stride(1), y.stride(0),
-        BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
-    )
+    with launching_at(x_q):
+        int_mm_kernel[grid](
+            x_q, w_q, y, M, N, K, x_q.stride(0), w_q.stride(0), w_q.stride(1), y.stride(0),
+            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
+        )
     return y
 
 
 def expect_int_mm(x_q: torch.Tensor, w_q: torch.Tensor) -> tuple[int, int, int]:
     """M, N and K of codes x_q (M, K) and w_q (N, K). Raises TypeError or ValueError where they are anything else,
     NotImplementedError where the GPU has no INT8 tensor cores that Triton reaches."""
-    M, K = expect("x_q", x_q, ("M", "K"), torch.int8)
+    M, K = expect("x_q", x_q, ("M", "K"), torch.int8, batch=True)
     N, _ = expect("w_q", w_q, ("N", K), torch.int8, device=x_q.device)
     expect_rows("x_q", x_q)
     if K > MAX_K:
         raise ValueError(f"x_q and w_q must have at most {MAX_K} columns, got {K}: an INT32 sum of more products of "
                          "codes up to 127 can overflow")
-    if (capability() or (8, 0)) < (8, 0):
+    capability = card(x_q.device).capability or (8, 0)
+    if capability < (8, 0):
         raise NotImplementedError("INT8 matrix products need a GPU of compute capability 8.0 (Ampere) or later, this "
-                                  f"one has {capability()}: Triton does not reach its INT8 tensor cores")
+                                  f"one has {capability}: Triton does not reach its INT8 tensor cores")
     return M, N, K

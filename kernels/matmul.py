@@ -18,7 +18,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
-from kernels.runtime import device
+from kernels.runtime import device, launching_at
 from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
 
 
@@ -58,10 +58,11 @@ def matmul_fp16_naive(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     BLOCK_M, BLOCK_N, BLOCK_K = 128, 128, 64
     y = torch.empty((M, N), device=x.device, dtype=x.dtype)
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
-    matmul_fp16_naive_kernel[grid](
-        x, w, y, M, N, K, x.stride(0), w.stride(0), y.stride(0),
-        BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
-    )
+    with launching_at(x):
+        matmul_fp16_naive_kernel[grid](
+            x, w, y, M, N, K, x.stride(0), w.stride(0), y.stride(0),
+            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
+        )
     return y
 
 
@@ -149,7 +150,8 @@ def matmul_fp16_grouped(x: torch.Tensor, w: torch.Tensor, config: triton.Config 
             x, w, y, M, N, K, x.stride(0), w.stride(0), y.stride(0), **config.all_kwargs(),
         )
 
-    launch(config or choose("matmul_fp16_grouped", GROUPED_CONFIGS, (M, N, K), x.dtype, launch))
+    with launching_at(x):
+        launch(config or choose("matmul_fp16_grouped", GROUPED_CONFIGS, (M, N, K), x.dtype, x.device, launch))
     return y
 
 
@@ -191,7 +193,7 @@ def matmul_fp16(x: torch.Tensor, w: torch.Tensor, config: triton.Config | None =
     """
     M, N, K = expect_matmul(x, w)
     y = torch.empty((M, N), device=x.device, dtype=x.dtype)
-    if not ((config or has_tma()) and descriptor_ready(x, w, y)):
+    if not ((config or has_tma(x.device)) and descriptor_ready(x, w, y)):
         return matmul_fp16_grouped(x, w)
 
     def launch(config: triton.Config) -> None:
@@ -203,13 +205,14 @@ def matmul_fp16(x: torch.Tensor, w: torch.Tensor, config: triton.Config | None =
             M, N, K, **config.all_kwargs(),
         )
 
-    if config is None:
-        config = choose("matmul_fp16", TMA_CONFIGS, (M, N, K), x.dtype, launch)
-        if config is TMA_CONFIGS[0] and has_hopper_gemm():
-            from kernels.hopper_gemm import hopper_gemm
+    with launching_at(x):
+        if config is None:
+            config = choose("matmul_fp16", TMA_CONFIGS, (M, N, K), x.dtype, x.device, launch)
+            if config is TMA_CONFIGS[0] and has_hopper_gemm(x.device):
+                from kernels.hopper_gemm import hopper_gemm
 
-            return hopper_gemm(x, w, y)
-    launch(config)
+                return hopper_gemm(x, w, y)
+        launch(config)
     return y
 
 

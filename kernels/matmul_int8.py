@@ -6,12 +6,15 @@ The ladder:
                             does, and `kernels.decode` is faster. It picks by M, the product of x's leading dimensions.
 """
 
+import math
+
 import torch
 
 from kernels import decode
 from kernels.arguments import expect
-from kernels.perrow_w8a8 import perrow_w8a8_matmul
-from kernels.quantize import quantize_int8_perrow
+from kernels.launch import Plans
+from kernels.perrow_w8a8 import expect_perrow_w8a8, perrow_w8a8_matmul, plan_matmul
+from kernels.quantize import FLOATS, plan_quantize, quantize_int8_perrow, room_for_codes
 
 
 def matmul_int8_two_kernels(
@@ -35,14 +38,42 @@ def matmul_int8(
 ) -> torch.Tensor:
     """y = x @ (w_q · w_scale[:, None]).T + bias, with x quantized row by row.
 
-    x (..., K) float16 or bfloat16, any leading dimensions and strides; w_q (N, K) int8 and w_scale (N,) float32 from
-    `quantize_int8_perrow(w)`; bias (N,) float16, bfloat16 or float32 -> y (..., N) in the dtype of x.
+    x (..., K) float16 or bfloat16, any leading dimensions, 0 too, and strides; w_q (N, K) int8 and w_scale (N,) float32
+    from `quantize_int8_perrow(w)`; bias (N,) float16, bfloat16 or float32 -> y (..., N) in the dtype of x.
     """
+    return _matmul_int8(x, w_q, w_scale, bias)
+
+
+@Plans
+def _matmul_int8(x, w_q, w_scale, bias):
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
-    lead = expect("x", x, (*("..." for _ in x.shape[:-1]), K), (torch.float16, torch.bfloat16), device=w_q.device)[:-1]
-    if x.numel() // K > decode.MAX_M:
-        return matmul_int8_two_kernels(x, w_q, w_scale, bias)
-    rows = x.reshape(-1, K)
-    if rows.stride(-1) != 1:
-        rows = rows.contiguous()
-    return decode.decode_w8a8(rows, w_q, w_scale, bias).reshape(*lead, N)
+    lead = expect("x", x, (*("..." for _ in x.shape[:-1]), K), FLOATS, device=w_q.device, batch=True)[:-1]
+    rows = _rows(x)
+    plan = decode.plan_decode if len(rows) <= decode.MAX_M else _plan_two_kernels
+    call = plan(rows, w_q, w_scale, bias, (*lead, N))
+    if rows.data_ptr() == x.data_ptr():  # no copy: the kernels know the rows by their stride
+        return call
+    return lambda x, w_q, w_scale, bias: call(_rows(x), w_q, w_scale, bias)
+
+
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """x (..., K) as (M, K), contiguous along K; a copy where it must be."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return rows if rows.stride(-1) == 1 else rows.contiguous()
+
+
+def _plan_two_kernels(x, w_q, w_scale, bias, shape):
+    (M, K), N, device, dtype = x.shape, len(w_q), x.device, x.dtype
+    codes = room_for_codes(M, K, device)
+    expect_perrow_w8a8(*codes, w_q, w_scale, bias, dtype)
+    quantize = plan_quantize(x)
+    multiply = plan_matmul(*codes, w_q, w_scale, bias, torch.empty((M, N), device=device, dtype=dtype))
+
+    def call(x, w_q, w_scale, bias):
+        y = torch.empty((M, N), device=device, dtype=dtype)
+        x_q, x_scale = room_for_codes(M, K, device)
+        quantize(x, x_q, x_scale)
+        multiply(x_q, x_scale, w_q, w_scale, bias, y)
+        return y.view(shape)
+
+    return call

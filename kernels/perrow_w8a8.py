@@ -17,6 +17,8 @@ x_q is (M, K), w_q is (N, K) as in `torch.nn.Linear`, both contiguous along K, w
 operands. An INT32 sum of K products of codes up to 127 is exact while K · 127² < 2³¹, K ≤ 133,144.
 """
 
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
@@ -24,7 +26,9 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
 from kernels.int_mm import expect_int_mm
+from kernels.launch import Launch, Plans, like
 from kernels.matmul import grouped_tile
+from kernels.runtime import launching_at
 from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
 
 
@@ -69,10 +73,11 @@ def perrow_w8a8_matmul_plain(
     BLOCK_M, BLOCK_N, BLOCK_K = 128, 128, 128
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
-    perrow_w8a8_matmul_plain_kernel[grid](
-        x_q, w_q, y, x_scale, w_scale, bias, M, N, K, x_q.stride(0), w_q.stride(0), y.stride(0),
-        BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
-    )
+    with launching_at(x_q):
+        perrow_w8a8_matmul_plain_kernel[grid](
+            x_q, w_q, y, x_scale, w_scale, bias, M, N, K, x_q.stride(0), w_q.stride(0), y.stride(0),
+            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
+        )
     return y
 
 
@@ -126,16 +131,24 @@ def perrow_w8a8_matmul_grouped(
     """`perrow_w8a8_matmul`, tiles in groups. `config` is one of GROUPED_CONFIGS; left out, the one that suits."""
     M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
-
-    def launch(config: triton.Config) -> None:
-        grid = (triton.cdiv(M, config.kwargs["BLOCK_M"]) * triton.cdiv(N, config.kwargs["BLOCK_N"]),)
-        perrow_w8a8_matmul_kernel[grid](
-            x_q, w_q, y, x_scale, w_scale, bias, M, N, K, x_q.stride(0), w_q.stride(0), y.stride(0),
-            **config.all_kwargs(),
-        )
-
-    launch(config or choose("perrow_w8a8_matmul_grouped", GROUPED_CONFIGS, (M, N, K), x_q.dtype, launch))
+    if M > 0:
+        with launching_at(x_q):
+            _plan_grouped(x_q, x_scale, w_q, w_scale, bias, y, config)(x_q, x_scale, w_q, w_scale, bias, y)
     return y
+
+
+def _plan_grouped(x_q, x_scale, w_q, w_scale, bias, y, config=None) -> Callable[..., None]:
+    (M, N), K = y.shape, x_q.shape[1]
+
+    def launch_with(config: triton.Config) -> Launch:
+        grid = triton.cdiv(M, config.kwargs["BLOCK_M"]) * triton.cdiv(N, config.kwargs["BLOCK_N"])
+        return Launch(perrow_w8a8_matmul_kernel, (grid,), (M, N, K, x_q.stride(0), w_q.stride(0), y.stride(0)),
+                      config.kwargs, num_warps=config.num_warps, num_stages=config.num_stages)
+
+    launch = launch_with(config or choose(
+        "perrow_w8a8_matmul_grouped", GROUPED_CONFIGS, (M, N, K), x_q.dtype, x_q.device,
+        lambda config: launch_with(config)(x_q, w_q, y, x_scale, w_scale, bias)))
+    return lambda x_q, x_scale, w_q, w_scale, bias, y: launch(x_q, w_q, y, x_scale, w_scale, bias)
 
 
 @triton.jit
@@ -180,31 +193,60 @@ def perrow_w8a8_matmul(
 
     x_q (M, K), w_q (N, K) int8 with codes from -127 to 127; x_scale (M,), w_scale (N,) float32; bias (N,) float16,
     bfloat16 or float32 -> y (M, N) in `out_dtype`, float16 or bfloat16. Any M and N; K up to 133,144, else ValueError.
-    Through tensor descriptors where the GPU has them and the tensors allow (K a multiple of 16, N of 8), through
+    M may be 0. Through tensor descriptors where the GPU has them and the tensors allow (K a multiple of 16, N of 8), through
     pointers elsewhere. `config` is one of TMA_CONFIGS.
     """
+    if config is None:
+        return _matmul(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
-    if not ((config or has_tma()) and descriptor_ready(x_q, w_q, y)):
-        return perrow_w8a8_matmul_grouped(x_q, x_scale, w_q, w_scale, bias, out_dtype)
+    with launching_at(x_q):
+        plan_matmul(x_q, x_scale, w_q, w_scale, bias, y, config)(x_q, x_scale, w_q, w_scale, bias, y)
+    return y
 
-    def launch(config: triton.Config) -> None:
+
+@Plans
+def _matmul(x_q, x_scale, w_q, w_scale, bias, out_dtype):
+    M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
+    launch = plan_matmul(x_q, x_scale, w_q, w_scale, bias, torch.empty((M, N), device=x_q.device, dtype=out_dtype))
+
+    def call(x_q, x_scale, w_q, w_scale, bias, out_dtype):
+        y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
+        launch(x_q, x_scale, w_q, w_scale, bias, y)
+        return y
+
+    return call
+
+
+def plan_matmul(x_q, x_scale, w_q, w_scale, bias, y, config: triton.Config | None = None) -> Callable[..., None]:
+    """The call with (x_q, x_scale, w_q, w_scale, bias, y) that writes the product into y (M, N), for all tensors like these.
+
+    Its callers have checked them. Where configurations have to be timed it writes into y.
+    """
+    (M, N), K, where = y.shape, x_q.shape[1], x_q.device
+    if M == 0:
+        return lambda *_: None
+    if not ((config or has_tma(where)) and descriptor_ready(x_q, w_q, y)):
+        return _plan_grouped(x_q, x_scale, w_q, w_scale, bias, y)
+
+    def launch_with(config: triton.Config) -> Callable[..., None]:
         BLOCK_M, BLOCK_N, BLOCK_K = (config.kwargs[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
-        perrow_w8a8_matmul_tma_kernel[(triton.cdiv(M, BLOCK_M) * triton.cdiv(N, BLOCK_N),)](
-            TensorDescriptor.from_tensor(x_q, [BLOCK_M, BLOCK_K]),
-            TensorDescriptor.from_tensor(w_q, [BLOCK_N, BLOCK_K]),
-            TensorDescriptor.from_tensor(y, [BLOCK_M, BLOCK_N]),
-            x_scale, w_scale, bias, M, N, K, **config.all_kwargs(),
-        )
+        launch = Launch(perrow_w8a8_matmul_tma_kernel, (triton.cdiv(M, BLOCK_M) * triton.cdiv(N, BLOCK_N),), (M, N, K),
+                        config.kwargs, num_warps=config.num_warps, num_stages=config.num_stages)
+        x_like, w_like, y_like = (like(TensorDescriptor.from_tensor(tensor, [rows, columns])) for tensor, rows, columns in (
+            (x_q, BLOCK_M, BLOCK_K), (w_q, BLOCK_N, BLOCK_K), (y, BLOCK_M, BLOCK_N)))
+        return lambda x_q, x_scale, w_q, w_scale, bias, y: launch(
+            x_like(x_q), w_like(w_q), y_like(y), x_scale, w_scale, bias)
 
     if config is None:
-        config = choose("perrow_w8a8_matmul", TMA_CONFIGS, (M, N, K), x_q.dtype, launch)
-        if config is TMA_CONFIGS[0] and has_hopper_gemm():
-            from kernels.hopper_gemm import hopper_gemm
+        config = choose("perrow_w8a8_matmul", TMA_CONFIGS, (M, N, K), x_q.dtype, where,
+                        lambda config: launch_with(config)(x_q, x_scale, w_q, w_scale, bias, y))
+        if config is TMA_CONFIGS[0] and has_hopper_gemm(where):
+            from kernels.hopper_gemm import plan_hopper
 
-            return hopper_gemm(x_q, w_q, y, x_scale, w_scale, bias)
-    launch(config)
-    return y
+            launch = plan_hopper(x_q, w_q, y)
+            return lambda x_q, x_scale, w_q, w_scale, bias, y: launch(x_q, w_q, y, x_scale, w_scale, bias)
+    return launch_with(config)
 
 
 def expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ from kernels.fused import expect_rmsnorm, rmsnorm_quantize_int8
 from kernels.int_mm import int_mm
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
 from kernels.quantize import quantize_int8_perrow
+from kernels.runtime import launching_at
 
 
 @triton.jit
@@ -45,8 +46,9 @@ def rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6) -> torch.T
     M, K = expect_rmsnorm(x, weight)
     y = torch.empty((M, K), device=x.device, dtype=x.dtype)
     BLOCK_K = triton.next_power_of_2(K)
-    rmsnorm_kernel[(M,)](x, weight, y, K, x.stride(0), y.stride(0), eps, BLOCK_K=BLOCK_K,
-                         num_warps=min(16, max(1, BLOCK_K // 1024)))
+    with launching_at(x):
+        rmsnorm_kernel[(M,)](x, weight, y, K, x.stride(0), y.stride(0), eps, BLOCK_K=BLOCK_K,
+                             num_warps=min(16, max(1, BLOCK_K // 1024)))
     return y
 
 
@@ -79,9 +81,10 @@ def scale_sums(acc: torch.Tensor, x_scale: torch.Tensor, w_scale: torch.Tensor) 
         expect_rows(name, value)
     y = torch.empty((M, N), device=acc.device, dtype=torch.float16)
     BLOCK_N = 2048
-    scale_sums_kernel[(M, triton.cdiv(N, BLOCK_N))](
-        acc, x_scale, w_scale, y, N, acc.stride(0), y.stride(0), BLOCK_N=BLOCK_N,
-    )
+    with launching_at(acc):
+        scale_sums_kernel[(M, triton.cdiv(N, BLOCK_N))](
+            acc, x_scale, w_scale, y, N, acc.stride(0), y.stride(0), BLOCK_N=BLOCK_N,
+        )
     return y
 
 

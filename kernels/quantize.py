@@ -23,7 +23,10 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.runtime import INTERPRETED
+from kernels.launch import Launch, Plans
+from kernels.runtime import INTERPRETED, launching_at
+
+FLOATS = (torch.float16, torch.bfloat16)
 
 LONG = 16384
 """From this K on a row goes through the registers in chunks."""
@@ -188,9 +191,10 @@ def quantize_int8_perrow_plain(x: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     """`quantize_int8_perrow` by the plain kernel."""
     q, scale = empty_codes(x)
     M, K = x.shape
-    quantize_int8_perrow_plain_kernel[(M,)](
-        x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=triton.next_power_of_2(K),
-    )
+    with launching_at(x):
+        quantize_int8_perrow_plain_kernel[(M,)](
+            x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=triton.next_power_of_2(K),
+        )
     return q, scale
 
 
@@ -198,41 +202,67 @@ def quantize_int8_perrow_long(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     """`quantize_int8_perrow` by the kernel for long rows."""
     q, scale = empty_codes(x)
     M, K = x.shape
-    quantize_int8_perrow_long_kernel[(M,)](
-        x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=4096, num_warps=8,
-    )
+    with launching_at(x):
+        quantize_int8_perrow_long_kernel[(M,)](
+            x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=4096, num_warps=8,
+        )
     return q, scale
 
 
 def quantize_int8_perrow(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """INT8 codes and FP32 scales of the rows of x.
 
-    x (M, K) float16 or bfloat16, contiguous along K -> q (M, K) int8, scale (M,) float32.
+    x (M, K) float16 or bfloat16, contiguous along K, M may be 0 -> q (M, K) int8, scale (M,) float32.
     """
-    M, K = expect("x", x, ("M", "K"), (torch.float16, torch.bfloat16))
-    if K >= LONG:
-        return quantize_int8_perrow_long(x)
-    q, scale = empty_codes(x)
+    return _quantize(x)
+
+
+@Plans
+def _quantize(x):
+    expect_quantizable(x)
+    (M, K), device, launch = x.shape, x.device, plan_quantize(x)
+
+    def call(x):
+        q, scale = room_for_codes(M, K, device)
+        launch(x, q, scale)
+        return q, scale
+
+    return call
+
+
+def plan_quantize(x: torch.Tensor) -> Launch:
+    """The launch with (x, q, scale) that writes the codes and scales of x (M, K), contiguous along K."""
+    M, K = x.shape
     whole = triton.next_power_of_2(K)
-    if K <= 1024 or whole <= 4096 and whole * 3 // 4 < K:
-        kernel, blocks, per_warp = quantize_int8_perrow_kernel, {"BLOCK_K": whole}, 1024
+    if K >= LONG:
+        kernel, blocks, num_warps = quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}, 8
+    elif K <= 1024 or whole <= 4096 and whole * 3 // 4 < K:
+        kernel, blocks, num_warps = quantize_int8_perrow_kernel, {"BLOCK_K": whole}, _warps(whole, 1024)
     else:
         tail = max(128, triton.next_power_of_2(K - whole // 2))
-        kernel, blocks, per_warp = quantize_int8_perrow_two_blocks_kernel, {"HEAD": whole // 2, "TAIL": tail}, 1536
-    # 32 to 64 elements a thread did best on the H200: fewer leave too little in flight, more too few threads.
-    num_warps = next(warps for warps in (8, 4, 2, 1) if warps == 1 or sum(blocks.values()) >= per_warp * warps)
-    kernel[(M,)](x, q, scale, K, x.stride(0), q.stride(0), **blocks, num_warps=num_warps)
-    return q, scale
+        kernel, blocks = quantize_int8_perrow_two_blocks_kernel, {"HEAD": whole // 2, "TAIL": tail}
+        num_warps = _warps(whole // 2 + tail, 1536)
+    return Launch(kernel, (M,), (K, x.stride(0), K), blocks, num_warps=num_warps)
+
+
+def _warps(elements: int, per_warp: int) -> int:
+    """32 to 64 elements a thread did best on the H200: fewer leave too little in flight, more too few threads."""
+    return next(warps for warps in (8, 4, 2, 1) if warps == 1 or elements >= per_warp * warps)
 
 
 def empty_codes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Room for the codes and scales of x (M, K). Raises TypeError or ValueError where x cannot be quantized."""
-    expect("x", x, ("M", "K"), (torch.float16, torch.bfloat16))
+    expect_quantizable(x)
+    return room_for_codes(*x.shape, x.device)
+
+
+def expect_quantizable(x: torch.Tensor) -> None:
+    """Raises TypeError or ValueError unless x is (M, K) float16 or bfloat16, contiguous along K."""
+    expect("x", x, ("M", "K"), FLOATS, batch=True)
     expect_rows("x", x)
-    return room_for_codes(x)
 
 
-def room_for_codes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes (M, K) int8 and scales (M,) float32, not yet written, where x (M, K) lies."""
-    q = torch.empty(x.shape, device=x.device, dtype=torch.int8)
-    return q, torch.empty(x.shape[0], device=x.device, dtype=torch.float32)
+def room_for_codes(M: int, K: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (M, K) int8 and scales (M,) float32, not yet written."""
+    q = torch.empty((M, K), device=device, dtype=torch.int8)
+    return q, torch.empty(M, device=device, dtype=torch.float32)

@@ -15,8 +15,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kernels.decode import MAX_M
-from kernels.linear import Int8Linear, perrow_w8a8_matmul_op, rmsnorm_quantize_int8_op, silu_mul_quantize_int8_op
+from kernels.linear import (
+    Int8Linear,
+    perrow_w8a8_matmul_op,
+    rmsnorm_quantize_int8_op,
+    silu_mul_quantize_int8_op,
+    without_derivative,
+)
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,8 @@ class Transformer(torch.nn.Module):
 class FusedInt8Block(torch.nn.Module):
     """A `Block` in INT8 with fewer passes over memory, for inference.
 
-    The products that share an input are one: their rows are stacked, and each row keeps its scale, so no code changes. With
-    many rows (prefill) the norms and silu · mul write codes. With few, launches count more, and `matmul_int8` quantizes.
+    The products that share an input are one: their rows are stacked, and each row keeps its scale, so no code changes. The
+    norms and silu · mul write codes, and nothing is rounded to FP16 before.
     """
 
     def __init__(self, block: Block):
@@ -160,21 +165,19 @@ class FusedInt8Block(torch.nn.Module):
         self.down = Int8Linear.from_linear(mlp.down)
 
     def forward(self, x: torch.Tensor, turn: torch.Tensor, past: Past | None = None) -> torch.Tensor:
-        config, (B, T, dim) = self.config, x.shape
+        config, dim = self.config, x.shape[-1]
         kv_dim = config.kv_heads * config.head_dim
         q, k, v = self._behind_norm(x, self.attention_norm, self.qkv).split((dim, kv_dim, kv_dim), dim=-1)
         x = x + self.o(attend(config, q, k, v, turn, past))
         gate, up = self._behind_norm(x, self.mlp_norm, self.gate_up).chunk(2, dim=-1)
-        if B * T <= MAX_M:
-            return x + self.down(F.silu(gate) * up)
         codes = silu_mul_quantize_int8_op(gate.flatten(0, 1), up.flatten(0, 1))
-        return x + perrow_w8a8_matmul_op(*codes, self.down.weight_q, self.down.weight_scale).reshape(x.shape)
+        down = perrow_w8a8_matmul_op(*codes, self.down.weight_q, self.down.weight_scale).reshape(x.shape)
+        return x + without_derivative(down, gate)
 
     def _behind_norm(self, x: torch.Tensor, norm: torch.nn.RMSNorm, layer: Int8Linear) -> torch.Tensor:
-        if x.shape[0] * x.shape[1] <= MAX_M:
-            return layer(norm(x))
         codes = rmsnorm_quantize_int8_op(x.flatten(0, 1), norm.weight, norm.eps)
-        return perrow_w8a8_matmul_op(*codes, layer.weight_q, layer.weight_scale).reshape(*x.shape[:-1], -1)
+        y = perrow_w8a8_matmul_op(*codes, layer.weight_q, layer.weight_scale).reshape(*x.shape[:-1], layer.out_features)
+        return without_derivative(y, x)
 
 
 def stack(*linears: torch.nn.Linear) -> Int8Linear:

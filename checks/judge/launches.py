@@ -26,6 +26,7 @@ from triton.runtime.interpreter import (
 )
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kernels.launch import watchers
 from kernels.runtime import INTERPRETED
 
 Traffic = Counter[tuple[str, str]]
@@ -127,7 +128,7 @@ class _Region:
 
 
 _regions: list[_Region] = []  # of the launch under way
-_recordings: list[list[Launch]] = []  # those of the `watch` blocks we are in
+_recordings: list[list[Launch]] = watchers  # those of the `watch` blocks we are in
 
 
 @contextlib.contextmanager

@@ -5,7 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.decode import GEMV_BLOCKS, MAX_M, TILES, decode_w8a8, gemv_with, matmul_with, plan
+from checks.judge.launches import watch
+from kernels.decode import GEMV_BLOCKS, MAX_M, TILES, decode_codes, decode_w8a8, gemv_with, matmul_with, plan
+from kernels.decode_row import one_launch
+from kernels.perrow_w8a8 import perrow_w8a8_matmul
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
 
@@ -109,6 +112,45 @@ def test_the_largest_sum_does_not_overflow():
 def test_any_shape(M, N, K, seed):
     x, w_q, w_scale = inputs(M, N, K, seed=seed)
     assert_equal(decode_w8a8(x, w_q, w_scale), definition(x, w_q, w_scale))
+
+
+@pytest.mark.parametrize("N, K, one", [(4096, 4096, True), (1024, 4096, True), (4096, 2048, True), (14336, 4096, False),
+                                       (4096, 14336, False), (4224, 4096, True), (4225, 4096, False), (64, 4097, False)])
+def test_one_row_goes_in_one_launch_where_that_is_no_slower(N, K, one):
+    assert one_launch(N, K, multiprocessors=132) is one
+
+
+@pytest.mark.parametrize("K, kernels", [(4096, ["decode_row_kernel"]),
+                                        (4097, ["decode_quantize_kernel", "decode_gemv_w8a8_kernel"])])
+def test_one_row_gives_the_same_bits_in_one_launch_and_in_two(K, kernels):
+    x, w_q, w_scale = inputs(1, 3, K)
+    with watch() as launches:
+        y = decode_w8a8(x, w_q, w_scale)
+    assert [launch.kernel.__name__ for launch in launches] == kernels
+    assert_equal(y, definition(x, w_q, w_scale))
+
+
+@pytest.mark.parametrize("M", [1, 5, 128])
+@pytest.mark.parametrize("out_dtype", [torch.float16, torch.bfloat16])
+def test_codes_that_are_there_already_give_the_bits_of_the_product_of_codes(M, out_dtype):
+    x, w_q, w_scale = inputs(M, 70, 3000)
+    codes, bias = quantize_int8_perrow(x), torch.randn(70, device=device())
+    for b in (None, bias):
+        want = perrow_w8a8_matmul(*codes, w_q, w_scale, b, out_dtype)
+        assert_equal(decode_codes(*codes, w_q, w_scale, b, out_dtype), want)
+
+
+def test_codes_are_refused_by_name():
+    x, w_q, w_scale = inputs(4, 32, 64)
+    x_q, x_scale = quantize_int8_perrow(x)
+    with pytest.raises(ValueError, match="^x_q must be contiguous, got"):
+        decode_codes(x_q.repeat(1, 2)[:, :64], x_scale, w_q, w_scale)
+    with pytest.raises(ValueError, match=r"^x_scale must be \(4,\)"):
+        decode_codes(x_q, x_scale[:3], w_q, w_scale)
+    with pytest.raises(TypeError, match="^x_q must be .* int8, got"):
+        decode_codes(x, x_scale, w_q, w_scale)
+    with pytest.raises(TypeError, match="^out_dtype must be"):
+        decode_codes(x_q, x_scale, w_q, w_scale, None, torch.float32)
 
 
 def test_the_plan_fills_the_gpu():

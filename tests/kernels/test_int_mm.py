@@ -16,7 +16,7 @@ from checks.judge.verdict import judge
 from checks.pictures.perrow_w8a8 import LAYOUTS, count_bytes
 from kernels import cost, matmul_fp16_naive, perrow_w8a8_matmul_plain
 from kernels.int_mm import MAX_K, int_mm, max_k
-from kernels.runtime import INTERPRETED, device
+from kernels.runtime import INTERPRETED, Card, device
 
 EXERCISE = EXERCISES["int_mm_kernel"]
 
@@ -68,7 +68,7 @@ def test_wrong_arguments_are_named(x, w, words):
 
 
 def test_gpus_before_ampere_are_refused(monkeypatch):
-    monkeypatch.setattr("kernels.int_mm.capability", lambda: (7, 5))
+    monkeypatch.setattr("kernels.int_mm.card", lambda where: Card((7, 5), 40, 65_536, 4 << 20, 320.0))  # a T4
     with pytest.raises(NotImplementedError, match=r"8.0 \(Ampere\) or later, this one has \(7, 5\)"):
         int_mm(codes(4, 8), codes(5, 8))
 

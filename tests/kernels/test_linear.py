@@ -4,6 +4,7 @@ import copy
 import importlib.metadata
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from kernels.linear import (
     Int8Linear,
     matmul_int8_op,
+    perrow_w8a8_matmul_op,
     quantize_linears_,
     rmsnorm_quantize_int8_op,
     silu_mul_quantize_int8_op,
@@ -117,6 +119,74 @@ def test_the_linears_of_a_model_are_replaced_in_place():
     assert [type(nested[i].up) is Int8Linear for i in (0, 1)] == [False, True]
 
 
+def test_hooks_stay_and_can_still_be_removed():
+    model = block()
+    seen = []
+    model.up.register_forward_pre_hook(lambda module, args: seen.append(type(module)))
+    added = model.up.register_forward_hook(lambda module, args, kwargs, y: y + 1, with_kwargs=True)
+    quantize_linears_(model)
+    x = inputs(3, 64)
+    plain = Int8Linear.forward(model.up, x)
+    assert torch.equal(model.up(x), plain + 1) and seen == [Int8Linear]
+    added.remove()
+    assert torch.equal(model.up(x), plain)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_weight_that_a_hook_computes_is_not_taken_before_it_is():
+    model, trained = (torch.nn.Sequential(torch.nn.utils.weight_norm(linear(64, 32, seed=seed))) for seed in (0, 1))
+    model.load_state_dict(trained.state_dict())  # model[0].weight is still the old one
+    x = inputs(4, 64)
+    want = trained(x)
+    assert torch.equal(quantize_linears_(model)(x), want)
+    with pytest.raises(ValueError, match="linear.weight is computed before each call.*remove_weight_norm"):
+        Int8Linear.from_linear(model[0])
+    torch.nn.utils.remove_weight_norm(model[0])
+    assert type(quantize_linears_(model)[0]) is Int8Linear
+
+
+def test_a_model_is_converted_whole_or_not_at_all():
+    model = torch.nn.Sequential(linear(8, 8), linear(8, 8, dtype=torch.float32))
+    with pytest.raises(TypeError, match="^1.weight must be .* got .* float32"):
+        quantize_linears_(model)
+    assert type(model[0]) is torch.nn.Linear
+    model = torch.nn.Sequential(linear(8, 8), linear(8, 8))
+    model[1].forward = lambda x: x
+    with pytest.raises(ValueError, match="^1.forward was replaced in this one layer"):
+        quantize_linears_(model)
+    assert type(model[0]) is torch.nn.Linear
+
+
+def test_a_name_to_skip_is_not_read_letter_by_letter():
+    model = torch.nn.Sequential(linear(8, 8), linear(8, 8))
+    with pytest.raises(TypeError, match=r"skip must be a collection of names, got the text '10': write skip=\('10',\)"):
+        quantize_linears_(model, skip="10")
+    assert type(model[0]) is torch.nn.Linear
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("padded", [False, True])
+def test_pytorchs_encoder_works_after_conversion(padded):
+    """Its fast path in inference reads the weights of layers that it does not call."""
+    layer = torch.nn.TransformerEncoderLayer(64, 4, 96, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, 2).to(device(), torch.float16).eval()
+    x, padding = inputs(2, 5, 64), torch.zeros(2, 5, dtype=torch.bool, device=device())
+    padding[1, 3:] = padded
+    arguments = {"src_key_padding_mask": padding} if padded else {}
+    kept = ~padding
+    want = model(x, **arguments)[kept].float()
+    got = quantize_linears_(model)(x, **arguments)[kept].float()
+    assert type(model.layers[0].linear1) is Int8Linear
+    assert (got - want).norm() < 0.03 * want.norm()
+
+
+def test_threads_may_call_one_layer():
+    layer, x = Int8Linear.from_linear(linear(64, 64)), inputs(4, 64)
+    want = layer(x)
+    with ThreadPoolExecutor(4) as threads:
+        assert all(torch.equal(y, want) for y in threads.map(lambda _: layer(x), range(60)))
+
+
 def test_replacing_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match=r"skip must hold names of linear layers, got \['haed'\]"):
         quantize_linears_(block(), skip=("haed",))
@@ -140,11 +210,46 @@ def test_compiled_whole_it_gives_the_same_bits(dynamic, lengths):
         assert torch.equal(compiled(x), model(x))
 
 
+def test_a_compiled_model_may_want_gradients_elsewhere_and_asking_for_ours_is_refused():
+    model = torch.nn.Sequential(torch.nn.Embedding(10, 64), torch.nn.Linear(64, 40)).to(device(), torch.float16)
+    quantize_linears_(model)
+    ids = torch.tensor([1, 2, 3], device=device())
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for run in (model, compiled):
+        y = run(ids)
+        assert y.requires_grad and torch.equal(y, model(ids))
+        with pytest.raises(RuntimeError, match="has no derivative. Call the model under torch.no_grad"):
+            y.sum().backward()
+    with torch.no_grad():
+        assert not model(ids).requires_grad
+
+
+@torch.no_grad()
+def test_a_number_of_rows_known_only_when_they_come():
+    layer = Int8Linear.from_linear(linear(64, 40))
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        run = torch.compile(lambda x, mask: layer(x[mask]), backend="aot_eager", fullgraph=True)
+        x = inputs(4, 64)
+        for mask in ([True, False, True, True], [False] * 4):
+            mask = torch.tensor(mask, device=device())
+            assert torch.equal(run(x, mask), layer(x[mask]))
+
+
+@torch.no_grad()
+def test_a_model_of_ours_is_exported():
+    model = quantize_linears_(block())
+    rows = torch.export.Dim("rows", min=1, max=300)
+    exported = torch.export.export(model, (inputs(3, 64),), dynamic_shapes=({0: rows},))
+    for M in (1, 3, 140):
+        assert torch.equal(exported.module()(inputs(M, 64)), model(inputs(M, 64)))
+
+
 @torch.no_grad()
 def test_the_operators_keep_torchs_contract():
     x, w = inputs(3, 64), inputs(40, 64)
     for bias in (None, inputs(40)):
         torch.library.opcheck(matmul_int8_op, (x, *quantize_int8_perrow(w), bias))
+        torch.library.opcheck(perrow_w8a8_matmul_op, (*quantize_int8_perrow(x), *quantize_int8_perrow(w)))
     torch.library.opcheck(rmsnorm_quantize_int8_op, (x, w[0]))
     torch.library.opcheck(silu_mul_quantize_int8_op, (x, x))
 

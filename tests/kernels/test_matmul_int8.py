@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from kernels.decode import decode_w8a8
+from kernels.fused import rmsnorm_quantize_int8, silu_mul_quantize_int8
 from kernels.matmul_int8 import matmul_int8
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
 from kernels.quantize import quantize_int8_perrow
@@ -66,10 +68,27 @@ def test_rows_of_zeros_and_of_nan(M):
     assert torch.equal(y[others], clean[others])
 
 
+@pytest.mark.parametrize("lead", [(0,), (3, 0), (0, 3)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_empty_batch_gives_an_empty_result(lead, dtype):
+    w_q, w_scale = quantize_int8_perrow(randn(40, 64, seed=1))
+    y = matmul_int8(randn(*lead, 64, dtype=dtype), w_q, w_scale)
+    assert (y.shape, y.dtype) == ((*lead, 40), dtype)
+
+
+def test_the_steps_take_an_empty_batch_too():
+    w_q, w_scale = quantize_int8_perrow(randn(40, 64, seed=1))
+    for q, scale in (quantize_int8_perrow(randn(0, 64)), rmsnorm_quantize_int8(randn(0, 64), randn(64)),
+                     silu_mul_quantize_int8(randn(0, 64), randn(0, 64))):
+        assert (q.shape, q.dtype, scale.shape, scale.dtype) == ((0, 64), torch.int8, (0,), torch.float32)
+        assert perrow_w8a8_matmul(q, scale, w_q, w_scale).shape == (0, 40)
+    assert decode_w8a8(randn(0, 64), w_q, w_scale).shape == (0, 40)
+
+
 @pytest.mark.parametrize("change, words", [
     ({"x": torch.zeros(4, 8)}, r"x must be \(..., 8\) float16 or bfloat16, got \(4, 8\) float32"),
     ({"x": torch.zeros(4, 9).half()}, r"x must be \(..., 8\) float16 or bfloat16, got \(4, 9\) float16"),
-    ({"x": torch.zeros(0, 8).half()}, "x must not be empty"),
+    ({"w_q": torch.zeros(0, 8, dtype=torch.int8)}, "w_q must not be empty"),
     ({"x": torch.zeros(()).half()}, "x must be "),
     ({"w_q": torch.zeros(5, 8)}, "w_q must be .* int8"),
     ({"w_scale": torch.zeros(8)}, r"w_scale must be \(5,\) float32"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kernels import perrow_w8a8
 from kernels.int_mm import MAX_K
-from kernels.runtime import INTERPRETED, device
+from kernels.runtime import INTERPRETED, Card, device
 
 
 def tma(*arguments, **options):
@@ -139,6 +139,6 @@ def test_wrong_arguments_are_named(rung, change, words):
 
 
 def test_gpus_before_ampere_are_refused(monkeypatch):
-    monkeypatch.setattr("kernels.int_mm.capability", lambda: (7, 5))
+    monkeypatch.setattr("kernels.int_mm.card", lambda where: Card((7, 5), 40, 65_536, 4 << 20, 320.0))  # a T4
     with pytest.raises(NotImplementedError, match=r"8.0 \(Ampere\) or later, this one has \(7, 5\)"):
         perrow_w8a8.perrow_w8a8_matmul(*arguments(4, 5, 8))

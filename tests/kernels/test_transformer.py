@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -20,11 +21,12 @@ from checks.capstone.accuracy import (
 )
 from checks.capstone.training import CONFIG, Recipe, load, save, tokens_of, windows
 from checks.exercises import EXERCISES
+from checks.judge.launches import watch
 from kernels.block_cost import LLAMA_3_8B_DIMS, block_products, block_weights
-from kernels.linear import int8_linear_torch, quantize_linears_
+from kernels.linear import Int8Linear, int8_linear_torch, quantize_linears_
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import device
-from kernels.transformer import LLAMA_3_8B, Block, Config, FusedInt8Block, Transformer, rotate, rotation
+from kernels.transformer import LLAMA_3_8B, Block, Config, FusedInt8Block, Transformer, rotate, rotation, stack
 
 TINY = Config(vocabulary=256, layers=1, dim=32, heads=2, kv_heads=1, hidden=48)
 
@@ -91,8 +93,20 @@ def test_the_fused_block_is_near_to_the_block(B, T):
     plain = quantize_linears_(copy.deepcopy(made))
     for other in (plain, FusedInt8Block(made)):
         assert ((other(x, turn) - x).float() - want).norm() < 0.03 * want.norm()
-    if B * T < 128:  # stacking rows changes no code, and here nothing else differs
-        assert torch.equal(FusedInt8Block(made)(x, turn), plain(x, turn))
+    fused = FusedInt8Block(made)
+    with watch() as launches:
+        fused(x, turn)
+    names = Counter(launch.kernel.__name__ for launch in launches)
+    assert names["rmsnorm_quantize_int8_kernel"] == 2 and names["silu_mul_quantize_int8_kernel"] == 1
+    assert names["decode_w8a8_kernel"] == (4 if B * T < 128 else 0)
+
+
+@pytest.mark.parametrize("M", [1, 9, 140])
+def test_stacking_rows_changes_no_code(M):
+    x, layers = torch.randn(M, 64).half().to(device()), [torch.nn.Linear(64, n, bias=False) for n in (40, 8, 24)]
+    layers = [layer.half().to(device()) for layer in layers]
+    want = torch.cat([Int8Linear.from_linear(layer)(x) for layer in layers], dim=-1)
+    assert torch.equal(stack(*layers)(x), want)
 
 
 def test_llama_3_8b_has_eight_billion_weights():

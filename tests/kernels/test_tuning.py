@@ -4,15 +4,21 @@ import pytest
 import torch
 
 from kernels import hopper_gemm, matmul, perrow_w8a8, tuning
+from kernels.runtime import Card
 
 CONFIGS = perrow_w8a8.GROUPED_CONFIGS
 SMALL, LARGE = 101376, 232448  # bytes of shared memory a program may have on sm_86 and sm_89, and on sm_90
+RTX_3090 = Card((8, 6), 82, SMALL, 6 << 20, 936.0)
+H100 = Card((9, 0), 132, LARGE, 50 << 20, 3352.0)
+H200 = Card((9, 0), 132, LARGE, 60 << 20, 4814.0)
+H100_PCIE = Card((9, 0), 114, LARGE, 50 << 20, 2039.0)
+GPU = torch.device("cuda", 0)
 MICROSECONDS = dict(zip(map(id, CONFIGS), [5, 4, 3, 2, 1, 0.5], strict=True))
 
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A pretended GPU: `limit` bytes of shared memory, not Hopper. Gives the configs timed on it."""
+    """A pretended GPU that is not Hopper. Gives the configs launched and timed on it."""
     launched, timed = [], []
 
     def bench(run, **options):
@@ -22,16 +28,14 @@ def gpu(monkeypatch):
 
     monkeypatch.setattr(tuning, "_chosen", {})
     monkeypatch.setattr(tuning, "INTERPRETED", False)
-    monkeypatch.setattr(tuning, "capability", lambda: (8, 6))
-    monkeypatch.setattr(tuning, "shared_memory_limit", lambda: SMALL)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(tuning, "card", lambda where: RTX_3090)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(tuning.triton.testing, "do_bench", bench)
     return launched, timed
 
 
-def choose(launched, M, N=256, K=512):
-    return tuning.choose("kernel", CONFIGS, (M, N, K), torch.int8, launched.append)
+def choose(launched, M, N=256, K=512, where=GPU):
+    return tuning.choose("kernel", CONFIGS, (M, N, K), torch.int8, where, launched.append)
 
 
 def test_the_fastest_that_fits_is_timed_once_per_bucket(gpu):
@@ -46,6 +50,17 @@ def test_the_fastest_that_fits_is_timed_once_per_bucket(gpu):
     assert len(timed) == 3 * len(fitting)
 
 
+def test_what_was_timed_on_one_gpu_is_not_taken_for_another(gpu, monkeypatch):
+    launched, timed = gpu
+    other = torch.device("cuda", 1)
+    monkeypatch.setattr(tuning, "card", {GPU: RTX_3090, other: RTX_3090._replace(shared_memory=98_303)}.__getitem__)
+    first, second = choose(launched, 100), choose(launched, 100, where=other)
+    assert (first, second) == (CONFIGS[-1], CONFIGS[-2])  # the fastest, and what fits the second's shared memory
+    before = len(timed)
+    assert choose(launched, 100) is first and choose(launched, 100, where=other) is second
+    assert len(timed) == before
+
+
 def test_inside_a_cuda_graph_nothing_is_timed(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     assert tuning.shared_bytes(choose(gpu[0], 100), torch.int8) <= SMALL
@@ -53,14 +68,13 @@ def test_inside_a_cuda_graph_nothing_is_timed(gpu, monkeypatch):
 
 
 def test_a_gpu_too_small_is_named(gpu, monkeypatch):
-    monkeypatch.setattr(tuning, "shared_memory_limit", lambda: 16384)
+    monkeypatch.setattr(tuning, "card", lambda where: RTX_3090._replace(shared_memory=16384))
     with pytest.raises(RuntimeError, match="no configuration of kernel fits the shared memory of this GPU"):
         choose(gpu[0], 100)
 
 
 def test_hopper_needs_no_timing(gpu, monkeypatch):
-    monkeypatch.setattr(tuning, "capability", lambda: (9, 0))
-    monkeypatch.setattr(tuning, "multiprocessors", lambda: 132)
+    monkeypatch.setattr(tuning, "card", lambda where: H100)
     assert choose(gpu[0], 16384, N=2048) is CONFIGS[0]
     assert choose(gpu[0], 65, N=2048) is CONFIGS[1]
     assert gpu[1] == []
@@ -85,9 +99,28 @@ def test_place_on_hopper(M, N, place):
 
 
 def test_choose_hopper():
-    choices = [hopper_gemm.choose_hopper(M, 4096, dtype, sms=132) for M, dtype in [
+    choices = [hopper_gemm.choose_hopper(M, 4096, 4096, dtype, H200) for M, dtype in [
         (512, torch.float16), (2048, torch.float16), (512, torch.int8), (2048, torch.int8)]]
-    assert choices == [hopper_gemm.FP16_FEW_TILES_CONFIG, hopper_gemm.FP16_CONFIG, *[hopper_gemm.INT8_CONFIG] * 2]
+    assert choices[:2] == [hopper_gemm.FP16_FEW_TILES_CONFIG, hopper_gemm.FP16_CONFIG]
+    for choice in choices[2:]:
+        assert choice.all_kwargs() == hopper_gemm.INT8_CONFIG.all_kwargs() | {"GROUP_M": 12}
+
+
+@pytest.mark.parametrize("K, N, on_an_h100, on_an_h200", [  # the best measured, or within 4 % of it
+    (2048, 2048, 2, 2), (2048, 6144, 12, 12), (2048, 22016, 8, 8), (11008, 2048, 4, 4), (4096, 4096, 12, 12),
+    (4096, 14336, 4, 8), (4096, 28672, 4, 8), (14336, 4096, 4, 8), (8192, 8192, 4, 8), (8192, 28672, 4, 8)])
+def test_rows_in_a_group(K, N, on_an_h100, on_an_h200):
+    assert [tuning.rows_in_a_group(N, K, gpu) for gpu in (H100, H200)] == [on_an_h100, on_an_h200]
+
+
+@pytest.mark.parametrize("gpu, expected", [
+    (H100_PCIE, [2, 11, 8, 4, 11, 4]),  # 114 multiprocessors: a square of 11 x 11 tiles
+    (H100._replace(l2_bytes=10 << 20), [4, 8, 8, 4, 4, 4]),  # a cache that holds none of these
+    (H100._replace(l2_bytes=1 << 30), [2, 12, 12, 2, 12, 12]),  # and one that holds all
+    (H100._replace(multiprocessors=78, gb_per_s=4000.0), [2, 9, 8, 4, 9, 8])])
+def test_rows_in_a_group_on_gpus_that_are_not_here(gpu, expected):
+    shapes = [(2048, 2048), (2048, 6144), (2048, 22016), (11008, 2048), (4096, 4096), (8192, 8192)]
+    assert [tuning.rows_in_a_group(N, K, gpu) for K, N in shapes] == expected
 
 
 def test_descriptors_need_aligned_rows_that_do_not_overlap():

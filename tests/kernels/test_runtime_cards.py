@@ -1,0 +1,85 @@
+"""Where kernels run: what counts as interpreting, and that tensors, not the current device, decide on which GPU."""
+
+import contextlib
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels import decode, launch, runtime
+from kernels.runtime import Card
+
+
+@pytest.mark.parametrize("value", ["1", "true", "True", "yes", "on"])
+def test_triton_interpret_means_what_it_means_to_triton(value):
+    code = ("import triton, os; assert triton.knobs.runtime.interpret; import kernels; assert kernels.runtime.INTERPRETED; "
+            "from kernels.runtime import triton as ours; assert ours.knobs.runtime.interpret")
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=os.environ | {"TRITON_INTERPRET": value},
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Two pretended GPUs, of which 0 is current. Gives those that were made current, in order."""
+    current, entered = [0], []
+
+    @contextlib.contextmanager
+    def device(where):
+        before, current[0] = current[0], where.index
+        entered.append(where.index)
+        yield
+        current[0] = before
+
+    class Tensor(torch.Tensor):
+        is_cuda = property(lambda self: True)
+        device = property(lambda self: torch.device("cuda", self.index))
+
+    def made(index):
+        tensor = torch.zeros(4, 8).as_subclass(Tensor)
+        tensor.index = index
+        return tensor
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[0])
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    for module in (launch, runtime):
+        monkeypatch.setattr(module, "INTERPRETED", False)
+    return made, entered
+
+
+def test_tensors_decide_where_a_kernel_runs(two_gpus):
+    made, entered = two_gpus
+    plans = launch.Plans(lambda x: lambda x: torch.cuda.current_device())
+    assert [plans(made(index)) for index in (1, 0, 1, 0, 1)] == [1, 0, 1, 0, 1]
+    assert entered == [1, 0, 1, 1]  # where the GPU is current already, and the plan known, nothing is switched
+    with runtime.launching_at(made(1)):
+        assert torch.cuda.current_device() == 1
+    assert torch.cuda.current_device() == 0
+
+
+def test_each_gpu_has_its_own_plan(two_gpus, monkeypatch):
+    cards = [Card((8, 0), 108, 166_912, 40 << 20, 1555.0), Card((9, 0), 132, 232_448, 50 << 20, 3352.0)]
+    monkeypatch.setattr(runtime, "_card", cards.__getitem__)
+    made, _ = two_gpus
+    plans = launch.Plans(lambda x: functools.partial(lambda gpu, x: gpu.multiprocessors, runtime.card(x.device)))
+    assert [plans(made(index)) for index in (0, 1, 0, 1)] == [108, 132, 108, 132]
+    assert decode._overlap(runtime.card(torch.device("cuda", 0))) == ({"OVERLAP": False}, {})
+    assert decode._overlap(runtime.card(torch.device("cuda"))) == ({"OVERLAP": False}, {})  # the current one
+    assert decode._overlap(runtime.card(torch.device("cuda", 1))) == ({"OVERLAP": True}, {"launch_pdl": True})
+
+
+def test_a_card_is_what_the_driver_says(monkeypatch):
+    properties = type("Properties", (), {"major": 9, "minor": 0, "multi_processor_count": 132, "L2_cache_size": 52_428_800})
+    driver = {"max_shared_mem": 232_448, "mem_clock_rate": 2_619_000, "mem_bus_width": 5120}  # an H100's
+    active = type("Driver", (), {"utils": type("Utils", (), {"get_device_properties": staticmethod(lambda index: driver)})})
+    monkeypatch.setattr(runtime, "INTERPRETED", False)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(runtime.triton.runtime, "driver", type("Drivers", (), {"active": active}))
+    card = runtime._card.__wrapped__(0)
+    assert card == Card((9, 0), 132, 232_448, 52_428_800, pytest.approx(3352, rel=1e-3))
