@@ -112,8 +112,15 @@ def _noting_launches(recorder: _Recorder) -> Iterator[None]:
         _here.recorder = None
 
 
+@contextlib.contextmanager
+def discarding_launches() -> Iterator[None]:
+    """Inside the block this thread's launches do nothing."""
+    with _noting_launches(_Recorder()):
+        yield
+
+
 def _install() -> None:
-    """Launches go to this thread's recorder, where there is one; an autotuner then times nothing and takes its first choice."""
+    """Send launches to this thread's recorder, if any; an autotuner then times nothing and takes its first choice."""
     for interface in (JITFunction, InterpretedFunction):
         interface.run = _noted(interface.run)  # type: ignore[method-assign]
     run, bench = Autotuner.run, Autotuner._bench

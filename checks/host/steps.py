@@ -66,8 +66,8 @@ class Recording:
 
 ALLOCATIONS = {"aten::" + name for name in (
     "empty.memory_format", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "zeros", "zeros_like",
-    "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full", "zero_", "fill_.Scalar", "fill_.Tensor", "lift_fresh",
-    "scalar_tensor")}
+    "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full", "zero_", "fill_.Scalar", "fill_.Tensor",
+    "lift_fresh", "scalar_tensor")}
 VIEWS = {"aten::" + name for name in (
     "view", "_unsafe_view", "view.dtype", "as_strided", "_reshape_alias", "slice.Tensor", "select.int", "t", "transpose.int",
     "permute", "expand", "unsqueeze", "squeeze", "squeeze.dim", "squeeze.dims", "alias", "detach", "unbind.int",

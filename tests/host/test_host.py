@@ -75,8 +75,8 @@ def test_any_style_of_wrapper_counts(style):
 
 @pytest.mark.parametrize("moves", [
     lambda x: x.t().contiguous(), lambda x: x[1:, ::2].clone(), lambda x: torch.cat([x, x]).half(),
-    lambda x: x.reshape(-1).int(), lambda x: torch.zeros(2, 2).copy_(x[:2, :2]), lambda x: x.unbind()[1].expand(2, 4), lambda x: torch.full((2,), 3.0),
-    lambda x: torch.nn.functional.pad(x, (0, 1))])
+    lambda x: x.reshape(-1).int(), lambda x: torch.zeros(2, 2).copy_(x[:2, :2]), lambda x: x.unbind()[1].expand(2, 4),
+    lambda x: torch.full((2,), 3.0), lambda x: torch.nn.functional.pad(x, (0, 1))])
 def test_moving_numbers_is_no_computing(moves):
     recording = record(moves, X)
     assert recording.computing == [] and torch.equal(play(recording, X, interpret)[0], moves(**X))
