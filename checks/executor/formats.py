@@ -1,0 +1,85 @@
+"""Number formats: BF16 and FP8 to and from float32, conversions to integers, and poison."""
+
+import numpy as np
+
+from checks.executor.types import HELD, NARROW, UNSIGNED
+
+Array = np.ndarray
+
+
+def unsigned(x: Array) -> Array:
+    """The same bits as unsigned numbers."""
+    return x if x.dtype == bool else x.view(UNSIGNED[x.dtype])
+
+
+def signed(x: Array) -> Array:
+    """i1 as a number: its one bit is its sign."""
+    return -x.view(np.int8) if x.dtype == bool else x
+
+
+def _fp8_values(elem: str) -> Array:
+    exponent_bits, mantissa_bits, bias = (5, 2, 15) if elem == "f8E5M2" else (4, 3, 7)
+    codes = np.arange(256)
+    e, m = codes >> mantissa_bits & 2**exponent_bits - 1, (codes & 2**mantissa_bits - 1) / 2**mantissa_bits
+    value = np.where(e == 0, m * 2.0 ** (1 - bias), (1 + m) * 2.0 ** (e - bias)) * np.where(codes > 127, -1, 1)
+    if elem == "f8E5M2":
+        value[(e == 31) & (m == 0)] *= np.inf
+        value[(e == 31) & (m > 0)] = np.nan
+    else:
+        value[codes & 127 == 127] = np.nan
+    return value.astype(np.float32)
+
+
+FP8 = {elem: _fp8_values(elem) for elem in ("f8E5M2", "f8E4M3FN")}
+
+
+def encode(x: Array, elem: str) -> Array:
+    """Numbers as they lie in memory; BF16 and FP8 round to nearest, ties to even, and FP8 saturates as `cvt.satfinite`."""
+    if elem == "bf16":
+        bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+        rounded_bits = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
+        return np.where(np.isnan(x), 0x7FFF, rounded_bits).astype(np.uint16)
+    if elem not in FP8:
+        return x
+    finite = FP8[elem][:128][np.isfinite(FP8[elem][:128])].astype(np.float64)
+    middle = (finite[1:] + finite[:-1]) / 2
+    size = np.abs(x.astype(np.float64))
+    code = np.searchsorted(middle, size, side="left")
+    tie = (code < len(middle)) & (size == middle[np.minimum(code, len(middle) - 1)])
+    code += tie & (code & 1)
+    return np.where(np.isnan(x), 127, code + 128 * np.signbit(x)).astype(np.uint8)
+
+
+def decode(bits: Array, elem: str) -> Array:
+    """The reverse of `encode`."""
+    if elem == "bf16":
+        return (bits.astype(np.uint32) << 16).view(np.float32)
+    return FP8[elem][bits] if elem in FP8 else bits
+
+
+def rounded(x: Array, elem: str) -> Array:
+    """Numbers held as those of `elem` are, rounded to its precision."""
+    return decode(encode(x, elem), elem) if elem in NARROW else x.astype(HELD[elem], copy=False)
+
+
+def to_tf32(x: Array) -> Array:
+    """float32 with the 10 bits of mantissa that the tensor cores read: the others are cut off."""
+    return (np.ascontiguousarray(x).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def to_integer(x: Array, dtype: np.dtype) -> Array:
+    """Towards zero; what does not fit saturates and NaN is 0, as NVIDIA's `cvt` does (at 32 bits for the narrow ones)."""
+    wide: np.dtype[np.integer] = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
+    low, high = np.iinfo(wide).min, np.iinfo(wide).max
+    if x.size and not (np.abs(x).max() < high):  # NaN too
+        x = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=2.0**64, neginf=-(2.0**64))
+        x = np.where(x >= high, high, np.clip(x, low, high).astype(wide))
+    elif wide.kind == "u":
+        x = np.maximum(x, 0)
+    return x.astype(wide).astype(dtype)
+
+
+def poison(elem: str) -> float | int | bool:
+    """What lanes hold that hold anything at all on a GPU: what is sure to be noticed."""
+    dtype = HELD[elem]
+    return np.nan if dtype.kind == "f" else False if dtype.kind == "b" else int(np.iinfo(dtype).min)

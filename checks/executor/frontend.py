@@ -1,0 +1,111 @@
+"""Triton's front end, in this process: a described kernel (source.py) to the text of its TTIR.
+
+`serve` is what the process runs that compile.py asks: JSON, a line each way.
+"""
+
+import json
+import os
+import re
+import sys
+from typing import Any
+
+import triton.language as tl
+from triton._C.libtriton import ir, passes
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.compiler.compiler import make_backend
+
+from checks.executor import source
+from checks.executor.errors import CompileError
+
+TARGET = ("cuda", 90, 32)
+"""What the front end is told to compile for; of this the TTIR knows little more than which FP8 types there are."""
+
+
+def compile_request(request: dict[str, str]) -> str:
+    """The text for {"source": ..., "signature": ..., "constexprs": ...}, all JSON. Raises CompileError."""
+    try:
+        kernel = source.define(request["source"])
+        constexprs = {name: _value(value) for name, value in json.loads(request["constexprs"]).items()}
+        return _ttir(kernel, json.loads(request["signature"]), constexprs)
+    except Exception as error:  # whatever the compiler says is for who wrote the kernel
+        raise CompileError(_last_word(error)) from None
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict) and "dtype" in value:
+        return tl.dtype(value["dtype"])
+    return tuple(map(_value, value["tuple"])) if isinstance(value, dict) else value
+
+
+def _ttir(kernel: Any, signature: dict[str, str], constexprs: dict[str, Any]) -> str:
+    target = GPUTarget(*TARGET)
+    backend = make_backend(target)
+    options = backend.parse_options({})
+    context = ir.context()
+    ir.load_dialects(context)
+    backend.load_dialects(context)
+    ordered = {name: signature[name] for name in kernel.arg_names}
+    position = {name: i for i, name in enumerate(kernel.arg_names)}
+    made = ASTSource(kernel, ordered, {(position[name],): value for name, value in constexprs.items()})
+    module = made.make_ir(target, options, backend.get_codegen_implementation(options), backend.get_module_map(), context)
+    manager = ir.pass_manager(context)
+    passes.common.add_inliner(manager)
+    passes.ttir.add_rewrite_tensor_pointer(manager)  # block pointers and descriptors become pointers and masks
+    passes.ttir.add_rewrite_tensor_descriptor_to_pointer(manager)
+    passes.common.add_canonicalizer(manager)
+    passes.common.add_cse(manager)
+    passes.common.add_licm(manager)  # moves what is pure out of loops; loads and stores stay where they are
+    passes.common.add_symbol_dce(manager)
+    manager.run(module, "ttir")
+    return _with_places(module.str_nodebug(), str(module))
+
+
+def _with_places(text: str, debug: str) -> str:
+    """`text` with ` //FILE:LINE` behind each operation; `debug`, the same lines, tells where they are from."""
+    named = dict(re.findall(r"^(#loc\d*) = loc\((.*)\)$", debug, re.MULTILINE))
+    known: dict[str, str | None] = {}
+
+    def place(name: str) -> str | None:
+        if name not in known:
+            known[name] = None  # until it is known: no place is part of itself
+            if found := re.match(r'"(.*)":(\d+):\d+$', named.get(name, "")):
+                known[name] = None if "/triton/language/" in found[1] else f"{found[1]}:{found[2]}"
+            else:
+                inner = re.findall(r"#loc\d*", named.get(name, ""))
+                known[name] = next((p for p in map(place, inner) if p), None)
+        return known[name]
+
+    marked = []
+    for bare, full in zip(text.splitlines(), (d for d in debug.splitlines() if not d.startswith("#loc")), strict=True):
+        found = re.search(r" loc\((#loc\d*|callsite\(.*?\))\)$", full)
+        where = next((p for p in map(place, re.findall(r"#loc\d*", found[1])) if p), None) if found else None
+        marked.append(f"{bare} //{where}" if where else bare)
+    return "\n".join(marked) + "\n"
+
+
+def _last_word(error: BaseException) -> str:
+    line = ""
+    while True:
+        text, node = getattr(error, "src", None), getattr(error, "node", None)
+        if text and node is not None and hasattr(node, "lineno"):
+            line = text.splitlines()[node.lineno - 1].strip()
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+    said = [text.strip() for text in str(error).splitlines() if text.strip()]
+    message = said[-1][:300] if said else type(error).__name__
+    return f"{message}\n  at: {line}" if line else message
+
+
+def serve() -> None:
+    """Answer requests from standard input until it ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a kernel prints while it is compiled must not mix with the answers
+    for line in sys.stdin:
+        try:
+            answer = {"text": compile_request(json.loads(line))}
+        except Exception as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), file=answers, flush=True)
+
