@@ -1,0 +1,89 @@
+"""Runs a notebook's cells from top to bottom, as Jupyter does, on tensors without data and without launching a kernel.
+
+What cells define is what counts; what they print, draw or measure is not. A cell that raises leaves what it had defined by
+then, and the next one goes on, as for a student who runs cells one by one.
+"""
+
+import contextlib
+import io
+import itertools
+import linecache
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.core.inputtransformer2 import TransformerManager
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from checks.host.recorder import discarding_launches
+
+RUNS_ITS_BODY = {"time", "timeit", "capture", "prun"}  # cell magics that execute the cell, whatever else they do
+_serial = itertools.count()
+
+
+@dataclass(frozen=True)
+class CellError:
+    """Why a cell did not run to its end."""
+
+    cell: int
+    type: str
+    text: str
+    line: str | None  # of the cell, as typed
+
+
+def run_cells(cells: list[str], namespace: dict[str, Any]) -> list[CellError]:
+    """Execute the sources of code cells in `namespace`, one after the other. Returns the errors, in order.
+
+    A cell that is no Python at all runs nothing. `namespace` gets `get_ipython` and `display`, as in a notebook.
+    """
+    shell = _Shell(namespace)
+    namespace.update(get_ipython=lambda: shell, display=lambda *_, **__: None)
+    errors = []
+    with FakeTensorMode(allow_non_fake_inputs=True), discarding_launches(), contextlib.redirect_stdout(io.StringIO()):
+        for index, source in enumerate(cells):
+            try:
+                shell.run(source)
+            except BaseException as error:  # SystemExit and KeyboardInterrupt end a cell and no notebook
+                errors.append(_described(index, error))
+    return errors
+
+
+class _Shell:
+    """What a cell's magics reach: those that time or capture run their code, all others do nothing."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self.user_ns = namespace
+        self._transformer = TransformerManager()
+
+    def run(self, source: str) -> None:
+        text = self._transformer.transform_cell(source)
+        file = f"<cell {next(_serial)}>"
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        exec(compile(text, file, "exec"), self.user_ns)
+
+    def run_cell_magic(self, name: str, line: str, body: str) -> None:
+        if name in RUNS_ITS_BODY:
+            self.run(body)
+
+    def run_line_magic(self, name: str, line: str, *_: Any) -> None:
+        if name == "time" and line:
+            self.run(line)
+
+    def system(self, command: str) -> None:
+        """`!command`: no program is started."""
+
+    def getoutput(self, command: str, *_: Any, **__: Any) -> list[str]:
+        """`lines = !command`: nothing was printed."""
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *_, **__: None
+
+
+def _described(index: int, error: BaseException) -> CellError:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("<cell ")]
+    line = frames[-1].line if frames else error.text if isinstance(error, SyntaxError) else None
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return CellError(index, type(error).__name__, text[:2000], line.strip()[:300] if line else None)

@@ -1,0 +1,154 @@
+"""Runs host code on tensors that have shapes, strides, dtypes and devices, and no data; kernels are noted, not run.
+
+Whatever Python the host code is written in, the numbers cannot pass through it: reading one raises `NeedsNumbers`.
+"""
+
+import contextlib
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from triton.runtime import Autotuner, JITFunction
+from triton.runtime.interpreter import InterpretedFunction
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from checks.host.steps import DescriptorRef, LaunchStep, Operator, Recording, Ref
+
+OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
+_QUERIES = {"prim::device", "aten::sym_size.int", "aten::sym_stride.int", "aten::sym_numel", "aten::sym_storage_offset"}
+_here = threading.local()  # .recorder: of the call that this thread records
+
+
+class NeedsNumbers(Exception):
+    """Host code asked for a tensor's numbers; the message says by which operator."""
+
+
+def record(function: Callable[..., Any], inputs: dict[str, Any]) -> Recording:
+    """What `function(**inputs)` asks for. Tensors among the inputs lend their shapes, strides and dtypes, not their numbers.
+
+    Raises what the function raises; NeedsNumbers where it reads a number of a tensor, or a shape that depends on one.
+    """
+    recorder = _Recorder()
+    without_data = FakeTensorMode(allow_non_fake_inputs=True)  # such as a tensor that the wrapper makes of Python numbers
+    given = {name: without_data.from_tensor(value.detach()) if isinstance(value, torch.Tensor) else value
+             for name, value in inputs.items()}
+    recorder.recording.inputs = {name: recorder.described(value) for name, value in given.items()}
+    with warnings.catch_warnings(), _noting_launches(recorder), without_data, recorder:
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+        try:
+            result = function(**given)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise NeedsNumbers(str(error.func)) from error
+    outputs = result if isinstance(result, tuple) else (result,)
+    recorder.recording.outputs = tuple(recorder.described(value) for value in outputs)
+    return recorder.recording
+
+
+class _Recorder(TorchDispatchMode):
+    """Numbers the tensors that pass by and writes down the operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recording = Recording()
+        self._numbers: dict[int, int] = {}
+        self._kept: list[torch.Tensor] = []  # alive as long as their ids are in use
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        keywords = kwargs or {}
+        result = func(*args, **keywords)
+        if func.name() not in _QUERIES:
+            arguments, named = self.described(args), self.described(keywords)
+            self.recording.steps.append(Operator(func.name(), arguments, named, self.described(result)))
+        return result
+
+    def launch(self, kernel: Any, args: tuple[Any, ...], grid: Any, keywords: dict[str, Any]) -> None:
+        named = {name: value for name, value in keywords.items() if name in kernel.arg_names}
+        arguments = inspect.getcallargs(kernel.fn, *args, **named)
+        size = grid(arguments) if callable(grid) else grid
+        x, y, z = (*map(int, size if isinstance(size, tuple | list) else (size,)), 1, 1)[:3]
+        options = {name: keywords[name] for name in OPTIONS if keywords.get(name) is not None}
+        described = {name: self.described(value) for name, value in arguments.items()}
+        self.recording.steps.append(LaunchStep(kernel.fn, described, (x, y, z), options))
+
+    def described(self, value: Any) -> Any:
+        """`value` with Refs in place of tensors."""
+        return tree_map(self._described, value)
+
+    def _described(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return Ref(self._number(value))
+        if isinstance(value, TensorDescriptor):
+            return DescriptorRef(Ref(self._number(value.base)), tuple(value.shape), tuple(value.strides),
+                                 tuple(value.block_shape), value.padding)
+        return value
+
+    def _number(self, tensor: torch.Tensor) -> int:
+        number = self._numbers.get(id(tensor))
+        if number is None:
+            number = self._numbers[id(tensor)] = len(self._kept)
+            self._kept.append(tensor)
+            if not isinstance(tensor, FakeTensor):  # made from Python numbers: it has data, and they are the host code's own
+                self.recording.constants[number] = tensor
+        return number
+
+
+@contextlib.contextmanager
+def _noting_launches(recorder: _Recorder) -> Iterator[None]:
+    _here.recorder = recorder
+    try:
+        yield
+    finally:
+        _here.recorder = None
+
+
+@contextlib.contextmanager
+def discarding_launches() -> Iterator[None]:
+    """Inside the block this thread's launches do nothing."""
+    with _noting_launches(_Recorder()):
+        yield
+
+
+def _install() -> None:
+    """Send launches to this thread's recorder, if any; an autotuner then times nothing and takes its first choice."""
+    for interface in (JITFunction, InterpretedFunction):
+        interface.run = _noted(interface.run)  # type: ignore[method-assign]
+    run, bench = Autotuner.run, Autotuner._bench
+
+    def run_untimed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if getattr(_here, "recorder", None) is None:
+            return run(self, *args, **kwargs)
+        choices, self.cache = self.cache, {}  # what is chosen here was not measured
+        try:
+            return run(self, *args, **kwargs)
+        finally:
+            self.cache = choices
+
+    def no_bench(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return bench(self, *args, **kwargs) if getattr(_here, "recorder", None) is None else 0.0
+
+    Autotuner.run, Autotuner._bench = run_untimed, no_bench  # type: ignore[method-assign]
+
+
+def _noted(run: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        recorder = getattr(_here, "recorder", None)
+        if recorder is None:
+            return run(self, *args, grid=grid, warmup=warmup, **kwargs)
+        if not warmup:
+            recorder.launch(self, args, grid, kwargs)
+        return None
+    return noted
+
+
+_install()

@@ -1,0 +1,44 @@
+"""checks/host/cells.py: cells run as a notebook runs them."""
+
+import inspect
+
+import pytest
+
+from checks.host.cells import run_cells
+
+LINES = "a = 1\n%matplotlib inline\nb = 2\n"
+
+
+@pytest.mark.parametrize(("cells", "name", "value"), [
+    (["a = 1", "b = a + 1"], "b", 2), ([LINES], "b", 2),
+    (["a = !ls\nb = len(a)"], "b", 0), (["!pip install x\nb = 3"], "b", 3),
+    (["%%time\nb = 4"], "b", 4), (["%%bash\nrm -rf x", "b = 5"], "b", 5), (["%timeit -n 3 1 + 1\nb = 6"], "b", 6),
+    (["%time b = 7"], "b", 7), (["b = 8", "b = b ** 2"], "b", 64), (["b = []", "b.append(1)", "b.append(2)"], "b", [1, 2]),
+    (["configs = [w for w in (1, 2)]"], "configs", [1, 2]), (["x = (10\n     % 4)\n%timeit 1"], "x", 2),
+    (["def f():\n    return 1", "def f():\n    return 2", "b = f()"], "b", 2), (["?print\nb = 9"], "b", 9),
+    (["display(1)\nget_ipython().user_ns['b'] = 10"], "b", 10), (["print('\\ud800')\nb = 11"], "b", 11)])
+def test_cells_mean_what_they_mean_in_a_notebook(cells, name, value):
+    namespace = {}
+    assert run_cells(cells, namespace) == [] and namespace[name] == value
+
+
+@pytest.mark.parametrize(("cell", "kind", "line"), [
+    ("b = 0\n1 / b\nb = 3", "ZeroDivisionError", "1 / b"), ("b = 0\nimport sys\nsys.exit()", "SystemExit", "sys.exit()"),
+    ("b = 0\ndef f(:", "SyntaxError", "def f(:"),
+    ("b = 0\nraise KeyboardInterrupt", "KeyboardInterrupt", "raise KeyboardInterrupt")])
+def test_a_cell_that_fails_is_told_and_the_next_one_runs(cell, kind, line):
+    namespace = {"b": 0}
+    (error,) = run_cells(["a = 1", cell, "c = b"], namespace)
+    assert (error.cell, error.type, error.line) == (1, kind, line) and namespace["c"] == 0
+
+
+def test_nothing_is_computed_and_no_kernel_runs():
+    namespace = {}
+    errors = run_cells([
+        "import torch\nfrom kernels.hello import vector_add\nx = torch.randn(4)\ny = vector_add(x, x)\nprint(y)",
+        "z = float(y[0])",
+        "import triton\nimport triton.language as tl\n@triton.jit\ndef k(p, N: tl.constexpr):\n    tl.store(p, N)",
+        "k[1,](x, 3)"], namespace)
+    assert [(error.cell, error.type) for error in errors] == [(1, "DataDependentOutputException")]
+    assert type(namespace["y"]).__name__ == "FakeTensor" and namespace["y"].shape == (4,)
+    assert inspect.getsource(namespace["k"].fn).startswith("@triton.jit\ndef k(p")

@@ -1,0 +1,143 @@
+"""checks/host: what a wrapper asks for is noted whole, whatever its style, and playing it back gives what a call gives."""
+
+import contextlib
+import functools
+
+import pytest
+import torch
+from triton.runtime.interpreter import InterpretedFunction
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from checks.exercises import EXERCISES
+from checks.host.playback import play
+from checks.host.recorder import NeedsNumbers, record
+from checks.host.steps import Ref
+from checks.judge.exercise import Exercise
+from checks.judge.memory import is_poison, poison_
+from checks.judge.trial import ask_case
+from kernels.hello import vector_add_kernel
+from kernels.runtime import triton
+
+X = {"x": torch.arange(12, dtype=torch.float32).reshape(3, 4)}
+
+
+def interpret(step, arguments):
+    InterpretedFunction(step.kernel)[step.grid](**arguments, **step.options)
+
+
+@pytest.mark.parametrize("exercise", [e for e in EXERCISES.values() if e.is_kernel], ids=lambda e: e.name)
+def test_playing_back_gives_the_bits_of_a_call(exercise: Exercise):
+    function = exercise.callable_for(exercise.answer_function())
+    for case in exercise.cases[1:]:  # the first is the largest
+        inputs = ask_case(exercise, case, 0).inputs
+        recording = record(function, inputs)
+        assert recording.launches and not recording.computing
+        called = function(**inputs)
+        for ours, theirs in zip(play(recording, inputs, interpret, poison_),
+                                called if isinstance(called, tuple) else (called,), strict=True):
+            assert ours.dtype == theirs.dtype and ours.stride() == theirs.stride()
+            assert torch.equal(ours.double().nan_to_num(7), theirs.double().nan_to_num(7))
+
+
+def in_a_block(x):
+    y = torch.empty_like(x)
+    with contextlib.nullcontext():
+        vector_add_kernel[triton.cdiv(x.numel(), 8),](x_ptr=x, y_ptr=x, out_ptr=y, N=x.numel(), BLOCK=8)
+    return y
+
+
+def by_lambda(x):
+    y = x.new_empty(x.shape)
+    vector_add_kernel[lambda meta: (triton.cdiv(meta["N"], meta["BLOCK"]),)](x, x, y, x.numel(), BLOCK=8)
+    return y
+
+
+class Wrapper(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return by_lambda(x)
+
+
+def logged(function):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return function(*args, **kwargs)
+    return call
+
+
+@pytest.mark.parametrize("style", [in_a_block, by_lambda, Wrapper.apply, logged(by_lambda), lambda x: by_lambda(x[:])])
+def test_any_style_of_wrapper_counts(style):
+    recording = record(lambda x: style(x), X)
+    (launch,) = recording.launches
+    assert launch.kernel is vector_add_kernel.fn and launch.grid == (2, 1, 1) and launch.arguments["N"] == 12
+    assert torch.equal(play(recording, X, interpret, poison_)[0], X["x"] * 2) and recording.computing == []
+
+
+@pytest.mark.parametrize("moves", [
+    lambda x: x.t().contiguous(), lambda x: x[1:, ::2].clone(), lambda x: torch.cat([x, x]).half(),
+    lambda x: x.reshape(-1).int(), lambda x: torch.zeros(2, 2).copy_(x[:2, :2]), lambda x: x.unbind()[1].expand(2, 4),
+    lambda x: torch.full((2,), 3.0), lambda x: torch.nn.functional.pad(x, (0, 1))])
+def test_moving_numbers_is_no_computing(moves):
+    recording = record(moves, X)
+    assert recording.computing == [] and torch.equal(play(recording, X, interpret)[0], moves(**X))
+
+
+@pytest.mark.parametrize(("computes", "operator"), [
+    (lambda x: x @ x.t(), "aten::mm"), (lambda x: x * 2, "aten::mul.Tensor"), (lambda x: x.amax(1), "aten::amax"),
+    (lambda x: torch.randn(3), "aten::randn"), (lambda x: x.round_(), "aten::round_")])
+def test_computing_is_named(computes, operator):
+    assert operator in record(computes, X).computing
+
+
+@pytest.mark.parametrize("reads", [
+    lambda x: x.sum().item(), lambda x: x.tolist(), lambda x: x if (x > 0).all() else -x, lambda x: x[x > 3],
+    lambda x: torch.tensor(float(x[0, 0]))])
+def test_a_number_that_is_read_is_refused(reads):
+    with pytest.raises(NeedsNumbers, match="aten"):
+        record(reads, X)
+
+
+def test_the_numbers_are_nowhere_in_what_the_wrapper_holds():
+    seen = {}
+
+    def keep(x):
+        seen.update(x=x, storage=x.untyped_storage(), where=x.data_ptr())
+        return torch.tensor([1.0, 2.0])
+
+    recording = record(keep, X)
+    assert seen["where"] == 0 and seen["storage"].device.type == "meta"
+    assert torch.equal(play(recording, X, interpret)[0], torch.tensor([1.0, 2.0]))
+
+
+def test_what_was_allocated_empty_is_handed_over_and_inputs_keep_their_aliases():
+    recording = record(lambda x: (torch.empty(4), x.view(-1), 7), X)
+    new, view, number = play(recording, X, interpret, poison_)
+    assert is_poison(new).all() and view.data_ptr() == X["x"].data_ptr() and number == 7
+    assert isinstance(recording.outputs[1], Ref) and recording.outputs[2] == 7
+
+
+def test_an_autotuner_takes_its_first_choice_and_learns_nothing():
+    tuned = triton.autotune([triton.Config({"BLOCK": 4}), triton.Config({"BLOCK": 8})], key=["N"])(vector_add_kernel)
+
+    def wrapper(x):
+        y = torch.empty_like(x)
+        tuned[lambda meta: (triton.cdiv(12, meta["BLOCK"]),)](x, x, y, 12)
+        return y
+
+    (launch,) = record(wrapper, X).launches
+    assert launch.grid == (3, 1, 1) and launch.arguments["BLOCK"] == 4 and not tuned.cache
+
+
+def test_a_descriptor_is_made_again_over_the_real_tensor():
+    def wrapper(x):
+        vector_add_kernel[1,](TensorDescriptor.from_tensor(x, [1, 4]), x, x, 12, BLOCK=16)
+
+    recording, given = record(wrapper, X), []
+    play(recording, X, lambda step, arguments: given.append(arguments["x_ptr"]))
+    assert given[0].base is X["x"] and given[0].block_shape == [1, 4] and given[0].shape == [3, 4]
+
+
+def test_what_the_wrapper_raises_comes_through_and_recording_ends():
+    with pytest.raises(ZeroDivisionError):
+        record(lambda x: 1 // 0, X)
+    assert torch.equal(by_lambda(**X), X["x"] * 2)  # launches run again
