@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-import checks  # noqa: F401  first of ours: it decides whether Triton interprets
+import kernels  # noqa: F401  first of ours: it decides whether Triton interprets
 from checks.bench import workloads
 from checks.bench.measure import Refused
 from checks.bench.operands import Wrong

@@ -1,6 +1,6 @@
 """What a call costs outside a CUDA graph, and the product by its order of tiles: both sides of each ratio in turns.
 
-    python tests/gpu_calls.py [--only host decode prefill order whole]
+    python tests/gpu/gpu_calls.py [--only host decode prefill order whole]
 
   host     microseconds of the host for one call of Int8Linear and of F.linear, the GPU's time left out
   decode   four Llama-3-8B blocks after one another, one token for each of 1, 16 and 64 sequences: eager, torch.compile,
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from kernels.linear import Int8Linear, quantize_linears_  # noqa: E402
 from kernels.matmul_int8 import matmul_int8  # noqa: E402

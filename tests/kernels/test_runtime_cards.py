@@ -18,7 +18,7 @@ from kernels.runtime import Card
 def test_triton_interpret_means_what_it_means_to_triton(value):
     code = ("import triton, os; assert triton.knobs.runtime.interpret; import kernels; assert kernels.runtime.INTERPRETED; "
             "from kernels.runtime import triton as ours; assert ours.knobs.runtime.interpret")
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=os.environ | {"TRITON_INTERPRET": value},
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
