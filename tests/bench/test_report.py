@@ -95,6 +95,7 @@ def test_after_a_copy_the_copy_s_own_time_is_taken_off():
         ("copy of x", 2.0, shape), ("copy of x", 9.0, other), ("copy of x, then cuBLAS FP16", 14.0, shape),
         ("copy of x, then matmul_int8", 8.0, shape), ("copy of x, then cuBLAS FP16", 14.0, (4, 4096, 4096)),
         ("copy of x, then matmul_int8", 8.0, (4, 4096, 4096)))]
+    rows += [{**r, "test": "roof"} for r in rows]
     (found, ratio), = report.after_a_copy(figures(*rows))
     assert (found["M"], ratio) == (16, 2.0)
     line = report.wanted(figures(*rows))[2][-1]
@@ -124,7 +125,9 @@ def test_the_ladder_gives_each_rung_its_unit_ratio_and_part():
             timed("gemm", "matmul_fp16", 1000.0, (16384, 2048, 2048)), timed("matmul_int8", "matmul_int8", 500.0, prefill),
             timed("matmul_int8", "matmul_int8", 1.0, prefill, "graph"), timed("matmul_int8", "cuBLAS FP16", 1.0, prefill),
             timed("gemv", "cuBLAS FP16", 40.0, gemv, "graph"), timed("gemv", "gemv_w8a16", 20.0, gemv, "graph"),
-            timed("gemv", "gemv_fp16", 1.0, gemv), timed("quant_prefill", "copy", 50.0, (16384, 4096, 1)),
+            timed("gemv", "gemv_fp16", 1.0, gemv), timed("matmul_int8", "matmul_int8", 1.0, gemv),
+            timed("matmul_int8", "matmul_int8", 1.0, (4, 2048, 22016), "graph"),
+            timed("quant_prefill", "copy", 50.0, (16384, 4096, 1)),
             timed("quant_prefill", "quantize_int8_perrow", 100.0, (16384, 4096, 1))]
     flops = 2 * 16384 * 2048 * 6144
 

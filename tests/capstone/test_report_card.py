@@ -4,20 +4,24 @@ import json
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
 
-from checks.capstone import block
-from checks.capstone.accuracy import linears
+from checks.capstone import block, command
 from checks.capstone.command import main
 from checks.capstone.report_card import (
     BEGIN,
     END,
+    FIELDS,
     RECORDED,
+    ROW,
     BadCard,
     check_card,
+    parse_card,
     read_card,
     readme_block,
     report_card,
     speedups,
+    summary,
     time_now,
     write_card,
 )
@@ -26,6 +30,7 @@ from checks.course.notebooks import LESSONS, read
 from checks.paths import ROOT
 from checks.pictures import transformer
 from kernels.block_cost import amdahl_speedup, block_products
+from kernels.linear import Int8Linear
 from kernels.runtime import INTERPRETED
 from kernels.transformer import Config
 
@@ -82,10 +87,111 @@ def test_a_card_survives_writing_and_reading(card, tmp_path):
     ({"sqnr_db": {"a.q": float("inf")}}, "finite number, got inf"),
     ({"gpu": None}, "name the GPU"),
     ({"rows": [{"test": "block"}]}, "row 0 has no 'function'"),
+    ({"rows": [3]}, "row 0 must be an object, got int"),
+    ({"schema": None}, "schema 1, got None"),
+    ({"bytes": True}, "bytes must be"), ({"bytes": "1"}, "bytes must be"),
+    ({"date": 3}, "date must be"), ({"gpu": 3}, "gpu must be"),
+    ({"perplexity": {"FP16": True}}, "finite number, got True"),
+    ({"sqnr_db": {"q": -float("inf")}}, "finite number, got -inf"),
+    ({"cost_percent": {"FP16": 0.0, "INT8": 0.500002}}, "how far each perplexity lies above"),
+    ({"cost_percent": {"FP16": 0.0, "INT8": 0.5, "INT4": 1.0}}, "how far each perplexity lies above"),
 ])
 def test_what_is_no_card_is_refused(card, change, said):
     with pytest.raises(BadCard, match=said):
         check_card({**card, **change})
+
+
+def test_a_card_may_be_on_the_bounds(card):
+    row = {**card["rows"][0], "low_us": 10, "median_us": 10, "high_us": 10}
+    check_card({**card, "perplexity": {"FP16": 1, "INT8": 1.0}, "cost_percent": {"FP16": 0, "INT8": 5e-7}, "rows": [row]})
+    check_card({**card, "rows": [], "gpu": None, "sqnr_db": {}})
+
+
+@pytest.mark.parametrize("name", [*FIELDS, *ROW])
+def test_no_field_may_be_missing(card, name):
+    if name in FIELDS:
+        del card[name]
+    else:
+        del card["rows"][1][name]
+    with pytest.raises(BadCard, match=f"schema 1, got None|the card has no '{name}'|row 1 has no '{name}'"):
+        check_card(card)
+
+
+@pytest.mark.parametrize("change", [{"low_us": 0.0}, {"low_us": -1}, {"low_us": 6.1}, {"median_us": 5.9}, {"median_us": 6.1},
+                                    {"high_us": 5.9}, {"median_us": "6"}, {"batch": 1.0}, {"M": True}])
+def test_a_row_that_cannot_be_is_refused(card, change):
+    card["rows"][1] |= change
+    with pytest.raises(BadCard, match="the card: row 1"):
+        check_card(card)
+
+
+@pytest.mark.parametrize("data, said", [
+    (b"", "f is not whole JSON"), (b"\xff\xfe{", "f is not whole JSON"), (b"[" * 100_000, "f is not whole JSON"),
+    (b"3", "f must be an object, got int"), (b'{"schema": 2}', "f must have schema 1"),
+    (json.dumps({"schema": 1, "date": "", "torch": "", "triton": "", "accuracy_on": "", "bytes": 1, "gpu": None, "rows": [],
+                 "cost_percent": {"FP16": 0, "INT8": 0}, "sqnr_db": {}, "perplexity": {"FP16": 1, "INT8": 10**400}}).encode(),
+     "f has a number that is too large"),
+])
+def test_bytes_that_are_no_card_raise_that_alone(data, said):
+    with pytest.raises(BadCard, match=f"^{said}"):
+        parse_card(data, "f")
+
+
+def test_a_card_in_a_sentence(card):
+    assert summary(card) == "perplexity 4.000 in FP16 on 127 bytes; INT8 +0.50 %; 62 times from an A synthetic GPU"
+    assert summary(report_card({"FP16": 4.0}, {}, 1234, [], None)) == (
+        "perplexity 4.000 in FP16 on 1,234 bytes; no INT8; no times")
+
+
+def test_a_card_needs_fp16_to_compare_with():
+    with pytest.raises(BadCard, match="FP16's, which the others are compared with, got .'INT8'"):
+        report_card({"INT8": 4.0}, {}, 1, [], None)
+
+
+def test_a_card_is_written_without_a_picture_where_none_can_be_drawn(card, tmp_path):
+    assert write_card(card, tmp_path / "card.json") is None and [path.name for path in tmp_path.iterdir()] == ["card.json"]
+    with pytest.raises(BadCard):
+        write_card({**card, "gpu": None}, tmp_path / "bad.json")
+    assert not (tmp_path / "bad.json").exists()
+
+
+def test_only_the_recorded_card_goes_into_the_readme(card, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "FOLDER", tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"a\n{BEGIN}\nold\n{END}\nb\n")
+    command.write_and_show(card, tmp_path / "other.json", None, readme)
+    assert "old" in readme.read_text()
+    command.write_and_show(card, tmp_path / RECORDED, None, readme)
+    assert readme.read_text() == f"a\n{BEGIN}\n{readme_block(card)}{END}\nb\n"
+
+
+def test_the_command_writes_what_was_measured_and_draws_a_card_again(card, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "INTERPRETED", False)
+    monkeypatch.setattr(command, "measure_card", lambda: card)
+    assert main(["--out", str(tmp_path)], draw=None) == 0
+    path = tmp_path / "a_synthetic_gpu.json"
+    said = " ".join(capsys.readouterr().out.split())
+    assert read_card(path) == card and "no picture: matplotlib is not installed" in said
+    assert "INT8 perplexity 4.0200 +0.500 %" in said and "prefill batch 1 x 100 graph INT8 fused 1.67 x FP16" in said
+    assert main(["--redraw", str(path)], draw=transformer.card_figure) == 0 and path.with_suffix(".png").exists()
+
+
+def test_the_card_of_the_workshop_s_own_kernels(monkeypatch):
+    """What is measured by which variant, the measuring itself taken out."""
+    monkeypatch.setattr(command, "load", lambda: torch.nn.Sequential(torch.nn.Linear(16, 16, bias=False).half()))
+    monkeypatch.setattr(command, "tokens_of", lambda name: torch.arange(128 + 127) if name == "held_out" else None)
+    kinds = {torch.nn.Linear: 4.0, Int8Linear: 4.5}
+    monkeypatch.setattr(command, "perplexity_of", lambda model, rows: kinds.get(type(model[0])) or (
+        5.0 if model[0].scheme == command.Scheme(truncate=True) else 6.0))
+    monkeypatch.setattr(command, "layer_sqnr_db", lambda model, scheme, rows: {scheme.name: 40.0})
+    times = synthetic_rows()
+    monkeypatch.setattr(command, "block_rows", lambda: times[:3])
+    monkeypatch.setattr(command, "product_rows", lambda: times[3:5])
+    monkeypatch.setattr(command.torch.cuda, "get_device_name", lambda: "Some GPU")
+    made = command.measure_card()
+    assert made["perplexity"] == {"FP16": 4.0, "INT8 per row": 4.5, "INT8 per row, truncated": 5.0, "INT8 per tensor": 6.0}
+    assert (made["sqnr_db"], made["bytes"], made["rows"], made["gpu"]) == (
+        {"INT8 per row": 40.0}, 2 * 127, times[:5], "Some GPU")
 
 
 def test_a_file_that_is_no_card_is_refused(card, tmp_path):
@@ -154,32 +260,6 @@ def test_the_command_needs_a_gpu(capsys):
         pytest.skip("this machine has one")
     assert main([], draw=None) == 1
     assert "There is no GPU here" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("phase, batch, length, M", [("prefill", 1, 5, 5), ("decode", 3, 4, 3)])
-def test_each_variant_of_a_block_takes_each_workload(phase, batch, length, M):
-    blocks = block.make_blocks(TINY)
-    x, _, past = arguments = block.workload(TINY, phase, batch, length)
-    assert x.shape[0] * x.shape[1] == M and (past is None) == (phase == "prefill")
-    want = blocks["FP16"](*arguments) - x
-    for made in blocks.values():
-        assert ((made(*arguments) - x - want).float().norm() / want.float().norm()).item() < block.WORST
-    assert block.scaled_dot_products(TINY, x, past)().shape == (batch, TINY.heads, x.shape[1], TINY.head_dim)
-    weights = sum(linear.weight.numel() for linear in linears(blocks["FP16"]).values())
-    work = block.block_work(TINY, "INT8", phase, batch, length)
-    assert work["bytes"] == weights + (0 if past is None else sum(kept.nbytes for kept in past))
-    assert work["flops"] >= 2 * M * weights
-
-
-def test_times_that_mean_nothing_are_left_out(monkeypatch):
-    kept, said = {"good": block.Timing(1.0, 1.0, 1.0)}, []
-
-    def refuse(sides, mode):
-        raise block.Refused({"bad": "it took no time"}, kept)
-
-    monkeypatch.setattr(block, "time_us", refuse)
-    assert block.timed({"good": None, "bad": None}, "eager", said.append) == kept
-    assert said == ["left out: bad, it took no time"]
 
 
 def test_the_lesson_says_what_the_recorded_card_says():

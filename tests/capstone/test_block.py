@@ -1,0 +1,102 @@
+"""The times of a block: which calls are compared and timed, and the work that they count."""
+
+import pytest
+
+from checks.bench.measure import Timing
+from checks.capstone import block
+from checks.capstone.accuracy import linears
+from kernels.block_cost import block_products
+from kernels.runtime import INTERPRETED
+from kernels.transformer import Config
+
+TINY = Config(vocabulary=256, layers=1, dim=32, heads=2, kv_heads=1, hidden=48)
+
+
+@pytest.mark.parametrize("phase, batch, length, M", [("prefill", 1, 5, 5), ("decode", 3, 4, 3)])
+def test_each_variant_of_a_block_takes_each_workload(phase, batch, length, M):
+    blocks = block.make_blocks(TINY)
+    x, _, past = arguments = block.workload(TINY, phase, batch, length)
+    assert x.shape[0] * x.shape[1] == M and (past is None) == (phase == "prefill")
+    want = blocks["FP16"](*arguments) - x
+    for made in blocks.values():
+        assert ((made(*arguments) - x - want).float().norm() / want.float().norm()).item() < block.WORST
+    assert block.scaled_dot_products(TINY, x, past)().shape == (batch, TINY.heads, x.shape[1], TINY.head_dim)
+    weights = sum(linear.weight.numel() for linear in linears(blocks["FP16"]).values())
+    work = block.block_work(TINY, "INT8", phase, batch, length)
+    assert work["bytes"] == weights + (0 if past is None else sum(kept.nbytes for kept in past))
+    assert work["flops"] >= 2 * M * weights
+
+
+def test_times_that_mean_nothing_are_left_out(monkeypatch):
+    kept, said = {"good": block.Timing(1.0, 1.0, 1.0)}, []
+
+    def refuse(sides, mode):
+        raise block.Refused({"bad": "it took no time"}, kept)
+
+    monkeypatch.setattr(block, "time_us", refuse)
+    assert block.timed({"good": None, "bad": None}, "eager", said.append) == kept
+    assert said == ["left out: bad, it took no time"]
+
+
+def test_the_work_of_a_block_in_numbers():
+    config = Config(vocabulary=1, layers=1, dim=8, heads=2, kv_heads=1, hidden=12)
+    weights = 2 * 8 * 8 + 2 * 8 * 4 + 3 * 8 * 12
+    assert block.block_work(config, "FP16", "prefill", 2, 10) == {
+        "flops": 2 * 20 * weights + 4 * (2 * 10 * 10 // 2) * 8, "bytes": 2 * weights}
+    assert block.block_work(config, "INT8 fused", "decode", 3, 10) == {
+        "flops": 2 * 3 * weights + 4 * 3 * 10 * 8, "bytes": weights + 3 * 10 * 2 * 4 * 2}
+
+
+@pytest.fixture
+def timers(monkeypatch):
+    """Stands in for the timer and for torch.compile; gives what was asked of the timer."""
+    asked = []
+
+    def timed(sides, mode):
+        asked.append((list(sides), mode))
+        return {name: Timing(10.0 + at, 9.0, 20.0) for at, name in enumerate(sides)}
+
+    monkeypatch.setattr(block, "time_us", timed)
+    monkeypatch.setattr(block, "modes", lambda made, arguments: [(mode, lambda: made(*arguments)) for mode in block.MODES])
+    return asked
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="the kernels' shapes are too small for a GPU's choice of tiles")
+def test_every_variant_is_timed_in_every_mode(timers):
+    said = []
+    rows = block.block_rows(TINY, [("prefill", 1, 5), ("decode", 3, 4)], said.append)
+    assert timers == [(["FP16", "INT8", "INT8 fused"], mode) for mode in ("idle", "idle", "eager")] * 2
+    assert [(row["phase"], row["mode"], row["function"]) for row in rows] == [
+        (phase, mode, name) for phase in ("prefill", "decode") for mode in block.MODES
+        for name in ("FP16", "INT8", "INT8 fused")]
+    first, last = rows[0], rows[-1]
+    assert (first["M"], first["batch"], first["context"], first["test"]) == (5, 1, 5, "block")
+    assert (last["M"], last["batch"], last["context"]) == (3, 3, 4)
+    assert (rows[1]["median_us"], rows[1]["low_us"], rows[1]["high_us"]) == (11, 9, 20) and len(said) == len(rows)
+    assert {name: last[name] for name in ("flops", "bytes")} == block.block_work(TINY, "INT8 fused", "decode", 3, 4)
+
+
+@pytest.mark.parametrize("off, refused", [(0.09, False), (0.11, True), (float("nan"), True)])
+def test_a_block_that_is_far_from_fp16_is_not_timed(timers, monkeypatch, off, refused):
+    def made(factor):
+        return lambda x, turn, past: x + factor
+
+    monkeypatch.setattr(block, "make_blocks", lambda config: {"FP16": made(1.0), "INT8": made(1.0 + off)})
+    if refused:
+        with pytest.raises(AssertionError, match="INT8, eager, decode: the block's change of x is off by"):
+            block.block_rows(TINY, [("decode", 2, 4)], lambda line: None)
+        assert timers == []
+    else:
+        assert len(block.block_rows(TINY, [("decode", 2, 4)], lambda line: None)) == 6
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="the kernels' shapes are too small for a GPU's choice of tiles")
+def test_each_product_is_timed_with_its_quantization_and_attention(timers):
+    rows = block.product_rows(TINY, [("prefill", 1, 5), ("decode", 3, 4)], lambda line: None)
+    layers = list(block_products(1, 1, 1))
+    for phase, M in (("prefill", 5), ("decode", 3)):
+        mine = [row for row in rows if row["phase"] == phase]
+        assert {(row["layer"], row["function"]) for row in mine} == {
+            ("attention", "FP16"), *((layer, function) for layer in layers for function in ("FP16", "INT8", "quantize"))}
+        assert {(row["M"], row["test"], row["mode"]) for row in mine} == {(M, "block_product", "eager")}
+    assert [mode for _, mode in timers] == ["eager", "eager"]
