@@ -34,7 +34,8 @@ class Compiler:
     """Compiles kernels in children of a fork server of their own, and remembers what it has compiled."""
 
     def __init__(self, warm: ForkServer):
-        self.warm, self._known = warm, OrderedDict()
+        self.warm = warm
+        self._known: OrderedDict[str, dict[int, Compiled]] = OrderedDict()
 
     def reports(self, job: dict, modules: dict) -> dict[int, Compiled]:
         """For each target, what the compiler makes of a kernel. Raises ChildExited when it does not come back, and Fault."""
@@ -64,6 +65,7 @@ def grade_exercise(paper: CaseSet, code: Code, course: Course, warm: ForkServer,
             chosen, done = program, tried
         if counts:
             break
+    assert chosen is not None and done is not None, "code that has no status has a program"
     if chosen.lent:
         names = " and ".join(f"`{name}`" for name in chosen.lent)
         result["notices"] = [*code.notices, f"judged with our {names}, for with yours it is not right"]
