@@ -10,7 +10,8 @@ import pytest
 from checks.paths import ROOT
 
 ROOMS = (
-    ("kernels",), ("checks.paths", "checks.files"), ("checks.executor",), ("checks.host",), ("checks.judge",), ("checks.simulated",), ("checks.exercises",),
+    ("kernels",), ("checks.paths", "checks.files"), ("checks.executor",), ("checks.host",), ("checks.judge",),
+    ("checks.simulated",), ("checks.exercises",),
     ("checks.bench",), ("checks.capstone",), ("checks.pictures",), ("checks.course",), ("checks", "checks.notebook"),
     ("checks.grader",), ("checks.dev",), ("checks.__main__",), ("tests",),
 )

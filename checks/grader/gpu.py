@@ -11,7 +11,7 @@ import subprocess
 import torch
 
 from checks.grader.grading import runs
-from checks.grader.grading.cases import CaseSet, vary
+from checks.grader.grading.cases import CaseSet, held_values, vary
 from checks.grader.intake.code import Program
 from checks.grader.intake.library import answer_text, library_for
 from checks.grader.sandbox.client import ChildExited, Fault, ForkServer
@@ -66,7 +66,8 @@ def times(case_set: CaseSet, program: Program, server: ForkServer) -> dict | Non
     """
     exercise, library = case_set.exercise, library_for(case_set.exercise)
     case = large(exercise.cases[0])
-    if case is None:
+    least_bytes = exercise.least_bytes
+    if case is None or least_bytes is None:
         return None
     inputs = case.inputs(torch.Generator().manual_seed(case_set.seed))
     described, payload = encode_inputs(inputs)
@@ -78,15 +79,14 @@ def times(case_set: CaseSet, program: Program, server: ForkServer) -> dict | Non
             answer, _ = child.ask(question, payload, RUN_S)
             raw = {side: [float(us) for us in list(answer["times"][side])[:1000]] for side in ("yours", "answer")}
             medians = {side: statistics.median(values) for side, values in raw.items()}
-            return medians | {"floor": exercise.least_bytes(**inputs) / FASTEST_MEMORY * 1e6}
+            return medians | {"floor": least_bytes(**inputs) / FASTEST_MEMORY * 1e6}
         except (ChildExited, KeyError, TypeError, ValueError, statistics.StatisticsError):
             return None
 
 
 def large(case: Case) -> Case | None:
     """The same kind of inputs at sizes where a GPU is busy."""
-    held = case.inputs.__closure__ and dict(zip(case.inputs.__code__.co_freevars, case.inputs.__closure__, strict=True))
-    sizes = [name for name in held or () if name in ("M", "N", "K") and isinstance(held[name].cell_contents, int)]
+    sizes = [name for name, value in held_values(case).items() if name in ("M", "N", "K") and isinstance(value, int)]
     if not sizes:
         return None
     size = LARGE**2 if len(sizes) == 1 else LARGE if len(sizes) == 2 else LARGE // 2

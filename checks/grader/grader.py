@@ -73,7 +73,7 @@ class Grader:
 
     def stop_servers(self) -> None:
         """End the fork servers; the next exercise starts new ones."""
-        for server in (self._server, self._compiler and self._compiler.warm, self._gpu_server):
+        for server in (self._server, self._compiler.warm if self._compiler else None, self._gpu_server):
             if server is not None:
                 server.close()
         self._server = self._compiler = self._gpu_server = None
@@ -112,7 +112,7 @@ class Grader:
                 "submission": submission.digest, "grader": results.grader_digest(), "environment": results.environment(),
                 "isolation": self._server.levels if self._server else [],
                 "gpu": None if self.gpu is None else self.gpu_names[self.gpu], "problems": submission.problems,
-                "report_card": submission.card and summary(submission.card), "late": self.late(submission),
+                "report_card": summary(submission.card) if submission.card else None, "late": self.late(submission),
                 "points": results.total(graded), "possible": sum(self.course.points[name] for name in self.wanted),
                 "exercises": graded, "graded_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(seconds, 2)}

@@ -6,7 +6,7 @@ import json
 import platform
 from functools import cache
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 from urllib.parse import quote
 
 from checks.files import write_atomically
@@ -109,7 +109,7 @@ def read_result(path: Path) -> SubmissionResult | None:
         result = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return result if isinstance(result, dict) and result.get("schema") == SCHEMA else None
+    return cast(SubmissionResult, result) if isinstance(result, dict) and result.get("schema") == SCHEMA else None
 
 
 def read_results(grades: Path) -> list[SubmissionResult]:

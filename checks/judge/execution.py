@@ -4,8 +4,6 @@ from what Triton's front end made of it."""
 import functools
 from typing import Any
 
-import torch
-
 from checks.executor import Fault, Module, Unsupported, compile_kernel, specialize
 from checks.host.playback import play
 from checks.host.recorder import NeedsNumbers, record

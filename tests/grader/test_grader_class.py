@@ -1,4 +1,4 @@
-"""What the grader makes of a class: results, exports, pages, resuming, exit codes."""
+"""A class from end to end: interrupted, resumed, workers that die, exit codes."""
 
 import json
 import multiprocessing
@@ -7,123 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from xml.etree import ElementTree
 
-import pytest
 import torch
 from grading import ADD, CHEAP, IMPORTS, NEEDED, SOLVED, exercise_cell, notebook
 
-from checks.exercises import EXERCISES
 from checks.grader import results
 from checks.grader.batch import Batch
 from checks.grader.command import main
 from checks.grader.course import DEFAULT
 from checks.grader.grader import Grader
-from checks.grader.intake.submissions import (
-    Cell,
-    Submission,
-)
-from checks.grader.output.exports import export
-from checks.grader.output.feedback import messages_for_student
-from checks.grader.output.pages import write_pages
-from checks.grader.output.similarity import alike
 from checks.grader.settings import Settings
 from checks.judge.source import answer_source
 from checks.paths import ROOT
-
-# results and what is made of them
-
-
-def result(student: str, points: float | None = 1.0, status: str = "passed", **more) -> dict:
-    one = {"exercise": "programs_needed", "lesson": "00_hello_triton", "status": status, "points": points, "possible": 1.0,
-           "message": "programs_needed: <b>said</b>", "mistake": None, "items": {}, "flags": [], "notices": [],
-           "picture": None, "seconds": 0.1} | more
-    return {"schema": results.SCHEMA, "student": student, "key": "k", "problems": [], "late": {}, "points": points or 0.0,
-            "possible": 1.0, "exercises": [one], "isolation": ["limits"],
-            "environment": {"python": "3", "torch": "2", "triton": "3"}}
-
-
-def test_names_make_different_files(tmp_path):
-    names = ["ada", "Ada", "../ada", "a/b", "é", "a%2Fb", "=cmd()", ".hidden", "a b"]
-    paths = {results.result_path(tmp_path, name) for name in names}
-    assert len(paths) == len(names)
-    assert all(path.parent == tmp_path / "students" for path in paths)
-    for name in names:
-        results.write_result(tmp_path, result(name))
-    assert sorted(r["student"] for r in results.read_results(tmp_path)) == sorted(names)
-
-
-def test_a_broken_result_is_none(tmp_path):
-    path = tmp_path / "x.json"
-    for text in ("", "{", "[]", '{"schema": 0}'):
-        path.write_text(text)
-        assert results.read_result(path) is None
-
-
-def test_overrides(tmp_path):
-    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\nada,programs_needed,0.5,seen in person\n")
-    graded = results.apply_overrides([result("ada", 0.0, "held"), result("bob")], results.read_overrides(tmp_path))
-    assert [r["points"] for r in graded] == [0.5, 1.0]
-    assert graded[0]["exercises"][0]["graded_points"] == 0.0
-    assert "seen in person" in messages_for_student(graded[0]["exercises"][0])[0]
-    for text, said in (("ada,programs_needed,much,why", "line 2: points"), ("ada,programs_needed,1,", "needs a reason")):
-        (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\n" + text)
-        with pytest.raises(ValueError, match=said):
-            results.read_overrides(tmp_path)
-    with pytest.raises(ValueError, match="no exercise `x` of a student `ada`"):
-        results.apply_overrides([result("ada")], {("ada", "x"): (1.0, "why")})
-
-
-def test_exports(tmp_path):
-    graded = [result("ada"), result("=cmd()", 0.0, "failed"), result("eva", None, results.FAULT)]
-    (table,) = export("csv", graded, tmp_path, None)
-    rows = table.read_text().splitlines()
-    assert rows[1] == "ada,1.0,1.0,1.0,0,,"
-    assert rows[2].startswith("'=cmd()")
-    assert rows[3] == "eva,,1.0,,0,programs_needed,", "a fault of the grader is no zero"
-    suites = ElementTree.parse(export("junit", graded, tmp_path, None)[0]).getroot()
-    assert [suite.get("failures") + suite.get("errors") for suite in suites] == ["00", "10", "01"]
-    files = export("gradescope", graded, tmp_path, None)
-    assert json.loads(files[0].read_text())["score"] == 1.0
-    assert "score" not in json.loads(files[2].read_text())
-    assert len(json.loads(export("json", graded, tmp_path, None)[0].read_text())["results"]) == 3
-
-
-def test_pages_show_no_hidden_test_and_run_nothing(tmp_path):
-    items = {"public": {"result": "right", "message": "", "earned": 0.6, "possible": 0.6},
-             "hidden": {"result": "wrong", "message": "N=4711", "earned": 0.0, "possible": 0.4}}
-    picture = {"of": [2, 4], "output": 0, "rows": [[0, 1, 0, 0], [0, 0, 0, 1]]}
-    graded = [result("<script>alert(1)</script>", 0.6, "failed", items=items, picture=picture,
-                     flags=[{"kind": "reaches out", "text": "<i>"}]), result("eva", None, results.FAULT)]
-    (page,) = write_pages(tmp_path, graded)
-    pages = [page, *(tmp_path / "pages" / "students").glob("*.html")]
-    assert len(pages) == 3
-    for path in pages:
-        text = path.read_text()
-        assert "<script" not in text and "<i>" not in text and "4711" not in text
-        assert "Content-Security-Policy" in text
-
-
-def test_similarity_sees_through_renaming():
-    exercise = EXERCISES["quantize_int8_perrow_torch"]
-    own = ("def quantize_int8_perrow_torch(x):\n    total = []\n    for row in x.float():\n"
-           "        most = max(abs(float(v)) for v in row)\n"
-           "        if most == 0:\n            total.append((row * 0, 0.0))\n            continue\n"
-           "        unit = most / 127\n        numbers = [int(round(float(v) / unit)) for v in row]\n"
-           "        total.append((torch.tensor(numbers), unit))\n"
-           "    return torch.stack([a for a, _ in total]).to(torch.int8), torch.tensor([b for _, b in total])\n")
-    copied = own.replace("total", "acc").replace("most", "m").replace("numbers", "qs") + "# mine\n"
-    other = ("def quantize_int8_perrow_torch(x):\n    scale = x.float().abs().amax(1) / 127\n"
-             "    while scale.isnan().any():\n"
-             "        scale = scale.nan_to_num(0)\n    return torch.zeros_like(x).to(torch.int8).add(3), "
-             "scale.sqrt().square()\n")
-    submissions = [Submission(name, [Cell(exercise_cell(exercise, source), "a.ipynb", 0)]) for name, source in
-                   (("ada", own), ("bob", copied), ("eva", other), ("jon", answer_source(exercise.name)))]
-    assert list(alike(submissions, exercise)) == [("ada", "bob")]
-
-
-# a class
-
 
 WRONG = exercise_cell(ADD, answer_source(ADD.name).replace("x + y", "x - y"))
 

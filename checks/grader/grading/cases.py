@@ -3,6 +3,7 @@
 import random
 import types
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ class CaseSet:
     def hidden(self) -> tuple[Case, ...]:
         """Cases of sizes drawn from the seed, which the answer passes. Empty where sizes cannot be varied."""
         rng = random.Random(f"{self.seed} {self.exercise.name}")
-        found = []
+        found: list[Case] = []
         for index in range(TRIES):
             base = self.exercise.cases[index % len(self.exercise.cases)]
             case = vary(base, f"hidden case {len(found) + 1}", rng)
@@ -72,15 +73,19 @@ class CaseSet:
         return 2 * 2**30 + 3 * max(reserved)  # as they come, between bands, and outputs
 
 
-def vary(case: Case, name: str, rng: random.Random, sizes: dict[str, int] | None = None) -> Case | None:
-    """The same kind of inputs in other sizes, drawn or given by name; None for a case that keeps no numbers.
-
-    A case's inputs come from a function that holds its sizes (`normal(M, K)`): a copy of it holds others.
-    """
+def held_values(case: Case) -> dict[str, Any]:
+    """What the function that makes a case's inputs holds by name: the sizes of `normal(M, K)`. Empty where it holds none."""
     make = case.inputs
     if not isinstance(make, types.FunctionType) or not make.__closure__:
+        return {}
+    return dict(zip(make.__code__.co_freevars, (cell.cell_contents for cell in make.__closure__), strict=True))
+
+
+def vary(case: Case, name: str, rng: random.Random, sizes: dict[str, int] | None = None) -> Case | None:
+    """The same kind of inputs in other sizes, drawn or given by name; None for a case that holds no sizes."""
+    make, held = case.inputs, held_values(case)
+    if not isinstance(make, types.FunctionType) or not held:
         return None
-    held = dict(zip(make.__code__.co_freevars, (cell.cell_contents for cell in make.__closure__), strict=True))
     other = {key: _other(key, value, rng) for key, value in held.items()} if sizes is None else held | sizes
     if other == held:
         return None

@@ -138,7 +138,8 @@ def _blank(case_set: CaseSet, case: Case) -> ChildOutcome:
 def _assess_answer(exercise, outcome: ChildOutcome, answer: dict, raw: bytes) -> None:
     """Everything in `answer` came from a child: each field is checked for what it is before it is used."""
     try:
-        error, launches = answer.get("error"), [_launch_summary(one) for one in list(answer.get("launches", []))[:1000]]
+        error = answer.get("error")
+        launches: list[Launch] = [_launch_summary(one) for one in list(answer.get("launches", []))[:1000]]
         described, maps = list(answer["outputs"])[:MOST_OUTPUTS], list(answer.get("maps", []))[:MOST_OUTPUTS]
         values = decode([*described, *(one for _, _, one in maps)], raw)
         tried = Attempt({}, () if error else tuple(values[:len(described)]), launches)
@@ -161,8 +162,9 @@ def _launch_summary(said: dict) -> LaunchSummary:
         return Counter({(str(kind)[:10], str(tensor)[:80]): int(count) for kind, tensor, count in rows[:100]})
 
     options = {str(k): v for k, v in dict(said["options"]).items() if isinstance(v, int)}
-    launch = LaunchSummary(str(said["kernel"])[:200], {}, [], options, range(min(int(said["accesses"]), 10**9)),
-                     moved=sums(said["traffic"]), touched=sums(said["footprint"]))
+    accesses = range(min(int(said["accesses"]), 10**9))  # of which only the number is asked
+    launch = LaunchSummary(str(said["kernel"])[:200], {}, [], options, accesses,  # type: ignore[arg-type]
+                           moved=sums(said["traffic"]), touched=sums(said["footprint"]))
     launch.arguments = {key: said[key] for key in ("signature", "constexprs", "aligned", "unfit") if key in said}
     return launch
 

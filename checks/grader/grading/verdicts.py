@@ -32,7 +32,8 @@ class Compiler:
     """Compiles kernels in children of a fork server of their own, and remembers what it has compiled."""
 
     def __init__(self, warm: ForkServer):
-        self.warm, self._known = warm, OrderedDict()
+        self.warm = warm
+        self._known: OrderedDict[str, dict[int, Compiled]] = OrderedDict()
 
     def reports(self, job: dict, modules: dict) -> dict[int, Compiled]:
         """For each target, what the compiler makes of a kernel. Raises ChildExited when it does not come back, and Fault."""
@@ -63,6 +64,7 @@ def grade_exercise(case_set: CaseSet, code: Code, course: Course, warm: ForkServ
             chosen, done = program, tried
         if counts:
             break
+    assert chosen is not None and done is not None, "code that has no status has a program"
     if chosen.lent:
         names = " and ".join(f"`{name}`" for name in chosen.lent)
         result["notices"] = [*code.notices, f"judged with our {names}, for with yours it is not right"]

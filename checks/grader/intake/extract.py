@@ -114,7 +114,8 @@ def normal_form(source: str) -> str:
     except SyntaxError:
         return re.sub(r"\s+", " ", source).strip()
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, _DEFINES) and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            node.body = body[1:] or [ast.Pass()]
+        if not isinstance(node, _DEFINES):
+            continue
+        if isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant):
+            node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)

@@ -72,7 +72,9 @@ def _jitted(node: ast.FunctionDef, aliases=frozenset()) -> bool:
 
 
 def _check(tree: ast.Module, given: dict[str, str]) -> None:
-    modules, names, jit = {}, set(), set()
+    modules: dict[str, types.ModuleType] = {}
+    names: set[str] = set()
+    jit: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             _import(node, given, modules, names, jit)
@@ -148,7 +150,7 @@ def _stored(node: ast.AST) -> set[str]:
 
 
 def _walk(tree: ast.AST, modules: dict, names: set[str], attributes: set[str]) -> None:
-    bases = set()
+    bases: set[int] = set()
     for node in ast.walk(tree):
         if not isinstance(node, _NODES):
             raise Refused(node, f"a {type(node).__name__}")

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +19,9 @@ def export(kind: str, graded: list[SubmissionResult], grades: Path, to: Path | N
     if kind == "gradescope":
         folder = to or grades / "gradescope"
         return [_write(folder / result_path(Path(), r["student"]).stem / "results.json", _gradescope(r)) for r in graded]
-    name, write = {"csv": ("grades.csv", _csv), "json": ("grades.json", _json), "junit": ("junit.xml", _junit)}[kind]
+    formats: dict[str, tuple[str, Callable[[list[SubmissionResult]], str | bytes]]] = {
+        "csv": ("grades.csv", _csv), "json": ("grades.json", _json), "junit": ("junit.xml", _junit)}
+    name, write = formats[kind]
     return [_write(to or grades / name, write(graded))]
 
 

@@ -4,6 +4,7 @@ import statistics
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -64,7 +65,8 @@ def _picture(picture: dict | None) -> Markup | None:
 
 
 def _class(graded: list[SubmissionResult], course: Course) -> dict:
-    rows, mistakes = [], Counter()
+    rows: list[dict[str, Any]] = []
+    mistakes: Counter[tuple[str, str]] = Counter()
     for name in dict.fromkeys(one["exercise"] for result in graded for one in result["exercises"]):
         ones = [one for result in graded for one in result["exercises"] if one["exercise"] == name]
         known = Counter(one["mistake"] for one in ones if one["mistake"])

@@ -40,17 +40,17 @@ def alike(submissions: list[Submission], exercise: Exercise) -> dict[tuple[str, 
     common |= fingerprints(answer_source(exercise.name))  # those who found the same answer did not copy
     prints = {}
     for submission in submissions:
-        cell = find_exercise_cell(submission, exercise.name).cell
-        if cell is not None and not is_stub(cell.source):
-            own = fingerprints(cell.source) - common
+        found = find_exercise_cell(submission, exercise.name).cell
+        if found is not None and not is_stub(found.source):
+            own = fingerprints(found.source) - common
             if len(own) >= LEAST:
                 prints[submission.student] = own
-    found = {}
+    pairs = {}
     for a, b in combinations(sorted(prints), 2):
         likeness = len(prints[a] & prints[b]) / len(prints[a] | prints[b])
         if likeness >= ALIKE:
-            found[a, b] = likeness
-    return found
+            pairs[a, b] = likeness
+    return pairs
 
 
 def fingerprints(source: str) -> set[int]:

@@ -9,6 +9,8 @@ import os
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,7 +26,15 @@ from kernels.runtime import INTERPRETED
 
 INPUT_LIMIT = 1 << 30
 MEMORY_FRACTION = 0.4  # of a GPU's memory, for one child
-_state = {"launching": False, "before": None, "noop": False}  # of the case under way
+
+
+class _Case:
+    """The case under way: whether a kernel is being launched, and what happens before or instead of a launch."""
+
+    launching = False
+    before_launch: Callable[[], None] | None = None
+    without_launches = False
+
 
 
 def warm_up() -> None:
@@ -32,9 +42,10 @@ def warm_up() -> None:
     torch.set_num_threads(1)
     if not INTERPRETED:
         return  # CUDA must start in each child: no fork survives it
+    namespace: dict[str, Any] = {"__name__": "first"}
     define("import triton\nimport triton.language as tl\n\n\n@triton.jit\ndef first(x_ptr, N, BLOCK: tl.constexpr):\n"
            "    offs = tl.arange(0, BLOCK)\n    mask = offs < N\n    x = tl.load(x_ptr + offs, mask=mask, other=0.0)\n"
-           "    tl.store(x_ptr + offs, x + tl.sum(x, axis=0), mask=mask)\n", "first", namespace := {"__name__": "first"})
+           "    tl.store(x_ptr + offs, x + tl.sum(x, axis=0), mask=mask)\n", "first", namespace)
     _follow_launches()
     _one_config_is_enough()
 
@@ -51,15 +62,15 @@ def _follow_launches() -> None:
     call = GridExecutor.__call__
 
     def launch(self, *args, **kwargs):
-        if _state["before"] is not None:
-            _state["before"]()
-            if _state["noop"]:
-                return None
-        _state["launching"] = True
+        if _Case.before_launch is not None:
+            _Case.before_launch()
+        if _Case.without_launches:
+            return None
+        _Case.launching = True
         try:
             return call(self, *args, **kwargs)
         finally:
-            _state["launching"] = False
+            _Case.launching = False
 
     GridExecutor.__call__ = launch
 
@@ -80,10 +91,10 @@ class _Operators(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.ran = Counter()
+        self.ran: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if not _state["launching"]:
+        if not _Case.launching:
             self.ran[func.name()] += 1
         return func(*args, **(kwargs or {}))
 
@@ -153,12 +164,13 @@ def _answer(function, asked: dict, data: bytes) -> tuple[dict, bytes]:
             for name in decoys:
                 given[name].copy_(inputs[name])
 
-        _state.update(before=make_real if asked["mode"] != "plain" else None, noop=asked["mode"] == "no launches")
+        _Case.before_launch = make_real if decoys else None
+        _Case.without_launches = asked["mode"] == "no launches"
         try:
             with operators:
                 return function(**given)
         finally:
-            _state["before"] = None
+            _Case.before_launch, _Case.without_launches = None, False
 
     tried = attempt(call, inputs | decoys, asked["timeout_s"])
     outputs = tried.outputs if tried.error is None else ()
@@ -208,7 +220,7 @@ def _aliases(tried) -> list[str]:
 def _error(error: BaseException, line: str | None) -> dict:
     while error.__cause__ is not None:
         error = error.__cause__
-    said = {"type": type(error).__name__[:80], "text": str(error)[:2000], "line": line and line[:300]}
+    said: dict[str, Any] = {"type": type(error).__name__[:80], "text": str(error)[:2000], "line": line and line[:300]}
     if isinstance(error, OutOfBounds):
         said["bounds"] = [error.kind, error.tensor, list(error.program), list(error.lane), error.offset,
                           list(error.shape), error.lanes, error.masked]

@@ -30,6 +30,7 @@ POLL_S = 0.05
 def load(name: str, path: str):
     """The module at ROOT/`path`, known as `name`."""
     spec = importlib.util.spec_from_file_location(name, Path(ROOT, path))
+    assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -143,13 +144,15 @@ def supervise(job: dict, answers: socket.socket, status: socket.socket) -> None:
 def watch(child: int, job: dict, status: socket.socket) -> str:
     """Wait until the child must or did end; says why."""
     deadline = time.monotonic() + job["timeout_s"]
+    watched: list[int | socket.socket] = [status]
     try:
-        ended = [os.pidfd_open(child)]
+        watched.append(os.pidfd_open(child))
+        poll_s = POLL_S
     except OSError:  # some sandboxes have none: ask instead
-        ended = []
+        poll_s = POLL_S / 10
     page = os.sysconf("SC_PAGE_SIZE")
     while True:
-        ready, _, _ = select.select([*ended, status], [], [], POLL_S if ended else 0.005)
+        ready, _, _ = select.select(watched, [], [], poll_s)
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             return "ended"
         if status in ready:

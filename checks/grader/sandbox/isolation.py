@@ -49,8 +49,7 @@ _WRITES = ("creat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "mk
 _EXEC_TOO = ("fork", "vfork", "execve", "execveat", "memfd_create", "socketpair", "sched_setaffinity")  # a compiler's needs
 
 
-def _number(call: str) -> int | None:
-    return _CALLS[call][_ARM]
+_NUMBERS = {call: number for call, numbers in _CALLS.items() if (number := numbers[_ARM]) is not None}
 
 
 def _check(result: int, what: str) -> None:
@@ -120,7 +119,7 @@ def enter_private_root(hidden: str, scratch_bytes: int) -> None:
         _mount("tmpfs", root + hidden, "tmpfs", _MS_RDONLY, "size=4k,mode=755")
     _mount(None, root, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     os.chdir(root)
-    _check(_libc.syscall(_number("pivot_root"), b".", b"."), "pivot_root")
+    _check(_libc.syscall(_NUMBERS["pivot_root"], b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", 2), "umount")
     os.chdir("/tmp")
 
@@ -139,7 +138,7 @@ def drop_capabilities() -> None:
     """No capabilities in any namespace, and none to be gained."""
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
     header, nothing = struct.pack("II", 0x20080522, 0), bytes(24)
-    _check(_libc.syscall(_number("capset"), header, nothing), "capset")
+    _check(_libc.syscall(_NUMBERS["capset"], header, nothing), "capset")
 
 
 def become_subreaper() -> None:
@@ -161,24 +160,24 @@ def filter_system_calls(may_start_programs: bool, may_write: bool = True, local_
         code += [(0x35, 0, 1, 0x40000000), (give, 0, 0, refuse)]  # jge: the x32 ABI has numbers of its own
     for call in _REFUSED if may_write else _REFUSED + _WRITES:
         if call == "socket" and local_sockets:
-            code += [(equal, 0, 4, _number(call)), (load, 0, 0, 16), (equal, 1, 0, socket.AF_UNIX), (give, 0, 0, refuse),
+            code += [(equal, 0, 4, _NUMBERS[call]), (load, 0, 0, 16), (equal, 1, 0, socket.AF_UNIX), (give, 0, 0, refuse),
                      (give, 0, 0, allow)]
-        elif _number(call) is not None and not (may_start_programs and call in _EXEC_TOO):
-            code += [(equal, 0, 1, _number(call)), (give, 0, 0, refuse)]
+        elif call in _NUMBERS and not (may_start_programs and call in _EXEC_TOO):
+            code += [(equal, 0, 1, _NUMBERS[call]), (give, 0, 0, refuse)]
     if not may_write:
         writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-        code += [(equal, 0, 1, _number("openat2")), (give, 0, 0, missing)]
+        code += [(equal, 0, 1, _NUMBERS["openat2"]), (give, 0, 0, missing)]
         for call, offset in (("open", 24), ("openat", 32)):  # where their flags are among the arguments
-            if _number(call) is not None:
-                code += [(equal, 0, 4, _number(call)), (load, 0, 0, offset), (bits, 0, 1, writing), (give, 0, 0, refuse),
+            if call in _NUMBERS:
+                code += [(equal, 0, 4, _NUMBERS[call]), (load, 0, 0, offset), (bits, 0, 1, writing), (give, 0, 0, refuse),
                          (give, 0, 0, allow)]
     for call in ("kill", "tkill", "tgkill"):  # to itself, as abort() does
-        code += [(equal, 0, 4, _number(call)), (load, 0, 0, 16), (equal, 1, 0, os.getpid()), (give, 0, 0, refuse),
+        code += [(equal, 0, 4, _NUMBERS[call]), (load, 0, 0, 16), (equal, 1, 0, os.getpid()), (give, 0, 0, refuse),
                  (give, 0, 0, allow)]
     if not may_start_programs:
         # clone3 hides its flags behind a pointer; told that there is none, glibc uses clone, where threads alone pass.
-        code += [(equal, 0, 1, _number("clone3")), (give, 0, 0, missing)]
-        code += [(equal, 0, 4, _number("clone")), (load, 0, 0, 16), (bits, 1, 0, 0x10000), (give, 0, 0, refuse),
+        code += [(equal, 0, 1, _NUMBERS["clone3"]), (give, 0, 0, missing)]
+        code += [(equal, 0, 4, _NUMBERS["clone"]), (load, 0, 0, 16), (bits, 1, 0, 0x10000), (give, 0, 0, refuse),
                  (give, 0, 0, allow)]
     code += [(give, 0, 0, allow)]
     program = b"".join(struct.pack("HBBI", *step) for step in code)
@@ -191,15 +190,15 @@ def filter_system_calls(may_start_programs: bool, may_write: bool = True, local_
 def restrict_paths(readable: list[str], writable: list[str]) -> None:
     """Landlock: from now on only these paths can be read, and only `writable` written. Raises OSError without it."""
     reading, everything = 0b1101, (1 << 13) - 1  # execute, read files, list folders
-    ruleset = _libc.syscall(_number("landlock_create_ruleset"), struct.pack("Q", everything), 8, 0)
+    ruleset = _libc.syscall(_NUMBERS["landlock_create_ruleset"], struct.pack("Q", everything), 8, 0)
     _check(ruleset, "landlock")
     for path, rights in [(path, reading) for path in readable] + [(path, everything) for path in writable]:
         folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
         if not os.path.isdir(path):  # noqa: PTH112
             rights &= 0b110 | 1
         rule = struct.pack("=Qi", rights, folder)
-        _check(_libc.syscall(_number("landlock_add_rule"), ruleset, 1, rule, 0), "landlock")
+        _check(_libc.syscall(_NUMBERS["landlock_add_rule"], ruleset, 1, rule, 0), "landlock")
         os.close(folder)
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
-    _check(_libc.syscall(_number("landlock_restrict_self"), ruleset, 0), "landlock")
+    _check(_libc.syscall(_NUMBERS["landlock_restrict_self"], ruleset, 0), "landlock")
     os.close(ruleset)

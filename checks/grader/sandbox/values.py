@@ -67,12 +67,16 @@ def decode(descriptions: Sequence[list], payload: bytes, strided: bool = False) 
 
     Raises ProtocolError for what is no description, or does not fit the bytes.
     """
-    values, at = [], 0
+    values: list[Any] = []
+    at = 0
     try:
         for kind, *rest in descriptions:
             if kind == "tensor":
                 dtype, shape, strides, size = rest
-                values.append(_tensor(dtype, shape, strides if strided else None, payload[at:at + size]))
+                raw = payload[at:at + size]
+                if len(raw) != size:
+                    raise ValueError
+                values.append(_tensor(dtype, shape, strides if strided else None, raw))
                 at += size
             elif kind == "plain" and isinstance(rest[0], bool | int | float | str | None):
                 values.append(rest[0])

@@ -1,0 +1,272 @@
+"""From a child's answers to outcomes and rubric items: what is believed, which sizes are drawn, what a GPU adds."""
+
+import contextlib
+import random
+import types
+from collections import Counter
+
+import pytest
+import torch
+from grading import ADD, NEEDED
+
+from checks.grader import gpu
+from checks.grader.grading import runs, verdicts
+from checks.grader.grading.cases import HIDDEN, CaseSet, vary
+from checks.grader.intake.code import OPEN, PROVEN, Program
+from checks.grader.results import new_exercise_result
+from checks.grader.sandbox.client import Child, ChildExited, Fault
+from checks.grader.sandbox.values import encode
+from checks.judge.exercise import Case, WrongAnswer, numbers
+from checks.judge.launches import OutOfBounds
+from checks.judge.trial import PASSED
+
+# what a child says
+
+
+@pytest.mark.parametrize("error, kind, text", [
+    ({"type": "ValueError", "text": "no"}, "ValueError", "no"), ({"type": "not a name", "text": "x"}, "Error", "x"),
+    ({"type": "WrongAnswer", "text": "x"}, WrongAnswer.__name__, "x"), ({"type": "TimeoutError"}, "TimeoutError", ""),
+    ({"type": "OutOfMemoryError", "text": "x"}, "MemoryError", "x"), ({"type": "MemoryError"}, "MemoryError", ""),
+    ({"type": "RuntimeError", "text": "can't allocate memory"}, "MemoryError", "can't allocate memory"),
+    ({"type": "OutOfBounds", "text": "x", "bounds": [1]}, "OutOfBounds", "x"), (None, "Error", ""), ("text", "Error", ""),
+    ({"type": "OutOfBounds", "text": "x", "bounds": ["load", "x_ptr", ["a"], [0], 1, [2], 3, False]}, "OutOfBounds", "x")])
+def test_an_error_is_made_anew_from_its_text(error, kind, text):
+    made = runs._rebuilt(error)
+    assert type(made).__name__ == kind and str(made) == text
+
+
+def test_an_access_out_of_bounds_is_made_anew():
+    error = {"type": "OutOfBounds", "text": "", "bounds": ["load", "x_ptr", [1, 2, 3], [4], 5, [6], 7, True]}
+    made, same = runs._rebuilt(error), OutOfBounds("load", "x_ptr", (1, 2, 3), (4,), 5, (6,), 7, True)
+    assert type(made) is OutOfBounds and str(made) == str(same)
+
+
+def launch(**more) -> dict:
+    return {"kernel": "k", "traffic": [["load", "x_ptr", 8], ["store", "out_ptr", 4]], "footprint": [["load", "x_ptr", 4]],
+            "accesses": 3, "options": {"num_warps": 4, "name": "x"}, "signature": {"x_ptr": "*fp32"}} | more
+
+
+def test_a_launch_is_known_by_its_sums():
+    found = runs._launch_summary(launch(secret="x"))
+    assert found.kernel == "k" and len(found.accesses) == 3
+    assert found.traffic() == Counter({("load", "x_ptr"): 8, ("store", "out_ptr"): 4})
+    assert found.footprint() == Counter({("load", "x_ptr"): 4})
+    assert found.options == {"num_warps": 4}, "numbers alone"
+    assert found.arguments == {"signature": {"x_ptr": "*fp32"}}
+
+
+def answer(**more) -> tuple[dict, bytes]:
+    described, raw = encode([torch.ones(2), torch.tensor([True, False]), torch.tensor([False, True, True])])
+    return {"outputs": described[:1], "maps": [["stored", 0, described[1]], ["loaded", "x", described[2]]], "broken": [],
+            "changed": [], "error": None, "launches": [launch()]} | more, raw
+
+
+def assessed(said: dict, raw: bytes) -> runs.ChildOutcome:
+    expected = ADD.oracle(x=torch.ones(2), y=torch.zeros(2), BLOCK=2)
+    outcome = runs.ChildOutcome(ADD.cases[0], {"x": torch.ones(3), "y": torch.ones(2), "BLOCK": 2}, expected)
+    runs._assess_answer(ADD, outcome, said, raw)
+    return outcome
+
+
+def test_an_answer_becomes_an_outcome():
+    outcome = assessed(*answer())
+    assert outcome.status == PASSED, outcome.message
+    assert outcome.stored(0).tolist() == [True, False]
+    assert outcome.loaded("x").tolist() == [False, True, True]
+    assert outcome.loaded("y") is None
+    outcome.maps.clear()
+    assert outcome.stored(0).tolist() == [False, False], "what no map shows is not stored"
+
+
+@pytest.mark.parametrize("more, said", [
+    ({"error": {"type": "ValueError", "text": "no", "line": "x = 1"}}, "raised ValueError: no\n  at: x = 1"),
+    ({"broken": ["out"]}, "writes outside `out`"), ({"changed": ["x"]}, "changes its input `x`"),
+    ({"outputs": []}, "returns 0 value")])
+def test_what_an_answer_admits(more, said):
+    outcome = assessed(*answer(maps=[], **more))
+    assert outcome.status != PASSED and said in outcome.message
+
+
+def test_a_name_that_is_no_input_is_not_believed():
+    assert assessed(*answer(changed=["<b>"])).status == PASSED
+
+
+@pytest.mark.parametrize("more", [
+    {"outputs": None}, {"outputs": [["tensor", "float32", [3], [1], 12]]}, {"launches": [{}]}, {"launches": 7},
+    {"maps": [["stored", 0, ["plain", True]]]}, {"maps": [["stored", 5, ["plain", True]]]}, {"maps": [7]},
+    {"maps": [["loaded", "z", ["tensor", "bool", [2], [1], 2]]]}, {"maps": [["stored", 0, ["tensor", "bool", [1], [1], 1]]]},
+    {"maps": [["stored", 0, ["tensor", "uint8", [2], [1], 2]]]}, {"broken": 7},
+    {"launches": [launch(traffic=[["load", "x"]])]}, {"launches": [launch(options=[1])]}])
+def test_what_is_no_answer(more):
+    with pytest.raises(ChildExited, match="what came back is no result"):
+        assessed(*answer(**more))
+
+
+def test_operators_that_compute_are_told_from_those_that_lay_out():
+    done = runs.Run(answers=[{"operators": {"aten::view": 1, "aten::add.Tensor": 2}}, {"operators": {"aten::mm": 1}}, {}])
+    assert runs.operators_outside(done) == ["aten::add.Tensor", "aten::mm"]
+    for name in ("aten::sum", "aten::copy_", "aten::mul.Tensor", "aten::to.dtype", "aten::_to_copy"):
+        assert runs.operators_outside(runs.Run(answers=[{"operators": {name: 1}}])) == [name]
+    for name in ("aten::empty.memory_format", "aten::zero_", "aten::as_strided", "aten::t", "aten::detach"):
+        assert runs.operators_outside(runs.Run(answers=[{"operators": {name: 1}}])) == []
+
+
+def test_what_an_open_program_leaves_behind():
+    done = runs.Run(answers=[{"threads": 0, "files": ["b"]}, {"threads": 2, "files": ["a", "b"]}])
+    found = runs.left_behind(done, Program("", OPEN))
+    assert found == ["threads were still running after the result was returned", "files were written: a, b"]
+    assert runs.left_behind(done, Program("", PROVEN)) == []
+    assert runs.left_behind(runs.Run(answers=[{"threads": 0, "files": []}]), Program("", OPEN)) == []
+
+
+@pytest.mark.parametrize("told, kind, said", [
+    ({"reason": "memory", "signal": 9, "code": -9}, "out of memory", "too much memory"),
+    ({"reason": "ended", "signal": 9, "code": -9}, "out of memory", "too much memory"),
+    ({"reason": "time", "signal": 9, "code": -9}, "timeout", "did not finish"),
+    ({"reason": "ended", "signal": 24, "code": -24}, "timeout", "did not finish"),
+    ({"reason": "ended", "signal": 11, "code": -11}, "crashed", "signal 11"),
+    ({"reason": "ended", "signal": None, "code": 91}, "crashed", "broke down while"),
+    ({"reason": "ended", "signal": None, "code": 3}, "crashed", "with code 3")])
+def test_why_a_child_exited(told, kind, said):
+    child = types.SimpleNamespace(finish=lambda: told, kind="run")
+    why = Child._why(child)
+    assert isinstance(why, ChildExited) and why.kind == kind and said in why.reason == str(why)
+
+
+@pytest.mark.parametrize("told, kind", [({}, "run"), ({"reason": "ended", "signal": None, "code": 91}, "compile")])
+def test_whose_fault_it_is_not(told, kind):
+    assert isinstance(Child._why(types.SimpleNamespace(finish=lambda: told, kind=kind)), Fault)
+
+
+@pytest.mark.parametrize("kind, status", [("timeout", "timeout"), ("out of memory", "out of memory"),
+                                          ("crashed", "crashed")])
+def test_a_case_at_which_the_child_exits(kind, status):
+    """The cases before it keep their outcomes; those after it have none."""
+    def ask(question, payload, seconds):
+        if len(asked) == 1:
+            raise ChildExited("it died.", kind)
+        asked.append(question)
+        described, raw = encode([4])
+        return {"outputs": described, "launches": []}, raw
+
+    asked, cases = [], (numbers(N=1000, BLOCK=256), numbers(N=7, BLOCK=2), numbers(N=8, BLOCK=2))
+    child = types.SimpleNamespace(begin=lambda: {"ready": True}, ask=ask)
+    server = types.SimpleNamespace(kind="run", timeout_s=60, child=lambda *_: contextlib.nullcontext(child))
+    done = runs.run(CaseSet(NEEDED, 1), Program("", OPEN), server, cases)
+    assert [outcome.status for outcome in done.outcomes] == [PASSED, status]
+    assert done.outcomes[1].message == f"On the case '{cases[1].name}' it died."
+    assert not done.passed
+
+
+# hidden sizes
+
+
+def held(case: Case) -> dict:
+    return dict(zip(case.inputs.__code__.co_freevars, (cell.cell_contents for cell in case.inputs.__closure__), strict=True))
+
+
+def made(**sizes) -> Case:
+    M, BLOCK_M, low, scale = (sizes[name] for name in ("M", "BLOCK_M", "low", "scale"))
+    flag, one, shape = (sizes[name] for name in ("flag", "one", "shape"))
+    return Case("case", lambda generator: {"M": M, "BLOCK_M": BLOCK_M, "low": low, "scale": scale, "flag": flag, "one": one,
+                                           "shape": shape})
+
+
+SIZES = {"M": 100, "BLOCK_M": 16, "low": -5, "scale": 2.0, "flag": True, "one": 1, "shape": {"K": 40, "BLOCK": 32}}
+
+
+def test_sizes_are_drawn_and_the_rest_is_kept():
+    drawn = [held(vary(made(**SIZES), "new", random.Random(seed))) for seed in range(50)]
+    for other in drawn:
+        assert {name: other[name] for name in ("BLOCK_M", "low", "flag", "one")} == {
+            "BLOCK_M": 16, "low": -5, "flag": True, "one": 1}
+        assert 101 <= other["M"] <= 125 and 2.1 <= other["scale"] <= 3.0
+        assert 41 <= other["shape"]["K"] <= 50 and other["shape"]["BLOCK"] == 32
+    assert len({other["M"] for other in drawn}) > 10
+    assert held(made(**SIZES)) == SIZES
+
+
+def test_sizes_may_be_given_and_some_cases_have_none():
+    other = vary(made(**SIZES), "large", random.Random(0), {"M": 4096})
+    assert other.name == "large" and held(other) == SIZES | {"M": 4096}
+    assert vary(made(**SIZES), "same", random.Random(0), {"M": 100}) is None
+    assert vary(Case("none", lambda generator: {"x": 1}), "new", random.Random(0)) is None
+
+
+def test_the_seed_decides_hidden_cases():
+    sizes = [[str(CaseSet(NEEDED, seed).asked(case).inputs) for case in CaseSet(NEEDED, seed).hidden] for seed in (1, 1, 2)]
+    assert len(sizes[0]) == HIDDEN
+    assert sizes[0] == sizes[1] != sizes[2]
+
+
+def test_which_exercises_a_table_could_answer():
+    assert CaseSet(NEEDED, 1).only_numbers
+    assert not CaseSet(ADD, 1).only_numbers
+
+
+def test_memory_is_for_what_the_inputs_reserve():
+    wide = Case("wide", lambda generator: {"x": torch.empty_strided((2, 3), (2**20, 1)), "n": 3})
+    exercise = types.SimpleNamespace(cases=(wide,), oracle=lambda **_: ())
+    assert CaseSet(exercise, 1).data_bytes == 2 * 2**30 + 3 * 4 * (2**20 + 2)
+
+
+# a GPU
+
+
+@pytest.mark.parametrize("yours, state, flagged", [(10.0, "right", False), (12.5, "right", False), (12.6, "wrong", False),
+                                                   (0.9, "right", True)])
+def test_speed_on_a_gpu(monkeypatch, yours, state, flagged):
+    monkeypatch.setattr(verdicts, "on_gpu", lambda *_: (None, {"yours": yours, "answer": 10.0, "floor": 1.0}))
+    result = new_exercise_result(ADD, 3.0)
+    items = verdicts._on_gpu(CaseSet(ADD, 1), Program("", PROVEN), None, result)
+    assert items["fast"][0] == state and f"{yours:.1f} us" in items["fast"][1]
+    assert [flag["kind"] for flag in result["flags"]] == (["too fast"] if flagged else [])
+    assert result["times_us"]["yours"] == yours
+
+
+def test_what_is_wrong_on_a_gpu_alone(monkeypatch):
+    for found, items in ((("it hangs.", None), {"public": "wrong"}), ((None, None), {})):
+        monkeypatch.setattr(verdicts, "on_gpu", lambda *_, found=found: found)
+        result = new_exercise_result(ADD, 3.0)
+        given = verdicts._on_gpu(CaseSet(ADD, 1), Program("", PROVEN), None, result)
+        assert {name: state for name, (state, _) in given.items()} == items
+    monkeypatch.setattr(verdicts, "on_gpu", lambda *_: ("it hangs.", None))
+    verdicts._on_gpu(CaseSet(ADD, 1), Program("", PROVEN), None, result)
+    assert result["status"] == "failed" and "not on the GPU. it hangs." in result["message"]
+
+
+def timing_server(answer) -> types.SimpleNamespace:
+    def ask(question, payload, seconds):
+        if isinstance(answer, Exception):
+            raise answer
+        assert question["mode"] == "time" and question["name"] == "vector_add_kernel"
+        return answer, b""
+
+    child = types.SimpleNamespace(begin=lambda: {"ready": True}, ask=ask)
+    return types.SimpleNamespace(kind="gpu", timeout_s=9.0, child=lambda *_: contextlib.nullcontext(child))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(gpu, "LARGE", 40)
+
+
+def test_times_are_medians_beside_what_memory_allows(small):
+    server = timing_server({"times": {"yours": [3, 1, 2], "answer": [5.0, 4.0, 9.0]}})
+    found = gpu.times(CaseSet(ADD, 1), Program("", PROVEN), server)
+    assert found == {"yours": 2.0, "answer": 5.0, "floor": pytest.approx(3 * 4 * 1600 / 10e12 * 1e6)}
+
+
+@pytest.mark.parametrize("answer", [{}, {"times": 7}, {"times": {"yours": [], "answer": []}}, {"times": {"yours": ["x"]}},
+                                    ChildExited("died")], ids=str)
+def test_times_that_are_none(small, answer):
+    assert gpu.times(CaseSet(ADD, 1), Program("", PROVEN), timing_server(answer)) is None
+
+
+@pytest.mark.parametrize("names, size", [(("N",), 4096**2), (("N", "K"), 4096), (("M", "N", "K"), 2048), ((), None)])
+def test_how_large_a_timed_case_is(names, size):
+    M, N, K = 2, 3, 4
+    cases = {0: Case("c", lambda g: {"x": 1}), 1: Case("c", lambda g: {"N": N}), 2: Case("c", lambda g: {"N": N, "K": K}),
+             3: Case("c", lambda g: {"M": M, "N": N, "K": K})}
+    large = gpu.large(cases[len(names)])
+    assert (large and large.inputs(None)) == (dict.fromkeys(names, size) if names else None)
