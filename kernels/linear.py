@@ -21,10 +21,11 @@ from kernels.quantize import FLOATS, quantize_int8_perrow, quantize_int8_perrow_
 def int8_linear_torch(
     x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """y = (Σ x_q · w_q) · x_scale · w_scale + bias in torch: `Int8Linear`, bit for bit.
+    """y = (Σ x_q · w_q) · x_scale · w_scale + bias in torch: `Int8Linear`.
 
     x (..., K) FP16, quantized row by row here; w_q (N, K) int8, w_scale (N,) float32, bias (N,) or
     None -> y (..., N) in x's dtype. Sums are exact; scales and bias come in FP32, rounded once.
+    In FP16 on the CPU the bits are those of `Int8Linear`; a GPU divides by 127 otherwise.
     """
     x_q, x_scale = quantize_int8_perrow_torch(x.reshape(-1, x.shape[-1]))
     acc = x_q.double() @ w_q.double().T  # (M, N), exact: float64 holds whole numbers up to 2⁵³
