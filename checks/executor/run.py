@@ -127,6 +127,8 @@ class Execution:
 
     def launch(self) -> None:
         (gx, gy, gz), programs = self.grid, self.module.chunk
+        if 0 in self.grid:
+            return
         bz = min(gz, programs)
         by = min(gy, max(1, programs // bz))
         bx = min(gx, max(1, programs // (bz * by)))
