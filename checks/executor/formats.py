@@ -76,8 +76,8 @@ def to_tf32(x: Array) -> Array:
 def to_integer(x: Array, dtype: np.dtype) -> Array:
     """Towards zero; what does not fit saturates and NaN is 0, as NVIDIA's `cvt` does (at 32 bits for the narrow ones)."""
     wide = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
-    limits = np.iinfo(wide.name)
-    low, high = int(limits.min), int(limits.max)
+    width = 8 * wide.itemsize
+    low, high = (0, 2**width - 1) if wide.kind == "u" else (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
     if x.size and not (np.abs(x).max() < high):  # NaN too
         x = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=2.0**64, neginf=-(2.0**64))
         x = np.where(x >= high, high, np.clip(x, low, high).astype(wide))
