@@ -89,4 +89,4 @@ def to_integer(x: Array, dtype: np.dtype) -> Array:
 def poison(elem: str) -> float | int | bool:
     """What lanes hold that hold anything at all on a GPU: what is sure to be noticed."""
     dtype = HELD[elem]
-    return np.nan if dtype.kind == "f" else False if dtype.kind == "b" else int(np.iinfo(dtype).min)
+    return np.nan if dtype.kind == "f" else False if dtype.kind == "b" else -(2 ** (8 * dtype.itemsize - 1))
