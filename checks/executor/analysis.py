@@ -74,14 +74,17 @@ def mark_steps(function: Function) -> None:
     0: the same along the last axis, 1: one more each, None: not known. i32 can wrap: the access looks at the last lane.
     """
     refuted: dict[str, None] = {}
-    while True:  # loops: assume that what comes round is as what goes in, until that is refuted
+    for _ in range(ROUNDS):  # loops: assume that what comes round is as what goes in, until that is refuted
         found: dict[str, None] = {}
         _Steps(dict.fromkeys(function.args, 0) | refuted, refuted, found).walk(function.blocks)
         if not found:
             return
         refuted |= found
+    for op in all_ops(function.blocks):
+        op.steps = None
 
 
+ROUNDS = 20  # in which nearly every text is settled
 SAME = ("arith.constant", "tt.splat", "tt.get_program_id", "tt.get_num_programs")
 KEPT = ("arith.extsi", "arith.extui", "arith.trunci", "tt.bitcast", "tt.broadcast")  # only an axis of one lane is broadcast
 

@@ -33,7 +33,7 @@ class Limits:
 
     seconds: float = 60.0  # of a run, checked before each operation
     tile: int = 1 << 20  # elements of one tile, as many as Triton allows
-    text: int = 1 << 24  # characters of a module
+    text: int = 1 << 22  # characters of a module
     depth: int = 64  # of regions and calls in each other
     notes: int = 100  # faults, races and prints that are kept, each; all are counted
     memory: int = 1 << 31  # bytes of the values of the programs that run together, estimated

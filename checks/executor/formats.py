@@ -1,7 +1,5 @@
 """Number formats: BF16 and FP8 to and from float32, conversions to integers, and poison."""
 
-from typing import Any
-
 import numpy as np
 
 from checks.executor.types import HELD, UNSIGNED
@@ -77,8 +75,9 @@ def to_tf32(x: Array) -> Array:
 
 def to_integer(x: Array, dtype: np.dtype) -> Array:
     """Towards zero; what does not fit saturates and NaN is 0, as NVIDIA's `cvt` does (at 32 bits for the narrow ones)."""
-    wide: Any = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
-    low, high = int(np.iinfo(wide).min), int(np.iinfo(wide).max)
+    wide = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
+    width = 8 * wide.itemsize
+    low, high = (0, 2**width - 1) if wide.kind == "u" else (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
     if x.size and not (np.abs(x).max() < high):  # NaN too
         x = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=2.0**64, neginf=-(2.0**64))
         x = np.where(x >= high, high, np.clip(x, low, high).astype(wide))
@@ -90,4 +89,4 @@ def to_integer(x: Array, dtype: np.dtype) -> Array:
 def poison(elem: str) -> float | int | bool:
     """What lanes hold that hold anything at all on a GPU: what is sure to be noticed."""
     dtype = HELD[elem]
-    return np.nan if dtype.kind == "f" else False if dtype.kind == "b" else int(np.iinfo(dtype).min)
+    return np.nan if dtype.kind == "f" else False if dtype.kind == "b" else -(2 ** (8 * dtype.itemsize - 1))

@@ -1,4 +1,8 @@
-"""Text of TTIR to functions. The text is a stranger's: what does not parse raises Malformed, nothing else."""
+"""Text of TTIR to functions.
+
+The text is a stranger's: what does not parse raises Malformed, nothing else, and each line takes time in proportion to its
+length, whatever it holds.
+"""
 
 import re
 from collections.abc import Iterator
@@ -9,9 +13,8 @@ from checks.executor.ir import TERMINATORS, Block, Function, Op, Place
 from checks.executor.types import Type
 
 NAME = re.compile(r"%[\w$.-]+(?:#\d+)?")
-STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
-PLACE = re.compile(r"(.*?) //(\S.*):(\d{1,9})")
-FUNCTION = re.compile(r"tt\.func (public |private |)@([\w.$]+|\"\d+\")\((.*?)\)(?: -> .*?)? attributes \{.*\{$")
+STRING_END = re.compile(r'(?:[^"\\]|\\.)*+"')
+FUNCTION = re.compile(r'tt\.func (public |private |)@([\w.$]+|"\d+")\(')
 
 
 class Parser:
@@ -41,8 +44,10 @@ class Parser:
     def _module(self) -> None:
         for line in self._lines:
             bare, strings = _without_strings(line)
-            if head := FUNCTION.match(PLACE.sub(r"\1", bare)):
-                names, types = _arguments(head[3])
+            if head := FUNCTION.match(bare):
+                if not _without_place(bare)[0].endswith("{"):
+                    raise Malformed("a function without a body")
+                names, types = _arguments(bare[head.end():].partition(")")[0])
                 name = strings[int(head[2][1:-1])] if head[2].startswith('"') else head[2]
                 self.functions[name] = Function(name, names, types, self._region()[0])
                 for kind in types:
@@ -64,8 +69,9 @@ class Parser:
                     blocks[-1].ops.append(Op("scf.yield", [], [], "", [], {}, [], []))  # not printed where it yields nothing
                 self._depth -= 1
                 return blocks, line
-            if label := re.match(r"\^(\w+)(?:\((.*)\))?:", line):
-                names, types = _arguments(label[2] or "")
+            if label := re.match(r"\^(\w+)", line):
+                given = line[label.end():].partition("(")[2].rpartition("):")[0]
+                names, types = _arguments(given)
                 block = Block(label[1], names, types)
                 if len(blocks) == 1 and not blocks[0].ops:
                     blocks[0] = block
@@ -88,7 +94,7 @@ class Parser:
             strings += tail_strings
             tail, place = _without_place(tail)
             regions.append(blocks)
-            tail = re.sub(r"^\}\)? ?(else|do|attributes)? ?", "", tail)
+            tail = re.sub(r"^\}\)? ?(else|do)? ?", "", tail)
             bare = f"{bare} {tail}".strip()
         words, attributes = _attributes(bare, strings)
         op = Op(name, results, [], "", strings, attributes, [], [], regions, [], place)
@@ -105,17 +111,22 @@ class Parser:
 def _without_strings(line: str, first: int = 0) -> tuple[str, list[str]]:
     """The line with the number of each string in its place, and the strings: they may hold anything."""
     strings: list[str] = []
-
-    def number(found: "re.Match[str]") -> str:
-        strings.append(found[1])
-        return f'"{first + len(strings) - 1}"'
-
-    return STRING.sub(number, line), strings
+    pieces, end = [], 0
+    while (start := line.find('"', end)) >= 0:
+        found = STRING_END.match(line, start + 1)
+        if not found:
+            raise Malformed("a string is not closed")
+        pieces += [line[end:start], f'"{first + len(strings)}"']
+        strings.append(line[start + 1:found.end() - 1])
+        end = found.end()
+    return "".join([*pieces, line[end:]]), strings
 
 
 def _without_place(line: str) -> tuple[str, Place | None]:
-    found = PLACE.fullmatch(line)
-    return (found[1], Place(found[2], int(found[3]))) if found else (line, None)
+    """The line without the ` //FILE:LINE` behind it. A file's name may hold ` //`, an operation does not."""
+    before, mark, place = line.partition(" //")
+    file, _, number = place.rpartition(":")
+    return (before, Place(file, int(number))) if mark and number.isdecimal() and len(number) < 10 else (line, None)
 
 
 def _results(line: str) -> tuple[list[str], str]:
@@ -140,8 +151,8 @@ def _op_name(line: str, strings: list[str]) -> tuple[str, str]:
 
 def _arguments(text: str) -> tuple[list[str], list[Type]]:
     """`%a: T {attribute}, %b: U`, of a function or a block."""
-    pairs = [part.partition(": ") for part in split_outside(re.sub(r" ?\{[^}]*\}", "", text), ",") if part.strip()]
-    return [name.strip() for name, *_ in pairs], [Type(kind.strip()) for *_, kind in pairs]
+    parts = [part.strip().partition(": ") for part in split_outside(text, ",") if part.strip()]
+    return [name for name, *_ in parts], [Type(kind.partition("{")[0].strip()) for *_, kind in parts]
 
 
 def split_outside(text: str, separator: str) -> list[str]:
@@ -161,22 +172,27 @@ def split_outside(text: str, separator: str) -> list[str]:
 def _attributes(line: str, strings: list[str]) -> tuple[str, dict[str, Any]]:
     """The line without `{...}` and `<{...}>`, and what these say."""
     attributes: dict[str, Any] = {}
-    while (start := line.find("{")) >= 0:
-        depth, end = 0, start
-        for end in range(start, len(line)):
-            depth += (line[end] == "{") - (line[end] == "}")
+    pieces, depth, start = [], 0, 0
+    for i, c in enumerate(line):
+        if c == "{":
             if depth == 0:
-                break
-        else:
-            raise Malformed("a brace is not closed")
-        for entry in split_outside(line[start + 1:end], ","):
-            key, _, value = entry.strip().partition(" = ")
-            attributes[key] = _attribute(value, strings)
-        before, after = line[:start], line[end + 1:]
-        if before.endswith("<") and after.startswith(">"):
-            before, after = before[:-1], after[1:]
-        line = f"{before.rstrip()} {after.lstrip()}".strip()
-    return line, attributes
+                pieces.append(line[start:i])
+                start = i + 1
+            depth += 1
+        elif c == "}":
+            depth -= 1
+            if depth == 0:
+                for entry in split_outside(line[start:i], ","):
+                    key, _, value = entry.strip().partition(" = ")
+                    attributes[key] = _attribute(value, strings)
+                start = i + 1
+    if depth:
+        raise Malformed("a brace is not closed")
+    pieces.append(line[start:])
+    for i in range(len(pieces) - 1):
+        if pieces[i].endswith("<") and pieces[i + 1].startswith(">"):
+            pieces[i], pieces[i + 1] = pieces[i][:-1], pieces[i + 1][1:]
+    return " ".join(piece.strip() for piece in pieces).strip(), attributes
 
 
 def _attribute(value: str, strings: list[str]) -> Any:
@@ -192,8 +208,10 @@ def _attribute(value: str, strings: list[str]) -> Any:
 
 def _operands_and_types(op: Op, line: str) -> None:
     if op.name in ("cf.br", "cf.cond_br"):
-        for label, given in re.findall(r"\^(\w+)(?:\(([^)]*)\))?", line):
-            op.edges.append((label, NAME.findall(given.partition(" : ")[0])))
+        for target in line.split("^")[1:]:
+            label, bracket, given = target.partition("(")
+            passed = given.partition(" : ")[0] if bracket else ""
+            op.edges.append((label.partition(",")[0].strip(), NAME.findall(passed)))
         op.operands, op.words = NAME.findall(line.partition("^")[0]), line
         return
     if op.name == "arith.constant":

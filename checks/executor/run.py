@@ -28,6 +28,8 @@ from checks.executor.verify import verify
 
 LANES = 1 << 19
 """Elements of the largest tile over a chunk of programs: of 2**16 to 2**21, what was fastest for most kernels."""
+CONTRADICTIONS = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
+"""What NumPy and Python raise when the text contradicts itself."""
 Env = dict[str, Any]
 Arguments = Mapping[str, Any] | Sequence[tuple[str, Any]]
 
@@ -38,13 +40,17 @@ class Module:
     def __init__(self, text: str, limits: Limits = DEFAULT_LIMITS):
         parser = Parser(text, limits)
         self.functions, self.kernel, self.limits = parser.functions, parser.functions[parser.kernel], limits
-        for function in self.functions.values():
-            verify(function)
-            mark_dead(function.blocks)
-            mark_steps(function)
         self.ops = [op for function in self.functions.values() for op in all_ops(function.blocks)]
-        for op in self.ops:
-            prepare(op)
+        op = None
+        try:
+            for function in self.functions.values():
+                verify(function)
+                mark_dead(function.blocks)
+                mark_steps(function)
+            for op in self.ops:
+                prepare(op)
+        except CONTRADICTIONS as error:
+            raise _malformed(op, error) from error
         shapes = [kind.shape for op in self.ops for kind in [*op.types, *op.operand_types]]
         self.biggest = max([math.prod(shape) for shape in shapes], default=1)
         self.longest = max([shape[-1] for shape in shapes if shape], default=1)
@@ -76,13 +82,16 @@ class Module:
             raise LimitExceeded("the kernel needs more memory than there is") from None
         except RecursionError:
             raise LimitExceeded("calls lie too deep in each other") from None
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            place = execution.at.place if execution.at else None
-            name = execution.at.name if execution.at else "the kernel"
-            raise Malformed(f"{name} ({place or 'unknown line'}): {type(error).__name__}: {error}") from error
+        except CONTRADICTIONS as error:
+            raise _malformed(execution.at, error) from error
         execution.finish()
         execution.report.seconds = time.perf_counter() - started
         return execution.report
+
+
+def _malformed(op: Op | None, error: Exception) -> Malformed:
+    where = f"{op.name} ({op.place or 'unknown line'})" if op else "the text"
+    return Malformed(f"{where}: {type(error).__name__}: {error}")
 
 
 class Execution:
@@ -127,6 +136,8 @@ class Execution:
 
     def launch(self) -> None:
         (gx, gy, gz), programs = self.grid, self.module.chunk
+        if 0 in self.grid:
+            return
         bz = min(gz, programs)
         by = min(gy, max(1, programs // bz))
         bx = min(gx, max(1, programs // (bz * by)))
@@ -203,6 +214,7 @@ class Execution:
         """Run; returns the values of its terminator's operands."""
         for op in block.ops[:-1]:
             self.at = op
+            self.check_time()
             op.run(self, env, active)
             for name in op.dead:
                 env.pop(name, None)

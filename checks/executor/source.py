@@ -1,6 +1,7 @@
 """A kernel as data: the text of its functions and the globals they use, for another process to define them again."""
 
 import ast
+import functools
 import importlib
 import inspect
 import json
@@ -42,22 +43,30 @@ def describe(kernel: Any) -> str:
 def _describe_function(function: types.FunctionType, files: dict[str, dict[str, Any]]) -> None:
     path, name = function.__code__.co_filename, function.__name__
     file = files.setdefault(path, {"functions": {}, "names": {}})
-    try:
-        lines, first = inspect.getsourcelines(function)
-    except OSError:
-        raise CompileError(f"Python does not know the source of `{name}`") from None
-    text = textwrap.dedent("".join(lines))
-    definition = ast.parse(text).body[0]
-    assert isinstance(definition, ast.FunctionDef)
-    skipped = definition.lineno - 1  # decorators: the function is defined again as a kernel and nothing else
-    file["functions"][name] = [first + skipped, "".join(text.splitlines(keepends=True)[skipped:]), _noinline(function)]
-    definition.decorator_list = []
+    first, text, used = _definition(function)
+    file["functions"][name] = [first, text, _noinline(function)]
     reachable = function.__globals__ | dict(inspect.getclosurevars(function).nonlocals)
-    used = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name)}
     for used_name in sorted(used & set(reachable) - {name}):
         binding = _bind(used_name, reachable[used_name], name, files)
         if file["names"].setdefault(used_name, binding) != binding:
             raise CompileError(f"two functions of {path} mean different things by `{used_name}`")
+
+
+@functools.lru_cache(maxsize=1024)
+def _definition(function: types.FunctionType) -> tuple[int, str, frozenset[str]]:
+    """Its first line, its text from there on and the names in it, without decorators: it is defined again as a kernel."""
+    try:
+        lines, first = inspect.getsourcelines(function)
+    except OSError:
+        raise CompileError(f"Python does not know the source of `{function.__name__}`") from None
+    text = textwrap.dedent("".join(lines))
+    definition = ast.parse(text).body[0]
+    if not isinstance(definition, ast.FunctionDef):
+        raise CompileError(f"`{function.__name__}` is not defined by `def`")
+    definition.decorator_list = []
+    skipped = definition.lineno - 1
+    used = frozenset(node.id for node in ast.walk(definition) if isinstance(node, ast.Name))
+    return first + skipped, "".join(text.splitlines(keepends=True)[skipped:]), used
 
 
 def _noinline(function: types.FunctionType) -> bool:

@@ -1,34 +1,38 @@
 """Whether the parsed text is consistent: each value is defined before it is used, with the type it is used with."""
 
+from collections import ChainMap
+
 from checks.executor.errors import Malformed
-from checks.executor.ir import Block, Function, Op
+from checks.executor.ir import TERMINATORS, Block, Function, Op
 from checks.executor.types import Type
 
-Types = dict[str, Type]
+Types = ChainMap[str, Type]
 UNIFORM = ("arith.", "math.", "tt.mulhiui", "tt.clampf", "tt.precise_")  # one type is printed, which all operands have
 
 
 def verify(function: Function) -> None:
     """Raises Malformed where it is not."""
-    _blocks(function.blocks, dict(zip(function.args, function.types, strict=True)))
+    _blocks(function.blocks, ChainMap(dict(zip(function.args, function.types, strict=True))))
 
 
 def _blocks(blocks: list[Block], known: Types) -> None:
-    known = dict(known)
+    known = known.new_child()
     for block in blocks:
-        known |= zip(block.args, block.types, strict=True)
+        known.update(zip(block.args, block.types, strict=True))
     for block in blocks:
         for op in block.ops:
-            inner = _carried(op, known)
-            _used(op, known | inner)
+            if op.name in TERMINATORS and op is not block.ops[-1]:
+                raise Malformed(f"{op.name} is not at the end of its block")
+            inner = known.new_child(carried) if (carried := _carried(op, known)) else known
+            _used(op, inner)
             for region in op.regions:
-                _blocks(region, known | inner)
+                _blocks(region, inner)
             if len(op.types) != len(op.results):
                 raise Malformed(f"{op.name} has {len(op.results)} results and {len(op.types)} types of results")
-            known |= zip(op.results, op.types, strict=True)
+            known.update(zip(op.results, op.types, strict=True))
 
 
-def _carried(op: Op, known: Types) -> Types:
+def _carried(op: Op, known: Types) -> dict[str, Type]:
     """The values that a loop defines for its body: they stand among its operands."""
     if op.name == "scf.for":
         variable, bounds, inits, names = op.loop()

@@ -1,0 +1,253 @@
+"""The text is a stranger's: broken, huge, endless or deep texts end in a clear error, here and in a process with limits."""
+
+import ast
+import inspect
+import os
+import time
+
+import numpy as np
+import pytest
+import torch
+import triton
+import triton.language as tl
+from executor_launches import execute
+
+from checks.executor import (
+    ExecutorError,
+    LimitExceeded,
+    Limits,
+    Malformed,
+    Module,
+    Unsupported,
+    Worker,
+    compile_kernel,
+    specialize,
+)
+
+HEAD = "tt.func public @k(%x: !tt.ptr<f32>, %n: i32) attributes {noinline = false} {"
+
+
+def text(*lines: str, head: str = HEAD) -> str:
+    return "\n".join(["module {", head, *lines, "tt.return", "}", "}"])
+
+
+def launch(*lines: str, limits: Limits | None = None, n: int = 5):
+    return Module(text(*lines), limits or Limits(seconds=0.5)).run((1,), {"x": torch.zeros(4), "n": n})
+
+
+LOOP = ("%a = arith.constant 0 : i32", "%b = arith.constant 1 : i32")
+
+
+@pytest.mark.parametrize("lines, message", [
+    (["%a = arith.addi %n, %m : i32"], "uses %m, which is not defined"),
+    (["%a = arith.addi %n, %x : i32"], "takes %x for i32"),
+    (["%a = arith.addi %n, %n : i33"], "type 'i33' is not known"),
+    (["%a = arith.addi %n, %n : tensor<99999999999999999999xi32>"], "not known|cannot be read"),
+    (["%a = arith.constant dense<[1, 2, 3]> : tensor<2xi32>"], "3 numbers for tensor<2xi32>"),
+    (["%a = arith.constant dense<x> : tensor<2xi32>"], "invalid literal|could not convert"),
+    (["%a = tt.make_range {end = 9 : i32, start = 0 : i32} : tensor<8xi32>"], "a range from 0 to 9"),
+    (["%a = tt.make_range {start = 0 : i32} : tensor<8xi32>"], "lacks the attribute end"),
+    (["%a = tt.make_range {start = 0 : i32 : tensor<8xi32>"], "a brace is not closed"),
+    (["= = ="], "no operation"),
+    (["%a = "], "no operation"),
+    (["scf.if %n {", "scf.if %n {"], "has no end"),
+    (["%q = scf.for %i = %n to %n : i32 {", "}"], "."),
+    (["tt.store %n, %n : i32"], "a pointer was expected"),
+    (["%a = tt.load %x"], "."),
+    (["tt.call @nobody(%n) : (i32) -> ()"], "nobody"),
+    (["cf.br ^bb7", "^bb1:"], "a jump back"),
+    (["cf.br ^bb7"], "not at the end of its block"),
+    (['%a = "tt.reduce"(%n) <{axis = 0 : i32}> ({', "}) : (i32) -> i32"], "."),
+    (['"'], "."),
+    (["}" * 3], "unknown line|."),
+    (["%a = tt.trans %n {order = array<i32: 5, 1>} : i32 -> i32"], "."),
+])
+def test_broken_texts(lines, message):
+    with pytest.raises((Malformed, Unsupported), match=message):
+        launch(*lines)
+
+
+@pytest.mark.parametrize("whole", ["", "module {", "\x00\xff", "module {\n}\n", "}{", "tt.func", HEAD, "a" * 100_000, "(" * 100_000,
+                                   "module {\n" + "%a = " * 20_000, "module {\n" + '"' * 50_001, "tensor<" * 50_000 + ">" * 50_000,
+                                   HEAD + "\n" + "%a = arith.constant dense<" + "[" * 30_000, HEAD + "\n%a" + ", %b" * 50_000 + " = x",
+                                   HEAD + "\ntt.return //" + "a:1" * 30_000, HEAD + "\n^bb" + "(" * 40_000])
+def test_texts_that_are_none(whole):
+    began = time.perf_counter()
+    with pytest.raises(ExecutorError):
+        Module(whole)
+    assert time.perf_counter() - began < 2
+
+
+def test_every_prefix_and_every_damaged_line_of_a_real_text_is_refused_or_runs():
+    real = compile_kernel(sum_kernel, {"x_ptr": "*fp32", "y_ptr": "*fp32", "N": "i32", "BLOCK": "constexpr"}, {"BLOCK": 8})
+    lines = real.splitlines()
+    damaged = ["\n".join(lines[:i]) for i in range(len(lines))]
+    damaged += ["\n".join([*lines[:i], *lines[i + 1:]]) for i in range(len(lines))]
+    for i, line in enumerate(lines):
+        damaged += ["\n".join([*lines[:i], line[:cut], *lines[i + 1:]]) for cut in range(0, len(line.split(" //")[0]), 7)]
+        damaged += ["\n".join([*lines[:i], line.replace(old, new), *lines[i + 1:]])
+                    for old, new in (("8", "16"), ("i32", "i64"), ("%1", "%0"), ("f32", "f16"), (":", ""), ("<", ">"))]
+    limits = Limits(seconds=1)
+    for one in damaged:
+        try:
+            module = Module(one, limits)
+            module.run((2,), {"x": torch.ones(16), "y": torch.ones(16), "n": 16})
+        except (ExecutorError, TypeError) as error:
+            assert not isinstance(error, TypeError) or "the kernel takes" in str(error) or "`" in str(error)
+
+
+@triton.jit
+def sum_kernel(x_ptr, y_ptr, N, BLOCK: tl.constexpr):
+    total = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, N, BLOCK):
+        offs = start + tl.arange(0, BLOCK)
+        total += tl.load(x_ptr + offs, mask=offs < N, other=0.0)
+    tl.store(y_ptr + tl.program_id(0), tl.sum(total, axis=0))
+
+
+def deep(levels: int) -> list[str]:
+    opened = [f"%c{i} = arith.cmpi eq, %n, %n : i32\nscf.if %c{i} {{" for i in range(levels)]
+    return [*opened, *["}"] * levels]
+
+
+def test_limits():
+    with pytest.raises(LimitExceeded, match="tile of .2097152,. has more than 1048576"):
+        launch("%a = arith.constant dense<0> : tensor<2097152xi32>")
+    launch(*deep(60))
+    with pytest.raises(LimitExceeded, match="deep"):
+        launch(*deep(70))
+    with pytest.raises(LimitExceeded, match="deep"):
+        Module("\n".join(["module {", HEAD] + ["scf.if %n {"] * 200_000))
+    began = time.perf_counter()
+    with pytest.raises(LimitExceeded, match="did not finish within 0.5 s"):
+        launch(*LOOP, "scf.while : () -> () {", "%t = arith.cmpi eq, %n, %n : i32", "scf.condition(%t)", "} do {", "scf.yield", "}")
+    with pytest.raises(LimitExceeded, match="did not finish within 0.5 s"):
+        launch(*LOOP, "scf.for %i = %a to %n step %b  : i32 {", "}", n=2**31 - 1)
+    with pytest.raises(LimitExceeded, match="did not finish within 0.5 s"):
+        Module(text(), Limits(seconds=0.5)).run((2**30,), {"x": torch.zeros(4), "n": 1})
+    assert time.perf_counter() - began < 5
+    with pytest.raises(LimitExceeded, match="characters"):
+        Module("x" * 1001, Limits(text=1000))
+    values = [f"%v{i} = tt.splat %n : i32 -> tensor<1048576xi32>" for i in range(400)]
+    with pytest.raises(LimitExceeded, match="one program holds more values"):
+        launch(*values, *[f"%w{i} = arith.addi %v{i}, %v{i} : tensor<1048576xi32>" for i in range(400)])
+    with pytest.raises(Malformed, match="step is not positive"):
+        launch(*LOOP, "scf.for %i = %a to %n step %a  : i32 {", "}")
+
+
+def test_a_function_that_calls_itself():
+    again = "\n".join(["module {", HEAD, "tt.call @f(%n) : (i32) -> ()", "tt.return", "}",
+                       "tt.func private @f(%n: i32) attributes {noinline = true} {", "tt.call @f(%n) : (i32) -> ()", "tt.return",
+                       "}", "}"])
+    with pytest.raises(LimitExceeded, match="calls lie more than 64 deep"):
+        Module(again).run((1,), {"x": torch.zeros(4), "n": 1})
+
+
+def test_faults_and_prints_beyond_a_number_are_counted_only():
+    @triton.jit
+    def loud_kernel(x_ptr, N):
+        for i in range(N):
+            tl.device_print("i", i)
+            tl.store(x_ptr + i, 0)
+
+    report = execute(loud_kernel, (1,), dict(x_ptr=torch.zeros(1), N=150))
+    assert (len(report.prints), report.left_out["prints"]) == (100, 50)
+    assert (len(report.faults), report.left_out["faults"]) == (100, 49)
+
+
+@pytest.fixture(scope="module")
+def worker():
+    worker = Worker(Limits(seconds=1.0), memory=2 << 30)
+    yield worker
+    worker.stop()
+
+
+def sum_text(**arguments):
+    signature, constexprs = specialize(sum_kernel, arguments)
+    return compile_kernel(sum_kernel, signature, constexprs), {k: v for k, v in arguments.items() if k not in constexprs}
+
+
+def test_the_worker_answers_as_the_module_does(worker):
+    x, ours, theirs = torch.randn(100), torch.zeros(4), torch.zeros(4)
+    code, here = sum_text(x_ptr=x, y_ptr=ours, N=100, BLOCK=16)
+    report = Module(code).run((5,), here, loaded=True, trace=True)
+    other = worker.run(code, (5,), here | {"y_ptr": theirs}, loaded=True, trace=True)
+    assert torch.equal(ours, theirs)
+    assert report.faults == other.faults
+    assert other.faults[0].offset == 4
+    assert (report.loaded_bytes, report.stores, report.idle) == (other.loaded_bytes, other.stores, other.idle)
+    assert (report.loaded["x_ptr"] == other.loaded["x_ptr"]).all()
+    assert (report.written["y_ptr"] == other.written["y_ptr"]).all()
+    assert [(a.kind, a.program, a.place) for a in report.accesses()] == [(a.kind, a.program, a.place) for a in other.accesses()]
+    undefined = np.zeros(100, bool)
+    undefined[7] = True
+    assert worker.run(code, (4,), here, undefined={"x_ptr": undefined}).faults[0].offset == 7
+
+
+def test_the_worker_keeps_views_shared_and_far_rows_apart(worker):
+    storage = torch.empty(2 * 2**30 + 8)
+    far = storage.as_strided((3, 8), (2**30, 1))
+    far.copy_(torch.arange(24.0).view(3, 8))
+
+    @triton.jit
+    def shift_kernel(x_ptr, y_ptr, stride, K: tl.constexpr):
+        i, k = tl.program_id(0).to(tl.int64), tl.arange(0, K)
+        tl.store(y_ptr + i * stride + k, tl.load(x_ptr + i * stride + k) + 1)
+
+    signature, constexprs = specialize(shift_kernel, given := dict(x_ptr=far, y_ptr=far, stride=2**30, K=8))
+    code = compile_kernel(shift_kernel, signature, constexprs)
+    del given["K"]
+    assert worker.run(code, (3,), given).fine
+    assert torch.equal(far, torch.arange(24.0).view(3, 8) + 1)
+    base = torch.arange(32.0)
+    assert worker.run(code, (2,), dict(x_ptr=base[2:], y_ptr=base[2:], stride=8)).fine
+    assert base.tolist() == [i + (2 <= i < 18) for i in range(32)]
+
+
+def test_the_worker_says_what_is_wrong_and_lives_on(worker):
+    given = {"x": torch.zeros(4), "n": 1}
+    for wrong, error, message in (
+            (text("%a = tt.dot_scaled %n : i32"), Unsupported, "tt.dot_scaled is not executed"),
+            (text("nonsense"), Unsupported, "nonsense"), ("nonsense", Malformed, "unknown line"),
+            (text("%a = arith.addi %n, %m : i32"), Malformed, "not defined")):
+        with pytest.raises(error, match=message):
+            worker.run(wrong, (1,), given)
+    with pytest.raises(TypeError, match="takes 2 arguments"):
+        worker.run(text(), (1,), {})
+    with pytest.raises(LimitExceeded, match="did not finish within 1 s"):
+        worker.run(text(*LOOP, "scf.for %i = %a to %n step %b  : i32 {", "}"), (1,), given | {"n": 2**31 - 1})
+    assert worker.run(text(), (1,), given).fine
+
+
+def test_a_worker_that_needs_too_much_memory_or_dies_is_started_again():
+    small = Worker(Limits(seconds=1), memory=1 << 29)
+    hungry = text("%a = tt.splat %n : i32 -> tensor<1048576xi32>",
+                  *[f"%r{i} = tt.make_range {{end = 1048576 : i32, start = 0 : i32}} : tensor<1048576xi32>" for i in range(200)],
+                  *[f"%s{i} = arith.addi %a, %r{i} : tensor<1048576xi32>" for i in range(200)])
+    try:
+        with pytest.raises(ExecutorError):
+            small.run(hungry, (1,), {"x": torch.zeros(4), "n": 1})
+        assert small.run(text(), (1,), {"x": torch.zeros(4), "n": 1}).fine
+        os.kill(small._server.start().pid, 9)
+        time.sleep(0.1)
+        assert small.run(text(), (1,), {"x": torch.zeros(4), "n": 1}).fine
+    finally:
+        small.stop()
+
+
+def test_the_package_stands_alone():
+    """It imports NumPy, torch, Triton and the standard library, and none of the other rooms."""
+    import sys
+    from pathlib import Path
+
+    import checks.executor
+
+    room = Path(inspect.getfile(checks.executor)).parent
+    for path in room.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names} \
+            | {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        own = {name for name in names if name.startswith("checks.executor")}
+        first = {name.partition(".")[0] for name in names - own}
+        assert first - {"numpy", "torch", "triton"} <= set(sys.stdlib_module_names), path
+        assert len(path.read_text().splitlines()) < 400, path
