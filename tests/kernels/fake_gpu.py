@@ -54,7 +54,7 @@ class Gpu:
         given = dict(zip(names, args, strict=False))
         given |= {name: options.pop(name) for name in list(options) if name in names}
         assert set(given) == set(names), f"{kernel.fn.__name__} is called with {set(given) ^ set(names)}"
-        self.launches.append({"kernel": kernel.fn.__name__, "grid": list(grid), "options": options, "timed": self.timing,
+        self.launches.append({"kernel": kernel.fn.__name__, "grid": [*grid, 1][:2], "options": options, "timed": self.timing,
                               "arguments": {name: self.describe(value) for name, value in given.items()}})
 
     def describe(self, value):

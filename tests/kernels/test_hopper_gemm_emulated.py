@@ -1,8 +1,8 @@
-"""The Hopper kernel, run on a multiprocessor written in Python: exact products, whichever role comes first."""
+"""The Hopper kernel, run on an emulated multiprocessor: exact products, whichever role comes first."""
 
 import pytest
 import torch
-from hopper_in_python import Kernel
+from hopper_emulator import Kernel
 
 from kernels import hopper_gemm as module
 from kernels.tuning import tiles

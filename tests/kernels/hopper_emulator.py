@@ -1,4 +1,4 @@
-"""A Hopper multiprocessor in Python, to run `kernels.hopper_gemm` where there is none: what its warps do, never how fast.
+"""An emulated Hopper multiprocessor, to run `kernels.hopper_gemm` where there is none: what its warps do, never how fast.
 
 One role (the producer or a consumer) runs at a time, until it waits at a barrier; then the first in `order` whose wait is
 over. Whatever the hardware does on its own time is done as late as it may be: a product when it is waited for, the store
