@@ -129,7 +129,8 @@ def test_a_row_that_cannot_be_is_refused(card, change):
     (b"", "f is not whole JSON"), (b"\xff\xfe{", "f is not whole JSON"), (b"[" * 100_000, "f is not whole JSON"),
     (b"3", "f must be an object, got int"), (b'{"schema": 2}', "f must have schema 1"),
     (json.dumps({"schema": 1, "date": "", "torch": "", "triton": "", "accuracy_on": "", "bytes": 1, "gpu": None,
-                 "rows": [], "cost_percent": {"FP16": 0, "INT8": 0}, "sqnr_db": {}, "perplexity": {"FP16": 1, "INT8": 10**400}}).encode(),
+                 "rows": [], "cost_percent": {"FP16": 0, "INT8": 0}, "sqnr_db": {},
+                 "perplexity": {"FP16": 1, "INT8": 10**400}}).encode(),
      "f has a number that is too large"),
 ])
 def test_bytes_that_are_no_card_raise_that_alone(data, said):
