@@ -1,6 +1,6 @@
 """What a call costs outside a CUDA graph, and the product by its order of tiles: both sides of each ratio in turns.
 
-    python tests/gpu/gpu_calls.py [--only host decode prefill order whole]
+    python tests/gpu/gpu_calls.py [--only host decode prefill order whole devices]
 
   host     microseconds of the host for one call of Int8Linear and of F.linear, the GPU's time left out
   decode   four Llama-3-8B blocks after one another, one token for each of 1, 16 and 64 sequences: eager, torch.compile,
@@ -8,6 +8,7 @@
   prefill  the same for 2,048 tokens
   order    the INT8 product over cuBLAS FP16 at M = 16,384, for each number of rows of tiles in a group
   whole    matmul_int8, quantization included, over cuBLAS FP16 at the same shapes
+  devices  no time: two GPUs give the bits of one, whatever device is current (first in a process, for what comes first)
 """
 
 import argparse
@@ -159,7 +160,25 @@ def whole():
         print(f"whole K {K:6} N {N:6}: matmul_int8 {gain['matmul_int8']:4.2f} of cuBLAS FP16", flush=True)
 
 
-PARTS = {"host": host, "decode": decode, "prefill": prefill, "order": order, "whole": whole}
+@torch.no_grad()
+def devices():
+    if torch.cuda.device_count() < 2:
+        print("devices: there is one GPU here, so nothing was tried")
+        return
+    torch.manual_seed(0)
+    linears = [torch.nn.Linear(1024, 1024, dtype=torch.float16) for _ in range(2)]
+    for rows in (1, 16, 100, 300, 2048):
+        x, found = torch.randn(rows, 1024, dtype=torch.float16), []
+        for current, first, second in ((0, 1, 1), (0, 0, 1), (1, 0, 0), (0, 0, 0)):
+            with torch.cuda.device(current):
+                a, b = (Int8Linear.from_linear(copy.deepcopy(linear).to(f"cuda:{index}"))
+                        for linear, index in zip(linears, (first, second), strict=True))
+                found += [b(a(x.to(f"cuda:{first}")).to(f"cuda:{second}")).cpu() for _ in range(2)]
+        assert all(torch.equal(y, found[0]) for y in found), rows
+    print("devices: cuda:0 and cuda:1 give the same bits, together and alone")
+
+
+PARTS = {"devices": devices, "host": host, "decode": decode, "prefill": prefill, "order": order, "whole": whole}
 
 
 def main():

@@ -106,9 +106,10 @@ def test_choose_hopper():
         assert choice.all_kwargs() == hopper_gemm.INT8_CONFIG.all_kwargs() | {"GROUP_M": 12}
 
 
-@pytest.mark.parametrize("K, N, on_an_h100, on_an_h200", [  # the best measured, or within 4 % of it
+@pytest.mark.parametrize("K, N, on_an_h100, on_an_h200", [  # the best measured, or within 5 % of it
     (2048, 2048, 2, 2), (2048, 6144, 12, 12), (2048, 22016, 8, 8), (11008, 2048, 4, 4), (4096, 4096, 12, 12),
-    (4096, 14336, 4, 8), (4096, 28672, 4, 8), (14336, 4096, 4, 8), (8192, 8192, 4, 8), (8192, 28672, 4, 8)])
+    (4096, 6144, 4, 8), (4096, 14336, 4, 8), (4096, 28672, 4, 8), (14336, 4096, 4, 8),
+    (8192, 8192, 4, 8), (8192, 28672, 4, 8)])
 def test_rows_in_a_group(K, N, on_an_h100, on_an_h200):
     assert [tuning.rows_in_a_group(N, K, gpu) for gpu in (H100, H200)] == [on_an_h100, on_an_h200]
 
