@@ -37,19 +37,20 @@ def encode(x: Array, elem: str) -> Array:
     """Numbers, held as those of `elem` are, as they lie in memory."""
     if elem == "bf16":
         return (np.ascontiguousarray(x).view(np.uint32) >> 16).astype(np.uint16)
-    return _fp8_codes(x, elem) if elem in FP8 else x
+    if elem in FP8:
+        return np.where(np.isinf(x), np.where(x > 0, 124, 252).astype(np.uint8), _fp8_codes(x, elem))
+    return x
 
 
 def _fp8_codes(x: Array, elem: str) -> Array:
-    """Rounded to nearest, ties to even; what is too large saturates, as `cvt.satfinite` does."""
+    """Rounded to nearest, ties to even; what is too large saturates, infinity too, as `cvt.satfinite` does."""
     finite = FP8[elem][:128][np.isfinite(FP8[elem][:128])].astype(np.float64)
     middle = (finite[1:] + finite[:-1]) / 2
     size = np.abs(x.astype(np.float64))
     code = np.searchsorted(middle, size, side="left")
     tie = (code < len(middle)) & (size == middle[np.minimum(code, len(middle) - 1)])
     code += tie & (code & 1)
-    infinite = np.isinf(x) & (elem == "f8E5M2")
-    return np.where(np.isnan(x), 127, np.where(infinite, 124, code) + 128 * np.signbit(x)).astype(np.uint8)
+    return np.where(np.isnan(x), 127, code + 128 * np.signbit(x)).astype(np.uint8)
 
 
 def decode(bits: Array, elem: str) -> Array:
@@ -73,17 +74,24 @@ def to_tf32(x: Array) -> Array:
     return (np.ascontiguousarray(x).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
-def to_integer(x: Array, dtype: np.dtype) -> Array:
-    """Towards zero; what does not fit saturates and NaN is 0, as NVIDIA's `cvt` does (at 32 bits for the narrow ones)."""
-    wide = dtype if dtype.itemsize == 8 or dtype == np.uint32 else np.dtype(np.int32)
-    width = 8 * wide.itemsize
-    low, high = (0, 2**width - 1) if wide.kind == "u" else (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
-    if x.size and not (np.abs(x).max() < high):  # NaN too
-        x = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=2.0**64, neginf=-(2.0**64))
-        x = np.where(x >= high, high, np.clip(x, low, high).astype(wide))
-    elif wide.kind == "u":
-        x = np.maximum(x, 0)
-    return x.astype(wide).astype(dtype)
+def to_integer(x: Array, dtype: np.dtype, from_zero: bool = False) -> Array:
+    """Towards zero, as NVIDIA's `cvt` does; dtype is the signed one, whose bits hold an unsigned number if `from_zero`.
+
+    What does not fit saturates, at 16 bits for a byte, of which the lower half is kept. NaN is 0, or 1 in the highest bit
+    alone where the numbers are float64 or the integers have 64 bits.
+    """
+    width = max(16, 8 * dtype.itemsize)
+    wide = np.dtype(f"{'u' if from_zero else 'i'}{width // 8}")
+    low, high = (0, 2**width - 1) if from_zero else (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
+    x = x.astype(np.float32) if x.dtype == np.float16 else x
+    if x.size and not (x.min() > low - 1 and x.max() < high):  # NaN too
+        odd = 2 ** (width - 1) if from_zero else low
+        whole = np.where(x > low, np.where(x < high, x, 0), 0).astype(wide)
+        whole = np.where(x >= high, wide.type(high), np.where(x <= low, wide.type(low), whole))
+        whole = np.where(np.isnan(x), wide.type(odd if width == 64 or x.dtype == np.float64 else 0), whole)
+    else:
+        whole = x.astype(wide)
+    return whole.astype(UNSIGNED[dtype]).view(dtype)
 
 
 def poison(elem: str) -> float | int | bool:

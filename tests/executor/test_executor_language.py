@@ -26,10 +26,7 @@ def collatz_kernel(x_ptr, steps_ptr, N, BLOCK: tl.constexpr):
     n = tl.load(x_ptr + i)
     steps = 0
     while n != 1:
-        if n % 2 == 0:
-            n = n // 2
-        else:
-            n = 3 * n + 1
+        n = n // 2 if n % 2 == 0 else 3 * n + 1
         steps += 1
     tl.store(steps_ptr + i, steps)
 
@@ -240,8 +237,8 @@ def lock_kernel(lock_ptr, total_ptr):
 
 def test_atomics():
     x = torch.randint(-99, 99, (96,), dtype=torch.int32)
-    total, most, old = torch.zeros(4, dtype=torch.int32), torch.full((1,), -1000, dtype=torch.int32), torch.zeros(13, dtype=torch.int32)
-    report = execute(atomics_kernel, (12,), dict(x_ptr=x, sum_ptr=total, max_ptr=most, old_ptr=old, BLOCK=8))
+    total, most, old = (torch.full((n,), start, dtype=torch.int32) for n, start in ((4, 0), (1, -1000), (13, 0)))
+    report = execute(atomics_kernel, (12,), {"x_ptr": x, "sum_ptr": total, "max_ptr": most, "old_ptr": old, "BLOCK": 8})
     assert not report.faults
     assert torch.equal(total, x.view(-1, 4).sum(0).int())
     assert most.item() == x[::2].max().item()
@@ -289,7 +286,7 @@ def test_pointers_cast_to_another_element():
     ran(packed_kernel, (1,), x, out, N=16)
     assert torch.equal(out.view(torch.int16), x.view(torch.int16)[1::2])
     short = torch.zeros(63, dtype=torch.int8)
-    report = execute(packed_kernel, (1,), dict(x_ptr=short, out_ptr=out, N=16))
+    report = execute(packed_kernel, (1,), {"x_ptr": short, "out_ptr": out, "N": 16})
     assert [(f.what, f.tensor, f.offset) for f in report.faults] == [("out-of-bounds load", "x_ptr", 15)]
 
 
@@ -342,7 +339,7 @@ def noisy_kernel(x_ptr, N: tl.constexpr):
 
 def test_prints_and_assertions():
     x = torch.arange(8, dtype=torch.int32)
-    report = execute(noisy_kernel, (8,), dict(x_ptr=x, N=8))
+    report = execute(noisy_kernel, (8,), {"x_ptr": x, "N": 8})
     (printed,) = report.prints
     assert "x is" in printed.text
     assert [v.tolist() for v in printed.values] == [list(range(8))] * 2
@@ -357,9 +354,9 @@ def test_what_the_front_end_refuses_is_named_with_its_line():
         tl.store(x_ptr + tl.arange(0, N), 0)
 
     with pytest.raises(CompileError, match=r"power of 2\n  at: tl.store\(x_ptr \+ tl.arange\(0, N\), 0\)"):
-        execute(wrong_kernel, (1,), dict(x_ptr=torch.zeros(3), N=3))
+        execute(wrong_kernel, (1,), {"x_ptr": torch.zeros(3), "N": 3})
     with pytest.raises(CompileError, match="is a list, which a kernel cannot take"):
-        execute(wrong_kernel, (1,), dict(x_ptr=[1], N=4))
+        execute(wrong_kernel, (1,), {"x_ptr": [1], "N": 4})
 
 
 def test_tensors_and_other_globals_are_no_part_of_a_kernel():
@@ -370,7 +367,7 @@ def test_tensors_and_other_globals_are_no_part_of_a_kernel():
         tl.store(x_ptr, table)
 
     with pytest.raises(CompileError, match="uses the global `table`, a Tensor"):
-        execute(global_kernel, (1,), dict(x_ptr=table))
+        execute(global_kernel, (1,), {"x_ptr": table})
 
 
 def test_inline_assembly_is_not_executed():
@@ -381,4 +378,4 @@ def test_inline_assembly_is_not_executed():
         tl.store(x_ptr + tl.arange(0, N), y)
 
     with pytest.raises(Unsupported, match="inline assembly"):
-        execute(asm_kernel, (1,), dict(x_ptr=torch.ones(4), N=4))
+        execute(asm_kernel, (1,), {"x_ptr": torch.ones(4), "N": 4})

@@ -1,5 +1,7 @@
 """Bounds, poison, shared and sparse storages, races, counts and the trace."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -26,13 +28,15 @@ def tile_kernel(x_ptr, y_ptr, M, N, stride_xm, stride_ym, BM: tl.constexpr, BN: 
     tl.store(y_ptr + m.to(tl.int64)[:, None] * stride_ym + n[None, :], x, mask=mask)
 
 
-def tile(x, y, M, N):
-    return execute(tile_kernel, (triton.cdiv(M, 16), triton.cdiv(N, 16)),
-                   dict(x_ptr=x, y_ptr=y, M=M, N=N, stride_xm=x.stride(0), stride_ym=y.stride(0), BM=16, BN=16))
+def tile(x, y, M, N, BM=16, BN=16):
+    grid = triton.cdiv(M, BM), triton.cdiv(N, BN)
+    return execute(tile_kernel, grid, {"x_ptr": x, "y_ptr": y, "M": M, "N": N, "stride_xm": x.stride(0),
+                                       "stride_ym": y.stride(0), "BM": BM, "BN": BN})
 
 
 def copy(x, y, N, BLOCK=16, grid=None, **options):
-    return execute(copy_kernel, grid or (triton.cdiv(N, BLOCK),), dict(x_ptr=x, y_ptr=y, N=N, BLOCK=BLOCK), **options)
+    grid = grid or (triton.cdiv(N, BLOCK),)
+    return execute(copy_kernel, grid, {"x_ptr": x, "y_ptr": y, "N": N, "BLOCK": BLOCK}, **options)
 
 
 def test_a_load_and_a_store_past_the_end():
@@ -42,7 +46,7 @@ def test_a_load_and_a_store_past_the_end():
     assert (fault.what, fault.tensor, fault.program, fault.lane, fault.offset, fault.count, fault.masked) == (
         "out-of-bounds load", "x_ptr", (1, 0, 0), (4,), 20, 2, True)
     assert fault.place.file == __file__
-    assert "tl.load(x_ptr" in open(__file__).read().splitlines()[fault.place.line - 1]
+    assert "tl.load(x_ptr" in Path(__file__).read_text().splitlines()[fault.place.line - 1]
     assert y[20:22].isnan().all(), "a lane at fault holds poison"
     assert torch.equal(y[:20], x)
     y = torch.zeros(18)
@@ -68,6 +72,13 @@ def test_between_the_rows_of_a_wider_matrix_lies_nothing():
     assert (fault.what, fault.tensor, fault.count) == ("out-of-bounds store", "y_ptr", 20)
 
 
+def test_gaps_between_short_rows_are_seen_lane_by_lane():
+    wide, y = torch.randn(20, 12), torch.zeros(20, 4)
+    for columns, faults in ((4, 0), (3, 20)):
+        report = tile(wide[:, :columns], y, 20, 4, BN=4)
+        assert sum(fault.count for fault in report.faults) == faults
+
+
 def test_rows_far_apart_take_no_memory():
     storage = torch.empty(2 * 2**30 + 40, dtype=torch.float16)
     x = storage.as_strided((3, 40), (2**30, 1))
@@ -79,8 +90,8 @@ def test_rows_far_apart_take_no_memory():
     assert tile(y, x, 3, 40).fine
     assert torch.equal(y, x)
     columns = storage.as_strided((40, 3), (1, 2**30))
-    assert execute(tile_kernel, (1, 3), dict(x_ptr=columns.T, y_ptr=y, M=3, N=40, stride_xm=2**30, stride_ym=40, BM=16,
-                                             BN=16)).fine
+    given = {"x_ptr": columns.T, "y_ptr": y, "M": 3, "N": 40, "stride_xm": 2**30, "stride_ym": 40, "BM": 16, "BN": 16}
+    assert execute(tile_kernel, (1, 3), given).fine
     (fault,) = tile(x, y, 3, 41).faults[:1]
     assert fault.what == "out-of-bounds load"
     assert fault.offset == 40
@@ -94,7 +105,7 @@ def test_32_bit_offsets_wrap_around():
 
     storage = torch.empty(3 * 2**30 + 1, dtype=torch.int8)
     x = storage.as_strided((4,), (2**30,))
-    report = execute(narrow_kernel, (4,), dict(x_ptr=x, y_ptr=torch.zeros(4, dtype=torch.int8), stride=2**30))
+    report = execute(narrow_kernel, (4,), {"x_ptr": x, "y_ptr": torch.zeros(4, dtype=torch.int8), "stride": 2**30})
     assert [fault.offset for fault in report.faults] == [-(2**31)]
     assert report.faults[0].count == 2
 
@@ -103,20 +114,17 @@ def test_masked_lanes_hold_poison_unless_other_is_given():
     @triton.jit
     def sum_kernel(x_ptr, y_ptr, N, OTHER: tl.constexpr, BLOCK: tl.constexpr):
         offs = tl.arange(0, BLOCK)
-        if OTHER:
-            x = tl.load(x_ptr + offs, mask=offs < N, other=0)
-        else:
-            x = tl.load(x_ptr + offs, mask=offs < N)
+        x = tl.load(x_ptr + offs, mask=offs < N, other=0) if OTHER else tl.load(x_ptr + offs, mask=offs < N)
         tl.store(y_ptr, tl.sum(x, axis=0))
 
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         y = torch.zeros(1, dtype=dtype)
-        execute(sum_kernel, (1,), dict(x_ptr=torch.ones(5, dtype=dtype), y_ptr=y, N=5, OTHER=False, BLOCK=8))
+        execute(sum_kernel, (1,), {"x_ptr": torch.ones(5, dtype=dtype), "y_ptr": y, "N": 5, "OTHER": False, "BLOCK": 8})
         assert y.isnan()
-        execute(sum_kernel, (1,), dict(x_ptr=torch.ones(5, dtype=dtype), y_ptr=y, N=5, OTHER=True, BLOCK=8))
+        execute(sum_kernel, (1,), {"x_ptr": torch.ones(5, dtype=dtype), "y_ptr": y, "N": 5, "OTHER": True, "BLOCK": 8})
         assert y.item() == 5
     y = torch.zeros(1, dtype=torch.int32)
-    execute(sum_kernel, (1,), dict(x_ptr=torch.ones(7, dtype=torch.int32), y_ptr=y, N=7, OTHER=False, BLOCK=8))
+    execute(sum_kernel, (1,), {"x_ptr": torch.ones(7, dtype=torch.int32), "y_ptr": y, "N": 7, "OTHER": False, "BLOCK": 8})
     assert y.item() == 7 - 2**31
 
 
@@ -125,7 +133,7 @@ def test_an_address_outside_every_tensor():
     def wild_kernel(x_ptr, y_ptr):
         tl.store(y_ptr, tl.load(x_ptr + (tl.program_id(0).to(tl.int64) << 44)))
 
-    report = execute(wild_kernel, (2,), dict(x_ptr=torch.ones(1), y_ptr=torch.ones(2)))
+    report = execute(wild_kernel, (2,), {"x_ptr": torch.ones(1), "y_ptr": torch.ones(2)})
     assert [fault.what for fault in report.faults] == ["load outside every tensor"]
 
 
@@ -136,9 +144,9 @@ def test_pointers_into_two_tensors_in_one_access():
         tl.store(out_ptr + lanes, tl.load(tl.where(lanes % 2 == 0, x_ptr + lanes, y_ptr + lanes)))
 
     x, y, out = torch.arange(16.0), -torch.arange(16.0), torch.zeros(16)
-    assert execute(either_kernel, (1,), dict(x_ptr=x, y_ptr=y, out_ptr=out, N=16)).fine
+    assert execute(either_kernel, (1,), {"x_ptr": x, "y_ptr": y, "out_ptr": out, "N": 16}).fine
     assert torch.equal(out, torch.where(torch.arange(16) % 2 == 0, x, y))
-    short = execute(either_kernel, (1,), dict(x_ptr=x, y_ptr=y[:12], out_ptr=out, N=16))
+    short = execute(either_kernel, (1,), {"x_ptr": x, "y_ptr": y[:12], "out_ptr": out, "N": 16})
     assert [(f.tensor, f.offset, f.count) for f in short.faults] == [("y_ptr", 13, 2)]
 
 
@@ -158,14 +166,14 @@ def test_what_was_never_written_is_poison_and_told():
         tl.store(x_ptr + lanes, tl.load(x_ptr + lanes) + 1)
 
     x = torch.zeros(16, dtype=torch.int32)
-    assert execute(twice_kernel, (1,), dict(x_ptr=x, N=16), undefined={"x_ptr": np.ones(16, bool)}).fine
+    assert execute(twice_kernel, (1,), {"x_ptr": x, "N": 16}, undefined={"x_ptr": np.ones(16, bool)}).fine
     assert x.tolist() == list(range(1, 17))
 
 
 def test_one_storage_passed_twice_is_one():
     x = torch.arange(64.0)
-    assert execute(copy_kernel, (1,), dict(x_ptr=x, y_ptr=x[:32], N=32, BLOCK=32)).fine
-    report = execute(copy_kernel, (2,), dict(x_ptr=x, y_ptr=x[16:], N=32, BLOCK=16))
+    assert execute(copy_kernel, (1,), {"x_ptr": x, "y_ptr": x[:32], "N": 32, "BLOCK": 32}).fine
+    report = execute(copy_kernel, (2,), {"x_ptr": x, "y_ptr": x[16:], "N": 32, "BLOCK": 16})
     assert [race.what for race in report.races] == ["stores what another program has read"]
     assert report.races[0].tensor == "y_ptr"
 
@@ -176,7 +184,7 @@ def test_one_storage_passed_twice_is_one():
         tl.store(x_ptr + lanes, tl.load(x_ptr + lanes) + 1)
 
     x = torch.full((16,), 0x01020304, dtype=torch.int32)
-    assert execute(through_bytes_kernel, (1,), dict(x_ptr=x, b_ptr=x.view(torch.int8), N=16)).fine
+    assert execute(through_bytes_kernel, (1,), {"x_ptr": x, "b_ptr": x.view(torch.int8), "N": 16}).fine
     assert x.tolist() == [1] * 4 + [0x01020305] * 12
 
 
@@ -199,6 +207,13 @@ def init_kernel(x_ptr, out_ptr, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def after_waiting_kernel(count_ptr, out_ptr):
+    tl.atomic_add(count_ptr, 1)
+    tl.store(out_ptr, tl.program_id(0) * 0)
+    tl.atomic_add(out_ptr, 1)
+
+
+@triton.jit
 def last_one_kernel(x_ptr, part_ptr, count_ptr, out_ptr, PROGRAMS: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0)
     tl.store(part_ptr + i, tl.sum(tl.load(x_ptr + i * BLOCK + tl.arange(0, BLOCK)), 0))
@@ -209,23 +224,25 @@ def last_one_kernel(x_ptr, part_ptr, count_ptr, out_ptr, PROGRAMS: tl.constexpr,
 
 def test_races():
     whole = lambda n: torch.arange(n, dtype=torch.int32)  # noqa: E731
-    assert execute(everybody_kernel, (8,), dict(x_ptr=whole(1), SAME=True)).fine
-    (race,) = execute(everybody_kernel, (8,), dict(x_ptr=whole(1), SAME=False)).races
+    assert execute(everybody_kernel, (8,), {"x_ptr": whole(1), "SAME": True}).fine
+    (race,) = execute(everybody_kernel, (8,), {"x_ptr": whole(1), "SAME": False}).races
     assert race.what == "stores another value than another lane"
     assert race.program != race.other
-    (race,) = execute(neighbour_kernel, (4,), dict(x_ptr=whole(32), N=32, BLOCK=8)).races
+    (race,) = execute(neighbour_kernel, (4,), {"x_ptr": whole(32), "N": 32, "BLOCK": 8}).races
     assert (race.what, race.tensor, race.offset) == ("stores what another program has read", "x_ptr", 7)
-    assert execute(neighbour_kernel, (1,), dict(x_ptr=whole(32), N=32, BLOCK=32)).fine
+    assert execute(neighbour_kernel, (1,), {"x_ptr": whole(32), "N": 32, "BLOCK": 32}).fine
     x, out = whole(64), torch.full((1,), 5, dtype=torch.int32)
-    races = execute(init_kernel, (8,), dict(x_ptr=x, out_ptr=out, BLOCK=8)).races
+    races = execute(init_kernel, (8,), {"x_ptr": x, "out_ptr": out, "BLOCK": 8}).races
     assert [race.what for race in races] == ["updates what another program stored without one"]
+    assert execute(after_waiting_kernel, (8,), {"count_ptr": out, "out_ptr": whole(1)}).fine
     part, count = torch.zeros(8, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
-    assert execute(last_one_kernel, (8,), dict(x_ptr=x, part_ptr=part, count_ptr=count, out_ptr=out, PROGRAMS=8, BLOCK=8)).fine
+    assert execute(last_one_kernel, (8,), {"x_ptr": x, "part_ptr": part, "count_ptr": count, "out_ptr": out,
+                                           "PROGRAMS": 8, "BLOCK": 8}).fine
     assert (out.item(), count.item()) == (x.sum().item(), 0)
 
 
 def test_races_do_not_depend_on_which_programs_run_together(monkeypatch):
-    signature, constexprs = specialize(neighbour_kernel, x := dict(x_ptr=torch.arange(32), N=32, BLOCK=8))
+    signature, constexprs = specialize(neighbour_kernel, x := {"x_ptr": torch.arange(32), "N": 32, "BLOCK": 8})
     module = Module(compile_kernel(neighbour_kernel, signature, constexprs))
     for chunk in (1, 2, 4):
         monkeypatch.setattr(module, "chunk", chunk)
@@ -233,6 +250,16 @@ def test_races_do_not_depend_on_which_programs_run_together(monkeypatch):
         assert {race.what for race in races} <= {"stores what another program has read", "reads what another program stored"}
         assert {(race.tensor, race.offset) for race in races} == {("x_ptr", o) for o in (7, 15, 23)[:len(races)]}, chunk
         assert races
+
+
+def test_the_same_value_is_no_race_in_programs_that_run_apart(monkeypatch):
+    module = Module(compile_kernel(everybody_kernel, {"x_ptr": "*i32", "SAME": "constexpr"}, {"SAME": True}))
+    monkeypatch.setattr(module, "chunk", 1)
+    assert module.run((8,), {"x_ptr": torch.zeros(1, dtype=torch.int32)}).fine
+    module = Module(compile_kernel(everybody_kernel, {"x_ptr": "*i32", "SAME": "constexpr"}, {"SAME": False}))
+    monkeypatch.setattr(module, "chunk", 1)
+    races = module.run((3,), {"x_ptr": torch.zeros(1, dtype=torch.int32)}).races
+    assert [(race.program, race.other) for race in races] == [((1, 0, 0), (0, 0, 0)), ((2, 0, 0), (1, 0, 0))]
 
 
 def test_counts_and_elements():
@@ -258,22 +285,22 @@ def test_the_trace_has_each_access_of_each_program():
 
 
 def test_numpy_arrays_and_wrong_arguments():
-    signature, constexprs = specialize(copy_kernel, dict(x_ptr=torch.zeros(1), y_ptr=torch.zeros(1), N=20, BLOCK=16))
+    signature, constexprs = specialize(copy_kernel, {"x_ptr": torch.zeros(1), "y_ptr": torch.zeros(1), "N": 20, "BLOCK": 16})
     module = Module(compile_kernel(copy_kernel, signature, constexprs), Limits())
     x, y = np.arange(20, dtype=np.float32), np.zeros(20, np.float32)
-    assert module.run((2,), dict(x_ptr=x, y_ptr=y, N=20)).fine
+    assert module.run((2,), {"x_ptr": x, "y_ptr": y, "N": 20}).fine
     assert (x == y).all()
     with pytest.raises(TypeError, match="takes 3 arguments without its constexprs, not 2"):
-        module.run((2,), dict(x_ptr=x, y_ptr=y))
+        module.run((2,), {"x_ptr": x, "y_ptr": y})
     with pytest.raises(TypeError, match="`x_ptr` has elements of 8 bytes"):
-        module.run((2,), dict(x_ptr=x.astype(np.float64), y_ptr=y, N=20))
+        module.run((2,), {"x_ptr": x.astype(np.float64), "y_ptr": y, "N": 20})
     with pytest.raises(TypeError, match="`x_ptr` cannot be int"):
-        module.run((2,), dict(x_ptr=1, y_ptr=y, N=20))
+        module.run((2,), {"x_ptr": 1, "y_ptr": y, "N": 20})
     with pytest.raises(TypeError, match="does not fit the kernel's i32"):
-        module.run((2,), dict(x_ptr=x, y_ptr=y, N=2**40))
+        module.run((2,), {"x_ptr": x, "y_ptr": y, "N": 2**40})
     with pytest.raises(ValueError, match="three axes"):
-        module.run((1, 1, 1, 1), dict(x_ptr=x, y_ptr=y, N=20))
-    assert module.run((0,), dict(x_ptr=x, y_ptr=y, N=20)).loads == {}
+        module.run((1, 1, 1, 1), {"x_ptr": x, "y_ptr": y, "N": 20})
+    assert module.run((0,), {"x_ptr": x, "y_ptr": y, "N": 20}).loads == {}
 
 
 def test_nothing_at_all():

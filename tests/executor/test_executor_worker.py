@@ -67,10 +67,14 @@ def test_broken_texts(lines, message):
         launch(*lines)
 
 
-@pytest.mark.parametrize("whole", ["", "module {", "\x00\xff", "module {\n}\n", "}{", "tt.func", HEAD, "a" * 100_000, "(" * 100_000,
-                                   "module {\n" + "%a = " * 20_000, "module {\n" + '"' * 50_001, "tensor<" * 50_000 + ">" * 50_000,
-                                   HEAD + "\n" + "%a = arith.constant dense<" + "[" * 30_000, HEAD + "\n%a" + ", %b" * 50_000 + " = x",
-                                   HEAD + "\ntt.return //" + "a:1" * 30_000, HEAD + "\n^bb" + "(" * 40_000])
+NONE = ["", "module {", "\x00\xff", "module {\n}\n", "}{", "tt.func", HEAD, "a" * 100_000, "(" * 100_000,
+        "module {\n" + "%a = " * 20_000, "module {\n" + '"' * 50_001, "tensor<" * 50_000 + ">" * 50_000,
+        "module {\n" + '\\"' * 50_001, HEAD + "\n%a = arith.constant dense<" + "[" * 30_000,
+        HEAD + "\n%a" + ", %b" * 50_000 + " = x", HEAD + "\ntt.return //" + "a:1" * 30_000, HEAD + "\n^bb" + "(" * 40_000,
+        HEAD + "\ncf.br " + "^a(" * 30_000, HEAD + "\nx " + "{" * 50_000, HEAD + "\nx " + "{}" * 50_000]
+
+
+@pytest.mark.parametrize("whole", NONE)
 def test_texts_that_are_none(whole):
     began = time.perf_counter()
     with pytest.raises(ExecutorError):
@@ -120,7 +124,7 @@ def test_limits():
         Module("\n".join(["module {", HEAD] + ["scf.if %n {"] * 200_000))
     began = time.perf_counter()
     with pytest.raises(LimitExceeded, match="did not finish within 0.5 s"):
-        launch(*LOOP, "scf.while : () -> () {", "%t = arith.cmpi eq, %n, %n : i32", "scf.condition(%t)", "} do {", "scf.yield", "}")
+        launch("scf.while : () -> () {", "%t = arith.cmpi eq, %n, %n : i32", "scf.condition(%t)", "} do {", "scf.yield", "}")
     with pytest.raises(LimitExceeded, match="did not finish within 0.5 s"):
         launch(*LOOP, "scf.for %i = %a to %n step %b  : i32 {", "}", n=2**31 - 1)
     with pytest.raises(LimitExceeded, match="did not finish within 0.5 s"):
@@ -137,8 +141,8 @@ def test_limits():
 
 def test_a_function_that_calls_itself():
     again = "\n".join(["module {", HEAD, "tt.call @f(%n) : (i32) -> ()", "tt.return", "}",
-                       "tt.func private @f(%n: i32) attributes {noinline = true} {", "tt.call @f(%n) : (i32) -> ()", "tt.return",
-                       "}", "}"])
+                       "tt.func private @f(%n: i32) attributes {noinline = true} {", "tt.call @f(%n) : (i32) -> ()",
+                       "tt.return", "}", "}"])
     with pytest.raises(LimitExceeded, match="calls lie more than 64 deep"):
         Module(again).run((1,), {"x": torch.zeros(4), "n": 1})
 
@@ -150,7 +154,7 @@ def test_faults_and_prints_beyond_a_number_are_counted_only():
             tl.device_print("i", i)
             tl.store(x_ptr + i, 0)
 
-    report = execute(loud_kernel, (1,), dict(x_ptr=torch.zeros(1), N=150))
+    report = execute(loud_kernel, (1,), {"x_ptr": torch.zeros(1), "N": 150})
     assert (len(report.prints), report.left_out["prints"]) == (100, 50)
     assert (len(report.faults), report.left_out["faults"]) == (100, 49)
 
@@ -178,7 +182,8 @@ def test_the_worker_answers_as_the_module_does(worker):
     assert (report.loaded_bytes, report.stores, report.idle) == (other.loaded_bytes, other.stores, other.idle)
     assert (report.loaded["x_ptr"] == other.loaded["x_ptr"]).all()
     assert (report.written["y_ptr"] == other.written["y_ptr"]).all()
-    assert [(a.kind, a.program, a.place) for a in report.accesses()] == [(a.kind, a.program, a.place) for a in other.accesses()]
+    traces = [[(a.kind, a.program, a.place) for a in each.accesses()] for each in (report, other)]
+    assert traces[0] == traces[1]
     undefined = np.zeros(100, bool)
     undefined[7] = True
     assert worker.run(code, (4,), here, undefined={"x_ptr": undefined}).faults[0].offset == 7
@@ -194,13 +199,13 @@ def test_the_worker_keeps_views_shared_and_far_rows_apart(worker):
         i, k = tl.program_id(0).to(tl.int64), tl.arange(0, K)
         tl.store(y_ptr + i * stride + k, tl.load(x_ptr + i * stride + k) + 1)
 
-    signature, constexprs = specialize(shift_kernel, given := dict(x_ptr=far, y_ptr=far, stride=2**30, K=8))
+    signature, constexprs = specialize(shift_kernel, given := {"x_ptr": far, "y_ptr": far, "stride": 2**30, "K": 8})
     code = compile_kernel(shift_kernel, signature, constexprs)
     del given["K"]
     assert worker.run(code, (3,), given).fine
     assert torch.equal(far, torch.arange(24.0).view(3, 8) + 1)
     base = torch.arange(32.0)
-    assert worker.run(code, (2,), dict(x_ptr=base[2:], y_ptr=base[2:], stride=8)).fine
+    assert worker.run(code, (2,), {"x_ptr": base[2:], "y_ptr": base[2:], "stride": 8}).fine
     assert base.tolist() == [i + (2 <= i < 18) for i in range(32)]
 
 
@@ -221,8 +226,8 @@ def test_the_worker_says_what_is_wrong_and_lives_on(worker):
 
 def test_a_worker_that_needs_too_much_memory_or_dies_is_started_again():
     small = Worker(Limits(seconds=1), memory=1 << 29)
-    hungry = text("%a = tt.splat %n : i32 -> tensor<1048576xi32>",
-                  *[f"%r{i} = tt.make_range {{end = 1048576 : i32, start = 0 : i32}} : tensor<1048576xi32>" for i in range(200)],
+    lanes = "tt.make_range {end = 1048576 : i32, start = 0 : i32} : tensor<1048576xi32>"
+    hungry = text("%a = tt.splat %n : i32 -> tensor<1048576xi32>", *[f"%r{i} = {lanes}" for i in range(200)],
                   *[f"%s{i} = arith.addi %a, %r{i} : tensor<1048576xi32>" for i in range(200)])
     try:
         with pytest.raises(ExecutorError):

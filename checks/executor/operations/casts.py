@@ -9,7 +9,7 @@ from checks.executor.formats import decode, encode, poison, rounded, signed, to_
 from checks.executor.ir import Op
 from checks.executor.memory import HALF, SHIFT
 from checks.executor.operations.table import Array, Function, ones, pure
-from checks.executor.types import STORED, UNSIGNED, Type
+from checks.executor.types import STORED, Type
 
 
 @pure("arith.constant")
@@ -86,18 +86,11 @@ def _odd_float32(x: Array) -> Array:
     return np.where(even, code + np.where(np.abs(wide) < np.abs(exact), 1, -1).astype(np.int32), code).view(np.float32)
 
 
-@pure("arith.fptosi")
+@pure("arith.fptosi", "arith.fptoui")
 def float_to_integer(op: Op) -> Function:
-    return lambda x: to_integer(x, op.type.dtype)
-
-
-@pure("arith.fptoui")
-def float_to_unsigned(op: Op) -> Function:
-    dtype = op.type.dtype
     if op.type.elem == "i1":
-        return lambda x: to_integer(x, np.dtype(np.uint32)) & 1 != 0
-    wide = np.dtype(np.uint64 if dtype.itemsize == 8 else np.uint32)
-    return lambda x: to_integer(x, wide).astype(UNSIGNED[dtype]).view(dtype)
+        return lambda x: to_integer(x, np.dtype(np.int32)) & 1 != 0
+    return lambda x: to_integer(x, op.type.dtype, from_zero=op.name == "arith.fptoui")
 
 
 @pure("arith.extf", "arith.truncf")

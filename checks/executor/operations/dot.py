@@ -9,7 +9,7 @@ from checks.executor.operations.table import Array, Function, pure, spread
 
 @pure("tt.dot")
 def dot(op: Op) -> Function:
-    """One batched `@` over programs; FP32 operands are cut to TF32 unless the text asks for more.
+    """One batched `@` over programs; FP32 operands are cut to TF32, as an H200 does, unless the text asks for more.
 
     Of integers all sums are exact: in float32 up to 2**24, in float64 up to 2**53.
     """

@@ -11,7 +11,6 @@ from checks.executor.formats import rounded, to_integer
 from checks.executor.ir import Op
 from checks.executor.operations.elementwise import FUNCTIONS, erf, fma, high_half, round_half_away, rsqrt
 from checks.executor.operations.table import Array, Function, pure
-from checks.executor.types import UNSIGNED
 
 
 def one_by_one(function: Callable[..., float]) -> Function:
@@ -77,12 +76,12 @@ def find(symbol: str) -> Function:
 def extern(op: Op) -> Function:
     symbol, kind = op.attribute("symbol"), op.type
     function = find(symbol)
-    whole = UNSIGNED[kind.dtype] if re.search("2u(int|ll)_", symbol) else kind.dtype
+    from_zero = bool(re.search("2u(int|ll)_", symbol))
 
     def call(*x: Array) -> Array:
         result = np.asarray(function(*x))
         if result.dtype.kind == "f" and kind.dtype.kind == "i":
-            return to_integer(result, whole).view(kind.dtype)
+            return to_integer(result, kind.dtype, from_zero)
         return rounded(result, kind.elem) if kind.dtype.kind == "f" else result.astype(kind.dtype)
 
     return call

@@ -1,0 +1,124 @@
+"""Each conversion against torch, and out of range against what an H200 made of the same numbers."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from executor_lanes import FLOATS, PRECISION, TYPES, N, as_unsigned, assert_equal, lanes, rounded_fraction, run, wrapped
+
+
+@pytest.mark.parametrize("source", ("i1", "i8", "i16", "i32", "i64"))
+@pytest.mark.parametrize("target", ("i1", "i8", "i16", "i32", "i64"))
+def test_widths_of_integers(source, target):
+    x = lanes(source)
+    if TYPES[source].itemsize == TYPES[target].itemsize and "i1" not in (source, target) or source == target:
+        return
+    wider = target != "i1" and (source == "i1" or TYPES[target].itemsize > TYPES[source].itemsize)
+    if wider:
+        want = -x.to(TYPES[target]) if source == "i1" else x.to(TYPES[target])
+        assert torch.equal(run(f"arith.extsi %0 : tensor<{N}x{source}> to tensor<{N}x{target}>", target, x), want)
+        low = x.long() if source == "i1" else as_unsigned(x)
+        assert torch.equal(run(f"arith.extui %0 : tensor<{N}x{source}> to tensor<{N}x{target}>", target, x),
+                           low.to(TYPES[target]))
+    else:
+        want = (x & 1).bool() if target == "i1" else x.to(TYPES[target])
+        assert torch.equal(run(f"arith.trunci %0 : tensor<{N}x{source}> to tensor<{N}x{target}>", target, x), want)
+
+
+@pytest.mark.parametrize("source", ("i1", "i8", "i16", "i32", "i64"))
+@pytest.mark.parametrize("target", FLOATS)
+def test_integers_to_floats_round_once(source, target):
+    x = lanes(source)
+    exact = [int(v) for v in x]
+    for op, given in (("sitofp", [-v for v in exact] if source == "i1" else exact),
+                      ("uitofp", exact if source == "i1" else [v % 2 ** (8 * x.element_size()) for v in exact])):
+        want = torch.tensor([rounded_fraction(Fraction(v), *PRECISION[target]) for v in given], dtype=torch.float64)
+        if target == "f16":
+            want = torch.where(want.abs() > 65504, want.sign() * math.inf, want)
+        got = run(f"arith.{op} %0 : tensor<{N}x{source}> to tensor<{N}x{target}>", target, x)
+        assert_equal(got, want)
+
+
+@pytest.mark.parametrize("kind", ("i8", "i16", "i32", "i64"))
+@pytest.mark.parametrize("source", FLOATS)
+def test_floats_to_integers_within_range(source, kind):
+    info = torch.iinfo(TYPES[kind])
+    x = lanes(source).nan_to_num(0, 3, -3).clamp(max(info.min, -30000), min(info.max, 30000))
+    for op, given in (("fptosi", x), ("fptoui", x.abs())):
+        got = run(f"arith.{op} %0 : tensor<{N}x{source}> to tensor<{N}x{kind}>", kind, given)
+        assert torch.equal(got, given.trunc().to(TYPES[kind]))
+
+
+ODD = [math.nan, math.inf, -math.inf, 3e9, -3e9, 200.0, -200.0, 300.7, -1.5, 70000.0, 500.0, 1e19, -130.0, 1e20, 2.0**31,
+       -5.0]
+WIDE, LOW = 2**63 - 1, -(2**63)
+ON_AN_H200 = {  # what Triton 3.6 makes of ODD there
+    ("f32", "i8", "s"): [0, -1, 0, -1, 0, -56, 56, 44, -1, -1, -12, -1, 126, -1, -1, -5],
+    ("f32", "i8", "u"): [0, 255, 0, 255, 0, 200, 0, 44, 0, 255, 244, 255, 0, 255, 255, 0],
+    ("f32", "i16", "s"): [0, 32767, -32768, 32767, -32768, 200, -200, 300, -1, 32767, 500, 32767, -130, 32767, 32767,
+                          -5],
+    ("f64", "i16", "u"): [32768, 65535, 0, 65535, 0, 200, 0, 300, 0, 65535, 500, 65535, 0, 65535, 65535, 0],
+    ("f32", "i32", "s"): [0, 2**31 - 1, -2**31, 2**31 - 1, -2**31, 200, -200, 300, -1, 70000, 500, 2**31 - 1, -130,
+                          2**31 - 1, 2**31 - 1, -5],
+    ("f64", "i32", "s"): [-2**31, 2**31 - 1, -2**31, 2**31 - 1, -2**31, 200, -200, 300, -1, 70000, 500, 2**31 - 1, -130,
+                          2**31 - 1, 2**31 - 1, -5],
+    ("f16", "i32", "s"): [0, 2**31 - 1, -2**31, 2**31 - 1, -2**31, 200, -200, 300, -1, 2**31 - 1, 500, 2**31 - 1, -130,
+                          2**31 - 1, 2**31 - 1, -5],
+    ("f32", "i32", "u"): [0, 2**32 - 1, 0, 3000000000, 0, 200, 0, 300, 0, 70000, 500, 2**32 - 1, 0, 2**32 - 1, 2**31, 0],
+    ("bf16", "i32", "u"): [0, 2**32 - 1, 0, 3003121664, 0, 200, 0, 300, 0, 70144, 500, 2**32 - 1, 0, 2**32 - 1, 2**31, 0],
+    ("f32", "i64", "s"): [LOW, WIDE, LOW, 3000000000, -3000000000, 200, -200, 300, -1, 70000, 500, WIDE, -130, WIDE,
+                          2**31, -5],
+    ("f32", "i64", "u"): [2**63, 2**64 - 1, 0, 3000000000, 0, 200, 0, 300, 0, 70000, 500, 9999999980506447872, 0, 2**64 - 1,
+                          2**31, 0],
+}
+
+
+@pytest.mark.parametrize("source, kind, sign", ON_AN_H200)
+def test_floats_out_of_range_become_the_integers_that_a_gpu_makes(source, kind, sign):
+    x = torch.tensor(ODD * (N // 16), dtype=torch.float64).to(TYPES[source])
+    got = run(f"arith.fpto{sign}i %0 : tensor<{N}x{source}> to tensor<{N}x{kind}>", kind, x)
+    assert got[:16].tolist() == [wrapped(v, 8 * got.element_size()) for v in ON_AN_H200[source, kind, sign]]
+    one = run(f"arith.fpto{sign}i %0 : tensor<1x{source}> to tensor<1x{kind}>", kind, x[4:5], n=1)
+    assert one.item() == got[4].item()
+
+
+def test_fp8_saturates_as_on_a_gpu_but_keeps_the_infinity_it_holds():
+    x = torch.tensor([math.inf, -math.inf, 70000.0, 460.0] * (N // 4))
+    for kind, want in (("f8E5M2", [57344.0, -57344.0, 57344.0, 448.0]), ("f8E4M3FN", [448.0, -448.0, 448.0, 448.0])):
+        got = run(f"tt.fp_to_fp %0, rounding = rtne : tensor<{N}xf32> -> tensor<{N}x{kind}>", kind, x)
+        assert got[:4].float().tolist() == want
+    held = x.to(torch.float8_e5m2)
+    assert_equal(run(f"tt.bitcast %0 : tensor<{N}xf8E5M2> -> tensor<{N}xi8>", "i8", held), held.view(torch.int8))
+
+
+@pytest.mark.parametrize("source, target", [(a, b) for a in TYPES for b in TYPES if a[0] != "i" and b[0] != "i" and a != b])
+def test_floats_to_floats(source, target):
+    x = lanes(source)
+    wider = x.element_size() < TYPES[target].itemsize
+    op = "tt.fp_to_fp" if "8" in source + target else "arith.extf" if wider else "arith.truncf"
+    if target.startswith("f8"):  # which saturates on a GPU; torch gives inf and NaN
+        x = x.double().clamp(-400, 400).to(x.dtype)
+    rounding = ", rounding = rtne" if op == "tt.fp_to_fp" and target.startswith("f8") else ""
+    arrow = "->" if op == "tt.fp_to_fp" else "to"
+    got = run(f"{op} %0{rounding} : tensor<{N}x{source}> {arrow} tensor<{N}x{target}>", target, x)
+    assert_equal(got.float(), x.to(TYPES[target]).float())
+
+
+def test_floats_rounded_towards_zero():
+    x = lanes("f32")
+    got = run(f"tt.fp_to_fp %0, rounding = rtz : tensor<{N}xf32> -> tensor<{N}xbf16>", "bf16", x)
+    finite = x.isfinite()
+    assert torch.equal(got[finite].view(torch.int16), (x.view(torch.int32) >> 16).to(torch.int16)[finite])
+    got = run(f"tt.fp_to_fp %0, rounding = rtz : tensor<{N}xf32> -> tensor<{N}xf16>", "f16", x)
+    nearest = x.half()
+    past = nearest.float().abs() > x.abs()
+    assert torch.equal(got[finite], torch.where(past, torch.nextafter(nearest, torch.zeros(())), nearest)[finite])
+
+
+@pytest.mark.parametrize("a, b", [("f32", "i32"), ("i16", "f16"), ("bf16", "i16"), ("i8", "f8E5M2"), ("f64", "i64"),
+                                  ("f8E4M3FN", "i8"), ("i16", "bf16")])
+def test_bitcast(a, b):
+    x = lanes(a)
+    got = run(f"tt.bitcast %0 : tensor<{N}x{a}> -> tensor<{N}x{b}>", b, x)
+    assert_equal(got.float(), x.view(TYPES[b]).float())
