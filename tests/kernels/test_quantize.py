@@ -112,6 +112,7 @@ def test_any_values(values):
     assert_quantizes(torch.tensor([values, values[::-1]], dtype=torch.float16, device=device()))
 
 
+@pytest.mark.parametrize("rung", [quantize_int8_perrow, quantize_int8_perrow_plain, quantize_int8_perrow_long])
 @pytest.mark.parametrize("x, words", [
     (torch.zeros(4, 8), r"x must be \(M, K\) float16 or bfloat16, got \(4, 8\) float32"),
     (torch.zeros(8).half(), r"x must be \(M, K\)"),
@@ -119,9 +120,9 @@ def test_any_values(values):
     (torch.zeros(8, 4).half().T, "x must be contiguous along its last dimension"),
     ([1.0], "x must be .* tensor, got list"),
 ])
-def test_wrong_arguments_are_named(x, words):
+def test_wrong_arguments_are_named(rung, x, words):
     with pytest.raises((TypeError, ValueError), match=words):
-        quantize_int8_perrow(x.to(device()) if isinstance(x, torch.Tensor) else x)
+        rung(x.to(device()) if isinstance(x, torch.Tensor) else x)
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="on a GPU it measures")

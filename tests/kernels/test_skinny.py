@@ -52,6 +52,11 @@ def test_refusals_name_the_argument():
         split_k(x_q, w_q[:, :63], 2)
     with pytest.raises(TypeError, match="^partial must be .* int32"):
         split_k_reduce(torch.zeros(2, 4, 32, device=device()), x_scale, w_scale)
+    partial = torch.zeros(2, 4, 32, dtype=torch.int32, device=device())
+    with pytest.raises(ValueError, match=r"^x_scale must be \(4,\)"):
+        split_k_reduce(partial, x_scale[:3], w_scale)
+    with pytest.raises(TypeError, match="^w_scale must be .* float32"):
+        split_k_reduce(partial, x_scale, w_scale.half())
     with pytest.raises(ValueError, match=r"^x_scale must be \(1,\)"):
         gemv_w8a8_row(x_q[0], x_scale, w_q, w_scale)
     with pytest.raises(ValueError, match="K must be at most 65536, got 65537: use decode_w8a8"):
