@@ -8,6 +8,7 @@ numbers INT8 codes of rows cost 1.3 %, FP8 (e4m3, three bits after the point) 3.
 import functools
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
@@ -26,7 +27,7 @@ OPTIONAL = ("torch._int_mm", "torch._scaled_mm FP8", "torch.compile", "torchao",
 
 def baseline(name: str, error: float | None = None, unscaled: bool = False):
     """Registers a baseline; `unscaled`: its product is that of the codes, and the scales are still to come."""
-    def register(function: Callable) -> Callable:
+    def register(function: Any) -> Callable:
         function.error, function.unscaled = error, unscaled
         BASELINES[name] = function
         return function
@@ -55,8 +56,10 @@ def in_both_layouts(function: Callable) -> dict[str, Callable]:
     def n_major(x_q, w_q_by_columns):
         return function(x_q, w_q_by_columns)
 
-    k_major.unscaled = n_major.unscaled = True
-    return {f"int_mm, {layout}": product for layout, product in zip(LAYOUTS, (k_major, n_major), strict=True)}
+    products: tuple[Any, ...] = k_major, n_major
+    for product in products:
+        product.unscaled = True
+    return {f"int_mm, {layout}": product for layout, product in zip(LAYOUTS, products, strict=True)}
 
 
 BASELINES.update(in_both_layouts(int_mm))

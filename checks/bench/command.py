@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 import triton
@@ -119,7 +120,7 @@ def assemble(header: dict, kept: Kept) -> dict:
 
 def find_roofs(rows: list[dict]) -> dict:
     """The most that this GPU was seen to do: copy, read, multiply in FP16 and in INT8, and by which function."""
-    roofs = {}
+    roofs: dict[str, Any] = {}
     for name, by, field, functions in (
             ("copy_gb_per_s", "copy_by", "gb_per_s", ("copy",)),
             ("read_gb_per_s", "read_by", "gb_per_s", ("cuBLAS FP16", "gemv_fp16")),

@@ -55,7 +55,7 @@ def breakdown_figure(rows: list[dict], title: str):
     Needs, for each, rows of cuBLAS FP16, matmul_int8, quantize_int8_perrow and perrow_w8a8_matmul. What the whole takes
     beyond its two parts, if it does, is shown as launches and gaps.
     """
-    groups = {}
+    groups: dict[tuple, dict[str, float]] = {}
     for row in rows:
         groups.setdefault((row["M"], row["K"], row["N"], row["mode"]), {})[row["function"]] = row["median_us"]
     whole, parts = "matmul_int8", ("perrow_w8a8_matmul", "quantize_int8_perrow")
@@ -98,11 +98,11 @@ def roofline_figure(rows: list[dict], roofs: dict, title: str):
     intensity = [row["flops"] / row["bytes"] for row in _some(rows)]
     left, right = min(intensity) / 1.6, max(intensity) * 1.6
     copy = roofs["copy_gb_per_s"]
-    for name, label, style in (("fp16_tflops", "FP16", "--"), ("int8_tops", "INT8", "-.")):
+    for name, label, line in (("fp16_tflops", "FP16", "--"), ("int8_tops", "INT8", "-.")):
         if roofs.get(name):
             ridge = roofs[name] * 1e3 / copy  # where the two roofs meet
             axes.plot([left, min(ridge, right), max(ridge, right)], [left * copy / 1e3, min(ridge, right) * copy / 1e3,
-                      roofs[name]], color="black", linestyle=style, linewidth=1, zorder=1)
+                      roofs[name]], color="black", linestyle=line, linewidth=1, zorder=1)
             axes.annotate(f"{label} peak: {roofs[name]:,.0f}", (right, roofs[name]), ha="right", va="bottom", fontsize=9,
                           xytext=(-3, 1), textcoords="offset points")
     for name, style in _styles(rows).items():
@@ -169,7 +169,7 @@ def _lines(rows, value, title: str):
 
 def _apart(sizes: list[float], part: float = 0.05) -> list[float]:
     """Those of the ascending sizes that have room for a label, a part of a logarithmic axis; the largest among them."""
-    kept = []
+    kept: list[float] = []
     gap = max(part * math.log(sizes[-1] / sizes[0]), 1e-9)
     for size in reversed(sizes):
         if not kept or math.log(kept[-1] / size) >= gap:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+
 from checks.bench.figures import (
     bandwidth_figure,
     breakdown_figure,
     latency_figure,
-    plt,
     roofline_figure,
     speedup_figure,
     tflops_figure,

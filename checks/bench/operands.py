@@ -5,6 +5,7 @@ A function takes what it names: `f(x, w)` the FP16 matrices, `f(x_q, x_scale, w_
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -33,7 +34,7 @@ class Operands:
     def __init__(self, M: int, K: int, N: int, vector: bool = False, seed: int = 0):
         self.M, self.K, self.N, self.vector = M, K, N, vector
         self.generator = torch.Generator(device()).manual_seed(seed)
-        self.made: dict[str, object] = {}
+        self.made: dict[str, Any] = {}
 
     def __getitem__(self, name: str):
         if name not in self.made:

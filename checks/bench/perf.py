@@ -11,7 +11,9 @@ old ones lay. Without a GPU the shapes must be small, and a row has no speed: it
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -40,17 +42,26 @@ class Watcher:
         print(f"left out: {error}")
 
 
+@dataclass(frozen=True)
+class _Test:
+    """A kind of measurement: its name in rows, what its results are held to, and whether x is a vector."""
+
+    name: str
+    expect: Callable
+    vector: bool = False
+
+
 def test_perf_gemv(functions: Functions, shapes=None, mode: str = "eager", watcher: Watcher | None = None) -> list[dict]:
     """Time y = W x for W (N, K), `shapes` a list of (K, N). Functions of x (K,) and w, or of x, w_q and w_scale."""
     shapes = _shapes(shapes, ("K", "N"), [(256, 320)] if INTERPRETED else [(4096, 2**n) for n in range(10, 17)])
-    return _each("gemv", functions, [(1, K, N) for K, N in shapes], expect_product, mode, watcher, vector=True)
+    return _each(_Test("gemv", expect_product, vector=True), functions, [(1, K, N) for K, N in shapes], mode, watcher)
 
 
 def test_perf_gemm(functions: Functions, shapes=None, mode: str = "eager", watcher: Watcher | None = None) -> list[dict]:
     """Time y = x wᵀ, `shapes` a list of (M, K, N). Functions of x and w, or of x_q, x_scale, w_q and w_scale."""
     shapes = _shapes(shapes, ("M", "K", "N"), [(128, 256, 128)] if INTERPRETED else [
         (16384, 2048, N) for N in (2048, 4096, 6144, 11008, 22016)])
-    return _each("gemm", functions, shapes, expect_product, mode, watcher)
+    return _each(_Test("gemm", expect_product), functions, shapes, mode, watcher)
 
 
 def test_perf_matmul_int8(functions: Functions, shapes=None, mode: str = "eager",
@@ -59,14 +70,14 @@ def test_perf_matmul_int8(functions: Functions, shapes=None, mode: str = "eager"
     or of x and w to compare with, of x to quantize alone, of x_q, x_scale, w_q and w_scale to multiply alone."""
     shapes = _shapes(shapes, ("M", "K", "N"), [(33, 256, 128)] if INTERPRETED else [
         (16384, 2048, 2048), (16384, 2048, 6144), (16384, 2048, 22016), (16384, 11008, 2048)])
-    return _each("matmul_int8", functions, shapes, _expect_either, mode, watcher)
+    return _each(_Test("matmul_int8", _expect_either), functions, shapes, mode, watcher)
 
 
 def test_perf_quant_decode(functions: Functions, shapes=None, mode: str = "graph",
                            watcher: Watcher | None = None) -> list[dict]:
     """Time the quantization of few rows x (M, K), `shapes` a list of (M, K). Functions of x."""
     shapes = _shapes(shapes, ("M", "K"), [(3, 500)] if INTERPRETED else [(M, 4096) for M in (1, 4, 16, 64, 128)])
-    return _each("quant_decode", functions, [(M, K, 1) for M, K in shapes], expect_codes, mode, watcher)
+    return _each(_Test("quant_decode", expect_codes), functions, [(M, K, 1) for M, K in shapes], mode, watcher)
 
 
 def test_perf_quant_prefill(functions: Functions, shapes=None, mode: str = "eager",
@@ -74,7 +85,7 @@ def test_perf_quant_prefill(functions: Functions, shapes=None, mode: str = "eage
     """Time the quantization of many rows x (M, K), `shapes` a list of (M, K). Functions of x; of x and weight or of gate
     and up where an operation before it is fused; of source and target for a copy of as many bytes."""
     shapes = _shapes(shapes, ("M", "K"), [(65, 500)] if INTERPRETED else [(16384, K) for K in (2048, 4096, 5120, 11008)])
-    return _each("quant_prefill", functions, [(M, K, 1) for M, K in shapes], expect_codes, mode, watcher)
+    return _each(_Test("quant_prefill", expect_codes), functions, [(M, K, 1) for M, K in shapes], mode, watcher)
 
 
 def copy_roof() -> dict:
@@ -83,7 +94,9 @@ def copy_roof() -> dict:
     return {"copy_gb_per_s": row["gb_per_s"]}
 
 
-for _function in (test_perf_gemv, test_perf_gemm, test_perf_matmul_int8, test_perf_quant_decode, test_perf_quant_prefill):
+_measuring: tuple[Any, ...] = (test_perf_gemv, test_perf_gemm, test_perf_matmul_int8, test_perf_quant_decode,
+                               test_perf_quant_prefill)
+for _function in _measuring:
     _function.__test__ = False  # their names are the workshop's: pytest shall not take them for tests
 
 
@@ -103,20 +116,20 @@ def _expect_either(name, function, result, operands) -> None:
     (expect_codes if quantizes else expect_product)(name, function, result, operands)
 
 
-def _each(test, functions, shapes, expect, mode, watcher, vector=False) -> list[dict]:
+def _each(test: _Test, functions: Functions, shapes: list[tuple], mode: str, watcher: Watcher | None) -> list[dict]:
     if mode not in (*MODES, "check"):
         raise ValueError(f'mode must be one of {", ".join(MODES)}, or "check" for no times at all; got {mode!r}')
     rows = []
     for M, K, N in shapes:
-        rows += _Measurement(test, functions, Operands(M, K, N, vector), expect, mode, watcher or Watcher()).rows()
+        rows += _Measurement(test, functions, Operands(M, K, N, test.vector), mode, watcher or Watcher()).rows()
     return rows
 
 
 class _Measurement:
     """One shape, the functions side by side."""
 
-    def __init__(self, test, functions, operands, expect, mode, watcher):
-        self.test, self.operands, self.expect, self.mode, self.watcher = test, operands, expect, mode, watcher
+    def __init__(self, test: _Test, functions: Functions, operands: Operands, mode: str, watcher: Watcher):
+        self.test, self.operands, self.mode, self.watcher = test, operands, mode, watcher
         self.functions = dict(functions)
         self.bytes: dict[str, int] = {}
         self.interpreter_s: dict[str, float] = {}
@@ -151,7 +164,7 @@ class _Measurement:
 
     def _call(self, name: str, function: Callable):
         result = function(*self.operands.arguments(function))
-        self.expect(name, function, result, self.operands)
+        self.test.expect(name, function, result, self.operands)
         return result
 
     def _timings(self) -> dict:
@@ -168,20 +181,20 @@ class _Measurement:
     def _in_graphs(self) -> dict:
         """The weights, and all that was made of them, in as many copies as exceed the cache; x is small, and shared."""
         copies = max(4, math.ceil(ROTATED_BYTES / (o.N * o.K))) if (o := self.operands).N > 1 else 1
-        sides = {}
+        sides: dict[str, Callable[[int], object]] = {}
         for name, function in self.functions.items():
             sets = [self.operands.arguments(function)]
             sets += [[value.clone() if n.startswith("w") else value for n, value in zip(
                 operand_names(function), sets[0], strict=True)] for _ in range(copies - 1)]
             sides[name] = lambda i, function=function, sets=sets: function(*sets[i])
         return time_in_graphs_us(sides, copies, REPEATS, check=lambda name, result: self._try(
-            name, partial(self.expect, name, self.functions[name], result, self.operands)))
+            name, partial(self.test.expect, name, self.functions[name], result, self.operands)))
 
     def _row(self, name: str, timing) -> dict:
         o, num_bytes = self.operands, self.bytes[name]
         multiplies = any(n.startswith("w") and n != "weight" or "linear" in n for n in operand_names(self.functions[name]))
         flops = 2 * o.M * o.N * o.K if multiplies else 0
-        row = {"test": self.test, "function": name, "M": o.M, "N": o.N, "K": o.K, "mode": self.mode, "bytes": num_bytes,
+        row = {"test": self.test.name, "function": name, "M": o.M, "N": o.N, "K": o.K, "mode": self.mode, "bytes": num_bytes,
                "flops": flops}
         if timing is None:
             return row | {"mode": "interpreter", "median_us": None, "low_us": None, "high_us": None, "gb_per_s": None,

@@ -54,7 +54,7 @@ def totals(figures: dict, sizes: tuple[int, ...] = ()) -> Table:
 
 def summary(figures: dict) -> Table:
     """Mean and median speed-up over the large shapes, and over the small ones by themselves."""
-    by_kind = {"large, M ≥ 1,024": [], "small, one by one": [], "small, in a CUDA graph": []}
+    by_kind: dict[str, list[float]] = {"large, M ≥ 1,024": [], "small, one by one": [], "small, in a CUDA graph": []}
     for ours, torch_row in _whole(figures):
         kind = "large, M ≥ 1,024" if ours["M"] >= LARGE else (
             "small, in a CUDA graph" if ours["mode"] == "graph" else "small, one by one")
@@ -121,7 +121,9 @@ def wanted(figures: dict) -> Table:
 
 
 def _wanted_row(figures: dict, what: str, row: dict, least: float | None, aim: float | None, ratio: float) -> list[str]:
-    verdict = "" if least is None else "aim reached" if ratio >= aim else "reached" if ratio >= least else "MISSED"
+    verdict = ""
+    if least is not None and aim is not None:
+        verdict = "aim reached" if ratio >= aim else "reached" if ratio >= least else "MISSED"
     shape = f"M={row['M']:,} K={row['K']:,}" + (f" N={row['N']:,}" if row["N"] > 1 else "")
     missing = f"{1 - ratio / aim:.1%} of its time: {_why(figures, row, ratio)}" if aim and ratio < aim else ""
     return [what, shape, f"{least:.2f}" if least else "", f"{aim:.2f}" if aim else "", f"{ratio:.2f}", verdict, missing]
@@ -214,7 +216,7 @@ def compare(old: dict, new: dict) -> Table:
     before = {unit_of(row) + (row["function"],): row for row in old["rows"]}
     both = [(before[key], row) for row in new["rows"]
             if row["mode"] != "idle" and (key := unit_of(row) + (row["function"],)) in before]
-    firsts = {}
+    firsts: dict[tuple, tuple[str, float]] = {}  # by unit: its first function, and how its time changed
     for was, row in both:
         firsts.setdefault(unit_of(row), (row["function"], row["median_us"] / was["median_us"]))
     overall = statistics.median(drift for _, drift in firsts.values()) if both else 1.0

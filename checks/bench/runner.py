@@ -31,7 +31,9 @@ class Kept:
     """What a run has so far, in a file that grows by a line for each unit: rows, and notes on what they lack and why."""
 
     def __init__(self, path: Path, header: dict, resume: bool = False):
-        self.path, self.units, self.conditions = path, {}, {}
+        self.path = path
+        self.units: dict[str, dict] = {}
+        self.conditions: dict[str, dict] = {}
         if resume and path.exists():
             self._read(path.read_text().splitlines(), header)
         conditions = [{"group": name, "conditions": found} for name, found in self.conditions.items()]
@@ -93,7 +95,7 @@ def run(groups: dict[str, list[dict]], kept: Kept, done: Callable[[str, int], No
 
 def _run_worker(left: list[dict], crashes: dict, kept: Kept, done: Callable, silence_s: float, module: str) -> list[dict]:
     """Let one worker measure the units until it ends; gives those that are still to do."""
-    left, current, trying, notes = list(left), None, "", []
+    left, current, trying, notes = list(left), "", "", []
     job = {"units": left, "without": {unit: list(functions) for unit, functions in crashes.items()}}
     with Worker(job, silence_s, module) as worker:
         for event in worker.events():
@@ -106,12 +108,12 @@ def _run_worker(left: list[dict], crashes: dict, kept: Kept, done: Callable, sil
                 notes.append(_note(current, event["kind"], event["left_out"], event["reason"]))
             else:
                 kept.add(current, event["rows"], notes)
-                current = None
+                current = ""
                 left.pop(0)
                 done()
     if not left:
         return []
-    if current is None:
+    if not current:
         raise WorkerFailed(f"a worker ended before it measured {key(left[0])}: {worker.failure}")
     if trying:  # its own rows only: the others of this unit are measured by the next worker
         said = [note["reason"] for note in notes if note["what"] == trying]
@@ -138,15 +140,18 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", self.module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
             text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin and stdout  # for both are pipes
+        self._stdout = stdout
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         with contextlib.suppress(BrokenPipeError):
-            json.dump(self.job, self._process.stdin)
-            self._process.stdin.close()
+            json.dump(self.job, stdin)
+            stdin.close()
         return self
 
     def _read(self) -> None:
-        for line in self._process.stdout:
+        for line in self._stdout:
             self._lines.put(line)
         self._lines.put(None)
 
@@ -164,16 +169,17 @@ class Worker:
             yield json.loads(line)
 
     def _how_it_ended(self) -> str:
-        code = self._process.wait()
+        status = self._process.wait()
         self._errors.seek(0)
         said = [line for line in self._errors.read().strip().splitlines() if line.strip()]
+        by = str(status)
         with contextlib.suppress(ValueError):
-            code = signal.Signals(-code).name
-        return f"its process ended with {code}" + (f": {said[-1].strip()[:400]}" if said else "")
+            by = signal.Signals(-status).name
+        return f"its process ended with {by}" + (f": {said[-1].strip()[:400]}" if said else "")
 
     def __exit__(self, *_):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._process.stdout.close()
+        self._stdout.close()
         self._errors.close()

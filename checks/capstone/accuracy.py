@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -80,7 +81,7 @@ def simulated(model: Transformer, scheme: Scheme, only=None) -> Transformer:
 
 
 @torch.no_grad()
-def perplexity_of(model: Transformer, rows: torch.Tensor) -> float:
+def perplexity_of(model: torch.nn.Module, rows: torch.Tensor) -> float:
     """Perplexity of the model on rows of tokens (B, T)."""
     rows = rows.to(device())
     return perplexity(torch.cat([model(part) for part in rows.split(64)]), rows)
@@ -118,7 +119,8 @@ def with_outlier_channel(model: Transformer, factor: float) -> Transformer:
     in FP32 nothing changes. Large models grow such channels by themselves (T. Dettmers et al., LLM.int8(), NeurIPS 2022).
     """
     model = copy.deepcopy(model)
-    for block in model.blocks:
+    blocks: Any = model.blocks
+    for block in blocks:
         for norm, behind in ((block.attention_norm, (block.attention.q, block.attention.k, block.attention.v)),
                              (block.mlp_norm, (block.mlp.gate, block.mlp.up))):
             norm.weight[0] *= factor
@@ -142,15 +144,16 @@ def measure(model: Transformer, rows: torch.Tensor, say: Callable[[str], None] =
         say(f"{name:24} perplexity {found:8.4f}  {cost_percent(found, baseline):+8.3f} %")
         return {"perplexity": found, "cost_percent": cost_percent(found, baseline)}
 
-    record = {"schema": 1, "torch": torch.__version__, "bytes": rows[:, 1:].numel(), "fp16_perplexity": baseline}
+    record: dict[str, Any] = {"schema": 1, "torch": torch.__version__, "bytes": rows[:, 1:].numel(),
+                              "fp16_perplexity": baseline}
     record["schemes"] = [
         {"name": scheme.name, **dataclasses.asdict(scheme), **figures(scheme.name, simulated(model, scheme))}
         for scheme in schemes()]
     for per in ("row", "tensor"):
         sqnr = layer_sqnr_db(model, Scheme(per=per), rows)
         record[f"sqnr_per_{per}_db"] = sqnr
-        worst = min(sqnr, key=sqnr.get)
-        say(f"INT8 per {per}: the layer with the least SQNR is {worst}, {sqnr[worst]:.1f} dB")
+        worst, least = min(sqnr.items(), key=lambda layer: layer[1])
+        say(f"INT8 per {per}: the layer with the least SQNR is {worst}, {least:.1f} dB")
     record["layers"] = [
         {"name": name, "weights": linear.weight.numel(),
          **figures(f"INT4, {name} alone", simulated(model, Scheme(bits=4), only=(name,)))}

@@ -7,6 +7,7 @@ Rows follow the schema of results/: `test` is "block" for a whole block and "blo
 import copy
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,9 +49,9 @@ def block_rows(config: Config = LLAMA_3_8B, places=PLACES, say: Callable[[str], 
     Raises AssertionError where a variant is further from FP16 than INT8 can explain.
     """
     rows, blocks = [], make_blocks(config)
-    for place in places:
+    for phase, batch, length in places:
         torch.compiler.reset()  # or the shapes of one place count as recompilations in the next, of which few are allowed
-        rows += _rows_at(blocks, config, *place, say)
+        rows += _rows_at(blocks, config, phase, batch, length, say)
     return rows
 
 
@@ -78,7 +79,7 @@ def _rows_at(blocks, config, phase: str, batch: int, length: int, say) -> list[d
     return rows
 
 
-def timed(sides: dict, mode: str, say: Callable[[str], None]) -> dict[str, Timing]:
+def timed(sides: dict, mode: str, say: Callable[[str], None]) -> dict[Any, Timing]:
     """`time_us`, without the sides whose times mean nothing: it says which, and why."""
     try:
         return time_us(sides, mode=mode)
@@ -132,7 +133,7 @@ def product_rows(config: Config = LLAMA_3_8B, places=PLACES, say: Callable[[str]
     for phase, batch, length in places:
         x, _, past = workload(config, phase, batch, length)
         place = {"phase": phase, "batch": batch, "context": length, "M": x.shape[0] * x.shape[1], "mode": "eager"}
-        sides = {}
+        sides: dict[tuple[str, str], Callable] = {}
         for layer, linear in layers.items():
             given = torch.randn(*x.shape[:2], linear.in_features, device=device(), dtype=torch.float16)
             sides |= {(layer, "FP16"): functools.partial(linear, given),

@@ -25,6 +25,7 @@ NOTHING = "#F2F2F2"
 def draw_errors(outcome: Outcome):
     """Where the first wrong output of a case is wrong."""
     wrong = outcome.wrong
+    assert wrong is not None, "no element is wrong: there is nothing to draw"
     grid = np.atleast_2d(wrong.flatten(0, -2).numpy() if wrong.ndim > 2 else wrong.numpy())
     figure, axes = plt.subplots(figsize=(7, 1.3 if wrong.ndim < 2 else 3.5), layout="constrained")
     axes.imshow(grid, cmap=ListedColormap([COLOURS[4], COLOURS[5]]), vmin=0, vmax=1, aspect="auto",
@@ -49,7 +50,8 @@ def show_accesses(function, N: int = 160, K: int = 320):
     owner = np.full(N * K, -1)
     reads = np.zeros(K, dtype=int)
     programs = sorted({access.program for access in launch.accesses})
-    steps, middle = Counter(), {}
+    steps: Counter[tuple] = Counter()
+    middle = {}
     for access in launch.accesses:
         touched = access.offsets[access.live]
         if access.tensor == "w_ptr":

@@ -26,14 +26,14 @@ QUANTIZE = "quantize_int8_perrow"
 
 def show_programs(*functions, M: int = 4, N: int = 256, K: int = 2048):
     """Which program reads which part of w (N, K), for each function of codes that is written, found by running it once."""
-    functions = [function for function in functions if ready_to_draw(function)]
-    if not functions:
+    written = [function for function in functions if ready_to_draw(function)]
+    if not written:
         return None
-    figure, panels = plt.subplots(len(functions), figsize=(7, 0.7 + 1.9 * len(functions)), squeeze=False, sharex=True,
+    figure, panels = plt.subplots(len(written), figsize=(7, 0.7 + 1.9 * len(written)), squeeze=False, sharex=True,
                                   layout="constrained")
     inputs = {"x_q": torch.ones(M, K, dtype=torch.int8), "x_scale": torch.ones(M),
               "w_q": torch.ones(N, K, dtype=torch.int8), "w_scale": torch.ones(N), "splits": 4}
-    for panel, function in zip(panels[:, 0], functions, strict=True):
+    for panel, function in zip(panels[:, 0], written, strict=True):
         taken = {name: inputs[name] for name in inspect.signature(function).parameters}
         _draw_programs(panel, function.__name__, trace(function, **taken)[0], N, K)
     panels[-1, 0].set_xlabel("k")
@@ -41,7 +41,7 @@ def show_programs(*functions, M: int = 4, N: int = 256, K: int = 2048):
 
 
 def _draw_programs(panel, name: str, launch, N: int, K: int) -> None:
-    touched = {}
+    touched: dict[tuple, list[np.ndarray]] = {}
     for access in launch.accesses:
         if access.tensor == "w_ptr" and access.kind == "load":
             offsets = access.offsets[access.live]

@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.ticker import NullLocator
 
-from checks.pictures.common import COLOURS, ready_to_draw, show_figure
+from checks.bench.figures import COLOURS
+from checks.pictures.common import ready_to_draw, show_figure
 from checks.simulated.synthetic import activations, weights
 from kernels import error
 from kernels.quantize import quantize_int8_perrow_torch
@@ -104,7 +105,7 @@ def show_alpha_sweep(smoothquant, size: float = 100.0):
     w = weights()
     exact = x.double() @ w.double().T
     alphas = torch.linspace(0, 1, 21).tolist()
-    lines = {"x / s": [], "w · s": [], "y": []}
+    lines: dict[str, list[float]] = {"x / s": [], "w · s": [], "y": []}
     for alpha in alphas:
         pair = smoothquant(x, w, alpha)
         for name, factor in zip(("x / s", "w · s"), pair, strict=True):

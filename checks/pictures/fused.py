@@ -6,10 +6,10 @@ import matplotlib.pyplot as plt
 import torch
 
 from checks.bench.baselines import BASELINES, PLANS
-from checks.bench.figures import breakdown_figure
+from checks.bench.figures import COLOURS, breakdown_figure
 from checks.bench.perf import test_perf_matmul_int8
 from checks.judge.tracing import trace
-from checks.pictures.common import COLOURS, figures_of, ready_to_draw, show_figure
+from checks.pictures.common import figures_of, ready_to_draw, show_figure
 from kernels import plans
 from kernels.matmul_int8 import matmul_int8
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
@@ -73,7 +73,7 @@ def show_plan_times():
     for number, (name, colour) in enumerate(zip(PLANS, COLOURS, strict=False)):
         times = {row["N"]: row["median_us"] for row in rows if row["function"] == name}
         places = [PLANNED.index(N) + 0.27 * (number - 1) for N in times]
-        bars = axes.bar(places, times.values(), 0.25, color=colour, label=_plan_name(name))
+        bars = axes.bar(places, list(times.values()), 0.25, color=colour, label=_plan_name(name))
         axes.bar_label(bars, fmt="{:,.0f}", fontsize=9, padding=2)
     axes.set_xticks(range(len(PLANNED)), [f"N = {N:,}" for N in PLANNED])
     axes.set(ylabel="µs, x to y", xlabel="rows of w (M = 16,384, K = 2,048)")
@@ -93,12 +93,12 @@ def _measure_plans() -> list[dict]:
 
 def show_norm_bytes(*functions, M: int = 4, K: int = 4000):
     """Bytes asked for by each of your fused norms, by tensor, beside a norm and a quantizer apart; from their traces."""
-    functions = [function for function in functions if ready_to_draw(function)]
-    if not functions:
+    written = [function for function in functions if ready_to_draw(function)]
+    if not written:
         return None
     x, weight = torch.randn(M, K).half(), torch.randn(K).half()
     apart = [*trace(plans.rmsnorm, x=x, weight=weight), *trace(quantize_int8_perrow, x=x)]
-    bars = {"norm, then quantizer": apart} | {f.__name__: trace(f, x=x, weight=weight) for f in functions}
+    bars = {"norm, then quantizer": apart} | {f.__name__: trace(f, x=x, weight=weight) for f in written}
     figure, axes = plt.subplots(figsize=(7.6, 0.9 + 0.5 * len(bars)), layout="constrained")
     kinds = {("load", "x_ptr"): "reads x (or y)", ("load", "weight_ptr"): "reads weight",
              ("store", "y_ptr"): "writes y in FP16",

@@ -6,7 +6,7 @@ import torch
 import triton
 
 from checks.bench.figures import COLOURS
-from checks.judge.source import rebind
+from checks.judge.source import python_function, rebind
 from checks.judge.tracing import trace
 from checks.pictures.common import ready_to_draw, show_figure
 from kernels import cost
@@ -24,7 +24,7 @@ def show_bytes(kernel, N: int = 128, K: int = 256):
     """The bytes that all programs of your kernel together ask for, counted in a run for each number of rows per program."""
     if not ready_to_draw(kernel):
         return None
-    run = rebind(_in_blocks, gemv_fp16_kernel=kernel)
+    run = rebind(python_function(_in_blocks), gemv_fp16_kernel=kernel)
     x, w = torch.zeros(K).half(), torch.zeros(N, K).half()
     counts = [trace(run, x=x, w=w, BLOCK_N=rows, BLOCK_K=128)[-1].traffic() for rows in ROWS]
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
@@ -39,7 +39,7 @@ def show_bytes(kernel, N: int = 128, K: int = 256):
         axes.annotate(f"{total / least:.2f}x", (place, total), ha="center", va="bottom", xytext=(0, 2),
                       textcoords="offset points", fontsize=9)
     axes.axhline(least, color="black", linestyle="--", linewidth=1, label="the least")
-    axes.set_xticks(places, ROWS)
+    axes.set_xticks(places, list(map(str, ROWS)))
     axes.set(xlabel="BLOCK_N, rows per program", ylabel="kB asked for", ylim=(0, 1.15 * max(below)))
     axes.set_title(f"W ({N}, {K}): bytes counted in runs of your kernel, and how many times the least", fontsize=10)
     figure.legend(frameon=False, loc="outside right center", fontsize=9)

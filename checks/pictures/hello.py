@@ -8,8 +8,10 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from checks.bench.figures import COLOURS
+from checks.judge.launches import Access
 from checks.judge.tracing import trace
-from checks.pictures.common import COLOURS, NOTHING, ready_to_draw, show_figure
+from checks.pictures.common import NOTHING, ready_to_draw, show_figure
 
 _MAP = {"cmap": ListedColormap([NOTHING, *COLOURS]), "vmin": -1, "vmax": len(COLOURS) - 1, "interpolation": "nearest"}
 
@@ -24,7 +26,7 @@ def show_programs(function, **inputs):
     launch = trace(function, **inputs)[-1]
     programs = sorted({access.program for access in launch.accesses})
     length = 1 + max(int(access.offsets[access.live].max()) for access in launch.accesses)
-    touches = {}
+    touches: dict[tuple[str, str], np.ndarray] = {}
     for access in launch.accesses:
         count = touches.setdefault((access.kind, access.tensor), np.zeros((len(programs), length), dtype=int))
         np.add.at(count[programs.index(access.program)], access.offsets[access.live], 1)
@@ -54,7 +56,7 @@ def show_lanes(function, **inputs):
         return None
     launch = trace(function, **inputs)[-1]
     programs = sorted({access.program for access in launch.accesses})
-    loads = {}
+    loads: dict[tuple[str, str, int], dict[tuple, np.ndarray]] = {}
     for access in launch.accesses:  # the same load of every program starts at the same place in its block
         key = access.kind, access.tensor, int(access.offsets.flat[0]) % access.offsets.size
         loads.setdefault(key, {})[access.program] = np.stack([access.offsets.ravel(), access.live.ravel()])
@@ -91,7 +93,7 @@ def show_memory(function, **inputs):
         return None
     launch = trace(function, **inputs)[-1]
     programs = sorted({access.program for access in launch.accesses})
-    accesses = {}
+    accesses: dict[tuple[str, str], list[Access]] = {}
     for access in launch.accesses:
         accesses.setdefault((access.kind, access.tensor), []).append(access)
     shapes = {key: _lines(launch.arguments[key[1]]) for key in accesses}
@@ -127,7 +129,7 @@ def _lines(tensor) -> tuple[int, int]:
 
 def _merged(panels) -> list[tuple[str, np.ndarray]]:
     """Panels that look the same are one, under both titles."""
-    kept = []
+    kept: list[tuple[str, np.ndarray]] = []
     for title, picture in panels:
         same = next((i for i, (_, other) in enumerate(kept) if np.array_equal(picture, other)), None)
         if same is None:

@@ -9,12 +9,12 @@ from matplotlib.patches import Rectangle
 
 from checks.bench import perf
 from checks.bench.baselines import BASELINES
-from checks.bench.figures import tflops_figure
+from checks.bench.figures import COLOURS, tflops_figure
 from checks.bench.results import recorded
 from checks.judge.launches import Launch
 from checks.judge.source import python_function, rebind
 from checks.judge.tracing import trace
-from checks.pictures.common import COLOURS, NOTHING, figures_of, ready_to_draw, show_figure
+from checks.pictures.common import NOTHING, figures_of, ready_to_draw, show_figure
 from checks.simulated.l2_cache import bytes_from_memory, in_launch_order
 from kernels.matmul import matmul_fp16, matmul_fp16_grouped, matmul_fp16_grouped_kernel, matmul_fp16_naive_kernel
 from kernels.runtime import INTERPRETED
@@ -37,11 +37,10 @@ def _in_groups(x, w, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M):
         BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, GROUP_M=GROUP_M)
 
 
-def trace_naive(kernel, M: int, N: int, K: int, BLOCK_M: int = 128, BLOCK_N: int = 128, BLOCK_K: int = 64) -> Launch:
-    """One launch of `matmul_fp16_naive_kernel` on an x (M, K) and a w (N, K)."""
-    run = rebind(_column_by_column, matmul_fp16_naive_kernel=kernel)
-    return trace(run, x=torch.randn(M, K).half(), w=torch.randn(N, K).half(),
-                 BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K)[-1]
+def trace_naive(kernel, M: int, N: int, K: int) -> Launch:
+    """One launch of `matmul_fp16_naive_kernel` on an x (M, K) and a w (N, K), in tiles of 128 x 128 and steps of 64."""
+    run = rebind(python_function(_column_by_column), matmul_fp16_naive_kernel=kernel)
+    return trace(run, x=torch.randn(M, K).half(), w=torch.randn(N, K).half(), BLOCK_M=128, BLOCK_N=128, BLOCK_K=64)[-1]
 
 
 def show_one_tile(kernel, program: tuple[int, int] = (1, 1), M: int = 200, N: int = 300, K: int = 100):
@@ -81,10 +80,10 @@ def show_order(naive, grouped):
     size = TILE * TILES
     x, w = torch.randn(size, TILE).half(), torch.randn(size, TILE).half()
     block = {"BLOCK_M": TILE, "BLOCK_N": TILE, "BLOCK_K": TILE}
-    launches = {
-        "column by column": trace(rebind(_column_by_column, matmul_fp16_naive_kernel=naive), x=x, w=w, **block)[-1],
-        f"groups of {GROUP} rows": trace(rebind(_in_groups, matmul_fp16_grouped_kernel=grouped), x=x, w=w, GROUP_M=GROUP,
-                                         **block)[-1]}
+    by_column = rebind(python_function(_column_by_column), matmul_fp16_naive_kernel=naive)
+    in_groups = rebind(python_function(_in_groups), matmul_fp16_grouped_kernel=grouped)
+    launches = {"column by column": trace(by_column, x=x, w=w, **block)[-1],
+                f"groups of {GROUP} rows": trace(in_groups, x=x, w=w, GROUP_M=GROUP, **block)[-1]}
     figure, panels = plt.subplots(1, 2, figsize=(8.4, 4.6), layout="constrained")
     for panel, (name, launch) in zip(panels, launches.items(), strict=True):
         _draw_map(panel, name, launch)
@@ -116,7 +115,7 @@ def _helper_ready(grouped) -> bool:
 
 
 def _draw_map(panel, name: str, launch: Launch) -> None:
-    order = {program: number for number, program in enumerate(in_launch_order(launch))}
+    order: dict[tuple, int] = {program: number for number, program in enumerate(in_launch_order(launch))}
     number = np.full((TILES, TILES), -1)
     for access in launch.accesses:
         if access.kind == "store":

@@ -3,6 +3,7 @@
 import functools
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 import triton
 
 import kernels
+from checks.bench.figures import COLOURS
 from checks.bench.results import pairs, recorded
 from checks.judge.source import find_placeholder, python_function, rebind, source_of
-from checks.pictures.common import COLOURS, NOTHING, ready_to_draw, show_figure
+from checks.pictures.common import NOTHING, ready_to_draw, show_figure
 from checks.simulated.gpu import SimulatedGPU
 from checks.simulated.scenarios import BENCHMARKS, STEADY, true_benchmark, try_benchmark
 from kernels import cost, timing
@@ -128,7 +130,7 @@ def show_wrong_times(time_us: Callable):
     def simulated():
         return gpu.kernel("gemv", {"x": 2 * K, "w": 2 * N * K}, {"y": 2 * N}, flops=cost.gemv_flops(N, K), compile_us=2e5)
 
-    machines = [("on the simulated GPU", gpu, simulated, simulated().cold_us)]
+    machines: list[tuple[str, Any, Callable, float | None]] = [("on the simulated GPU", gpu, simulated, simulated().cold_us)]
     if not INTERPRETED:
         x, w = torch.randn(K, device="cuda").half(), torch.randn(N, K, device="cuda").half()
         machines.append((f"on this {torch.cuda.get_device_name()}", timing.CudaGPU(), lambda: _fresh_gemv(x, w), None))
@@ -144,7 +146,8 @@ def show_wrong_times(time_us: Callable):
 
 def _fresh_gemv(x: torch.Tensor, w: torch.Tensor) -> Callable:
     """gemv_fp16 with a kernel that this process has not compiled yet."""
-    return functools.partial(rebind(gemv_fp16, gemv_fp16_kernel=triton.jit(python_function(gemv_fp16_kernel))), x, w)
+    kernel = triton.jit(python_function(gemv_fp16_kernel))
+    return functools.partial(rebind(python_function(gemv_fp16), gemv_fp16_kernel=kernel), x, w)
 
 
 def _draw_times(axes, times: dict[str, float], truth: float, where: str) -> None:

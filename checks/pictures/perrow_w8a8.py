@@ -120,9 +120,9 @@ def _one_scale(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (x.float() / scale[:, None]).round().to(torch.int8), scale
 
 
-def count_bytes(function, **inputs) -> dict[str, int]:
+def count_bytes(function, **inputs) -> Counter[str]:
     """Bytes that the programs of the last launch of `function(**inputs)` asked for, by tensor."""
-    moved = Counter()
+    moved: Counter[str] = Counter()
     for (_, pointer), count in trace(function, **inputs)[-1].traffic().items():
         name = pointer.removesuffix("_ptr")
         moved["scales" if name.endswith("_scale") else name] += count

@@ -6,12 +6,12 @@ import torch
 
 from checks.bench import perf
 from checks.bench.baselines import BASELINES
-from checks.bench.figures import bandwidth_figure
+from checks.bench.figures import COLOURS, bandwidth_figure
 from checks.bench.results import recorded
 from checks.exercises import EXERCISES
 from checks.judge.source import python_function
 from checks.judge.tracing import trace
-from checks.pictures.common import COLOURS, figures_of, ready_to_draw, show_figure
+from checks.pictures.common import figures_of, ready_to_draw, show_figure
 from kernels.error import sqnr_db
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
@@ -24,13 +24,13 @@ def show_rounding_errors(*functions):
 
     Draws those that are written; the titles give their SQNR.
     """
-    functions = [f for f in functions if python_function(f).__name__ not in _WRAPPERS or ready_to_draw(f)]
-    if not functions:
+    written = [f for f in functions if python_function(f).__name__ not in _WRAPPERS or ready_to_draw(f)]
+    if not written:
         return None
     x = torch.randn(64, 1024, generator=torch.Generator().manual_seed(0)).half()
-    figure, panels = plt.subplots(len(functions), figsize=(7, 0.6 + 1.7 * len(functions)), sharex=True, squeeze=False,
+    figure, panels = plt.subplots(len(written), figsize=(7, 0.6 + 1.7 * len(written)), sharex=True, squeeze=False,
                                   layout="constrained")
-    for panel, function, colour in zip(panels[:, 0], functions, COLOURS, strict=False):
+    for panel, function, colour in zip(panels[:, 0], written, COLOURS, strict=False):
         q, scale = (result.cpu() for result in function(x.to(device())))
         error = ((q.double() * scale.double()[:, None] - x) / scale.double()[:, None]).flatten()
         panel.hist(error.numpy(), bins=np.linspace(-1.2, 1.2, 97), density=True, color=colour)
@@ -90,10 +90,10 @@ def show_chunks(function, K: int = 10000):
 def show_speed(*functions):
     """GB/s of the quantization of 16,384 rows against their length: of your functions and of the library's
     `quantize_int8_perrow` where there is a GPU, else as recorded on one; beside a copy of as many bytes."""
-    functions = [function for function in functions if ready_to_draw(function)]
-    if not functions:
+    written = [function for function in functions if ready_to_draw(function)]
+    if not written:
         return None
-    quantizers = {"copy": BASELINES["copy"], **{python_function(function).__name__: function for function in functions},
+    quantizers = {"copy": BASELINES["copy"], **{python_function(function).__name__: function for function in written},
                   "quantize_int8_perrow": quantize_int8_perrow}
     found = figures_of(("quant_prefill",), lambda: perf.test_perf_quant_prefill(quantizers), function=tuple(quantizers),
                        M=16384, mode="eager")

@@ -6,10 +6,11 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from checks.bench.figures import COLOURS
 from checks.capstone import accuracy, block, report_card
 from checks.capstone.accuracy import Scheme, recorded_accuracy
 from checks.capstone.training import FOLDER, tokens_of, windows
-from checks.pictures.common import COLOURS, ready_to_draw, show_figure
+from checks.pictures.common import ready_to_draw, show_figure
 from kernels.block_cost import LLAMA_3_8B_DIMS, block_weights
 from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import INTERPRETED, device

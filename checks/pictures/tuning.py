@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.patches import Rectangle
 
 from checks.bench.baselines import BASELINES, CONFIGS, config_name
 from checks.bench.figures import COLOURS, tflops_figure
@@ -55,7 +56,7 @@ def show_resources(stage_bytes, accumulator_registers, reports: list[tuple[str, 
         tile = sizes["BLOCK_M"], sizes["BLOCK_N"]
         _pair(left, place, stage_bytes(*tile, sizes["BLOCK_K"], sizes["num_stages"], 1) / 1024, report.shared / 1024, " KiB")
         spilled = f", {report.spills:,} bytes spilled" if report.spills else ""
-        _pair(right, place, accumulator_registers(*tile, sizes["num_warps"]), report.registers, spilled)
+        _pair(right, place, accumulator_registers(*tile, sizes["num_warps"]), report.registers or 0, spilled)
     left.set_yticks(range(len(reports)), [name for name, *_ in reports], fontsize=8)
     left.invert_yaxis()
     left.set(xlabel="shared memory of a program, KiB", xlim=(0, 300))
@@ -118,7 +119,7 @@ def config_map_figure(rows: list[dict], title: str):
         text = "" if np.isnan(value) else f"{value:.2f}×\n{us[name, shape]:,.0f} µs"
         axes.text(shape, name, text, ha="center", va="center", fontsize=8, color="white" if value > 1.5 else "black")
         if value == 1:
-            axes.add_patch(plt.Rectangle((shape - 0.48, name - 0.46), 0.96, 0.92, fill=False, edgecolor=COLOURS[5], lw=2))
+            axes.add_patch(Rectangle((shape - 0.48, name - 0.46), 0.96, 0.92, fill=False, edgecolor=COLOURS[5], lw=2))
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xticks(range(len(shapes)), [f"M={M:,}\nK={K:,}\nN={N:,}" for M, K, N in shapes], fontsize=8)
     axes.set_title(title, fontsize=10)

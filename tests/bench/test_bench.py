@@ -92,7 +92,7 @@ class Impatient(queue.Queue):
         return self.last or None
 
 
-def test_a_hang_costs_the_rows_of_one_function_alone_and_nothing_runs_on(start, tmp_path, monkeypatch):
+def test_a_hang_costs_one_function_and_nothing_runs_on(start, tmp_path, monkeypatch):
     monkeypatch.setattr(runner.queue, "Queue", Impatient)
     kept = start({"one": [["good", "hangs"], ["good"]]})
     assert measured(kept) == [(1, "good"), (2, "good")]
@@ -129,7 +129,7 @@ def test_a_worker_that_cannot_start_stops_the_run(start):
         start({"no start": [["no start"]]})
 
 
-def test_a_run_goes_on_where_it_ended_and_tries_what_crashed_again(start, tmp_path):
+def test_a_run_goes_on_and_tries_what_crashed_again(start, tmp_path):
     kept = start({"one": [["good"], ["crashes", "good"]], "two": [["fine"]]})
     path = tmp_path / "progress.jsonl"
     kept.path.write_text(path.read_text() + '{"unit": "cut off in the mid')
@@ -148,7 +148,7 @@ def test_another_run_is_not_resumed(start):
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
-def test_the_real_worker_measures_a_unit_and_reports_what_is_wrong(tmp_path):
+def test_the_real_worker_reports_what_is_wrong(tmp_path):
     kept = Kept(tmp_path / "progress.jsonl", HEADER)
     unit = workloads.unit("quant_prefill", ["copy", "quantize_int8_perrow", "gemv_fp16"], (3, 40))
     run({"one": [unit]}, kept)
@@ -158,7 +158,7 @@ def test_the_real_worker_measures_a_unit_and_reports_what_is_wrong(tmp_path):
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
-def test_without_a_gpu_it_checks_and_says_that_its_times_are_no_speeds(tmp_path, monkeypatch, capsys):
+def test_without_a_gpu_its_times_are_no_speeds(tmp_path, monkeypatch, capsys):
     unit = workloads.unit("quant_decode", ["quantize_int8_perrow"], (2, 40))
     monkeypatch.setattr(command, "plan", lambda shapes, baselines: {"right": [unit]})
     assert command.main(["--out", str(tmp_path / "out")]) == 0
@@ -175,7 +175,7 @@ def test_a_wrong_kernel_makes_the_command_fail(tmp_path, monkeypatch, capsys):
     assert "1 failed" in capsys.readouterr().out
 
 
-def test_roofs_are_the_best_of_their_rows_and_faster_than_memory_is_refused(tmp_path):
+def test_roofs_are_the_best_of_their_rows(tmp_path):
     rows = [row("roof", "cuBLAS FP16", 8192, 8192, 8192), row("roof", "matmul_fp16", 8192, 8192, 8192),
             row("roof", "torch._int_mm", 8192, 8192, 8192), row("roof", "cuBLAS FP16", 1, 65536, 8192),
             row("quant_prefill", "copy", 32768, 1, 21845) | {"test": "roof"}]
@@ -218,7 +218,7 @@ def test_a_whole_run_on_a_gpu_is_written_whole(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "nvidia_synthetic.json").read_text())["conditions"]["decode"] == {"seconds": 1.0}
 
 
-def test_the_silence_that_counts_as_a_hang_is_longer_than_any_step():
+def test_a_hang_is_longer_than_any_step():
     assert runner.SILENCE_S >= 60
 
 
@@ -244,7 +244,7 @@ def test_what_is_kept_is_in_the_file_at_once_and_read_again(tmp_path):
     assert kept_at(path).units == {} and path.read_text() == json.dumps(HEADER) + "\n"
 
 
-def test_lines_that_are_no_entries_and_crashed_units_are_not_kept(tmp_path):
+def test_broken_lines_and_crashed_units_are_not_kept(tmp_path):
     path = tmp_path / "progress.jsonl"
     whole = {"unit": "good", "rows": [], "notes": [{"kind": "refused"}]}
     path.write_text("\n".join([json.dumps(HEADER), "3", "{", '{"unit": "no rows", "notes": []}', "[]", json.dumps(
@@ -336,7 +336,7 @@ def on_a_gpu(monkeypatch, run):
 
 
 @pytest.mark.parametrize("kind, left", [("wrong", True), ("refused", False)])
-def test_what_failed_can_be_resumed_and_what_went_well_leaves_no_progress(monkeypatch, tmp_path, kind, left):
+def test_only_what_failed_can_be_resumed(monkeypatch, tmp_path, kind, left):
     note = {"kind": kind, "what": "f", "unit": "u", "reason": "why"}
     on_a_gpu(monkeypatch, lambda groups, kept, done: kept.add("u", [row("gemm", "cuBLAS FP16", 8, 8, 8)], [note]))
     figures = command.run_checks_and_report(out=tmp_path, pictures=False)
@@ -354,7 +354,7 @@ def test_a_run_of_other_shapes_has_a_file_of_its_own(monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["gpu_x_llama_3_8b.json"]
 
 
-def test_a_baseline_that_is_missing_is_named_unless_it_was_not_asked_for(monkeypatch, tmp_path, capsys):
+def test_a_missing_baseline_is_named_where_it_was_asked_for(monkeypatch, tmp_path, capsys):
     on_a_gpu(monkeypatch, lambda groups, kept, done: None)
     monkeypatch.setattr(command, "missing", lambda name: "not here" if name in ("torchao", "gemlite") else "")
     for asked, named in ((None, ["gemlite", "torchao"]), (["torchao"], ["torchao"]), ([], [])):
@@ -378,7 +378,7 @@ def test_only_the_recorded_file_goes_into_the_readme(monkeypatch, tmp_path):
 # ---- the worker
 
 
-def test_a_worker_that_stops_is_described_by_its_last_line_or_signal(tmp_path, monkeypatch):
+def test_how_a_worker_ended_is_described(tmp_path, monkeypatch):
     (tmp_path / "ends.py").write_text("import json, os, sys\njob = json.load(sys.stdin)\nprint(json.dumps(job))\n"
                                       "sys.stderr.write('first\\nlast   \\n\\n')\n"
                                       "os.kill(os.getpid(), 9) if job['kill'] else sys.exit(7)\n")

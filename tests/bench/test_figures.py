@@ -50,7 +50,7 @@ def test_a_speed_up_is_over_the_baseline_timed_together():
     assert axes.get_ylabel() == "times as fast as cuBLAS FP16"
 
 
-def test_a_breakdown_shows_gaps_only_where_the_whole_takes_longer():
+def test_a_breakdown_shows_gaps_where_the_whole_is_longer():
     us = {"cuBLAS FP16": 20.0, "matmul_int8": 12.0, "quantize_int8_perrow": 2.0, "perrow_w8a8_matmul": 7.0}
     rows = [timed(name, value, mode="idle") for name, value in us.items()]
     rows += [timed(name, {"matmul_int8": 8.0}.get(name, value)) for name, value in us.items()]
@@ -94,7 +94,7 @@ def test_labels_stand_apart_and_the_largest_is_among_them():
     assert figures._apart([1, 10, 100], 0.5) == [100, 10, 1]
 
 
-def test_each_function_has_a_look_of_its_own_and_int8_full_lines():
+def test_each_function_has_a_look_of_its_own():
     styles = figures._styles([{"function": name} for name in ("cuBLAS FP16", "f", "copy", "matmul_int8", "f")])
     assert [style["linestyle"] for style in styles.values()] == ["--", "--", "--", "-"]
     assert [style["color"] for style in styles.values()] == [figures.BASELINE, COLOURS[0], figures.BASELINE, COLOURS[1]]

@@ -77,7 +77,7 @@ def test_a_result_kept_from_an_earlier_call_is_exposed():
     assert reasons(sides, gpu) == {"kept": "it took no time, so it did nothing"}
 
 
-def test_a_call_that_leaves_out_its_work_now_and_then_is_exposed():
+def test_a_call_that_sometimes_leaves_out_its_work_is_exposed():
     gpu = GPU()
     work = gpu.kernel("work", {"x": 40e6})
     calls = []
@@ -91,7 +91,7 @@ def test_a_call_that_leaves_out_its_work_now_and_then_is_exposed():
     assert "did each call do its work?" in reasons(sides, gpu)["lazy"]
 
 
-def test_times_that_spread_too_wide_are_tried_again_and_then_refused():
+def test_times_that_spread_too_wide_are_refused():
     gpu = GPU()
     sizes = {"calls": 0}
 
@@ -112,7 +112,7 @@ def test_a_clock_that_sags_slows_all_sides_alike():
     assert timings["one"].median_us > 1.1 * one.cold_us
 
 
-def test_in_a_graph_the_launches_are_gone_and_rotated_weights_come_from_memory():
+def test_in_a_graph_rotated_weights_come_from_memory():
     gpu = GPU(launch_us=50)
     weights = [gpu.kernel("product", {f"w{i}": 8e6}) for i in range(10)]
     warm = gpu.kernel("warm", {"w": 8e6})
@@ -122,7 +122,7 @@ def test_in_a_graph_the_launches_are_gone_and_rotated_weights_come_from_memory()
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_graph_of_one_call_fewer_than_claimed_is_exposed_by_what_it_did_not_write(lost):
+def test_a_graph_of_one_call_too_few_is_exposed(lost):
     gpu, found = GPU(lost), {}
     results = [torch.zeros(3) for _ in range(64)]
     kernels = [gpu.kernel(f"product {i}", {f"w{i}": 8e6}) for i in range(64)]
@@ -156,7 +156,7 @@ def test_without_a_gpu_no_time_is_given_out_as_a_speed():
 
 @pytest.mark.skipif(INTERPRETED, reason="there is no GPU")
 @pytest.mark.parametrize("mode", ["eager", "idle"])
-def test_times_on_the_gpu_are_positive_and_a_longer_copy_takes_longer(mode):
+def test_on_the_gpu_a_longer_copy_takes_longer(mode):
     short, long = (torch.empty(n, dtype=torch.int8, device="cuda") for n in (1 << 20, 1 << 28))
     times = time_us({"short": short.clone, "long": long.clone}, mode=mode)
     assert 0 < times["short"].low_us <= times["short"].median_us < times["long"].median_us
@@ -214,14 +214,14 @@ def test_where_a_time_is_doubted(times, widest, doubt):
     assert timing.low_us <= timing.median_us <= timing.high_us and timing.median_us == sorted(times)[len(times) // 2]
 
 
-def test_the_spread_is_that_of_the_middle_80_percent_over_the_median():
+def test_the_spread_is_that_of_the_middle_80_percent():
     assert measure.Timing(10.0, 8.0, 14.0).spread == 0.6
     (timing, _), = measure._timings({"side": [float(n) for n in range(101)]}, 9).values()
     assert (timing.low_us, timing.median_us, timing.high_us) == (10, 50, 90)
     assert measure.WIDEST == {"eager": 0.4, "idle": 1.5, "graph": 0.2}
 
 
-def test_a_wide_spread_is_tried_again_with_more_calls_and_the_mode_sets_what_is_wide(monkeypatch):
+def test_a_wide_spread_is_tried_again_with_more_calls(monkeypatch):
     asked = []
 
     def raw(sides, gpu, repeats, warmup):
@@ -237,7 +237,7 @@ def test_a_wide_spread_is_tried_again_with_more_calls_and_the_mode_sets_what_is_
 
 
 @pytest.mark.parametrize("copies, calls", [(1, 64), (5, 65), (64, 64), (70, 70)])
-def test_a_graph_holds_64_calls_or_more_over_whole_rounds_of_the_copies(copies, calls):
+def test_a_graph_holds_whole_rounds_of_the_copies(copies, calls):
     used = []
 
     class Capturing(GPU):
@@ -264,7 +264,7 @@ def test_codes_are_made_unusable_before_a_graph_is_checked():
 
 
 @pytest.mark.parametrize("behind, exposed", [(15.0, False), (60.0, True)])
-def test_work_left_in_another_stream_is_exposed_from_20_microseconds_on(behind, exposed):
+def test_work_in_another_stream_is_exposed_from_20_us_on(behind, exposed):
     now = [0.0]
     left = [0.0]
 
@@ -276,7 +276,7 @@ def test_work_left_in_another_stream_is_exposed_from_20_microseconds_on(behind, 
     assert bool(measure._elsewhere(lambda: left.__setitem__(0, behind), gpu)) == exposed
 
 
-def test_the_monitor_takes_least_median_and_largest_of_what_it_read_since():
+def test_the_monitor_looks_at_what_it_read_since():
     monitor = measure.Monitor()
     monitor.readings = [(0.5, [9.0] * 4), (1.0, [1.0, 10.0, 100.0, 40.0]), (2.0, [5.0, 30.0, 300.0, 60.0]),
                         (3.0, [2.0, 20.0, 200.0, 50.0])]

@@ -94,7 +94,7 @@ def test_new_numbers_lie_where_the_old_ones_lay():
 
 
 @pytest.mark.parametrize(("M", "K"), [(17, 256), (40, 4096)])
-def test_the_product_of_normed_rows_errs_as_much_as_int8_codes_must(M, K):
+def test_the_product_of_normed_rows_errs_as_int8_must(M, K):
     def unchecked(x, weight, w_q, w_scale):
         return BASELINES["unfused INT8"](x, weight, w_q, w_scale)
 

@@ -18,7 +18,7 @@ from kernels.runtime import INTERPRETED
 K, N = 256, 72
 
 
-def test_rows_count_the_bytes_that_must_move_and_hold_no_speed_when_interpreted():
+def test_rows_count_bytes_and_hold_no_interpreted_speed():
     rows = perf.test_perf_gemv({"torch": lambda x, w: w @ x, "gemv_w8a16": kernels.gemv_w8a16}, [(K, N)])
     rows += perf.test_perf_gemm({"perrow_w8a8_matmul": kernels.perrow_w8a8_matmul}, [(17, K, N)])
     rows += perf.test_perf_quant_prefill({"copy": BASELINES["copy"], "quantize": kernels.quantize_int8_perrow}, [(5, K)])
@@ -66,7 +66,7 @@ class HostGPU:
         return replay, kept if len(kept) > 1 else kept[0]
 
 
-def test_in_graphs_each_call_has_its_own_weights_and_the_last_result_is_checked(monkeypatch):
+def test_in_graphs_each_call_has_its_own_weights(monkeypatch):
     monkeypatch.setattr(perf, "INTERPRETED", False)
     monkeypatch.setattr(measure, "MeasuringGPU", HostGPU)
     monkeypatch.setattr(perf, "ROTATED_BYTES", 70 * K * N)
@@ -128,7 +128,7 @@ def test_a_wrong_function_is_not_timed(name):
         TESTS[test]({name: function}, [shape])
 
 
-def test_a_baseline_may_be_off_by_what_its_format_costs_and_no_more():
+def test_a_baseline_may_be_off_by_its_format_alone():
     def off(part):
         def function(x, w):
             y = x @ w.T

@@ -31,7 +31,7 @@ def test_roofs_are_listed_with_who_reached_them():
     assert report.roofs(figures(roofs={"copy_gb_per_s": 1234.4}))[2] == [["a copy, reads plus writes", "1,234 GB/s", ""]]
 
 
-def test_totals_are_sorted_and_show_quantization_of_many_rows_alone():
+def test_totals_are_sorted_and_show_quantization():
     rows = [*both("matmul_int8", (128, 64, 64), 10.0, 15.0), *both("matmul_int8", (129, 64, 64), 10.0, 20.0),
             *both("matmul_int8", (2048, 64, 128), 200.0, 100.0), *both("matmul_int8", (2048, 64, 64), 99.96, 300.0),
             *both("matmul_int8", (1, 64, 64), 4.0, 6.0, "graph"), *both("matmul_int8", (1, 64, 64), 44.0, 66.0, "idle"),
@@ -166,7 +166,7 @@ def test_a_change_must_pass_the_noise_and_the_bounds(factor, apart, listed):
                                 f"{1 / factor:.2f}× {'slower' if factor > 1 else 'faster'}"]
 
 
-def test_a_change_common_to_all_is_taken_out_and_idle_calls_are_left_out():
+def test_a_change_common_to_all_is_taken_out():
     def run(*us):
         first, second, idle = us
         return figures(*(timed("gemm", name, t, (M, 64, 64)) for M in (1, 2, 3)
@@ -191,7 +191,7 @@ def test_markdown_and_the_markers(tmp_path):
         assert path.read_text() == text
 
 
-def test_the_readme_s_block_has_the_ladder_the_totals_and_the_summary():
+def test_the_readme_s_block_has_all_its_tables():
     rows = [r for M in (1, 2, 16, 64, 16384) for mode in ("eager", "graph")
             for r in both("matmul_int8", (M, 2048, 6144), 10.0, 20.0, mode)]
     block = readme_block(figures(*rows))

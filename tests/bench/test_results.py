@@ -20,7 +20,7 @@ MADE = {"schema": 1, "gpu": "NVIDIA Synthetic", "capability": [9, 0], "torch": "
            for name in ("cuBLAS FP16", "matmul_int8") for M in (1, 16, 64, 128, 256)]}
 
 
-def test_what_was_saved_is_loaded_and_a_failed_write_leaves_the_old_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "new" / "a.json"
     save(MADE, path)
     assert load(path) == MADE
@@ -157,7 +157,7 @@ def test_totals_summary_and_wants_are_ratios_of_the_rows():
     assert gemm[2:] == ["1.60", "1.90", f"{b['median_us'] / a['median_us']:.2f}", "aim reached", ""]
 
 
-def test_a_missed_aim_says_what_is_missing_and_what_takes_the_time():
+def test_a_missed_aim_says_what_takes_the_time():
     slow = {**MADE, "rows": [dict(r) for r in MADE["rows"]]}
     base = {r["function"]: r for r in select(slow, test="matmul_int8", M=16384)}["cuBLAS FP16"]["median_us"]
     for name, part in (("matmul_int8", 0.8), ("quantize_int8_perrow", 0.2), ("perrow_w8a8_matmul", 0.5)):
@@ -174,7 +174,7 @@ def test_a_missed_aim_says_what_is_missing_and_what_takes_the_time():
     assert decode[3] == "MISSED" and "reading w at a copy's speed takes" in decode[-1]
 
 
-def test_a_step_from_one_bucket_of_rows_to_the_next_is_shown_beside_cublas():
+def test_a_step_to_the_next_bucket_is_shown_beside_cublas():
     assert report.steps(MADE)[2] == []
     more = [{**r, "M": r["M"] + 1, "median_us": 1.5 * r["median_us"]} for r in select(MADE, M=64, mode="graph")]
     (shape, times, ours, cublas), = report.steps({**MADE, "rows": MADE["rows"] + more})[2]
@@ -212,7 +212,7 @@ def test_the_readme_shows_the_recorded_figures():
     assert block == f"\n{readme_block(recorded())}", "run `python3 workshop.py bench --redraw`"
 
 
-def test_the_tables_beside_the_pictures_are_those_of_the_figures():
+def test_the_tables_beside_the_pictures_are_the_figures():
     path = results.RESULTS / results.RECORDED
     tables = (path.parent / path.stem / "tables.md").read_text()
     assert tables == "\n".join(map(report.markdown, report.tables(load(path)))), "run `python3 workshop.py bench --redraw`"

@@ -8,7 +8,7 @@ from checks.bench.workloads import LLAMA, BadShapes, find, key, measure, plan, u
 from kernels.runtime import INTERPRETED
 
 
-def test_every_unit_of_every_plan_names_functions_and_shapes_that_fit(monkeypatch, tmp_path):
+def test_every_unit_names_functions_and_shapes_that_fit(monkeypatch, tmp_path):
     monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
     monkeypatch.setattr("checks.bench.workloads.missing", lambda name: "")
     own = tmp_path / "mine.json"
@@ -57,7 +57,7 @@ def test_shapes_of_a_file_are_decode_up_to_128_rows(gpu_plan, tmp_path):
     assert [unit["shape"] for unit in groups["gemm"]] == [[129, 64, 32]] == [u["shape"] for u in groups["matmul_int8"]]
 
 
-def test_baselines_that_were_not_asked_for_or_are_missing_are_left_out(gpu_plan, monkeypatch):
+def test_baselines_not_asked_for_or_missing_are_left_out(gpu_plan, monkeypatch):
     def optional(groups):
         return {name for unit in units_of(groups) for name in unit["functions"]} & set(OPTIONAL)
 

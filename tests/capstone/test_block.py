@@ -91,7 +91,7 @@ def test_a_block_that_is_far_from_fp16_is_not_timed(timers, monkeypatch, off, re
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="the kernels' shapes are too small for a GPU's choice of tiles")
-def test_each_product_is_timed_with_its_quantization_and_attention(timers):
+def test_each_product_is_timed_with_its_quantization(timers):
     rows = block.product_rows(TINY, [("prefill", 1, 5), ("decode", 3, 4)], lambda line: None)
     layers = list(block_products(1, 1, 1))
     for phase, M in (("prefill", 5), ("decode", 3)):

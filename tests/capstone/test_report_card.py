@@ -128,9 +128,8 @@ def test_a_row_that_cannot_be_is_refused(card, change):
 @pytest.mark.parametrize("data, said", [
     (b"", "f is not whole JSON"), (b"\xff\xfe{", "f is not whole JSON"), (b"[" * 100_000, "f is not whole JSON"),
     (b"3", "f must be an object, got int"), (b'{"schema": 2}', "f must have schema 1"),
-    (json.dumps({"schema": 1, "date": "", "torch": "", "triton": "", "accuracy_on": "", "bytes": 1, "gpu": None,
-                 "rows": [], "cost_percent": {"FP16": 0, "INT8": 0}, "sqnr_db": {},
-                 "perplexity": {"FP16": 1, "INT8": 10**400}}).encode(),
+    (json.dumps({"schema": 1, "date": "", "torch": "", "triton": "", "accuracy_on": "", "bytes": 1, "gpu": None, "rows": [],
+                 "cost_percent": {"FP16": 0, "a": 0}, "sqnr_db": {}, "perplexity": {"FP16": 1, "a": 10**400}}).encode(),
      "f has a number that is too large"),
 ])
 def test_bytes_that_are_no_card_raise_that_alone(data, said):
@@ -149,7 +148,7 @@ def test_a_card_needs_fp16_to_compare_with():
         report_card({"INT8": 4.0}, {}, 1, [], None)
 
 
-def test_a_card_is_written_without_a_picture_where_none_can_be_drawn(card, tmp_path):
+def test_a_card_is_written_without_a_picture_too(card, tmp_path):
     assert write_card(card, tmp_path / "card.json") is None and [path.name for path in tmp_path.iterdir()] == ["card.json"]
     with pytest.raises(BadCard):
         write_card({**card, "gpu": None}, tmp_path / "bad.json")
@@ -166,7 +165,7 @@ def test_only_the_recorded_card_goes_into_the_readme(card, tmp_path, monkeypatch
     assert readme.read_text() == f"a\n{BEGIN}\n{readme_block(card)}{END}\nb\n"
 
 
-def test_the_command_writes_what_was_measured_and_draws_a_card_again(card, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_a_card_and_draws_it_again(card, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "INTERPRETED", False)
     monkeypatch.setattr(command, "measure_card", lambda: card)
     assert main(["--out", str(tmp_path)], draw=None) == 0

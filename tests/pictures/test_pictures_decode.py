@@ -29,7 +29,7 @@ def test_the_stack_shows_quantize_multiply_and_launches():
     (lambda M: 9.0 if M >= 96 else 11.0, "from M = 96 on, prefill's kernels win"),
     (lambda M: 11.0, "up to M = 128, decode's kernel wins or draws"),
 ])
-def test_the_break_even_point_is_what_the_student_s_function_finds(prefill_us, said):
+def test_the_break_even_point_is_the_function_s(prefill_us, said):
     rows = [row("few or many", name, M, "graph", prefill_us(M) if name == PREFILL else 10.0)
             for M in BREAK_EVEN_M for name in FEW_OR_MANY if name != DECODE or M <= MAX_M]
     (axes,) = decode.break_even_figure(rows, "synthetic", break_even_m, compute_bound_from).axes

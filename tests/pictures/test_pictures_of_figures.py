@@ -233,7 +233,7 @@ def test_what_a_gpu_is_asked_to_measure(monkeypatch, module, measure, test, func
     assert [arguments[2] for arguments in asked] == ["idle", "graph"] if mode else len(asked) == 1
 
 
-def test_a_student_s_kernel_is_measured_after_the_library_s_quantization(monkeypatch):
+def test_a_student_s_kernel_is_measured_after_quantization(monkeypatch):
     asked = {}
     monkeypatch.setattr(decode, "test_perf_matmul_int8",
                         lambda sides, shapes, mode: asked.update({shapes[0]: (sides, mode)}) or [])

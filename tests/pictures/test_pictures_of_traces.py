@@ -61,7 +61,7 @@ def test_who_reads_w_and_how_often_x_is_read():
     assert top.images[0].get_clim() == (-1, 6) and len(top.images[0].cmap.colors) == 8
 
 
-def test_what_is_never_read_stays_grey_and_many_fields_have_no_names():
+def test_many_fields_have_no_names():
     top, bottom = common.show_accesses(gemv_fp16_row, N=31, K=8).axes
     assert texts(top) == []
     assert texts(bottom) == ["31 time(s)"]

@@ -27,7 +27,7 @@ def test_the_map_frames_the_best_configuration_of_each_shape():
     assert axes.texts[0].get_text() == "1.00×\n100 µs"
 
 
-def test_a_configuration_that_does_not_fit_leaves_its_place_empty():
+def test_a_configuration_that_does_not_fit_is_left_empty():
     rows = [row for row in config_rows() if not (row["function"] == CONFIGS[1] and row["M"] == CONFIG_SHAPES[0][0])]
     axes = tuning.config_map_figure(rows, "synthetic").axes[0]
     assert axes.texts[len(CONFIG_SHAPES)].get_text() == ""
