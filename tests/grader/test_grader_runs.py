@@ -183,6 +183,8 @@ def test_sizes_are_drawn_and_the_rest_is_kept():
         assert 101 <= other["M"] <= 125 and 2.1 <= other["scale"] <= 3.0
         assert 41 <= other["shape"]["K"] <= 50 and other["shape"]["BLOCK"] == 32
     assert len({other["M"] for other in drawn}) > 10
+    small = [held(vary(made(**SIZES | {"M": 3}), "new", random.Random(seed)))["M"] for seed in range(50)]
+    assert set(small) == {4, 5}
     assert held(made(**SIZES)) == SIZES
 
 
