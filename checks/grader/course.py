@@ -10,7 +10,7 @@ from checks.judge.exercise import Exercise
 
 DEFAULT = Path(__file__).with_name("course.toml")
 ITEMS = ("triton", "public", "hidden", "economical", "compiles", "fast")
-_SHOWN = ("message", "result", "nothing")
+VISIBILITY = ("message", "result", "nothing")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Item:
     title: str
     weight: float
     gate: bool
-    shown: str
+    visibility: str  # what a student sees of it: one of VISIBILITY
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def read_course(path: Path = DEFAULT) -> Course:
 
     known = {"title", "rubric", "visibility", "deadlines", "exercise"}
     expect(not set(table) - known, f"unknown entry {', '.join(sorted(set(table) - known))}")
-    rubric, shown, exceptions = (table.get(name, {}) for name in ("rubric", "visibility", "exercise"))
+    rubric, visibility, exceptions = (table.get(name, {}) for name in ("rubric", "visibility", "exercise"))
     deadlines = table.get("deadlines", {})
     lessons = {exercise.lesson for exercise in EXERCISES.values()}
-    for name in [*rubric, *shown]:
+    for name in [*rubric, *visibility]:
         expect(name in ITEMS, f"there is no rubric item `{name}`; there are {', '.join(ITEMS)}")
-    for name, value in shown.items():
-        expect(value in _SHOWN, f"visibility of `{name}` must be one of {', '.join(_SHOWN)}, not {value!r}")
+    for name, value in visibility.items():
+        expect(value in VISIBILITY, f"visibility of `{name}` must be one of {', '.join(VISIBILITY)}, not {value!r}")
     for name, value in rubric.items():
         weight = value.get("weight", 0)
         expect(isinstance(weight, int | float) and weight >= 0, f"the weight of `{name}` must be a number from 0 up")
@@ -76,7 +76,7 @@ def read_course(path: Path = DEFAULT) -> Course:
         expect(not set(value) - {"points", "skip"}, f"exercise.{name} may have `points` and `skip` alone")
         expect(isinstance(value.get("points", 0), int | float), f"the points of `{name}` must be a number")
     items = tuple(Item(name, rubric[name].get("title", name), rubric[name].get("weight", 0), rubric[name].get("gate", False),
-                       shown.get(name, "message")) for name in ITEMS if name in rubric)
+                       visibility.get(name, "message")) for name in ITEMS if name in rubric)
     expect(any(item.weight for item in items), "no rubric item has a weight")
     exercises = {name: e for name, e in EXERCISES.items() if not exceptions.get(name, {}).get("skip", False)}
     ordered = dict(sorted(exercises.items(), key=lambda pair: pair[1].lesson))
@@ -84,10 +84,10 @@ def read_course(path: Path = DEFAULT) -> Course:
     return Course(table.get("title", "Course"), items, deadlines, ordered, points, text)
 
 
-def share(course: Course, points: float, results: dict[str, str]) -> dict[str, tuple[float, float]]:
+def split_points(course: Course, points: float, results: dict[str, str]) -> dict[str, tuple[float, float]]:
     """(earned, possible) of each item that applies, from its "right", "wrong" or "not reached"."""
     applying = [item for item in course.items if item.name in results]
-    whole = sum(item.weight for item in applying)
+    weights = sum(item.weight for item in applying)
     locked = any(item.gate and results[item.name] != "right" for item in applying)
-    possible = {item.name: points * item.weight / whole if whole else 0.0 for item in applying}
+    possible = {item.name: points * item.weight / weights if weights else 0.0 for item in applying}
     return {name: (most if results[name] == "right" and not locked else 0.0, most) for name, most in possible.items()}

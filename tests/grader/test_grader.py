@@ -16,7 +16,7 @@ from grading import ADD, CHEAP, IMPORTS, NEEDED, SOLVED, exercise_cell, notebook
 
 from checks.exercises import EXERCISES
 from checks.grader import gpu, results
-from checks.grader.course import read_course, share
+from checks.grader.course import read_course, split_points
 from checks.grader.grader import Grader
 from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.verdicts import grade_exercise
@@ -244,12 +244,12 @@ def test_the_course_covers_every_exercise():
 def test_points_are_shared_and_gates_hold():
     course = read_course()
     everything = dict.fromkeys(("triton", "public", "hidden", "economical", "compiles"), "right")
-    assert sum(earned for earned, _ in share(course, 5, everything).values()) == pytest.approx(5)
-    some = share(course, 5, {"public": "right", "hidden": "wrong"})
+    assert sum(earned for earned, _ in split_points(course, 5, everything).values()) == pytest.approx(5)
+    some = split_points(course, 5, {"public": "right", "hidden": "wrong"})
     assert sum(possible for _, possible in some.values()) == pytest.approx(5)
     for gate in ("triton", "public"):
-        assert not any(earned for earned, _ in share(course, 5, everything | {gate: "wrong"}).values())
-    assert 0 < sum(earned for earned, _ in share(course, 5, everything | {"economical": "wrong"}).values()) < 5
+        assert not any(earned for earned, _ in split_points(course, 5, everything | {gate: "wrong"}).values())
+    assert 0 < sum(earned for earned, _ in split_points(course, 5, everything | {"economical": "wrong"}).values()) < 5
 
 
 @pytest.mark.parametrize("text, said", [

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -51,14 +52,18 @@ def test_killed_at_any_instant_and_resumed(tmp_path):
     command = [sys.executable, "-m", "checks", "grade", "class", str(folder), "--out", str(grades), "--jobs", "1",
                "--no-compile", "--resume", "--seed-file", str(seed), "--exercise", CHEAP[0], "--exercise", CHEAP[1]]
     kept = {}
-    for wanted, delay in ((0, 1.0), (1, 0.0), (3, 0.02)):  # killed before the first result, then with more and more there
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Killed before the first result, then with some there, then stopped by Ctrl-C, which the suite itself may be deaf to.
+    for wanted, delay, by in ((0, 1.0, signal.SIGKILL), (1, 0.0, signal.SIGKILL), (3, 0.02, signal.SIGINT)):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         until = time.monotonic() + 120
         while len(list(grades.glob("students/*.json"))) < wanted and process.poll() is None and time.monotonic() < until:
             time.sleep(0.005)
         time.sleep(delay)
-        process.kill()
-        process.wait()
+        process.send_signal(by)
+        said = process.communicate()[1]
+        if by == signal.SIGINT:
+            assert process.returncode == 130 and "--resume goes on" in said, said
         for path in grades.glob("students/*.json"):
             text = path.read_text()
             assert json.loads(text)["schema"] == results.SCHEMA, "a result is whole or not there"

@@ -54,7 +54,8 @@ def test_overrides(tmp_path):
     assert [r["points"] for r in graded] == [0.5, 1.0]
     assert graded[0]["exercises"][0]["graded_points"] == 0.0
     assert "seen in person" in messages_for_student(graded[0]["exercises"][0])[0]
-    for text, said in (("ada,programs_needed,much,why", "line 2: points"), ("ada,programs_needed,1,", "needs a reason")):
+    for text, said in (("ada,programs_needed,much,why", "line 2: points"), ("ada,programs_needed,1,", "needs a reason"),
+                       ("ada,programs_needed,1", "needs a reason"), ("ada,programs_needed", "line 2: points")):
         (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\n" + text)
         with pytest.raises(ValueError, match=said):
             results.read_overrides(tmp_path)
@@ -298,8 +299,10 @@ def test_every_score_has_its_bar(points, tenth):
 
 def test_bars_are_as_high_as_students_are_many():
     graded = [result("a", 0.05), result("b", 0.05), result("c", 0.55)]
-    heights = [float(h) for h in re.findall(r'height="([\d.]+)" fill', str(pages._histogram(graded)))]
-    assert heights == [120.0, 0, 0, 0, 0, 60.0, 0, 0, 0, 0]
+    found = [tuple(map(float, one)) for one in re.findall(r'y="([\d.]+)" width="52" height="([\d.]+)" fill',
+                                                          str(pages._histogram(graded)))]
+    assert [height for _, height in found] == [120.0, 0, 0, 0, 0, 60.0, 0, 0, 0, 0]
+    assert {y + height for y, height in found} == {140.0}, "all stand on the axis"
 
 
 def test_what_the_class_page_counts():
@@ -318,6 +321,11 @@ def test_what_the_class_page_counts():
     assert [(student, one["exercise"]) for student, one in shown["flagged"]] == [("jon", "programs_needed")]
     assert [student for student, _ in shown["faults"]] == ["kim"]
     assert (shown["median"], shown["possible"]) == (0.0, 1.0)
+
+
+def test_points_on_a_page_have_two_digits(tmp_path):
+    write_pages(tmp_path, [result("ada", 2 / 3, "failed")])
+    assert "0.67 of 1 points" in (tmp_path / "pages" / "students" / "ada.html").read_text()
 
 
 def test_the_picture_shows_what_is_wrong_where_it_is():

@@ -158,6 +158,16 @@ def test_a_case_at_which_the_child_exits(kind, status):
     assert not done.passed
 
 
+@pytest.mark.parametrize("exercise, own, call, wrapper", [
+    (NEEDED, False, "programs_needed", None), (ADD, False, "vector_add_kernel", "vector_add"), (ADD, True, "vector_add", None)])
+def test_what_a_child_is_told_to_call(exercise, own, call, wrapper):
+    """A function by its name, a kernel through our wrapper, or the student's own wrapper."""
+    job = runs.job_for(CaseSet(exercise, 1), Program("code", OPEN, own))
+    assert (job["name"], job["call"], job["entry"]) == (exercise.name, call, wrapper)
+    assert job["code"] == "code" and job["through"] is None
+    assert ("def vector_add(" in (job["entry_code"] or "")) == (exercise is ADD)
+
+
 # hidden sizes
 
 
@@ -183,6 +193,8 @@ def test_sizes_are_drawn_and_the_rest_is_kept():
         assert 101 <= other["M"] <= 125 and 2.1 <= other["scale"] <= 3.0
         assert 41 <= other["shape"]["K"] <= 50 and other["shape"]["BLOCK"] == 32
     assert len({other["M"] for other in drawn}) > 10
+    small = [held(vary(made(**SIZES | {"M": 3}), "new", random.Random(seed)))["M"] for seed in range(50)]
+    assert set(small) == {4, 5}
     assert held(made(**SIZES)) == SIZES
 
 

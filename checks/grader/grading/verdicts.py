@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 import torch
 
-from checks.grader.course import Course, share
+from checks.grader.course import Course, split_points
 from checks.grader.gpu import ALLOWED as FAST
 from checks.grader.gpu import on_gpu
 from checks.grader.grading.cases import CaseSet
@@ -252,7 +252,7 @@ def _picture(outcome) -> dict | None:
 
 def _score(result: ExerciseResult, course: Course, exercise, items: dict) -> ExerciseResult:
     points = course.points[exercise.name]
-    shares = share(course, points, {name: state for name, (state, _) in items.items()})
+    shares = split_points(course, points, {name: state for name, (state, _) in items.items()})
     result["items"] = {name: {"result": items[name][0], "message": items[name][1], "earned": round(earned, 4),
                               "possible": round(possible, 4)} for name, (earned, possible) in shares.items()}
     result["points"] = 0.0 if result["status"] == HELD else round(sum(earned for earned, _ in shares.values()), 4)

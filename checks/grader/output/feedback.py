@@ -20,11 +20,11 @@ def items_for_student(one: ExerciseResult, course: Course | None = None) -> list
     lines = []
     for item in course.items:
         state = one["items"].get(item.name)
-        if state is None or item.shown == "nothing":
+        if state is None or item.visibility == "nothing":
             continue
         lines.append({"sign": SIGNS[state["result"]], "result": state["result"], "title": item.title,
                       "earned": state["earned"], "possible": state["possible"],
-                      "message": state["message"] if item.shown == "message" else ""})
+                      "message": state["message"] if item.visibility == "message" else ""})
     return lines
 
 
