@@ -179,3 +179,11 @@ def test_files_that_a_document_names_are_there(document):
     there = [f"/{path.relative_to(ROOT)}" for path in [*MODULES.values(), ROOT / "workshop.py"]]
     assert full and not [path for path in full if not (ROOT / path).exists()]
     assert short and not [name for name in short if not any(path.endswith(f"/{name}") for path in there)]
+
+
+def test_architecture_md_knows_which_exercises_and_pictures_a_lesson_has():
+    rows = re.findall(r"^\| (\d\d) \| (.*?) \| (.*?) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert [number for number, _, _ in rows] == [path.stem[:2] for path in sorted((ROOT / "lessons").glob("[0-9]*.ipynb"))]
+    for number, topics, picture in rows:
+        found = {path.stem for path in (ROOT / "checks" / "exercises").glob("*.py") if f'"{number}_' in path.read_text()}
+        assert topics.split(", ") == sorted(found) and (ROOT / "checks" / "pictures" / f"{picture}.py").exists()
