@@ -60,8 +60,11 @@ TESTS_BY_NAME = {path.stem: module for module, path in MODULES.items() if module
 
 
 def imports(module: str) -> Iterator[str]:
-    """The modules of this repository that a module imports, anywhere in it, by the names it uses for them."""
-    for node in ast.walk(TREES[module]):
+    """The modules of this repository that a module imports, anywhere in it, by the names it uses for them.
+
+    What is imported for annotations alone, under `if TYPE_CHECKING`, is not: it never runs.
+    """
+    for node in running(TREES[module]):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -71,6 +74,14 @@ def imports(module: str) -> Iterator[str]:
             continue
         for name in names:
             yield from owner(name)
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """`node` and all below it but blocks under `if TYPE_CHECKING`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield from running(child)
 
 
 def owner(name: str) -> list[str]:
