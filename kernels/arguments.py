@@ -1,10 +1,13 @@
 """What a public function says when it is called wrongly: the argument, what was wanted, what came."""
 
+from collections.abc import Sequence
+
 import torch
 
 
 def expect(
-    name: str, value, shape: tuple, dtypes, device: torch.device | None = None, batch: bool = False,
+    name: str, value: object, shape: Sequence[int | str], dtypes: torch.dtype | tuple[torch.dtype, ...],
+    device: torch.device | None = None, batch: bool = False,
 ) -> tuple[int, ...]:
     """The shape of tensor `value`, or an error that names it.
 
@@ -36,7 +39,7 @@ def expect_rows(name: str, value: torch.Tensor) -> None:
                          f"for shape {tuple(value.shape)}: call {name}.contiguous() first")
 
 
-def _tuple(shape) -> str:
+def _tuple(shape: Sequence[object]) -> str:
     return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
 
 

@@ -230,7 +230,10 @@ def decode_w8a8(
     return _decode(x, w_q, w_scale, bias)
 
 
-def plan_decode(x, w_q, w_scale, bias, shape: tuple[int, ...] | None = None) -> Callable[..., torch.Tensor]:
+def plan_decode(
+    x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+    shape: tuple[int, ...] | None = None,
+) -> Callable[..., torch.Tensor]:
     """The call with (x, w_q, w_scale, bias) that gives y, (M, N) or in that shape, for all tensors like these.
 
     Raises TypeError or ValueError where they are not as `decode_w8a8` needs them.
@@ -238,23 +241,24 @@ def plan_decode(x, w_q, w_scale, bias, shape: tuple[int, ...] | None = None) -> 
     M, N, K = _check_decode("x", x, w_q, w_scale, bias)
     gpu, shape, device, dtype = card(x.device), shape or (M, N), x.device, x.dtype
     if M == 1 and one_launch(N, K, gpu.multiprocessors):
-        row = plan_row(N, K, w_q.stride(0), *_overlap(gpu))
+        write = plan_row(N, K, w_q.stride(0), *_overlap(gpu))
+    else:
+        write = _quantized(_plan_quantize(M, K, x.stride(0), gpu), _plan_product(M, N, K, w_q.stride(0), gpu), (M, K))
 
-        def call(x, w_q, w_scale, bias):
-            y = torch.empty(shape, device=device, dtype=dtype)
-            row(x, w_q, w_scale, bias, y)
-            return y
-
-        return call
-    product = _plan_product(M, N, K, w_q.stride(0), gpu)
-    quantize = _plan_quantize(M, K, x.stride(0), gpu)
-
-    def call(x, w_q, w_scale, bias):
+    def call(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         y = torch.empty(shape, device=device, dtype=dtype)
-        x_q, x_scale = room_for_codes(M, K, device)
+        write(x, w_q, w_scale, bias, y)
+        return y
+
+    return call
+
+
+def _quantized(quantize: Launch, product: Callable[..., None], shape: tuple[int, int]) -> Callable[..., None]:
+    """The call with (x, w_q, w_scale, bias, y) that quantizes x, of `shape`, and multiplies its codes."""
+    def call(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor) -> None:
+        x_q, x_scale = room_for_codes(*shape, x.device)
         quantize(x, x_q, x_scale)
         product(x_q, x_scale, w_q, w_scale, bias, y)
-        return y
 
     return call
 
@@ -274,7 +278,10 @@ def decode_codes(
 
 
 @Plans
-def _codes(x_q, x_scale, w_q, w_scale, bias, out_dtype):
+def _codes(
+    x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+    out_dtype: torch.dtype,
+) -> Callable[..., torch.Tensor]:
     M, N, K = _check_decode("x_q", x_q, w_q, w_scale, bias, torch.int8)
     expect("x_scale", x_scale, (M,), torch.float32, device=w_q.device)
     expect_rows("x_scale", x_scale)
@@ -284,7 +291,10 @@ def _codes(x_q, x_scale, w_q, w_scale, bias, out_dtype):
         raise TypeError(f"out_dtype must be torch.float16 or torch.bfloat16, got {out_dtype}")
     product, device = _plan_product(M, N, K, w_q.stride(0), card(w_q.device)), w_q.device
 
-    def call(x_q, x_scale, w_q, w_scale, bias, out_dtype):
+    def call(
+        x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+        out_dtype: torch.dtype,
+    ) -> torch.Tensor:
         y = torch.empty((M, N), device=device, dtype=out_dtype)
         product(x_q, x_scale, w_q, w_scale, bias, y)
         return y
@@ -326,23 +336,29 @@ def _plan_product(M: int, N: int, K: int, stride_wn: int, gpu: Card) -> Callable
     return _plan_matmul(tile, splits, (M, N, K), stride_wn, gpu)
 
 
-def gemv_with(blocks: tuple[int, int, int], x, w_q, w_scale, bias=None) -> torch.Tensor:
+def gemv_with(
+    blocks: tuple[int, int, int], x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`decode_w8a8` for one row, with the given (BLOCK_N, BLOCK_K, num_warps)."""
-    return _with(_plan_gemv(blocks, *w_q.shape, w_q.stride(0), card(x.device)), x, w_q, w_scale, bias)
+    N, K = w_q.shape
+    return _with(_plan_gemv(blocks, N, K, w_q.stride(0), card(x.device)), x, w_q, w_scale, bias)
 
 
-def matmul_with(tile: Tile, splits: int, x, w_q, w_scale, bias=None) -> torch.Tensor:
+def matmul_with(
+    tile: Tile, splits: int, x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`decode_w8a8` on the tensor cores, with the given tile and number of parts of K."""
-    shape = x.shape[0], *w_q.shape
-    return _with(_plan_matmul(tile, splits, shape, w_q.stride(0), card(x.device)), x, w_q, w_scale, bias)
+    M, (N, K) = x.shape[0], w_q.shape
+    return _with(_plan_matmul(tile, splits, (M, N, K), w_q.stride(0), card(x.device)), x, w_q, w_scale, bias)
 
 
-def _with(product: Callable[..., None], x, w_q, w_scale, bias) -> torch.Tensor:
-    y = torch.empty((x.shape[0], w_q.shape[0]), device=x.device, dtype=x.dtype)
-    x_q, x_scale = room_for_codes(*x.shape, x.device)
+def _with(
+    product: Callable[..., None], x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+) -> torch.Tensor:
+    M, K = x.shape
+    y = torch.empty((M, w_q.shape[0]), device=x.device, dtype=x.dtype)
     with launching_at(x):
-        _plan_quantize(*x.shape, x.stride(0), card(x.device))(x, x_q, x_scale)
-        product(x_q, x_scale, w_q, w_scale, bias, y)
+        _quantized(_plan_quantize(M, K, x.stride(0), card(x.device)), product, (M, K))(x, w_q, w_scale, bias, y)
     return y
 
 
@@ -372,7 +388,10 @@ def _plan_matmul(tile: Tile, splits: int, shape: tuple[int, int, int], stride_wn
     reduce = Launch(decode_reduce_kernel, (M, triton.cdiv(N, BLOCK_N)), (M, N, splits), {"BLOCK_N": BLOCK_N, **overlap},
                     num_warps=4, **options)
 
-    def call(x_q, x_scale, w_q, w_scale, bias, y):
+    def call(
+        x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+        y: torch.Tensor,
+    ) -> None:
         partial = torch.empty((splits, M, N), device=y.device, dtype=torch.int32)
         multiply(x_q, w_q, partial, x_scale, w_scale, bias)
         reduce(partial, y, x_scale, w_scale, bias)
@@ -390,13 +409,16 @@ def _plan_quantize(M: int, K: int, stride_xm: int, gpu: Card) -> Launch:
                   {"BLOCK_K": BLOCK_K, "SLICE": SLICE, **overlap}, num_warps=max(4, min(16, BLOCK_K // 256)), **options)
 
 
-def _overlap(gpu: Card) -> tuple[dict, dict]:
+def _overlap(gpu: Card) -> tuple[dict[str, int], dict[str, int]]:
     """The constexpr and the option of programmatic dependent launch, where the GPU has it (Hopper, 9.0, and later)."""
     supported = (gpu.capability or (0, 0)) >= (9, 0)
     return {"OVERLAP": supported}, {"launch_pdl": True} if supported else {}
 
 
-def _check_decode(name: str, x, w_q, w_scale, bias, dtypes=FLOATS) -> tuple[int, int, int]:
+def _check_decode(
+    name: str, x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+    dtypes: torch.dtype | tuple[torch.dtype, ...] = FLOATS,
+) -> tuple[int, int, int]:
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
     M, _ = expect(name, x, ("M", K), dtypes, device=w_q.device, batch=True)
     expect("w_scale", w_scale, (N,), torch.float32, device=w_q.device)

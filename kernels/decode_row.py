@@ -55,7 +55,7 @@ def decode_row_kernel(
     tl.store(y_ptr + offs_n, y.to(y_ptr.dtype.element_ty), mask=mask_n)
 
 
-def plan_row(N: int, K: int, stride_wn: int, overlap: dict, options: dict) -> Callable[..., None]:
+def plan_row(N: int, K: int, stride_wn: int, overlap: dict[str, int], options: dict[str, int]) -> Callable[..., None]:
     """The call with (x, w_q, w_scale, bias, y) that writes y, for w_q (N, K) with rows `stride_wn` apart.
 
     `overlap` and `options` are those of programmatic dependent launch (`kernels.decode`).

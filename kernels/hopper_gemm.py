@@ -34,9 +34,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from kernels.configs import rows_in_a_group, tiles
 from kernels.launch import Launch, like
 from kernels.runtime import Card, card, launching_at
-from kernels.tuning import rows_in_a_group, tiles
 
 barrier = getattr(gl, "thread_barrier", None) or gl.barrier  # its name in Triton 3.6, and from 3.7
 
@@ -75,6 +75,17 @@ def producer(x_desc, w_desc, x_stages, w_stages, ready, empty, num_pid_m, num_pi
             tma.async_copy_global_to_shared(
                 w_desc, [pid_n * BLOCK_N, k * BLOCK_K], ready.index(stage), w_stages.index(stage))
             stage, phase = next_stage(stage, phase, NUM_STAGES)
+
+
+@gluon.jit
+def scaled(acc, x_scale_ptr, w_scale_ptr, bias_ptr, offs_m, offs_n, M, N):
+    """acc · x_scale[offs_m, None] · w_scale[offs_n] + bias[offs_n] in FP32."""
+    x_scale = gl.load(x_scale_ptr + offs_m, mask=offs_m < M, other=0.0)
+    w_scale = gl.load(w_scale_ptr + offs_n, mask=offs_n < N, other=0.0)
+    y = acc.to(gl.float32) * gl.expand_dims(x_scale, 1) * gl.expand_dims(w_scale, 0)
+    if bias_ptr is not None:
+        y += gl.expand_dims(gl.load(bias_ptr + offs_n, mask=offs_n < N, other=0.0).to(gl.float32), 0)
+    return y
 
 
 @gluon.jit
@@ -129,17 +140,11 @@ def consumer(
         mbarrier.arrive(empty.index(stage), count=1)
 
         first_m = pid_m * BLOCK_M + FIRST_ROW
+        y = acc
         if x_scale_ptr is not None:
             offs_m = first_m + gl.arange(0, ROWS, layout=gl.SliceLayout(1, layout))
             offs_n = pid_n * BLOCK_N + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
-            x_scale = gl.load(x_scale_ptr + offs_m, mask=offs_m < M, other=0.0)
-            w_scale = gl.load(w_scale_ptr + offs_n, mask=offs_n < N, other=0.0)
-            y = acc.to(gl.float32) * gl.expand_dims(x_scale, 1) * gl.expand_dims(w_scale, 0)
-            if bias_ptr is not None:
-                bias = gl.load(bias_ptr + offs_n, mask=offs_n < N, other=0.0).to(gl.float32)
-                y += gl.expand_dims(bias, 0)
-        else:
-            y = acc
+            y = scaled(acc, x_scale_ptr, w_scale_ptr, bias_ptr, offs_m, offs_n, M, N)
         tma.store_wait(0)  # the tile before has left y_tile,
         barrier()  # and all four warps know
         y_tile.store(y.to(y_desc.dtype))

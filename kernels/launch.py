@@ -6,12 +6,14 @@ as soon as they have come once, and the compiled kernel's own `run` costs 6.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+import triton
 
-from kernels.runtime import INTERPRETED, launching_at, triton
+from kernels.runtime import INTERPRETED, launching_at
 
-watchers: list = []
+watchers: list[object] = []
 """While anything is in this list, every launch goes through `kernel[grid](...)`, where one who watches launches sees it."""
 
 MOST = 4096
@@ -26,12 +28,14 @@ class Launch:
     None in all. Where kernels are compiled, the device is the current one.
     """
 
-    def __init__(self, kernel, grid: tuple[int, ...], scalars: tuple, constants: dict, **options):
+    def __init__(
+        self, kernel: Any, grid: tuple[int, ...], scalars: tuple[float, ...], constants: dict[str, int], **options: int,
+    ):
         self._kernel, self._grid = kernel, (*grid, 1, 1)[:3]
         self._scalars, self._constants, self._options = scalars, constants, options
-        self._again = None
+        self._again: Callable[[tuple[Any, ...]], None] | None = None
 
-    def __call__(self, *pointers) -> None:
+    def __call__(self, *pointers: Any) -> None:
         if self._again is None or watchers or getattr(triton.knobs.runtime.launch_enter_hook, "calls", True):
             compiled = self._kernel[self._grid](*pointers, *self._scalars, **self._constants, **self._options)
             if compiled is not None and self._again is None:  # None where it was interpreted
@@ -39,7 +43,7 @@ class Launch:
         else:
             self._again(pointers)
 
-    def _prepare(self, compiled) -> Callable[[tuple], None]:
+    def _prepare(self, compiled: Any) -> Callable[[tuple[Any, ...]], None]:
         """The launch of the compiled kernel through its `run`, which is no documented interface: see `TypeError`."""
         names = [name for name in self._kernel.arg_names if name in self._constants]
         rest = *self._scalars, *(self._constants[name] for name in names)
@@ -47,27 +51,27 @@ class Launch:
         stream, device, run = driver.get_current_stream, driver.get_current_device(), compiled.run
         fixed = compiled.function, compiled.packed_metadata, None, None, None  # no hooks: whoever has some is not here
 
-        def again(pointers):
+        def again(pointers: tuple[Any, ...]) -> None:
             try:
                 # A tensor's address, for Triton would ask the driver for it.
                 run(*grid, stream(device), *fixed,
                     *[p.data_ptr() if isinstance(p, torch.Tensor) else p for p in pointers], *rest)
             except TypeError:  # this Triton's `run` takes other arguments
                 self._again = lambda pointers: compiled[grid](*pointers, *rest)
-                self._again(pointers)
+                compiled[grid](*pointers, *rest)
 
         return again
 
 
-def like(descriptor) -> Callable:
+def like(descriptor: Any) -> Callable[[torch.Tensor], Any]:
     """The function that makes such a tensor descriptor of another tensor of the same shape, strides, dtype and alignment.
 
     Triton's own looks at all of these once more.
     """
     kind, fields = type(descriptor), vars(descriptor)
 
-    def make(tensor: torch.Tensor):
-        made = object.__new__(kind)
+    def make(tensor: torch.Tensor) -> Any:
+        made: Any = object.__new__(kind)
         vars(made).update(fields, base=tensor)
         return made
 
@@ -82,12 +86,13 @@ class Plans:
     its GPU the current one during the call.
     """
 
-    def __init__(self, make: Callable):
-        self._make, self._calls = make, {}
+    def __init__(self, make: Callable[..., Callable[..., Any]]):
+        self._make = make
+        self._calls: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments: Any) -> Any:
         try:
-            key = tuple([
+            key: tuple[Any, ...] | None = tuple([
                 (a.shape, a.stride(), a.dtype, a.device, a.data_ptr() % 16 == 0) if isinstance(a, torch.Tensor) else a
                 for a in arguments])
             call = self._calls.get(key)
@@ -101,7 +106,7 @@ class Plans:
         with launching_at(first):
             return (call or self._add(key, arguments))(*arguments)
 
-    def _add(self, key, arguments) -> Callable:
+    def _add(self, key: tuple[Any, ...] | None, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         call = self._make(*arguments)
         # A configuration is not timed inside a CUDA graph, but taken as it comes: for this graph alone.
         if key is not None and (INTERPRETED or not torch.cuda.is_current_stream_capturing()):

@@ -7,6 +7,7 @@ puts an `Int8Linear` in the place of each `torch.nn.Linear`. Its forward is `mat
 """
 
 from collections.abc import Callable, Collection
+from typing import Any, NoReturn
 
 import torch
 
@@ -15,7 +16,7 @@ from kernels.arguments import expect
 from kernels.decode import MAX_M, decode_codes
 from kernels.matmul_int8 import matmul_int8
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
-from kernels.quantize import FLOATS, quantize_int8_perrow, quantize_int8_perrow_torch
+from kernels.quantize import FLOATS, Codes, quantize_int8_perrow, quantize_int8_perrow_torch
 
 
 def int8_linear_torch(
@@ -39,7 +40,7 @@ def int8_linear_torch(
 _library = torch.library.Library("int8_matmul_workshop", "DEF")
 
 
-def _operator(schema: str, run: Callable, shapes: Callable) -> torch._ops.OpOverload:
+def _operator(schema: str, run: Callable[..., object], shapes: Callable[..., object]) -> torch._ops.OpOverload:
     """The torch operator of this schema: `run` computes it, `shapes` says what comes out, and checks the arguments."""
     name = schema.partition("(")[0]
     _library.define(schema, tags=torch.Tag.needs_fixed_stride_order)
@@ -50,7 +51,9 @@ def _operator(schema: str, run: Callable, shapes: Callable) -> torch._ops.OpOver
     return getattr(torch.ops.int8_matmul_workshop, name).default
 
 
-def _shapes_matmul_int8(x, w_q, w_scale, bias=None):
+def _shapes_matmul_int8(
+    x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
+) -> torch.Tensor:
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
     expect("x", x, (*("..." for _ in x.shape[:-1]), K), FLOATS, device=w_q.device, batch=True)
     expect("w_scale", w_scale, (N,), torch.float32, device=w_q.device)
@@ -59,30 +62,34 @@ def _shapes_matmul_int8(x, w_q, w_scale, bias=None):
     return x.new_empty((*x.shape[:-1], N))
 
 
-def _shapes_rmsnorm_quantize_int8(x, weight, eps=1e-6):
+def _shapes_rmsnorm_quantize_int8(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6) -> Codes:
     M, K = expect("x", x, ("M", "K"), FLOATS, batch=True)
     expect("weight", weight, (K,), (*FLOATS, torch.float32), device=x.device)
     return x.new_empty((M, K), dtype=torch.int8), x.new_empty(M, dtype=torch.float32)
 
 
-def _shapes_silu_mul_quantize_int8(gate, up):
+def _shapes_silu_mul_quantize_int8(gate: torch.Tensor, up: torch.Tensor) -> Codes:
     M, K = expect("gate", gate, ("M", "K"), FLOATS, batch=True)
     expect("up", up, (M, K), gate.dtype, device=gate.device)
     return gate.new_empty((M, K), dtype=torch.int8), gate.new_empty(M, dtype=torch.float32)
 
 
-def _perrow_w8a8_matmul(x_q, x_scale, w_q, w_scale):
+def _perrow_w8a8_matmul(
+    x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
+) -> torch.Tensor:
     few = x_q.shape[0] <= MAX_M and x_q.is_contiguous()
     return (decode_codes if few else perrow_w8a8_matmul)(x_q, x_scale, w_q, w_scale)
 
 
-def _shapes_perrow_w8a8_matmul(x_q, x_scale, w_q, w_scale):
+def _shapes_perrow_w8a8_matmul(
+    x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
+) -> torch.Tensor:
     M, K = expect("x_q", x_q, ("M", "K"), torch.int8, batch=True)
     N, _ = expect("w_q", w_q, ("N", K), torch.int8, device=x_q.device)
     return x_q.new_empty((M, N), dtype=torch.float16)
 
 
-def _no_derivative(y, x):
+def _no_derivative(y: torch.Tensor, x: torch.Tensor) -> NoReturn:
     raise RuntimeError("INT8 layers are for inference: a product with INT8 weights has no derivative. Call the model under "
                        "torch.no_grad(), or detach what goes into the layer")
 
@@ -107,12 +114,12 @@ class _WithoutDerivative(torch.autograd.Function):
     """The error is an operator's, for a compiler traces `backward` with the model."""
 
     @staticmethod
-    def forward(ctx, y, x):
+    def forward(ctx: Any, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x)
         return y.view_as(y)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, torch.Tensor]:
         return None, _no_derivative_op(grad, *ctx.saved_tensors)
 
 
@@ -128,6 +135,10 @@ class Int8Linear(torch.nn.Module):
     float32, bias (N,) or None. For inference: nothing here has a gradient. There is no attribute `weight`, on purpose:
     code that reaches for a layer's weight would take the codes for the numbers they stand for.
     """
+
+    weight_q: torch.Tensor
+    weight_scale: torch.Tensor
+    bias: torch.Tensor | None
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True,
@@ -161,7 +172,7 @@ class Int8Linear(torch.nn.Module):
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "Int8Linear":
         # model.half() and model.to(torch.bfloat16) go through here, and would take the scales along.
         scale = self.weight_scale
         super()._apply(fn, recurse)

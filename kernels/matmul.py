@@ -18,8 +18,9 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
+from kernels.configs import tiles
 from kernels.runtime import device, launching_at
-from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
+from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma
 
 
 @triton.jit

@@ -7,13 +7,14 @@ The ladder:
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 
 from kernels import decode
 from kernels.arguments import expect
 from kernels.launch import Plans
-from kernels.perrow_w8a8 import expect_perrow_w8a8, perrow_w8a8_matmul, plan_matmul
+from kernels.perrow_w8a8 import Operands, expect_perrow_w8a8, perrow_w8a8_matmul, plan_matmul
 from kernels.quantize import FLOATS, plan_quantize, quantize_int8_perrow, room_for_codes
 
 
@@ -45,7 +46,9 @@ def matmul_int8(
 
 
 @Plans
-def _matmul_int8(x, w_q, w_scale, bias):
+def _matmul_int8(
+    x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+) -> Callable[..., torch.Tensor]:
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
     lead = expect("x", x, (*("..." for _ in x.shape[:-1]), K), FLOATS, device=w_q.device, batch=True)[:-1]
     rows = _rows(x)
@@ -62,14 +65,19 @@ def _rows(x: torch.Tensor) -> torch.Tensor:
     return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
-def _plan_two_kernels(x, w_q, w_scale, bias, shape):
+def _plan_two_kernels(
+    x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None, shape: tuple[int, ...],
+) -> Callable[..., torch.Tensor]:
     (M, K), N, device, dtype = x.shape, len(w_q), x.device, x.dtype
     codes = room_for_codes(M, K, device)
     expect_perrow_w8a8(*codes, w_q, w_scale, bias, dtype)
     quantize = plan_quantize(x)
-    multiply = plan_matmul(*codes, w_q, w_scale, bias, torch.empty((M, N), device=device, dtype=dtype))
+    y_like = torch.empty((M, N), device=device, dtype=dtype)
+    multiply = plan_matmul(Operands(*codes, w_q, w_scale, bias, y_like))
 
-    def call(x, w_q, w_scale, bias):
+    def call(
+        x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+    ) -> torch.Tensor:
         y = torch.empty((M, N), device=device, dtype=dtype)
         x_q, x_scale = room_for_codes(M, K, device)
         quantize(x, x_q, x_scale)

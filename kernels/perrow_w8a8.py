@@ -18,6 +18,7 @@ operands. An INT32 sum of K products of codes up to 127 is exact while K Â· 127Â
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import triton
@@ -25,11 +26,23 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.arguments import expect, expect_rows
+from kernels.configs import tiles
 from kernels.int_mm import expect_int_mm
 from kernels.launch import Launch, Plans, like
 from kernels.matmul import grouped_tile
 from kernels.runtime import launching_at
-from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma, tiles
+from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma
+
+
+class Operands(NamedTuple):
+    """The tensors of one product, in the order in which a planned call takes them (`plan_matmul`)."""
+
+    x_q: torch.Tensor
+    x_scale: torch.Tensor
+    w_q: torch.Tensor
+    w_scale: torch.Tensor
+    bias: torch.Tensor | None
+    y: torch.Tensor
 
 
 @triton.jit
@@ -131,13 +144,15 @@ def perrow_w8a8_matmul_grouped(
     """`perrow_w8a8_matmul`, tiles in groups. `config` is one of GROUPED_CONFIGS; left out, the one that suits."""
     M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
+    operands = Operands(x_q, x_scale, w_q, w_scale, bias, y)
     if M > 0:
         with launching_at(x_q):
-            _plan_grouped(x_q, x_scale, w_q, w_scale, bias, y, config)(x_q, x_scale, w_q, w_scale, bias, y)
+            _plan_grouped(operands, config)(*operands)
     return y
 
 
-def _plan_grouped(x_q, x_scale, w_q, w_scale, bias, y, config=None) -> Callable[..., None]:
+def _plan_grouped(operands: Operands, config: triton.Config | None = None) -> Callable[..., None]:
+    x_q, x_scale, w_q, w_scale, bias, y = operands
     (M, N), K = y.shape, x_q.shape[1]
 
     def launch_with(config: triton.Config) -> Launch:
@@ -200,17 +215,25 @@ def perrow_w8a8_matmul(
         return _matmul(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
+    operands = Operands(x_q, x_scale, w_q, w_scale, bias, y)
     with launching_at(x_q):
-        plan_matmul(x_q, x_scale, w_q, w_scale, bias, y, config)(x_q, x_scale, w_q, w_scale, bias, y)
+        plan_matmul(operands, config)(*operands)
     return y
 
 
 @Plans
-def _matmul(x_q, x_scale, w_q, w_scale, bias, out_dtype):
+def _matmul(
+    x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+    out_dtype: torch.dtype,
+) -> Callable[..., torch.Tensor]:
     M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
-    launch = plan_matmul(x_q, x_scale, w_q, w_scale, bias, torch.empty((M, N), device=x_q.device, dtype=out_dtype))
+    y_like = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
+    launch = plan_matmul(Operands(x_q, x_scale, w_q, w_scale, bias, y_like))
 
-    def call(x_q, x_scale, w_q, w_scale, bias, out_dtype):
+    def call(
+        x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+        out_dtype: torch.dtype,
+    ) -> torch.Tensor:
         y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
         launch(x_q, x_scale, w_q, w_scale, bias, y)
         return y
@@ -218,16 +241,17 @@ def _matmul(x_q, x_scale, w_q, w_scale, bias, out_dtype):
     return call
 
 
-def plan_matmul(x_q, x_scale, w_q, w_scale, bias, y, config: triton.Config | None = None) -> Callable[..., None]:
+def plan_matmul(operands: Operands, config: triton.Config | None = None) -> Callable[..., None]:
     """The call with (x_q, x_scale, w_q, w_scale, bias, y) that writes the product into y (M, N), for all tensors like these.
 
     Its callers have checked them. Where configurations have to be timed it writes into y.
     """
+    x_q, _, w_q, _, _, y = operands
     (M, N), K, where = y.shape, x_q.shape[1], x_q.device
     if M == 0:
         return lambda *_: None
     if not ((config or has_tma(where)) and descriptor_ready(x_q, w_q, y)):
-        return _plan_grouped(x_q, x_scale, w_q, w_scale, bias, y)
+        return _plan_grouped(operands)
 
     def launch_with(config: triton.Config) -> Callable[..., None]:
         BLOCK_M, BLOCK_N, BLOCK_K = (config.kwargs[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
@@ -240,7 +264,7 @@ def plan_matmul(x_q, x_scale, w_q, w_scale, bias, y, config: triton.Config | Non
 
     if config is None:
         config = choose("perrow_w8a8_matmul", TMA_CONFIGS, (M, N, K), x_q.dtype, where,
-                        lambda config: launch_with(config)(x_q, x_scale, w_q, w_scale, bias, y))
+                        lambda config: launch_with(config)(*operands))
         if config is TMA_CONFIGS[0] and has_hopper_gemm(where):
             from kernels.hopper_gemm import plan_hopper
 
@@ -249,7 +273,10 @@ def plan_matmul(x_q, x_scale, w_q, w_scale, bias, y, config: triton.Config | Non
     return launch_with(config)
 
 
-def expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype) -> tuple[int, int, int]:
+def expect_perrow_w8a8(
+    x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+    out_dtype: torch.dtype,
+) -> tuple[int, int, int]:
     """M, N and K of the arguments of `perrow_w8a8_matmul`. Raises TypeError or ValueError where they are anything else."""
     M, N, K = expect_int_mm(x_q, w_q)
     expect_rows("w_q", w_q)

@@ -18,6 +18,8 @@ Arithmetic, not memory, is what a careless kernel waits for: 3 bytes an element 
 instructions for each.
 """
 
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
@@ -27,6 +29,9 @@ from kernels.launch import Launch, Plans
 from kernels.runtime import INTERPRETED, launching_at
 
 FLOATS = (torch.float16, torch.bfloat16)
+
+Codes = tuple[torch.Tensor, torch.Tensor]
+"""Codes (M, K) int8 and scales (M,) float32."""
 
 LONG = 16384
 """From this K on a row goes through the registers in chunks."""
@@ -218,11 +223,11 @@ def quantize_int8_perrow(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @Plans
-def _quantize(x):
+def _quantize(x: torch.Tensor) -> Callable[[torch.Tensor], Codes]:
     expect_quantizable(x)
     (M, K), device, launch = x.shape, x.device, plan_quantize(x)
 
-    def call(x):
+    def call(x: torch.Tensor) -> Codes:
         q, scale = room_for_codes(M, K, device)
         launch(x, q, scale)
         return q, scale
@@ -253,7 +258,8 @@ def _warps(elements: int, per_warp: int) -> int:
 def empty_codes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Room for the codes and scales of x (M, K). Raises TypeError or ValueError where x cannot be quantized."""
     expect_quantizable(x)
-    return room_for_codes(*x.shape, x.device)
+    M, K = x.shape
+    return room_for_codes(M, K, x.device)
 
 
 def expect_quantizable(x: torch.Tensor) -> None:
@@ -262,7 +268,7 @@ def expect_quantizable(x: torch.Tensor) -> None:
     expect_rows("x", x)
 
 
-def room_for_codes(M: int, K: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def room_for_codes(M: int, K: int, device: torch.device) -> Codes:
     """Codes (M, K) int8 and scales (M,) float32, not yet written."""
     q = torch.empty((M, K), device=device, dtype=torch.int8)
     return q, torch.empty(M, device=device, dtype=torch.float32)

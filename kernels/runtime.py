@@ -7,8 +7,9 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -78,7 +79,7 @@ def shared_memory_limit() -> int:
 _one_at_a_time = threading.RLock()
 
 
-def launching_at(tensor: torch.Tensor) -> contextlib.AbstractContextManager:
+def launching_at(tensor: torch.Tensor) -> contextlib.AbstractContextManager[object]:
     """What a launch stands in: Triton launches on the current GPU, and this makes it the one of `tensor`.
 
     Where kernels are interpreted it is a lock: the interpreter keeps the place in the grid in globals.
@@ -88,6 +89,6 @@ def launching_at(tensor: torch.Tensor) -> contextlib.AbstractContextManager:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
-def autotune(configs: list[triton.Config], key: list[str], **options):
+def autotune(configs: list[triton.Config], key: list[str], **options: Any) -> Callable[[triton.JITFunction], Any]:
     """`triton.autotune`; when interpreted, the first config alone, for there is nothing to time."""
     return triton.autotune(configs[:1] if INTERPRETED else configs, key=key, **options)

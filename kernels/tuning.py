@@ -1,16 +1,15 @@
 """Which configuration a kernel runs with: by what the driver says of a Hopper GPU, timed once per shape elsewhere."""
 
-import math
 from collections.abc import Callable
 from functools import cache
 
 import torch
 import triton
 
-from kernels.configs import stage_bytes
-from kernels.runtime import INTERPRETED, Card, card
+from kernels.configs import shared_bytes
+from kernels.runtime import INTERPRETED, card
 
-_chosen: dict[tuple, triton.Config] = {}
+_chosen: dict[tuple[str, int, int, int, torch.device], triton.Config] = {}
 
 
 def choose(
@@ -66,36 +65,6 @@ def place_on_hopper(M: int, N: int, sms: int) -> int:
     if small > 2 * sms:
         return 0
     return 1 if small <= sms else 2
-
-
-def rows_in_a_group(N: int, K: int, gpu: Card) -> int:
-    """GROUP_M for INT8 tiles of 128 x 128 on Hopper: how many rows of tiles go together along the columns (`grouped_tile`).
-
-    Each group reads all of w. Where w stays in the L2 cache meanwhile, that costs nothing, and tiles that run at the same
-    time fetch least when they form a square. Where it does not, fewer rows are better; least of all where the cache is
-    narrow: it has as many banks as the memory is wide, and they must serve each row of x to more programs the longer it is.
-    Measured on an H100 (25 GB/s a multiprocessor) for 12 shapes and on an H200 (36) for 25: within 5 % of the best number.
-    """
-    w_bytes, columns = N * K, triton.cdiv(N, 128)
-    if columns <= 16:  # all of them run at once, in several groups
-        return 2 if w_bytes <= gpu.l2_bytes / 8 else 4
-    if w_bytes <= gpu.l2_bytes / 3:  # x and y pass through it too
-        return math.ceil(math.sqrt(gpu.multiprocessors))
-    return 8 if K <= 2048 or gpu.gb_per_s >= 30 * gpu.multiprocessors else 4
-
-
-def tiles(
-    BLOCK_M: int, BLOCK_N: int, BLOCK_K: int, *, GROUP_M: int, num_warps: int, num_stages: int,
-) -> triton.Config:
-    """A GEMM's configuration: its tile of y, its step along K, rows of tiles per group, warps, loads in flight."""
-    kwargs = {"BLOCK_M": BLOCK_M, "BLOCK_N": BLOCK_N, "BLOCK_K": BLOCK_K, "GROUP_M": GROUP_M}
-    return triton.Config(kwargs, num_warps=num_warps, num_stages=num_stages)
-
-
-def shared_bytes(config: triton.Config, dtype: torch.dtype) -> int:
-    """Shared memory that a GEMM with this config asks for: its stages of both input tiles."""
-    tile = config.kwargs
-    return stage_bytes(tile["BLOCK_M"], tile["BLOCK_N"], tile["BLOCK_K"], config.num_stages, dtype.itemsize)
 
 
 def has_tma(where: torch.device | None = None) -> bool:

@@ -12,9 +12,9 @@ from checks.bench.results import of_roof, recorded
 from checks.bench.workloads import CONFIG_SHAPES, find
 from checks.judge.compiler import Compiled, start
 from checks.pictures.common import figures_of, ready_to_draw, show_figure
+from kernels.configs import shared_bytes, tiles
 from kernels.perrow_w8a8 import GROUPED_CONFIGS
 from kernels.runtime import INTERPRETED, shared_memory_limit
-from kernels.tuning import shared_bytes, tiles
 
 TOO_LARGE = [
     tiles(128, 256, 128, GROUP_M=8, num_warps=8, num_stages=5),

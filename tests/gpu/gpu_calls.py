@@ -134,8 +134,8 @@ def over_cublas(x, w, sides, repeats):
 
 @torch.no_grad()
 def order(shapes=SHAPES, groups=(2, 3, 4, 5, 6, 8, 10, 12, 16, 24)):
+    from kernels.configs import tiles
     from kernels.hopper_gemm import INT8_CONFIG, hopper_gemm
-    from kernels.tuning import tiles
 
     for K, N in shapes:
         x, w, x_q, x_scale, w_q, w_scale = operands(K, N)

@@ -22,11 +22,12 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = map(str, (HERE.parents[1], HERE, HERE.parent / "kernels"))
 
 from kernels import matmul, perrow_w8a8  # noqa: E402
+from kernels.configs import shared_bytes, tiles  # noqa: E402
 from kernels.int_mm import MAX_K, int_mm  # noqa: E402
 from kernels.matmul_int8 import matmul_int8  # noqa: E402
 from kernels.quantize import quantize_int8_perrow, quantize_int8_perrow_long, quantize_int8_perrow_plain  # noqa: E402
 from kernels.runtime import INTERPRETED, triton  # noqa: E402
-from kernels.tuning import has_hopper_gemm, has_tma, shared_bytes, tiles  # noqa: E402
+from kernels.tuning import has_hopper_gemm, has_tma  # noqa: E402
 
 SMALL = [(1, 8, 16), (127, 129, 65), (129, 136, 272), (300, 264, 528)]  # (M, N, K)
 RAGGED = [*SMALL, (128, 128, 128), (300, 264, 2064), (65, 2048, 2048), (1000, 1000, 1000), (70, 72, 11008)]

@@ -230,7 +230,7 @@ class Kernel:
     def __init__(self, module, order):
         self.order = order
         self.functions = {name: python_function(getattr(module, name)) for name in (
-            "next_stage", "grouped_tile", "producer", "consumer", "hopper_gemm_kernel")}
+            "next_stage", "grouped_tile_gluon", "producer", "scaled", "consumer", "hopper_gemm_kernel")}
 
     def __getitem__(self, grid):
         def launch(*arguments, num_warps, **constexprs):

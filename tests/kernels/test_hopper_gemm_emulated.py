@@ -5,7 +5,7 @@ import torch
 from hopper_emulator import Kernel
 
 from kernels import hopper_gemm as module
-from kernels.tuning import tiles
+from kernels.configs import tiles
 
 ORDERS = {"producer first": (2, 0, 1), "consumers first": (0, 1, 2), "second consumer first": (1, 2, 0)}
 CONFIGS = {  # the schedules, with tiles that NumPy multiplies in no time

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kernels import hopper_gemm, matmul, perrow_w8a8, tuning
+from kernels.configs import rows_in_a_group, shared_bytes
 from kernels.runtime import Card
 
 CONFIGS = perrow_w8a8.GROUPED_CONFIGS
@@ -40,7 +41,7 @@ def choose(launched, M, N=256, K=512, where=GPU):
 
 def test_the_fastest_that_fits_is_timed_once_per_bucket(gpu):
     launched, timed = gpu
-    fitting = [config for config in CONFIGS if tuning.shared_bytes(config, torch.int8) <= SMALL]
+    fitting = [config for config in CONFIGS if shared_bytes(config, torch.int8) <= SMALL]
     best = min(fitting, key=lambda config: MICROSECONDS[id(config)])
     assert choose(launched, 100) is choose(launched, 128) is best
     assert timed == fitting
@@ -63,7 +64,7 @@ def test_what_was_timed_on_one_gpu_is_not_taken_for_another(gpu, monkeypatch):
 
 def test_inside_a_cuda_graph_nothing_is_timed(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    assert tuning.shared_bytes(choose(gpu[0], 100), torch.int8) <= SMALL
+    assert shared_bytes(choose(gpu[0], 100), torch.int8) <= SMALL
     assert gpu[1] == [] and tuning._chosen == {}
 
 
@@ -86,8 +87,8 @@ def test_hopper_needs_no_timing(gpu, monkeypatch):
 ])
 def test_lists_of_configs(configs, dtype):
     assert len(configs) <= 8
-    assert all(tuning.shared_bytes(config, dtype) <= LARGE for config in configs)
-    assert sum(tuning.shared_bytes(config, dtype) <= SMALL for config in configs) >= 2
+    assert all(shared_bytes(config, dtype) <= LARGE for config in configs)
+    assert sum(shared_bytes(config, dtype) <= SMALL for config in configs) >= 2
     sides = [(config.kwargs["BLOCK_M"], config.kwargs["BLOCK_N"]) for config in configs[:3]]
     assert sides == [(128, 128), (64, 64), (64, 64)]  # the places that `place_on_hopper` means
 
@@ -111,7 +112,7 @@ def test_choose_hopper():
     (4096, 6144, 4, 8), (4096, 14336, 4, 8), (4096, 28672, 4, 8), (14336, 4096, 4, 8),
     (8192, 8192, 4, 8), (8192, 28672, 4, 8)])
 def test_rows_in_a_group(K, N, on_an_h100, on_an_h200):
-    assert [tuning.rows_in_a_group(N, K, gpu) for gpu in (H100, H200)] == [on_an_h100, on_an_h200]
+    assert [rows_in_a_group(N, K, gpu) for gpu in (H100, H200)] == [on_an_h100, on_an_h200]
 
 
 @pytest.mark.parametrize("gpu, expected", [
@@ -121,7 +122,7 @@ def test_rows_in_a_group(K, N, on_an_h100, on_an_h200):
     (H100._replace(multiprocessors=78, gb_per_s=4000.0), [2, 9, 8, 4, 9, 8])])
 def test_rows_in_a_group_on_gpus_that_are_not_here(gpu, expected):
     shapes = [(2048, 2048), (2048, 6144), (2048, 22016), (11008, 2048), (4096, 4096), (8192, 8192)]
-    assert [tuning.rows_in_a_group(N, K, gpu) for K, N in shapes] == expected
+    assert [rows_in_a_group(N, K, gpu) for K, N in shapes] == expected
 
 
 def test_descriptors_need_aligned_rows_that_do_not_overlap():
