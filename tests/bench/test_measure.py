@@ -176,7 +176,8 @@ def test_work_in_another_stream_is_exposed_on_the_gpu():
 
 def test_the_monitor_gives_least_median_and_largest(tmp_path, monkeypatch):
     fake = tmp_path / "nvidia-smi"
-    fake.write_text("#!/bin/sh\necho 1980, 3201, 650.5, 48\n")
+    fake.write_text('#!/bin/sh\n[ "$*" = "--query-gpu=clocks.sm,clocks.mem,power.draw,temperature.gpu '
+                    '--format=csv,noheader,nounits --id=0" ] && echo 1980, 3201, 650.5, 48\n')
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(measure, "POLL_S", 0.02)

@@ -209,7 +209,12 @@ def test_programs_that_touch_one_element_twice_are_counted():
         counts[row, column] = int(text.get_text())
     assert counts.tolist() == [[2, 3, 3, 2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 2, 3, 3, 2, 0], [0] * 9]  # once has no number
     assert (image(loads)[:, 3:5] >= 0).tolist() == [[True, True], [True, True], [False, False]]
-    assert texts(store) == []
+    assert texts(store) == [] and store.images[0].get_clim() == (-1, 6)
+    assert list(store.get_xticks(minor=True)) == [n - 0.5 for n in range(10)]  # white lines between the fields
+    (axes,) = hello.show_programs(vectors.vector_add, x=torch.ones(65), y=torch.ones(65), BLOCK=64).axes
+    assert not len(axes.get_xticks(minor=True)) and image(axes).shape == (2, 65)
+    (loads, _) = hello.show_programs(vectors.smooth, x=torch.ones(65), BLOCK=64).axes
+    assert texts(loads) == []  # too many for numbers
 
 
 def test_lanes_show_their_elements_and_which_are_off():
@@ -218,6 +223,7 @@ def test_lanes_show_their_elements_and_which_are_off():
     assert texts(axes) == [str(n) for n in range(8)]
     assert [text.get_position() for text in axes.texts] == [(n % 4, n // 4) for n in range(8)]
     assert [(x, y) for x, y, *_ in rectangles(axes)] == [(0.5, 0.5), (1.5, 0.5), (2.5, 0.5)]
+    assert all(bar.get_hatch() and not bar.get_fill() for bar in axes.patches)
     assert axes.get_title().endswith("(hatched: off)") and ticks(axes, "y") == ["program 0", "program 1"]
 
 

@@ -151,6 +151,8 @@ def test_the_front_is_what_the_function_finds(monkeypatch):
     assert front.get_xydata().tolist() == [[1, 9], [2, 0.3], [4, 0]]
     assert [(mark.get_marker(), mark.get_xydata().tolist()) for mark in marks] == [
         ("x" if name == "c" else "o", [list(point)]) for name, point in points.items()]
+    assert axes.get_yscale() == "symlog" and axes.get_xlabel().startswith("predicted µs to read the weights")
+    assert axes.get_ylabel() == "small model's perplexity above FP16's" and "●  nothing is better" in axes.get_title()
     assert texts(axes) == list("abcd") and [text.xy for text in axes.texts] == list(points.values())
 
 
@@ -193,13 +195,13 @@ def test_where_the_time_goes_now():
 def test_the_page_of_a_card():
     card = CARD | {"rows": card_rows(), "cost_percent": {"FP16": 0.0, "INT8": 0.5, "INT4": -0.25},
                    "perplexity": {"FP16": 4.0, "INT8": 4.02, "INT4": 3.99}, "bytes": 12345, "accuracy_on": "CPU",
-                   "sqnr_db": {"blocks.0.attention.q": 44.0, "lm_head": 48.0}, "date": "2026-01-01", "torch": "2.11"}
+                   "sqnr_db": {"blocks.0.attention.q": 44.0, "blocks.1.mlp.up": 48.0}, "date": "2026-01-01", "torch": "2.11"}
     figure = transformer.card_figure(card)
     costs, sqnr, times, parts = figure.axes
     assert [bar.get_width() for bar in costs.patches] == [0.5, -0.25] and texts(costs) == ["+0.50 %", "-0.25 %"]
     assert [text.xy for text in costs.texts] == [(0.5, 0), (0, 1)] and ticks(costs, "y") == ["INT8", "INT4"]
     assert costs.get_title() == "Perplexity above FP16's 4.000\n(12,345 bytes held out, on CPU)"
-    assert sqnr.lines[0].get_xydata().tolist() == [[0, 44], [1, 48]] and ticks(sqnr) == ["0.q", "lm_head"]
+    assert sqnr.lines[0].get_xydata().tolist() == [[0, 44], [1, 48]] and ticks(sqnr) == ["0.q", "1.up"]
     assert bars(times) == {"FP16": [100, 200], "INT8": [72, 144], "INT8 fused": [60, 120]}
     assert ticks(times) == ["prefill\n100 tokens", "decode of 4\nat 50"] and "Some GPU" in times.get_title()
     assert len(parts.patches) == 16
