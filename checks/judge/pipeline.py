@@ -43,7 +43,7 @@ class Evidence(ABC):
     exercise: Exercise
     written: Function | str  # by the student: the function, or its source
     seed: int
-    outcomes: list[Outcome]  # of the cases in their order; none for those after one that timed out
+    outcomes: Sequence[Outcome]  # of the cases in their order; none for those after one that timed out
 
     @abstractmethod
     def not_by_kernel(self) -> str | None:
