@@ -60,8 +60,11 @@ TESTS_BY_NAME = {path.stem: module for module, path in MODULES.items() if module
 
 
 def imports(module: str) -> Iterator[str]:
-    """The modules of this repository that a module imports, anywhere in it, by the names it uses for them."""
-    for node in ast.walk(TREES[module]):
+    """The modules of this repository that a module imports, anywhere in it, by the names it uses for them.
+
+    What is imported for annotations alone, under `if TYPE_CHECKING`, is not: it never runs.
+    """
+    for node in running(TREES[module]):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -71,6 +74,14 @@ def imports(module: str) -> Iterator[str]:
             continue
         for name in names:
             yield from owner(name)
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """`node` and all below it but blocks under `if TYPE_CHECKING`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield from running(child)
 
 
 def owner(name: str) -> list[str]:
@@ -179,3 +190,11 @@ def test_files_that_a_document_names_are_there(document):
     there = [f"/{path.relative_to(ROOT)}" for path in [*MODULES.values(), ROOT / "workshop.py"]]
     assert full and not [path for path in full if not (ROOT / path).exists()]
     assert short and not [name for name in short if not any(path.endswith(f"/{name}") for path in there)]
+
+
+def test_architecture_md_knows_which_exercises_and_pictures_a_lesson_has():
+    rows = re.findall(r"^\| (\d\d) \| (.*?) \| (.*?) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert [number for number, _, _ in rows] == [path.stem[:2] for path in sorted((ROOT / "lessons").glob("[0-9]*.ipynb"))]
+    for number, topics, picture in rows:
+        found = {path.stem for path in (ROOT / "checks" / "exercises").glob("*.py") if f'"{number}_' in path.read_text()}
+        assert topics.split(", ") == sorted(found) and (ROOT / "checks" / "pictures" / f"{picture}.py").exists()

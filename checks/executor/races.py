@@ -6,7 +6,7 @@ for another one: what it touches from then on is not called a race.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def note_load(run: "Execution", op: Op, piece: Piece, shape: tuple[int, ...]) ->
     if buffer.writer is not None:
         writer = buffer.writer[index]
         bad = _other(writer, program) & ~ordered
-        _report(run, op, piece, "reads what another program stored", bad, program, writer, index)
+        _report(run, op, piece, "reads what another program stored", _Clash(bad, program, writer, index))
     reader = buffer.owners("reader")
     before = reader[index]
     reader[index] = np.where((before == 0) | (before == program), program, SEVERAL)
@@ -50,11 +50,11 @@ def store(run: "Execution", op: Op, piece: Piece, shape: tuple[int, ...], value:
     if buffer.writer is not None:
         before = where.at(buffer.writer)
         again = _other(before, program) & (where.at(buffer.cells) != value) & ~ordered
-        _report(run, op, piece, "stores another value than another program", again, program, before, where)
+        _report(run, op, piece, "stores another value than another program", _Clash(again, program, before, where))
     if buffer.reader is not None:
         before = where.at(buffer.reader)
         again = (before != 0) & (before != program) & ~ordered
-        _report(run, op, piece, "stores what another program has read", again, program, before, where)
+        _report(run, op, piece, "stores what another program has read", _Clash(again, program, before, where))
     writer = buffer.owners("writer")
     where.put(buffer.cells, value)
     where.put(writer, program)
@@ -62,15 +62,15 @@ def store(run: "Execution", op: Op, piece: Piece, shape: tuple[int, ...], value:
         where.put(buffer.undefined, False)
     clash = where.at(buffer.cells) != value
     if clash.any():
-        _report(run, op, piece, "stores another value than another lane", clash, program, where.at(writer), where)
+        _report(run, op, piece, "stores another value than another lane", _Clash(clash, program, where.at(writer), where))
 
 
 def note_atomic(run: "Execution", op: Op, piece: Piece, index: np.ndarray, program: np.ndarray, ordered: np.ndarray) -> None:
     """An atomic on the cells `index`, one for each live lane."""
     writer = piece.view.buffer.owners("writer")
     before = writer[index]
-    _report(run, op, piece, "updates what another program stored without one", _other(before, program) & ~ordered, program,
-            before, index)
+    clash = _Clash(_other(before, program) & ~ordered, program, before, index)
+    _report(run, op, piece, "updates what another program stored without one", clash)
     writer[index] = SEVERAL
     if piece.view.buffer.undefined is not None:
         piece.view.buffer.undefined[index] = False
@@ -100,13 +100,21 @@ def _other(owner: np.ndarray, program: np.ndarray) -> np.ndarray:
     return (owner > 0) & (owner != program)
 
 
-def _report(run: "Execution", op: Op, piece: Piece, what: str, bad: np.ndarray, program: np.ndarray, other: np.ndarray,
-            where: "Piece | np.ndarray") -> None:
-    if not bad.any():
+class _Clash(NamedTuple):
+    """For each cell of an access: whether it is a race, the program, the other one, and where the cells are."""
+
+    bad: np.ndarray
+    program: np.ndarray
+    other: np.ndarray
+    where: "Piece | np.ndarray"
+
+
+def _report(run: "Execution", op: Op, piece: Piece, what: str, clash: _Clash) -> None:
+    if not clash.bad.any():
         return
-    first = int(np.argmax(bad))
-    lanes = where.lanes() if isinstance(where, Piece) else where
+    first = int(np.argmax(clash.bad))
+    lanes = clash.where.lanes() if isinstance(clash.where, Piece) else clash.where
     offset = piece.view.offset(int(lanes.flat[first]) - piece.view.buffer.pad)
-    number = int(other.flat[first])
-    run.note("races", Race(what, piece.view.name, run.place(int(program.flat[first])),
+    number = int(clash.other.flat[first])
+    run.note("races", Race(what, piece.view.name, run.place(int(clash.program.flat[first])),
                            run.place(number) if number > 0 else None, offset, op.place))

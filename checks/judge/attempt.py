@@ -35,7 +35,7 @@ def attempt(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) 
     tried = Attempt({name: arena.place(value, name) if isinstance(value, torch.Tensor) else value
                      for name, value in inputs.items()})
     try:
-        with np.errstate(all="ignore"), _deadline(timeout_s), watch() as tried.launches, arena.poisoning_empty():
+        with np.errstate(all="ignore"), deadline(timeout_s), watch() as tried.launches, arena.poisoning_empty():
             result = call(**tried.given)
             if not INTERPRETED:
                 torch.cuda.synchronize()
@@ -50,7 +50,7 @@ def attempt(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) 
 
 
 @contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
+def deadline(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return

@@ -1,16 +1,24 @@
-"""One call of a wrapper on a machine without a GPU: host code on shapes, then played back on numbers, each kernel executed
-from what Triton's front end made of it."""
+"""One call without a GPU and without the interpreter: host code runs on shapes, then what it asked for is played back on
+numbers, each kernel executed from what Triton's front end made of it.
+
+It knows what the interpreter cannot show: races between programs, and the arithmetic of real types. The tests hold the two
+against each other.
+"""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
-from checks.executor import Fault, Module, Unsupported, compile_kernel, specialize
-from checks.host.playback import play
-from checks.host.recorder import NeedsNumbers, record
-from checks.host.steps import LaunchStep
-from checks.judge.launches import Access, Launch, OutOfBounds
+import torch
 
-TRACED_LANES = 1 << 24
+from checks.executor import Fault, Module, compile_kernel, specialize
+from checks.host.playback import play
+from checks.host.recorder import record
+from checks.host.steps import LaunchStep
+from checks.judge.attempt import Attempt, deadline, root_cause, student_line
+from checks.judge.launches import Access, Launch, OutOfBounds
+from checks.judge.memory import Arena, poison_
+from kernels.runtime import device
 
 
 class Raced(RuntimeError):
@@ -21,9 +29,30 @@ class FailedAssertion(AssertionError):
     """A `tl.device_assert` that did not hold."""
 
 
-@functools.lru_cache(maxsize=256)
-def _module(text: str) -> Module:
-    return Module(text)
+def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) -> Attempt:
+    """As `checks.judge.attempt.attempt`. What goes wrong in a kernel is the attempt's error: OutOfBounds, Raced, ...
+
+    Raises NeedsNumbers where host code reads a number, and Unsupported where the executor lacks an operation: such a call
+    must be interpreted.
+    """
+    arena = Arena(device())
+    tried = Attempt({name: arena.place(value, name) if isinstance(value, torch.Tensor) else value
+                     for name, value in inputs.items()})
+
+    def run(step: LaunchStep, arguments: dict[str, Any]) -> None:
+        tried.launches.append(execute(step, arguments))
+
+    with deadline(timeout_s):
+        try:
+            recording = record(call, tried.given)
+        except Exception as error:
+            tried.line, tried.error = student_line(error), root_cause(error)
+            return tried
+        try:
+            tried.outputs = play(recording, tried.given, run, poison_)
+        except (OutOfBounds, Raced, FailedAssertion, MemoryError, TimeoutError) as error:
+            tried.error = error
+    return tried
 
 
 def execute(step: LaunchStep, arguments: dict[str, Any]) -> Launch:
@@ -40,32 +69,20 @@ def execute(step: LaunchStep, arguments: dict[str, Any]) -> Launch:
         raise _error(fault, arguments)
     for race in report.races:
         raise Raced(str(race))
-    for printed in report.prints:
-        for program, value in zip(printed.programs, printed.values, strict=True):
-            print(f"{printed.text}: program {program}:", value)
-    launch = Launch(step.kernel, arguments, [n for n, kind in signature.items() if kind == "constexpr"], step.options)
+    launch = Launch(step.kernel, arguments, list(constexprs), step.options, idle=report.idle)
     launch.accesses = [Access(a.kind, a.tensor, a.program, a.offsets, a.live, a.itemsize) for a in report.accesses()]
-    launch.idle = report.idle
     return launch
+
+
+@functools.lru_cache(maxsize=256)
+def _module(text: str) -> Module:
+    return Module(text)
 
 
 def _error(fault: Fault, arguments: dict[str, Any]) -> Exception:
     if fault.tensor is None or fault.offset is None:
         return FailedAssertion(str(fault))
-    tensor = arguments.get(fault.tensor)
-    shape = tuple(getattr(getattr(tensor, "base", tensor), "shape", ()))
+    argument = arguments.get(fault.tensor)
+    shape = tuple(getattr(getattr(argument, "base", argument), "shape", ()))
     kind = "store" if "store" in fault.what else "load"
     return OutOfBounds(kind, fault.tensor, fault.program, fault.lane, fault.offset, shape, fault.count, fault.masked)
-
-
-def call_on_shapes(function: Any, given: dict[str, Any], fresh: Any) -> tuple[tuple[Any, ...], list[Launch]]:
-    """The outputs of `function(**given)` and its launches. Raises as `execute` and as the function does.
-
-    NeedsNumbers and Unsupported mean that it must be interpreted instead.
-    """
-    launches: list[Launch] = []
-    outputs = play(record(function, given), given, lambda step, arguments: launches.append(execute(step, arguments)), fresh)
-    return outputs, launches
-
-
-__all__ = ["FailedAssertion", "NeedsNumbers", "Raced", "Unsupported", "call_on_shapes", "execute"]

@@ -252,6 +252,17 @@ def test_races_do_not_depend_on_which_programs_run_together(monkeypatch):
         assert races
 
 
+def test_other_elements_of_a_tensor_that_is_read_are_no_race():
+    @triton.jit
+    def upper_half_kernel(x_ptr, HALF: tl.constexpr, BLOCK: tl.constexpr):
+        offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(x_ptr + HALF + offs, tl.load(x_ptr + offs))
+
+    x = torch.arange(64.0)
+    assert execute(upper_half_kernel, (4,), {"x_ptr": x, "HALF": 32, "BLOCK": 8}).fine
+    assert torch.equal(x[32:], x[:32])
+
+
 def test_the_same_value_is_no_race_in_programs_that_run_apart(monkeypatch):
     module = Module(compile_kernel(everybody_kernel, {"x_ptr": "*i32", "SAME": "constexpr"}, {"SAME": True}))
     monkeypatch.setattr(module, "chunk", 1)

@@ -159,7 +159,8 @@ def test_a_case_at_which_the_child_exits(kind, status):
 
 
 @pytest.mark.parametrize("exercise, own, call, wrapper", [
-    (NEEDED, False, "programs_needed", None), (ADD, False, "vector_add_kernel", "vector_add"), (ADD, True, "vector_add", None)])
+    (NEEDED, False, "programs_needed", None), (ADD, False, "vector_add_kernel", "vector_add"),
+    (ADD, True, "vector_add", None)])
 def test_what_a_child_is_told_to_call(exercise, own, call, wrapper):
     """A function by its name, a kernel through our wrapper, or the student's own wrapper."""
     job = runs.job_for(CaseSet(exercise, 1), Program("code", OPEN, own))
