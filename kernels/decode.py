@@ -20,7 +20,6 @@ Codes and scales are those of `kernels.quantize`, sums and rounding those of `ke
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import triton
@@ -29,6 +28,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.arguments import expect, expect_rows
 from kernels.decode_row import one_launch, plan_row
+from kernels.decode_tiles import GEMV_BLOCKS, Tile, plan, row_blocks, stages
 from kernels.int_mm import MAX_K
 from kernels.launch import Launch, Plans
 from kernels.quantize import FLOATS, codes, finite_or_inf, room_for_codes, row_scale
@@ -36,29 +36,6 @@ from kernels.runtime import INTERPRETED, Card, card, launching_at
 
 MAX_M = 128
 """The most rows of x: a program holds all of them in its tile."""
-
-
-class Tile(NamedTuple):
-    """How `decode_w8a8_kernel` divides the work: rows of w, step along K, warps, tiles in flight, and how many programs
-    share the memory of a multiprocessor."""
-
-    BLOCK_N: int
-    BLOCK_K: int
-    num_warps: int
-    num_stages: int
-    programs: int = 1
-
-
-# Measured on an H200 with w from memory: where `plan` takes a tile it is the fastest of those tried, or near it.
-WIDE = Tile(64, 256, 4, 3)  # w has a tile for each multiprocessor, M ≤ 16: 60 KB a program, so that three share one
-TALL = Tile(64, 128, 4, 4)  # the same for more rows, where x takes half of the shared memory
-LARGE = Tile(128, 128, 4, 4, 2)  # and for so many that reading x again for every tile of w costs: Hopper has the registers
-SPLIT = Tile(64, 256, 4, 6)  # w has fewer: one program on each, K split until all have one, more tiles in flight
-TILES = {"wide": WIDE, "tall": TALL, "large": LARGE, "split": SPLIT}
-
-# (BLOCK_N, BLOCK_K, num_warps) of the GEMV. A step is 16 bytes of each of four rows for every thread, and the next step
-# is on its way meanwhile. With few rows there are few programs, so each takes more warps.
-GEMV_BLOCKS = {"many rows": (4, 2048, 4), "few long rows": (4, 4096, 8)}
 
 
 @triton.jit
@@ -302,29 +279,6 @@ def _codes(
     return call
 
 
-def plan(M: int, N: int, K: int, sms: int, capability: tuple[int, int]) -> tuple[Tile, int]:
-    """The tile and the number of parts of K for 2 to 128 rows on a GPU of `sms` multiprocessors."""
-    tiles = triton.cdiv(N, 64)
-    if tiles < sms:
-        return SPLIT, max(1, min(sms // tiles, K // 1024))
-    more_than_at_once = tiles > 3 * sms  # three wide or tall tiles share a multiprocessor
-    if M <= 16:
-        return TALL if more_than_at_once else WIDE, 1
-    return LARGE if (M > 64 or more_than_at_once) and capability >= (9, 0) else TALL, 1
-
-
-def row_blocks(M: int) -> tuple[int, int]:
-    """BLOCK_M and REST: powers of two from 16, of which the tensor cores' tiles are made, that hold M rows together."""
-    if M <= 64:
-        return max(16, triton.next_power_of_2(M)), 0
-    return 64, max(16, triton.next_power_of_2(M - 64))
-
-
-def stages(tile: Tile, rows: int, shared_bytes: int) -> int:
-    """The tile's stages with so many rows of x, or as many of them as that much shared memory holds."""
-    return min(tile.num_stages, shared_bytes // tile.programs // ((rows + tile.BLOCK_N) * tile.BLOCK_K))
-
-
 def _plan_product(M: int, N: int, K: int, stride_wn: int, gpu: Card) -> Callable[..., None]:
     """The call with (x_q, x_scale, w_q, w_scale, bias, y) that multiplies codes of M rows on this GPU."""
     if M == 0:
@@ -337,7 +291,8 @@ def _plan_product(M: int, N: int, K: int, stride_wn: int, gpu: Card) -> Callable
 
 
 def gemv_with(
-    blocks: tuple[int, int, int], x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
+    blocks: tuple[int, int, int], x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """`decode_w8a8` for one row, with the given (BLOCK_N, BLOCK_K, num_warps)."""
     N, K = w_q.shape

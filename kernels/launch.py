@@ -13,7 +13,7 @@ import triton
 
 from kernels.runtime import INTERPRETED, launching_at
 
-watchers: list[object] = []
+watchers: list[Any] = []
 """While anything is in this list, every launch goes through `kernel[grid](...)`, where one who watches launches sees it."""
 
 MOST = 4096
@@ -92,12 +92,12 @@ class Plans:
 
     def __call__(self, *arguments: Any) -> Any:
         try:
-            key: tuple[Any, ...] | None = tuple([
+            key = tuple([
                 (a.shape, a.stride(), a.dtype, a.device, a.data_ptr() % 16 == 0) if isinstance(a, torch.Tensor) else a
                 for a in arguments])
             call = self._calls.get(key)
         except (TypeError, RuntimeError):  # a list cannot be looked up, a sparse tensor has no strides
-            key = call = None
+            key, call = (), None
         first = arguments[0]
         if call is not None and not INTERPRETED and first.device.index == torch.cuda.current_device():
             return call(*arguments)
@@ -106,10 +106,11 @@ class Plans:
         with launching_at(first):
             return (call or self._add(key, arguments))(*arguments)
 
-    def _add(self, key: tuple[Any, ...] | None, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    def _add(self, key: tuple[Any, ...], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        """The call for these arguments, kept where they have a key."""
         call = self._make(*arguments)
         # A configuration is not timed inside a CUDA graph, but taken as it comes: for this graph alone.
-        if key is not None and (INTERPRETED or not torch.cuda.is_current_stream_capturing()):
+        if key and (INTERPRETED or not torch.cuda.is_current_stream_capturing()):
             if len(self._calls) >= MOST:
                 self._calls.clear()
             self._calls[key] = call

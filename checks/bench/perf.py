@@ -42,6 +42,10 @@ class Watcher:
         print(f"left out: {error}")
 
 
+def _call_on(function: Callable, sets: list[list], i: int) -> object:
+    return function(*sets[i])
+
+
 @dataclass(frozen=True)
 class _Test:
     """A kind of measurement: its name in rows, what its results are held to, and whether x is a vector."""
@@ -186,7 +190,7 @@ class _Measurement:
             sets = [self.operands.arguments(function)]
             sets += [[value.clone() if n.startswith("w") else value for n, value in zip(
                 operand_names(function), sets[0], strict=True)] for _ in range(copies - 1)]
-            sides[name] = partial(_call_with, function, sets)
+            sides[name] = partial(_call_on, function, sets)
         return time_in_graphs_us(sides, copies, REPEATS, check=lambda name, result: self._try(
             name, partial(self.test.expect, name, self.functions[name], result, self.operands)))
 
@@ -202,10 +206,6 @@ class _Measurement:
         us = timing.median_us
         return row | {"median_us": us, "low_us": timing.low_us, "high_us": timing.high_us, "gb_per_s": num_bytes / us / 1e3,
                       "tflops": flops / us / 1e6 if flops else None}
-
-
-def _call_with(function: Callable, sets: list[list], i: int):
-    return function(*sets[i])
 
 
 def _bytes(value, operands: Operands) -> int:

@@ -8,10 +8,11 @@ import numpy as np
 from checks.executor.access import Piece
 from checks.executor.errors import LimitExceeded
 from checks.executor.ir import Op
+from checks.executor.masks import Active
 from checks.executor.report import Accesses
 
 if TYPE_CHECKING:
-    from checks.executor.run import Active, Execution
+    from checks.executor.run import Execution
 
 
 def count(run: "Execution", op: Op, kind: str, piece: Piece, shape: tuple[int, ...]) -> None:

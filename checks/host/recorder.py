@@ -122,7 +122,7 @@ def discarding_launches() -> Iterator[None]:
 def _install() -> None:
     """Send launches to this thread's recorder, if any; an autotuner then times nothing and takes its first choice."""
     for interface in (JITFunction, InterpretedFunction):
-        interface.run = _noted(interface.run)  # type: ignore[method-assign]
+        interface.run = _noted(interface.run)
     run, bench = Autotuner.run, Autotuner._bench
 
     def run_untimed(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -137,7 +137,7 @@ def _install() -> None:
     def no_bench(self: Any, *args: Any, **kwargs: Any) -> Any:
         return bench(self, *args, **kwargs) if getattr(_here, "recorder", None) is None else 0.0
 
-    Autotuner.run, Autotuner._bench = run_untimed, no_bench  # type: ignore[method-assign]
+    Autotuner.run, Autotuner._bench = run_untimed, no_bench
 
 
 def _noted(run: Callable[..., Any]) -> Callable[..., Any]:

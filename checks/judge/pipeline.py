@@ -6,7 +6,7 @@ checks/judge/trial.py), 6 if wrong, why (checks/judge/diagnosis.py), 7 economica
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from checks.judge import diagnosis, hints
@@ -43,7 +43,7 @@ class Evidence(ABC):
     exercise: Exercise
     written: Function | str  # by the student: the function, or its source
     seed: int
-    outcomes: list[Outcome]  # of the cases in their order; none for those after one that timed out
+    outcomes: Sequence[Outcome]  # of the cases in their order; none for those after one that timed out
 
     @abstractmethod
     def not_by_kernel(self) -> str | None:

@@ -95,7 +95,7 @@ def python_function(function: Function) -> types.FunctionType:
     plain: Any = function
     while isinstance(plain, KernelInterface):
         plain = plain.fn
-    return plain  # type: ignore[no-any-return]
+    return plain
 
 
 def source_of(function: Function) -> str:

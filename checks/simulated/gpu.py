@@ -51,7 +51,8 @@ class SimulatedEvent:
     """A mark in a stream of a SimulatedGPU."""
 
     def __init__(self, gpu: "SimulatedGPU", stream: int = 0):
-        self._gpu, self._stream, self._at_us = gpu, stream, None
+        self._gpu, self._stream = gpu, stream
+        self._at_us: float | None = None
 
     def record(self) -> None:
         """Queue the mark behind what was launched so far in its stream."""
@@ -59,12 +60,15 @@ class SimulatedEvent:
 
     def elapsed_us(self, later: "SimulatedEvent") -> float:
         """Microseconds from this mark to `later`. Raises RuntimeError unless the host knows that both have passed."""
-        for event in (self, later):
-            if event._at_us is None:
-                raise RuntimeError("this event was never recorded")
-            if event._at_us > self._gpu.host_us():
-                raise RuntimeError("the GPU has not reached this event yet: synchronize before you ask for its time")
-        return later._at_us - self._at_us
+        start_us, stop_us = self._passed_us(), later._passed_us()
+        return stop_us - start_us
+
+    def _passed_us(self) -> float:
+        if self._at_us is None:
+            raise RuntimeError("this event was never recorded")
+        if self._at_us > self._gpu.host_us():
+            raise RuntimeError("the GPU has not reached this event yet: synchronize before you ask for its time")
+        return self._at_us
 
 
 class SimulatedGPU:

@@ -10,7 +10,7 @@ from checks.judge.launches import Launch
 SECTOR = 32  # bytes; NVIDIA GPUs move memory in sectors of this size
 
 
-def in_launch_order(launch: Launch) -> list[tuple[int, int, int]]:
+def in_launch_order(launch: Launch) -> list[tuple[int, ...]]:
     """The programs that touched memory, in the order in which a GPU starts them: axis 0 of the grid counts fastest."""
     return sorted({access.program for access in launch.accesses}, key=lambda program: program[::-1])
 
@@ -21,12 +21,13 @@ def bytes_from_memory(launch: Launch, cache_bytes: int, together: int) -> int:
     `together` programs run at a time, in launch order and in step: the first load of each, then the second of each, and so
     on. The cache keeps the sectors that were used last (LRU). Stores are left out.
     """
-    loads = {program: [] for program in in_launch_order(launch)}
+    loads: dict[tuple[int, ...], list[list[tuple[str, int]]]] = {program: [] for program in in_launch_order(launch)}
     for access in launch.accesses:
         if access.kind == "load":
             sectors = np.unique(access.offsets[access.live] * access.itemsize // SECTOR)
             loads[access.program].append([(access.tensor, sector) for sector in sectors.tolist()])
-    waiting, cache, misses = list(loads.values()), OrderedDict(), 0
+    cache: OrderedDict[tuple[str, int], None] = OrderedDict()
+    waiting, misses = list(loads.values()), 0
     for first in range(0, len(waiting), together):
         for step in zip_longest(*waiting[first:first + together], fillvalue=()):
             for sector in (sector for load in step for sector in load):

@@ -44,8 +44,9 @@ class Scenario:
 
     def make(self) -> tuple[SimulatedGPU, Side, Side]:
         gpu = SimulatedGPU(**self.gpu)
-        return gpu, *(Side([gpu.kernel(f"{name} {number}", **kernel) for number, kernel in enumerate(kernels)])
-                      for name, kernels in (("first", self.first), ("second", self.second)))
+        first, second = (Side([gpu.kernel(f"{name} {number}", **kernel) for number, kernel in enumerate(kernels)])
+                         for name, kernels in (("first", self.first), ("second", self.second)))
+        return gpu, first, second
 
     def true_times(self) -> tuple[list[float], list[float]]:
         """Microseconds of the timed calls of the two sides, from cold caches and at the full clock."""

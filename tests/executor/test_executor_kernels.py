@@ -12,7 +12,7 @@ from executor_launches import beside_the_interpreter
 
 import kernels
 from checks.exercises import EXERCISES, find_exercise
-from kernels import decode, fused, gemv_int8, matmul, perrow_w8a8, plans, quantize, skinny
+from kernels import decode, decode_tiles, fused, gemv_int8, matmul, perrow_w8a8, plans, quantize, skinny
 
 KERNELS = {name: exercise for name, exercise in EXERCISES.items() if exercise.is_kernel}
 HONEST = [path for path in sorted((Path(__file__).parents[1] / "honest").glob("*.py")) if "@triton.jit" in path.read_text()]
@@ -58,7 +58,7 @@ def rest_of_the_library():
         "split_k": lambda: skinny.split_k_w8a8(x_q, x_scale, w_q, w_scale, 3),
         "decode one row": lambda: decode.decode_w8a8(one[0], one[3], one[4], one[5]),
         "decode few rows": lambda: decode.decode_w8a8(x, w_q, w_scale, bias),
-        "decode in parts": lambda: decode.matmul_with(decode.SPLIT, 3, few[0], few[3], few[4]),
+        "decode in parts": lambda: decode.matmul_with(decode_tiles.SPLIT, 3, few[0], few[3], few[4]),
         "matmul": lambda: [f(*whole) for f in (kernels.matmul_fp16, matmul.matmul_fp16_grouped, matmul.matmul_fp16_naive)],
         "through descriptors": lambda: [perrow_w8a8.perrow_w8a8_matmul(q, scale, *operands(66, 72, 256)[3:5], config=tile),
                                         matmul.matmul_fp16(*whole, config=matmul.TMA_CONFIGS[2])],

@@ -8,7 +8,8 @@ import test_gemv_int8
 import torch
 
 from checks.bench.measure import MeasuringGPU
-from kernels.decode import GEMV_BLOCKS, TILES, decode_w8a8, gemv_with, matmul_with
+from kernels.decode import decode_w8a8, gemv_with, matmul_with
+from kernels.decode_tiles import GEMV_BLOCKS, TILES
 from kernels.gemv import gemv_fp16, gemv_fp16_row
 from kernels.gemv_int8 import gemv_w8a16, gemv_w8a16_row
 

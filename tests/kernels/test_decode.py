@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.judge.launches import watch
-from kernels.decode import GEMV_BLOCKS, MAX_M, TILES, decode_codes, decode_w8a8, gemv_with, matmul_with, plan
+from kernels.decode import MAX_M, decode_codes, decode_w8a8, gemv_with, matmul_with
 from kernels.decode_row import one_launch
+from kernels.decode_tiles import GEMV_BLOCKS, TILES, plan
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device

@@ -24,6 +24,7 @@ from kernels import (
     quantize,
     skinny,
 )
+from kernels.decode_tiles import GEMV_BLOCKS, LARGE, SPLIT, TALL, WIDE, row_blocks, stages
 
 KERNELS = Path(decode.__file__).parent
 SHARED_LIMIT = {75: 65_536, 80: 166_912, 89: 101_376, 90: 232_448}  # bytes a program, CUDA's programming guide
@@ -93,7 +94,7 @@ def skinny_jobs(sm):
 def decode_jobs(sm):
     overlap = {"OVERLAP": sm >= 90}
     if sm != 89:  # which is here for its shared memory alone
-        for BLOCK_N, BLOCK_K, num_warps in decode.GEMV_BLOCKS.values():
+        for BLOCK_N, BLOCK_K, num_warps in GEMV_BLOCKS.values():
             blocks = {"BLOCK_N": BLOCK_N, "BLOCK_K": BLOCK_K} | overlap
             yield job(decode.decode_gemv_w8a8_kernel, sm, blocks, CODES, num_warps=num_warps)
         for BLOCK_K, num_warps in ((2048, 8), (16384, 16)):
@@ -103,15 +104,15 @@ def decode_jobs(sm):
             yield job(decode_row.decode_row_kernel, sm, {"BLOCK_N": 4, "BLOCK_K": BLOCK_K} | overlap, WEIGHTS, num_warps=4)
         yield job(decode.decode_reduce_kernel, sm, {"BLOCK_N": 512} | overlap, num_warps=4)
     if sm >= 80:
-        tallest = decode.LARGE if sm >= 90 else decode.TALL
-        for tile, M in ((decode.WIDE, 16), (decode.TALL, 32), (decode.TALL, 64), (tallest, 65), (tallest, 96),
-                        (tallest, 128), (decode.SPLIT, 16), (decode.SPLIT, 64), (decode.SPLIT, 65), (decode.SPLIT, 128)):
-            partial = tile is decode.SPLIT
-            BLOCK_M, REST = decode.row_blocks(M)
+        tallest = LARGE if sm >= 90 else TALL
+        for tile, M in ((WIDE, 16), (TALL, 32), (TALL, 64), (tallest, 65), (tallest, 96),
+                        (tallest, 128), (SPLIT, 16), (SPLIT, 64), (SPLIT, 65), (SPLIT, 128)):
+            partial = tile is SPLIT
+            BLOCK_M, REST = row_blocks(M)
             blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K,
                       "PARTIAL": partial} | overlap
             yield job(decode.decode_w8a8_kernel, sm, blocks, CODES, num_warps=tile.num_warps,
-                      num_stages=decode.stages(tile, BLOCK_M + REST, SHARED_LIMIT[sm]))
+                      num_stages=stages(tile, BLOCK_M + REST, SHARED_LIMIT[sm]))
 
 
 def prefill_jobs(sm):

@@ -9,12 +9,13 @@ from checks.executor.access import Piece, locate
 from checks.executor.errors import Malformed, Unsupported
 from checks.executor.formats import decode, encode, rounded
 from checks.executor.ir import Op
+from checks.executor.masks import Active
 from checks.executor.operations.elementwise import INTEGERS
 from checks.executor.operations.table import Array, Function, Handler, effect
 from checks.executor.types import STORED
 
 if TYPE_CHECKING:
-    from checks.executor.run import Active, Env, Execution
+    from checks.executor.run import Env, Execution
 
 UPDATES: dict[str, Function] = {
     "add": np.add, "fadd": np.add, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,

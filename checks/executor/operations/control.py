@@ -7,11 +7,11 @@ import numpy as np
 from checks.executor.errors import Malformed
 from checks.executor.formats import unsigned
 from checks.executor.ir import Op
-from checks.executor.masks import both, choose
+from checks.executor.masks import Active, both, choose
 from checks.executor.operations.table import Handler, effect
 
 if TYPE_CHECKING:
-    from checks.executor.run import Active, Env, Execution
+    from checks.executor.run import Env, Execution
 
 
 @effect("scf.for")

@@ -6,11 +6,12 @@ import numpy as np
 
 from checks.executor.errors import Unsupported
 from checks.executor.ir import Op
+from checks.executor.masks import Active
 from checks.executor.operations.table import Handler, effect
 from checks.executor.report import Print
 
 if TYPE_CHECKING:
-    from checks.executor.run import Active, Env, Execution
+    from checks.executor.run import Env, Execution
 
 PRINTED = 1 << 16  # numbers of one print that are kept
 

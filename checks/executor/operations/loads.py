@@ -8,11 +8,12 @@ from checks.executor import races, traffic
 from checks.executor.access import Piece, locate
 from checks.executor.formats import decode, encode, poison
 from checks.executor.ir import Op
+from checks.executor.masks import Active
 from checks.executor.operations.table import Handler, effect
 from checks.executor.types import STORED, Type
 
 if TYPE_CHECKING:
-    from checks.executor.run import Active, Env, Execution
+    from checks.executor.run import Env, Execution
 
 
 @effect("tt.load")

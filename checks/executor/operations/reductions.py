@@ -6,11 +6,12 @@ import numpy as np
 
 from checks.executor.errors import Malformed
 from checks.executor.ir import Block, Op
+from checks.executor.masks import Active
 from checks.executor.operations.elementwise import ARITHMETIC, INTEGERS
 from checks.executor.operations.table import Handler, effect, spread
 
 if TYPE_CHECKING:
-    from checks.executor.run import Active, Env, Execution
+    from checks.executor.run import Env, Execution
 
 
 def ufunc_of(body: Block) -> np.ufunc | None:

@@ -8,10 +8,11 @@ import numpy as np
 from checks.executor.access import Sum
 from checks.executor.errors import Malformed
 from checks.executor.ir import Op
+from checks.executor.masks import Active
 from checks.executor.operations.table import Array, Function, Handler, effect, pure, spread
 
 if TYPE_CHECKING:
-    from checks.executor.run import Active, Env, Execution
+    from checks.executor.run import Env, Execution
 
 
 @effect("tt.get_program_id")

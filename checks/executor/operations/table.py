@@ -8,7 +8,8 @@ import numpy as np
 from checks.executor.ir import Op
 
 if TYPE_CHECKING:
-    from checks.executor.run import Active, Env, Execution
+    from checks.executor.masks import Active
+from checks.executor.run import Env, Execution
 
 Array = np.ndarray
 Function = Callable[..., Any]

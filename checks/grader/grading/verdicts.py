@@ -130,7 +130,7 @@ def _items(case_set: CaseSet, code: Code, program: Program, done: Run, compiler,
             result["compiled"] = {str(sm): dataclasses.asdict(report) for sm, report in verdict.compiled.items()}
         result["mistake"] = result["mistake"] or verdict.mistake
         if not verdict.passed and name in ("public", "triton"):
-            picture = verdict.outcome and _picture(verdict.outcome)
+            picture = _picture(verdict.outcome) if verdict.outcome else None
             result |= {"status": verdict.status, "message": verdict.message, "picture": picture}
             return items
     if case_set.hidden:

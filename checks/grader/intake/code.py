@@ -96,7 +96,7 @@ def _statements_around(submission: Submission, cell, without: set[str]) -> list[
 def _programs(exercise: Exercise, available: list, own: list) -> list[Program]:
     given = library_for(exercise).modules
     code = extract.text(extract.needed_for([exercise.name], available))
-    if not exercise.is_kernel:
+    if exercise.wrapper is None:
         return [Program(code, OPEN)]
     if not language.is_kernel(code, exercise.name):
         return [Program(code, OPEN, why_open=f"`{exercise.name}` is no @triton.jit function")]

@@ -30,7 +30,7 @@ def library_for(exercise: Exercise) -> Library:
     """The library of an exercise. Nothing in it defines the answer."""
     wanted: dict[str, set[str]] = {}
     entry_code = None
-    if exercise.is_kernel:
+    if exercise.wrapper is not None:
         module = exercise.module.__name__
         entry_code = _slice(module, {exercise.wrapper}, exercise.name)
         _follow(entry_code, wanted)

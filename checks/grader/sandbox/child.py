@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.autotuner import Autotuner
+from triton.runtime.interpreter import GridExecutor
 
 from checks.grader.sandbox import wire
 from checks.grader.sandbox.values import decode, encode
 from checks.grader.sandbox.virtual import define, install
 from checks.judge.attempt import attempt, loaded, stored, student_line
 from checks.judge.compiler import signature
-from checks.judge.launches import GridExecutor, OutOfBounds
+from checks.judge.launches import OutOfBounds
 from kernels.runtime import INTERPRETED
 
 INPUT_LIMIT = 1 << 30
