@@ -69,6 +69,8 @@ CALLS = {
     "product, few tiles": ["perrow_w8a8", "perrow_w8a8_matmul", product(80, 2048, 4096, x=4112, w=4128)],
     "product, some tiles": ["perrow_w8a8", "perrow_w8a8_matmul", product(512, 2048, 4096, bias=None)],
     "product, many tiles": ["perrow_w8a8", "perrow_w8a8_matmul", product(4096, 4096, 4096, out="float16", x=4112, w=4128)],
+    "product, a tile for each of 132": ["perrow_w8a8", "perrow_w8a8_matmul", product(256, 2112, 512)],
+    "product, two tiles for each of 132": ["perrow_w8a8", "perrow_w8a8_matmul", product(256, 4224, 512)],
     "product, odd N": ["perrow_w8a8", "perrow_w8a8_matmul", product(300, 1001, 256)],
     "product, grouped": ["perrow_w8a8", "perrow_w8a8_matmul_grouped", product(300, 1000, 256, w=272)],
     "product, plain": ["perrow_w8a8", "perrow_w8a8_matmul_plain", product(300, 1000, 256, x=300, w=280)],

@@ -55,6 +55,14 @@ def test_descriptors_are_of_the_tiles(found, gpu):
                 [a.BLOCK_M, a.BLOCK_K], [a.BLOCK_N, a.BLOCK_K], [a.BLOCK_M, a.BLOCK_N]]
 
 
+@pytest.mark.parametrize("gpu, call, BLOCK_K", [
+    ("H100", "product, a tile for each of 132", 256), ("H100", "product, two tiles for each of 132", 128),
+    ("H100", "product, few tiles", 256), ("H100", "product, some tiles", 128), ("H20", "product, few tiles", 256)])
+def test_small_tiles_take_long_steps_while_each_multiprocessor_has_one(found, gpu, call, BLOCK_K):
+    a = chosen(found[gpu], call).arguments
+    assert [a.BLOCK_M, a.BLOCK_N, a.BLOCK_K] == [64, 64, BLOCK_K]
+
+
 def decoded(launch):
     """Rows of w a program, step along K, warps, stages, parts of K."""
     a = launch.arguments

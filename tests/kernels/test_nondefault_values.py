@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from kernels import fused, plans
+from checks.judge.launches import watch
+from kernels import fused, matmul, perrow_w8a8, plans
 from kernels.linear import (
     Int8Linear,
     matmul_int8_op,
@@ -72,6 +73,22 @@ def test_where_the_scale_has_one_bit_codes_end_at_127(norm, sizes):
     q, _ = norm(x, torch.full((3,), 2.0**-79, dtype=torch.bfloat16, device=device()))
     step = round(max(map(abs, sizes)) / 127)
     assert q.tolist() == [[max(-127, min(127, round(size / step))) for size in sizes]]
+
+
+@pytest.mark.parametrize("function, configs, kernel", [
+    (matmul.matmul_fp16, matmul.TMA_CONFIGS, "matmul_fp16_kernel"),
+    (matmul.matmul_fp16_grouped, matmul.GROUPED_CONFIGS, "matmul_fp16_grouped_kernel"),
+    (perrow_w8a8.perrow_w8a8_matmul, perrow_w8a8.TMA_CONFIGS, "perrow_w8a8_matmul_tma_kernel"),
+    (perrow_w8a8.perrow_w8a8_matmul_grouped, perrow_w8a8.GROUPED_CONFIGS, "perrow_w8a8_matmul_kernel"),
+])
+def test_a_given_configuration_is_the_one_that_runs(function, configs, kernel):
+    ones = torch.ones(16, device=device())
+    given = (codes(16, 64), ones, codes(16, 64, 1), ones) if "w8a8" in kernel else (randn(16, 64), randn(16, 64, seed=1))
+    for config in configs:
+        with watch() as launches:
+            function(*given, config=config)
+        assert [launch.kernel.__name__ for launch in launches] == [kernel]
+        assert config.kwargs.items() <= launches[0].arguments.items()
 
 
 def test_the_base_of_positions():
