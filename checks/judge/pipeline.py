@@ -6,7 +6,7 @@ checks/judge/trial.py), 6 if wrong, why (checks/judge/diagnosis.py), 7 economica
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from checks.judge import diagnosis, hints
