@@ -92,8 +92,7 @@ def scaled(acc, x_scale_ptr, w_scale_ptr, bias_ptr, offs_m, offs_n, M, N):
 def consumer(
     which: gl.constexpr, PINGPONG: gl.constexpr,
     y_desc, x_stages, w_stages, y_tile, ready, empty, turn, x_scale_ptr, w_scale_ptr, bias_ptr,
-    M, N, num_pid_m, num_pid_n, num_k,
-    GROUP_M: gl.constexpr,
+    M, N, num_pid_m, num_pid_n, num_k, GROUP_M: gl.constexpr,
 ):
     """Multiplies, scales and stores: with PINGPONG every second tile of y, else half the rows of every tile."""
     NUM_STAGES: gl.constexpr = x_stages.shape[0]
@@ -111,8 +110,7 @@ def consumer(
     programs = gl.num_programs(0)
     for tile in range(gl.program_id(0) + FIRST_TILE * programs, num_pid_m * num_pid_n, EVERY * programs):
         pid_m, pid_n = grouped_tile_gluon(tile, num_pid_m, num_pid_n, GROUP_M)
-        stage = step % NUM_STAGES
-        phase = (step // NUM_STAGES) & 1
+        stage, phase = step % NUM_STAGES, (step // NUM_STAGES) & 1
         step += EVERY * num_k
         if PINGPONG:
             mbarrier.wait(turn.index(which), turn_phase)

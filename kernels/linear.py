@@ -125,7 +125,9 @@ class _WithoutDerivative(torch.autograd.Function):
 
 def without_derivative(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """y, which an operator made of x: where x wants a gradient, asking y for it raises RuntimeError, and not before."""
-    return _WithoutDerivative.apply(y, x) if x.requires_grad and torch.is_grad_enabled() else y
+    if x.requires_grad and torch.is_grad_enabled():
+        return _WithoutDerivative.apply(y, x)  # type: ignore[no-untyped-call]  # torch has no types here
+    return y
 
 
 class Int8Linear(torch.nn.Module):
@@ -175,7 +177,7 @@ class Int8Linear(torch.nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "Int8Linear":
         # model.half() and model.to(torch.bfloat16) go through here, and would take the scales along.
         scale = self.weight_scale
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
         if self.weight_scale.dtype != torch.float32:
             self.weight_scale = scale.to(self.weight_scale.device)
         return self

@@ -17,9 +17,6 @@ ROOMS = (
 )
 """In order: a room imports from itself and from those before it."""
 
-BEING_CUT = {("kernels.hopper_gemm", "kernels.tuning")}
-"""Imports of which it is known that they must go."""
-
 LINES, FUNCTION_LINES, PARAMETERS, MODULE_NAME, TEST_NAME = 420, 60, 6, 28, 60
 BEYOND_THE_LIMITS = {
     "checks.simulated.gpu.SimulatedGPU.__init__": "the properties of a GPU, each by its name",
@@ -29,14 +26,6 @@ BEYOND_THE_LIMITS = {
     "kernels.timing.benchmark": "an exercise: lesson 03 names each",
 }
 """Functions with more parameters than the others may have, and why."""
-BEING_CUT_DOWN = {
-    "checks.bench.perf._each", "checks.grader.batch.grade_class", "checks.grader.batch._work",
-    "checks.judge.launches.OutOfBounds.__init__", "checks.judge.launches._install", "checks.pictures.matmul.trace_naive",
-    "kernels.hopper_gemm.consumer",
-}
-LONG_NAMES = ("tests/bench/", "tests/course/", "tests/grader/", "tests/judge/", "tests/launcher/", "tests/pictures/",
-              "tests/simulated/")
-"""Folders whose tests have yet to get shorter names."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -132,12 +121,11 @@ FUNCTIONS = [(name, function) for module in CODE for name, function in functions
 
 def test_a_module_imports_only_from_rooms_before_its_own():
     upward = {(module, found) for module, needs in IMPORTS.items() for found in needs if room(found) > room(module)}
-    upward -= BEING_CUT
     assert not upward
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    circle = {module: {found for found in needs if (module, found) not in BEING_CUT} for module, needs in IMPORTS.items()}
+    circle = dict(IMPORTS)
     while outside := [module for module, needs in circle.items()
                       if not needs & circle.keys() or not any(module in others for others in circle.values())]:
         for module in outside:
@@ -162,15 +150,14 @@ def test_files_and_their_names_are_short():
 def test_functions_are_short_and_take_few_arguments():
     long = {name for name, function in FUNCTIONS if function.end_lineno - function.lineno >= FUNCTION_LINES}
     wide = {name for name, function in FUNCTIONS if len(parameters(function)) > PARAMETERS and not is_kernel(function)}
-    too_long, too_wide = long - BEING_CUT_DOWN, wide - BEING_CUT_DOWN - BEYOND_THE_LIMITS.keys()
-    assert not too_long
+    too_wide = wide - BEYOND_THE_LIMITS.keys()
+    assert not long
     assert not too_wide
     assert BEYOND_THE_LIMITS.keys() <= wide, "an exception that nothing needs any more"
 
 
 def test_names_of_tests_fit_a_line_of_pytests_summary():
-    assert not [(module, function.name) for module, path in MODULES.items()
-                if not str(path.relative_to(ROOT)).startswith(LONG_NAMES)
+    assert not [(module, function.name) for module in MODULES
                 for _, function in functions(TREES[module], module)
                 if function.name.startswith("test_") and len(function.name) >= TEST_NAME]
 

@@ -59,7 +59,7 @@ class _Recorder(TorchDispatchMode):
     """Numbers the tensors that pass by and writes down the operators."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.recording = Recording()
         self._numbers: dict[int, int] = {}
         self._kept: list[torch.Tensor] = []  # alive as long as their ids are in use
