@@ -39,10 +39,13 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def new_exercise(wanted: argparse.Namespace) -> int:
-    for path in write_skeleton(NewExercise(wanted.name, wanted.lesson, wanted.file, wanted.noun or wanted.file.stem)):
+    written = write_skeleton(NewExercise(wanted.name, wanted.lesson, wanted.file, wanted.noun or wanted.file.stem))
+    for path in written:
         print(f"wrote {path.relative_to(ROOT)}")
-    print("Each place has a TODO. Until none is left, this fails and says which:\n"
-          f"    python3 workshop.py test tests/dev/test_every_place.py tests/course/test_contract.py -k {wanted.name}")
+    (lesson,) = [path.stem for path in written if path.suffix == ".ipynb"]
+    print("Each place has a TODO; CONTRIBUTING.md says what belongs there. Until none is left, this fails and says which:\n"
+          "    python3 workshop.py test tests/dev/test_every_place.py tests/course/test_contract.py "
+          f'-k "{wanted.name} or {lesson}"')
     return 0
 
 

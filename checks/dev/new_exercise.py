@@ -34,7 +34,7 @@ WRAPPER = '''
 
 def {wrapper}(x: torch.Tensor) -> torch.Tensor:
     """TODO: the formula. x (N,) float16 -> y (N,) float16."""
-    y = torch.empty_like(x)  # TODO: first raise what kernels.arguments.expect raises
+    y = torch.empty_like(x)  # TODO: before it, kernels.arguments.expect; the launch as in the other wrappers
     {name}[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), BLOCK=1024)
     return y
 '''
@@ -44,7 +44,7 @@ KERNEL_IMPORTS = "import torch\nimport triton\nimport triton.language as tl\n"
 
 EXERCISE = '''{constant} = Exercise(
     name="{name}",
-    lesson="{lesson}",{wrapper_line}
+    lesson="{lesson}",{kernel_lines}
     points=0,  # TODO
     oracle=None,  # TODO: a function of the inputs, independent of the answer
     cases=(),  # TODO: at least three
@@ -52,6 +52,11 @@ EXERCISE = '''{constant} = Exercise(
 )
 
 '''
+
+KERNEL_LINES = '''
+    wrapper="{wrapper}",
+    outputs=("y",),
+    least_bytes=None,  # TODO: a function of the inputs, the bytes that it must read and write at least'''
 
 EXERCISE_FILE = '''"""TODO: the lesson, and what its exercises are about."""
 
@@ -211,8 +216,8 @@ def add_exercise(new: NewExercise, draft: Draft) -> None:
     text = draft.read(path, EXERCISE_FILE)
     if new.constant in top_level(text):
         raise ValueError(f"{path} has {new.constant} already")
-    wrapper_line = f'\n    wrapper="{new.wrapper}",\n    outputs=("y",),' if new.is_kernel else ""
-    exercise = EXERCISE.format(constant=new.constant, name=new.name, lesson=new.lesson, wrapper_line=wrapper_line)
+    kernel_lines = KERNEL_LINES.format(wrapper=new.wrapper) if new.is_kernel else ""
+    exercise = EXERCISE.format(constant=new.constant, name=new.name, lesson=new.lesson, kernel_lines=kernel_lines)
     lines = text.splitlines(keepends=True)
     first = top_level(text)["EXERCISES"].lineno - 1
     draft.put(path, extended("".join([*lines[:first], exercise, *lines[first:]]), "EXERCISES", new.constant))

@@ -28,7 +28,7 @@ def test_solving_a_stub_only_adds_lines_where_its_placeholder_was(name, cell):
     stub, answer = function_source(cell).splitlines(), answer_source(name).splitlines()
     changes = [c for c in difflib.SequenceMatcher(a=stub, b=answer, autojunk=False).get_opcodes() if c[0] != "equal"]
     placeholder = find_placeholder(function_source(cell))
-    assert len(changes) == 1
+    assert len(changes) == 1, f"{cell.id} must be the answer in kernels/ but for the lines at its placeholder: {changes}"
     _, first, last, _, _ = changes[0]
     assert (first + 1, last) == (placeholder.lineno, placeholder.end_lineno)
 
@@ -60,7 +60,8 @@ def test_given_cells_are_the_kernels_own_text(notebook):
     for cell in notebook.cells:
         found = mark(cell)
         if found and found[0] == "given":
-            assert function_source(cell) == answer_source(found[1])
+            ours = answer_source(found[1])
+            assert function_source(cell) == ours, f"{cell.id} must be {found[1]} as it stands in kernels/"
 
 
 @pytest.mark.parametrize("notebook", LESSONS)
@@ -104,8 +105,8 @@ def test_there_is_no_solution_without_a_lesson():
 
 @pytest.mark.parametrize("exercise", [pytest.param(e, id=e.name) for e in EXERCISES.values()])
 def test_points_oracle_and_cases_are_there(exercise):
-    assert exercise.points > 0
-    assert len(exercise.cases) >= 3
+    assert exercise.points > 0, "give its points, in checks/exercises/"
+    assert len(exercise.cases) >= 3, "write at least three cases, in checks/exercises/"
     assert len({case.name for case in exercise.cases}) == len(exercise.cases)
     assert inspect.getdoc(python_function(exercise.answer_function())), "the docstring is the exercise's formula"
 

@@ -70,15 +70,15 @@ def todos(exercise: Exercise, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("exercise", ALL)
 def test_oracle_is_written_and_three_mistakes_are_known(exercise):
-    assert exercise.oracle is not None
-    assert len(exercise.mutants) >= 3
+    assert exercise.oracle is not None, "write its oracle, in checks/exercises/"
+    assert len(exercise.mutants) >= 3, "write at least three mutants, in checks/exercises/"
 
 
 @pytest.mark.parametrize("exercise", ALL)
 def test_answer_is_written(exercise):
     for name in {exercise.name, exercise.wrapper or exercise.name}:
         source = answer_source(name)
-        assert find_placeholder(source) is None and "TODO" not in source, name
+        assert find_placeholder(source) is None and "TODO" not in source, f"{name} in kernels/ has a TODO"
 
 
 @pytest.mark.parametrize("exercise", ALL)
@@ -88,15 +88,15 @@ def test_lesson_has_its_text_hints_and_stub(exercise):
     stub = exercises_in(read(lesson))[exercise.name]
     before = cells[:next(number for number, cell in enumerate(cells) if cell.id == stub.id)]
     hints = next(cell.source for cell in reversed(before) if "<summary>Hint" in cell.source)
-    assert "TODO" not in hints.replace("`TODO`", "")
-    assert '"""TODO' not in stub.source
+    assert "TODO" not in hints.replace("`TODO`", ""), f"{lesson.name}: the text and the hints before {stub.id}"
+    assert '"""TODO' not in stub.source, f"{lesson.name}: {stub.id} must have the answer's docstring"
 
 
 @pytest.mark.parametrize("exercise", ALL)
 def test_readme_has_a_row_for_its_lesson(exercise):
     rows = [line for line in (ROOT / "README.md").read_text().splitlines() if f"(lessons/{exercise.lesson}.ipynb) |" in line]
     assert len(rows) == 1
-    assert f"`{exercise.name}` (TODO)" not in rows[0]
+    assert f"`{exercise.name}` (TODO)" not in rows[0], "write what it asks in README.md, and remove its (TODO)"
 
 
 @pytest.mark.parametrize("exercise", KERNELS)
@@ -104,20 +104,23 @@ def test_kernel_has_a_test(exercise):
     users = [path.name for path, tree in TREES.items() if path.parent == KERNEL_TESTS and path != COMPILED
              and {exercise.name, exercise.wrapper} & identifiers(tree)]
     assert users, "nothing in tests/kernels/ calls it"
-    assert not [file for file in todos(exercise, KERNEL_TESTS) if file != COMPILED.name]
+    left = [file for file in todos(exercise, KERNEL_TESTS) if file != COMPILED.name]
+    assert not left, f"tests/kernels/{left[0]} has the skeleton's TODO instead of a test"
 
 
 @pytest.mark.parametrize("exercise", KERNELS)
 def test_kernel_is_compiled_for_gpus(exercise):
     if exercise.name.endswith("_kernel"):  # others are parts of one
         assert exercise.name in identifiers(TREES[COMPILED]), f"{COMPILED.name} has no job for it"
-    assert COMPILED.name not in todos(exercise, KERNEL_TESTS)
+    left = todos(exercise, KERNEL_TESTS)
+    assert COMPILED.name not in left, f"its job in {COMPILED.name} has a TODO: give its blocks and types"
 
 
 @pytest.mark.parametrize("exercise", KERNELS)
 def test_kernel_is_in_the_gpu_report(exercise):
     assert {exercise.name, exercise.wrapper} & USED_ON_GPU, "no tests/gpu/gpu_report*.py calls it"
-    assert not todos(exercise, GPU)
+    left = todos(exercise, GPU)
+    assert not left, f"tests/gpu/{left[0]} has the skeleton's TODO instead of a check"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "checks" / "exercises").glob("[a-z]*.py")), ids=lambda path: path.stem)
