@@ -29,7 +29,6 @@ import triton.language as tl
 from kernels.arguments import expect, expect_rows
 from kernels.launch import Launch, Plans
 from kernels.quantize import FLOATS, Codes, codes, finite_or_inf, room_for_codes, row_scale
-from kernels.runtime import launching_at
 
 
 @triton.jit
@@ -62,10 +61,9 @@ def rmsnorm_quantize_int8_plain(
     """`rmsnorm_quantize_int8` by the plain kernel."""
     q, scale = empty_rmsnorm_codes(x, weight)
     M, K = x.shape
-    with launching_at(x):
-        rmsnorm_quantize_int8_plain_kernel[(M,)](
-            x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=triton.next_power_of_2(K),
-        )
+    rmsnorm_quantize_int8_plain_kernel[(M,)](
+        x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=triton.next_power_of_2(K),
+    )
     return q, scale
 
 
@@ -105,10 +103,9 @@ def rmsnorm_quantize_int8_long(
     """`rmsnorm_quantize_int8` by the kernel for long rows."""
     q, scale = empty_rmsnorm_codes(x, weight)
     M, K = x.shape
-    with launching_at(x):
-        rmsnorm_quantize_int8_long_kernel[(M,)](
-            x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=2048,
-        )
+    rmsnorm_quantize_int8_long_kernel[(M,)](
+        x, weight, q, scale, K, x.stride(0), q.stride(0), eps, BLOCK_K=2048,
+    )
     return q, scale
 
 
@@ -224,11 +221,10 @@ def silu_mul_quantize_int8_plain(
     """`silu_mul_quantize_int8` by the plain kernel."""
     q, scale = empty_silu_mul_codes(gate, up)
     M, K = gate.shape
-    with launching_at(gate):
-        silu_mul_quantize_int8_plain_kernel[(M,)](
-            gate, up, q, scale, K, gate.stride(0), up.stride(0), q.stride(0),
-            BLOCK_K=triton.next_power_of_2(K),
-        )
+    silu_mul_quantize_int8_plain_kernel[(M,)](
+        gate, up, q, scale, K, gate.stride(0), up.stride(0), q.stride(0),
+        BLOCK_K=triton.next_power_of_2(K),
+    )
     return q, scale
 
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.runtime import INTERPRETED, launching_at
+from kernels.runtime import INTERPRETED
 
 
 @triton.jit
@@ -40,8 +40,7 @@ def gemv_fp16_row(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         raise ValueError("gemv_fp16_row holds a whole row in registers, so K must be at most "
                          f"65536, got {K}: use gemv_fp16")
     y = torch.empty(N, device=x.device, dtype=x.dtype)
-    with launching_at(x):
-        gemv_fp16_row_kernel[(N,)](x, w, y, K, w.stride(0), BLOCK_K=triton.next_power_of_2(K))
+    gemv_fp16_row_kernel[(N,)](x, w, y, K, w.stride(0), BLOCK_K=triton.next_power_of_2(K))
     return y
 
 
@@ -76,8 +75,7 @@ def gemv_fp16(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     BLOCK_N, BLOCK_K = (64, 128) if INTERPRETED else (2, 1024)
     y = torch.empty(N, device=x.device, dtype=x.dtype)
     grid = (triton.cdiv(N, BLOCK_N),)
-    with launching_at(x):
-        gemv_fp16_kernel[grid](x, w, y, N, K, w.stride(0), BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K)
+    gemv_fp16_kernel[grid](x, w, y, N, K, w.stride(0), BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K)
     return y
 
 

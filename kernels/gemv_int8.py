@@ -47,10 +47,9 @@ def gemv_w8a16_row(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor) ->
         raise ValueError("gemv_w8a16_row holds a whole row in registers, so K must be at most "
                          f"65536, got {K}: use gemv_w8a16")
     y = torch.empty(N, device=x.device, dtype=x.dtype)
-    with launching_at(x):
-        gemv_w8a16_row_kernel[(N,)](
-            x, w_q, y, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),
-        )
+    gemv_w8a16_row_kernel[(N,)](
+        x, w_q, y, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),
+    )
     return y
 
 
@@ -124,10 +123,9 @@ def gemv_w8a8_row(
         raise ValueError("gemv_w8a8_row holds a whole row in registers, so K must be at most "
                          f"65536, got {K}: use decode_w8a8")
     y = torch.empty(N, device=x_q.device, dtype=torch.float16)
-    with launching_at(x_q):
-        gemv_w8a8_row_kernel[(N,)](
-            x_q, w_q, y, x_scale, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),
-        )
+    gemv_w8a8_row_kernel[(N,)](
+        x_q, w_q, y, x_scale, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),
+    )
     return y
 
 

@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.runtime import launching_at
 
 
 def programs_needed(N: int, BLOCK: int) -> int:
@@ -43,8 +42,7 @@ def vector_add(x: torch.Tensor, y: torch.Tensor, BLOCK: int = 1024) -> torch.Ten
     expect_rows("y", y)
     out = torch.empty(N, device=x.device)
     grid = (triton.cdiv(N, BLOCK),)
-    with launching_at(x):
-        vector_add_kernel[grid](x, y, out, N, BLOCK=BLOCK)
+    vector_add_kernel[grid](x, y, out, N, BLOCK=BLOCK)
     return out
 
 
@@ -69,8 +67,7 @@ def smooth(x: torch.Tensor, BLOCK: int = 1024) -> torch.Tensor:
     expect_rows("x", x)
     out = torch.empty(N, device=x.device)
     grid = (triton.cdiv(N, BLOCK),)
-    with launching_at(x):
-        smooth_kernel[grid](x, out, N, BLOCK=BLOCK)
+    smooth_kernel[grid](x, out, N, BLOCK=BLOCK)
     return out
 
 
@@ -97,8 +94,7 @@ def row_sum(x: torch.Tensor) -> torch.Tensor:
         raise ValueError("row_sum holds a whole row in registers, so N must be at most "
                          f"65536, got {N}")
     out = torch.empty(M, device=x.device)
-    with launching_at(x):
-        row_sum_kernel[(M,)](x, out, N, x.stride(0), BLOCK_N=triton.next_power_of_2(N))
+    row_sum_kernel[(M,)](x, out, N, x.stride(0), BLOCK_N=triton.next_power_of_2(N))
     return out
 
 
@@ -128,6 +124,5 @@ def copy_2d(x: torch.Tensor, column_major: bool = False) -> torch.Tensor:
     out = out.t() if column_major else out
     BLOCK_M, BLOCK_N = 16, 64
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
-    with launching_at(x):
-        copy_2d_kernel[grid](x, out, M, N, *x.stride(), *out.stride(), BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N)
+    copy_2d_kernel[grid](x, out, M, N, *x.stride(), *out.stride(), BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N)
     return out

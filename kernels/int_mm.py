@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.runtime import card, launching_at
+from kernels.runtime import card
 
 
 def max_k(bits: int, code: int) -> int:
@@ -59,11 +59,10 @@ def int_mm(x_q: torch.Tensor, w_q: torch.Tensor) -> torch.Tensor:
     BLOCK_M, BLOCK_N, BLOCK_K = 128, 128, 128
     y = torch.empty((M, N), device=x_q.device, dtype=torch.int32)
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
-    with launching_at(x_q):
-        int_mm_kernel[grid](
-            x_q, w_q, y, M, N, K, x_q.stride(0), w_q.stride(0), w_q.stride(1), y.stride(0),
-            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
-        )
+    int_mm_kernel[grid](
+        x_q, w_q, y, M, N, K, x_q.stride(0), w_q.stride(0), w_q.stride(1), y.stride(0),
+        BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
+    )
     return y
 
 

@@ -59,11 +59,10 @@ def matmul_fp16_naive(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     BLOCK_M, BLOCK_N, BLOCK_K = 128, 128, 64
     y = torch.empty((M, N), device=x.device, dtype=x.dtype)
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
-    with launching_at(x):
-        matmul_fp16_naive_kernel[grid](
-            x, w, y, M, N, K, x.stride(0), w.stride(0), y.stride(0),
-            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
-        )
+    matmul_fp16_naive_kernel[grid](
+        x, w, y, M, N, K, x.stride(0), w.stride(0), y.stride(0),
+        BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
+    )
     return y
 
 

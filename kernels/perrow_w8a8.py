@@ -86,11 +86,10 @@ def perrow_w8a8_matmul_plain(
     BLOCK_M, BLOCK_N, BLOCK_K = 128, 128, 128
     y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
     grid = (triton.cdiv(M, BLOCK_M), triton.cdiv(N, BLOCK_N))
-    with launching_at(x_q):
-        perrow_w8a8_matmul_plain_kernel[grid](
-            x_q, w_q, y, x_scale, w_scale, bias, M, N, K, x_q.stride(0), w_q.stride(0), y.stride(0),
-            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
-        )
+    perrow_w8a8_matmul_plain_kernel[grid](
+        x_q, w_q, y, x_scale, w_scale, bias, M, N, K, x_q.stride(0), w_q.stride(0), y.stride(0),
+        BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_warps=8,
+    )
     return y
 
 

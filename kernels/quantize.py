@@ -26,7 +26,7 @@ import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
 from kernels.launch import Launch, Plans
-from kernels.runtime import INTERPRETED, launching_at
+from kernels.runtime import INTERPRETED
 
 FLOATS = (torch.float16, torch.bfloat16)
 
@@ -196,10 +196,9 @@ def quantize_int8_perrow_plain(x: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     """`quantize_int8_perrow` by the plain kernel."""
     q, scale = empty_codes(x)
     M, K = x.shape
-    with launching_at(x):
-        quantize_int8_perrow_plain_kernel[(M,)](
-            x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=triton.next_power_of_2(K),
-        )
+    quantize_int8_perrow_plain_kernel[(M,)](
+        x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=triton.next_power_of_2(K),
+    )
     return q, scale
 
 
@@ -207,10 +206,9 @@ def quantize_int8_perrow_long(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     """`quantize_int8_perrow` by the kernel for long rows."""
     q, scale = empty_codes(x)
     M, K = x.shape
-    with launching_at(x):
-        quantize_int8_perrow_long_kernel[(M,)](
-            x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=4096, num_warps=8,
-        )
+    quantize_int8_perrow_long_kernel[(M,)](
+        x, q, scale, K, x.stride(0), q.stride(0), BLOCK_K=4096, num_warps=8,
+    )
     return q, scale
 
 

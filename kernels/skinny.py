@@ -18,7 +18,6 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.runtime import launching_at
 
 MAX_M = 16
 """The most rows of x: the short side of a tile."""
@@ -65,11 +64,10 @@ def skinny_w8a8(
     M, N, K = expect_skinny(x_q, w_q, x_scale, w_scale)
     BLOCK_M, BLOCK_N, BLOCK_K = 16, 64, 256
     y = torch.empty((M, N), device=x_q.device, dtype=torch.float16)
-    with launching_at(x_q):
-        skinny_w8a8_kernel[(triton.cdiv(N, BLOCK_N),)](
-            x_q, w_q, y, x_scale, w_scale, M, N, K, x_q.stride(0), w_q.stride(0),
-            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_stages=3,
-        )
+    skinny_w8a8_kernel[(triton.cdiv(N, BLOCK_N),)](
+        x_q, w_q, y, x_scale, w_scale, M, N, K, x_q.stride(0), w_q.stride(0),
+        BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_stages=3,
+    )
     return y
 
 
@@ -115,11 +113,10 @@ def split_k(x_q: torch.Tensor, w_q: torch.Tensor, splits: int) -> torch.Tensor:
     k_per_split = triton.cdiv(triton.cdiv(K, splits), 128) * 128
     splits = triton.cdiv(K, k_per_split)
     partial = torch.empty((splits, M, N), device=x_q.device, dtype=torch.int32)
-    with launching_at(x_q):
-        split_k_kernel[(triton.cdiv(N, BLOCK_N), splits)](
-            x_q, w_q, partial, M, N, K, x_q.stride(0), w_q.stride(0), k_per_split,
-            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_stages=4,
-        )
+    split_k_kernel[(triton.cdiv(N, BLOCK_N), splits)](
+        x_q, w_q, partial, M, N, K, x_q.stride(0), w_q.stride(0), k_per_split,
+        BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, num_stages=4,
+    )
     return partial
 
 
@@ -156,10 +153,9 @@ def split_k_reduce(
     expect("w_scale", w_scale, (N,), torch.float32, device=partial.device)
     BLOCK_N = 512
     y = torch.empty((M, N), device=partial.device, dtype=torch.float16)
-    with launching_at(partial):
-        split_k_reduce_kernel[(M, triton.cdiv(N, BLOCK_N))](
-            partial.contiguous(), y, x_scale, w_scale, M, N, splits, BLOCK_N=BLOCK_N,
-        )
+    split_k_reduce_kernel[(M, triton.cdiv(N, BLOCK_N))](
+        partial.contiguous(), y, x_scale, w_scale, M, N, splits, BLOCK_N=BLOCK_N,
+    )
     return y
 
 

@@ -20,7 +20,7 @@ def copy(tmp_path):
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            left_out = shutil.ignore_patterns("__pycache__", "exploits", "honest", "report_card.*")
+            left_out = shutil.ignore_patterns("__pycache__", "exploits", "honest", "report_card.json", "report_card.png")
             shutil.copytree(source, tmp_path / name, ignore=left_out)
         else:
             shutil.copy(source, tmp_path / name)
