@@ -179,7 +179,7 @@ def test_files_that_a_document_names_are_there(document):
     assert short and not [name for name in short if not any(path.endswith(f"/{name}") for path in there)]
 
 
-def test_architecture_md_knows_which_exercises_and_pictures_a_lesson_has():
+def test_architecture_md_knows_each_lesson_s_exercises():
     rows = re.findall(r"^\| (\d\d) \| (.*?) \| (.*?) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
     assert [number for number, _, _ in rows] == [path.stem[:2] for path in sorted((ROOT / "lessons").glob("[0-9]*.ipynb"))]
     for number, topics, picture in rows:

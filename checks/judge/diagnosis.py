@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -12,7 +13,7 @@ from checks.judge.launches import OutOfBounds, Traffic
 from checks.judge.trial import PASSED, Outcome, try_case, where
 
 
-def recognise(exercise: Exercise, outcomes: list[Outcome], seed: int) -> Mutant | None:
+def recognise(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> Mutant | None:
     """The mutant that does what the student's function did on every case, or None."""
     # A failing case rules most mutants out at once; the one with the fewest loads and stores is the quickest to run.
     outcomes = sorted(outcomes, key=lambda outcome: (

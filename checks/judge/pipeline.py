@@ -92,7 +92,7 @@ def check_results(evidence: Evidence) -> Verdict:
     return Verdict(evidence.exercise, PASSED, f"right on {len(evidence.outcomes)} cases")
 
 
-def wrong_result(evidence: Evidence, outcome: Outcome, outcomes: list[Outcome]) -> Verdict:
+def wrong_result(evidence: Evidence, outcome: Outcome, outcomes: Sequence[Outcome]) -> Verdict:
     """Step 6 for `outcome`, with the mutant that does the same on all `outcomes`."""
     return _explain(evidence, outcome, outcome.message,
                     lambda: diagnosis.recognise(evidence.exercise, outcomes, evidence.seed))

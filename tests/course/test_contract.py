@@ -18,13 +18,13 @@ MUTANTS = [pytest.param(exercise, mutant, id=f"{exercise.name}: {mutant.name}")
            for exercise in EXERCISES.values() for mutant in exercise.mutants]
 
 
-def test_every_exercise_stands_in_one_lesson_and_every_stub_has_an_exercise():
+def test_every_exercise_has_one_stub_and_every_stub_an_exercise():
     names = [name for path in lessons() for name in exercises_in(read(path))]
     assert sorted(names) == sorted(exercise.name for exercise in EXERCISES.values())
 
 
 @pytest.mark.parametrize(("name", "cell"), STUBS)
-def test_solving_a_stub_only_adds_lines_where_its_placeholder_was(name, cell):
+def test_a_solution_only_adds_lines_at_the_placeholder(name, cell):
     stub, answer = function_source(cell).splitlines(), answer_source(name).splitlines()
     changes = [c for c in difflib.SequenceMatcher(a=stub, b=answer, autojunk=False).get_opcodes() if c[0] != "equal"]
     placeholder = find_placeholder(function_source(cell))
@@ -87,7 +87,7 @@ def test_a_lesson_checks_each_of_its_exercises(notebook):
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in lessons()])
-def test_solutions_are_the_lessons_filled_in_executed_and_without_errors(path):
+def test_solutions_are_lessons_filled_in_and_run_without_errors(path):
     solution, expected = read(SOLUTIONS / path.name), solve(read(path))
     assert [(c.id, c.cell_type, c.source, c.metadata) for c in solution.cells] == [
         (c.id, c.cell_type, c.source, c.metadata) for c in expected.cells], "run `python3 workshop.py solutions`"
@@ -111,7 +111,7 @@ def test_points_oracle_and_cases_are_there(exercise):
     assert inspect.getdoc(python_function(exercise.answer_function())), "the docstring is the exercise's formula"
 
 
-def test_a_lesson_s_definitions_are_found_without_running_its_plots():
+def test_a_lesson_s_definitions_are_found_without_its_plots():
     for path in lessons():
         namespace, errors = definitions(read(path))
         assert not errors

@@ -37,7 +37,7 @@ def session():
 
 
 @pytest.mark.parametrize("index", range(len(TYPED)), ids=[m.name for m in TYPED])
-def test_a_mistake_typed_in_a_notebook_is_named_without_library_frames(session, index):
+def test_a_mistake_in_a_notebook_has_no_library_frames(session, index):
     (error,) = [o for o in session[3 + 3 * index].outputs if o.output_type == "error"]
     assert error.ename == "CheckFailed"
     assert TYPED[index].advice in error.evalue
@@ -71,7 +71,7 @@ def test_a_broken_kernel_run_by_hand_says_why_in_two_lines(session):
     assert shown.count("\n") == 1
 
 
-def test_check_of_something_that_is_no_exercise_says_which_there_are():
+def test_checking_no_exercise_says_which_there_are():
     def gemw():
         pass
     with pytest.raises(CheckFailed, match="no exercise for a function called `gemw`.*gemv_fp16_kernel"):

@@ -74,7 +74,7 @@ def test_what_is_as_it_was_is_left_alone(lesson, exercise):
     assert not backups(lesson)
 
 
-def test_a_lost_cell_returns_to_its_place_and_a_doubled_one_is_one_again(lesson):
+def test_a_lost_cell_comes_back_and_a_doubled_one_is_one_again(lesson):
     pristine = sources(lesson)
     rewritten(lesson, lambda notebook: notebook.cells.remove(exercises_in(notebook)[SQNR]))
     reset("04", "sqnr")

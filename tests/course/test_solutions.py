@@ -31,7 +31,7 @@ def test_a_solution_gives_its_lesson_back(lesson):
     assert nbformat.writes(unsolve(read(SOLUTIONS / lesson.name))) + "\n" == lesson.read_text()
 
 
-def test_a_lesson_that_a_student_has_filled_in_gives_no_solution(tmp_path):
+def test_a_lesson_filled_in_by_a_student_gives_no_solution(tmp_path):
     notebook = solve(read(lessons()[0]))
     nbformat.write(notebook, tmp_path / "00_mine.ipynb")
     with pytest.raises(ValueError, match="^00_mine.ipynb is not the original: programs_needed has no placeholder$"):

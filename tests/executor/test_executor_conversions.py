@@ -75,7 +75,7 @@ ON_AN_H200 = {  # what Triton 3.6 makes of ODD there
 
 
 @pytest.mark.parametrize("source, kind, sign", ON_AN_H200)
-def test_floats_out_of_range_become_the_integers_that_a_gpu_makes(source, kind, sign):
+def test_floats_out_of_range_become_the_integers_of_a_gpu(source, kind, sign):
     x = torch.tensor(ODD * (N // 16), dtype=torch.float64).to(TYPES[source])
     got = run(f"arith.fpto{sign}i %0 : tensor<{N}x{source}> to tensor<{N}x{kind}>", kind, x)
     assert got[:16].tolist() == [wrapped(v, 8 * got.element_size()) for v in ON_AN_H200[source, kind, sign]]
@@ -83,7 +83,7 @@ def test_floats_out_of_range_become_the_integers_that_a_gpu_makes(source, kind, 
     assert one.item() == got[4].item()
 
 
-def test_fp8_saturates_as_on_a_gpu_but_keeps_the_infinity_it_holds():
+def test_fp8_saturates_as_on_a_gpu_but_keeps_its_infinity():
     x = torch.tensor([math.inf, -math.inf, 70000.0, 460.0] * (N // 4))
     for kind, want in (("f8E5M2", [57344.0, -57344.0, 57344.0, 448.0]), ("f8E4M3FN", [448.0, -448.0, 448.0, 448.0])):
         got = run(f"tt.fp_to_fp %0, rounding = rtne : tensor<{N}xf32> -> tensor<{N}x{kind}>", kind, x)

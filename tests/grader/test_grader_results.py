@@ -156,7 +156,7 @@ def test_a_submission_of_broken_exercises(tmp_path):
 @pytest.mark.parametrize("wanted, possible", [
     ((), sum(exercise.points for exercise in EXERCISES.values())), (("programs_needed",), NEEDED.points),
     (("vector_add_kernel", "programs_needed"), NEEDED.points + ADD.points)])
-def test_points_possible_are_those_of_the_exercises_that_are_graded(wanted, possible):
+def test_points_possible_are_those_of_graded_exercises(wanted, possible):
     assert Grader(Settings(3, exercises=wanted)).fault_result(Submission("ada"), "")["possible"] == possible
 
 

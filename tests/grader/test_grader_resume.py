@@ -156,7 +156,7 @@ def class_seed(grades, resume=False, seed_file=None) -> int:
     return seed
 
 
-def test_a_seed_file_comes_before_the_seed_of_the_run_that_is_resumed(tmp_path):
+def test_a_seed_file_comes_before_the_resumed_run_s_seed(tmp_path):
     file, other = tmp_path / "seed", tmp_path / "other"
     file.write_text("a seed\n")
     other.write_text("another")

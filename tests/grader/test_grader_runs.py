@@ -102,7 +102,7 @@ def test_what_is_no_answer(more):
         assessed(*answer(**more))
 
 
-def test_operators_that_compute_are_told_from_those_that_lay_out():
+def test_operators_that_compute_and_operators_that_lay_out():
     done = runs.Run(answers=[{"operators": {"aten::view": 1, "aten::add.Tensor": 2}}, {"operators": {"aten::mm": 1}}, {}])
     assert runs.operators_outside(done) == ["aten::add.Tensor", "aten::mm"]
     for name in ("aten::sum", "aten::copy_", "aten::mul.Tensor", "aten::to.dtype", "aten::_to_copy"):

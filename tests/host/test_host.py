@@ -109,7 +109,7 @@ def test_the_numbers_are_nowhere_in_what_the_wrapper_holds():
     assert torch.equal(play(recording, X, interpret)[0], torch.tensor([1.0, 2.0]))
 
 
-def test_what_was_allocated_empty_is_handed_over_and_inputs_keep_their_aliases():
+def test_empty_tensors_are_handed_over_and_inputs_keep_aliases():
     recording = record(lambda x: (torch.empty(4), x.view(-1), 7), X)
     new, view, number = play(recording, X, interpret, poison_)
     assert is_poison(new).all() and view.data_ptr() == X["x"].data_ptr() and number == 7
@@ -137,7 +137,7 @@ def test_a_descriptor_is_made_again_over_the_real_tensor():
     assert given[0].base is X["x"] and given[0].block_shape == [1, 4] and given[0].shape == [3, 4]
 
 
-def test_what_the_wrapper_raises_comes_through_and_recording_ends():
+def test_an_error_of_the_wrapper_comes_through_and_ends_it():
     with pytest.raises(ZeroDivisionError):
         record(lambda x: 1 // 0, X)
     assert torch.equal(by_lambda(**X), X["x"] * 2)  # launches run again

@@ -56,7 +56,7 @@ def test_spills_are_seen():
     assert reports[80].spills > 0
 
 
-def test_what_the_compiler_refuses_is_reported_for_each_target_in_its_words():
+def test_a_refusal_is_told_per_target_in_the_compiler_s_words():
     x = torch.zeros(8, dtype=torch.int32)
     (reports,) = Compilation([launch(python_if_kernel, x_ptr=x, y_ptr=x)]).reports()
     assert all(report.error and "Traceback" not in report.error for report in reports.values())
@@ -73,7 +73,7 @@ def test_a_job_leaves_nothing_behind_for_the_next():
     assert [report.error for report in reports] == ["1", "False"]
 
 
-def test_a_compiler_that_dies_is_an_error_in_its_words_and_the_next_job_is_compiled():
+def test_after_a_compiler_died_the_next_job_is_compiled():
     with pytest.raises(RuntimeError, match="(?s)the compiling process failed: .*last words"):
         start([{"source": "import os, sys\nprint('last words', flush=True)\nos.abort()", "name": "dies"}])()
     checks.judge.compiler._server.process.kill()
@@ -82,7 +82,7 @@ def test_a_compiler_that_dies_is_an_error_in_its_words_and_the_next_job_is_compi
     assert report.error == "alive"
 
 
-def test_a_compiler_that_does_not_finish_or_cannot_start_is_an_error(monkeypatch):
+def test_a_compiler_that_hangs_or_cannot_start_is_an_error(monkeypatch):
     with pytest.raises(TimeoutError, match="did not finish within 0 s"):
         start([{"name": "slow"}], timeout_s=0)()
     monkeypatch.setattr(checks.judge.compiler, "_server", None)
@@ -143,7 +143,7 @@ def test_a_job_is_compiled_once_and_the_next_time_remembered(monkeypatch):
     assert start([job, job], processes=2)() == [first, first]
 
 
-def test_it_ends_with_the_process_that_started_it_and_is_closed_to_that_one_s_forks():
+def test_it_ends_with_its_parent_and_is_closed_to_forks():
     start([{"source": "raise ImportError", "name": "any"}])()
     process = subprocess.run([sys.executable, "-c", "from checks.judge import compiler; import os; compiler.warm_up();"
                               "print(compiler._server.process.pid, flush=True);"
@@ -156,7 +156,7 @@ def test_it_ends_with_the_process_that_started_it_and_is_closed_to_that_one_s_fo
         os.close(ended)
 
 
-def test_a_kernel_that_leans_on_a_tensor_outside_is_refused_with_its_name():
+def test_a_kernel_that_uses_a_tensor_outside_is_refused():
     namespace = {"triton": triton, "tl": tl, "table": torch.zeros(3)}
     kernel = define("@triton.jit\ndef leaning_kernel(y_ptr):\n    tl.store(y_ptr, table)\n", "leaning_kernel", namespace)
     (reports,) = Compilation([launch(kernel, y_ptr=torch.zeros(1))]).reports()

@@ -64,7 +64,7 @@ def test_a_mutant_is_recognised_by_all_cases(monkeypatch, said, mutant):
 
 @pytest.mark.parametrize(("outputs", "said"), [
     ((3,), "3 is no 5"), ((2.5,), "2.5 is no 5"), ((torch.tensor(3),), None), ((None,), None), ((3, 4), None), ((), None)])
-def test_the_exercise_explains_numbers_that_are_as_many_as_wanted(outputs, said):
+def test_the_exercise_explains_as_many_numbers_as_wanted(outputs, said):
     outcome = Outcome(CASE, {}, (Expected(5),), outputs=outputs)
     assert diagnosis.explained(EXERCISE, outcome) == said
     assert diagnosis.explained(replace(EXERCISE, explain=None), outcome) is None
@@ -74,7 +74,7 @@ def test_the_exercise_explains_numbers_that_are_as_many_as_wanted(outputs, said)
     ([True, True, False], True, "1 of the 3 elements of `x` are never read, all in x[2]."),
     ([False, False, False], True, "3 of the 3 elements of `x` are never read."),
     ([True, True, True], True, None), (None, True, None), ([True, True, False], None, None)])
-def test_what_was_never_read_is_said_of_a_wrong_result_with_a_trace(monkeypatch, read, wrong, said):
+def test_a_wrong_result_with_a_trace_says_what_was_never_read(monkeypatch, read, wrong, said):
     monkeypatch.setattr(Outcome, "loaded", lambda self, name: None if read is None else torch.tensor(read))
     outcome = Outcome(CASE, {"n": 3, "x": torch.ones(3)}, (), wrong=wrong and torch.ones(3, dtype=torch.bool))
     assert diagnosis.never_read(outcome) == said

@@ -71,7 +71,7 @@ TOO_FAR = [("range(0, K, BLOCK_K)", "range(0, K, 4)"), ("offs_k = k + tl", "offs
 @pytest.mark.parametrize(("edits", "sentence"), [
     (SMALL, "work on whole blocks instead of single elements or smaller blocks."),
     (TOO_FAR, "are fully masked: does a loop go on past the end?")])
-def test_too_many_loads_are_told_for_what_they_are_and_not_taken_for_another_mistake(edits, sentence):
+def test_too_many_loads_are_no_other_mistake(edits, sentence):
     verdict = verdict_on(BLOCK, *edits)
     assert not verdict.passed and verdict.message.endswith(sentence), verdict.message
 
@@ -196,7 +196,7 @@ def test_triton_s_words_are_put_plainly(message, sentence):
     assert (found is None) if sentence is None else sentence in found
 
 
-def test_a_slip_in_the_source_comes_before_triton_s_words_and_the_first_before_the_next():
+def test_the_first_slip_in_the_source_precedes_triton_s_words():
     assert "Blocks have no `@`" in hint(HEAD + "x = max(x @ w)\n", "cannot broadcast")
     assert "`@triton.jit` above" in hint((HEAD + "x = x @ w\n").replace("@triton.jit\n", ""), "")
 

@@ -55,14 +55,14 @@ def test_which_versions_interpret_reliably(monkeypatch, triton, numpy, available
             interpreter_client.ask("trace", "", "f", {})
 
 
-def test_the_pinned_versions_do_so_that_nothing_below_is_skipped(monkeypatch):
+def test_nothing_below_is_skipped_with_the_pinned_versions(monkeypatch):
     pinned = dict(re.findall(r"^(triton|numpy)==(.+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     for name, version in pinned.items():
         monkeypatch.setattr(f"{name}.__version__", version)
     assert len(pinned) == 2 and interpreter_client.available() is True
 
 
-def test_where_nothing_interprets_reliably_the_gpu_alone_decides(gpu_machine, monkeypatch):
+def test_without_a_reliable_interpreter_the_gpu_decides(gpu_machine, monkeypatch):
     monkeypatch.setattr(interpreter_client, "available", lambda: False)
     monkeypatch.setattr(interpreter_client, "ask", lambda *_: pytest.fail("it was asked"))
     verdict = judge(GEMV, gemv_fp16)
@@ -74,7 +74,7 @@ def test_what_is_no_kernel_is_judged_in_this_process(gpu_machine, monkeypatch):
     assert judge(EXERCISES["gemv_bytes"], cost.gemv_bytes).passed
 
 
-def test_a_kernel_that_cannot_be_written_down_fails_with_the_reason(gpu_machine, monkeypatch):
+def test_a_kernel_that_cannot_be_sent_fails_with_the_reason(gpu_machine, monkeypatch):
     monkeypatch.setattr(interpreter_client, "available", lambda: True)
     verdict = judge(GEMV, define(answer_source(GEMV.name).replace("acc += w", "acc += w * table"), GEMV.name,
                                  dict(vars(GEMV.module)) | {"table": torch.ones(1)}))
@@ -82,7 +82,7 @@ def test_a_kernel_that_cannot_be_written_down_fails_with_the_reason(gpu_machine,
 
 
 @interprets
-def test_a_trace_from_another_process_is_the_trace_from_this_one(monkeypatch):
+def test_a_trace_from_another_process_is_the_same(monkeypatch):
     inputs = {"x": torch.ones(40).half(), "w": torch.ones(70, 40).half()}
     (here,) = trace(gemv_fp16, **inputs)
     monkeypatch.setattr("checks.judge.tracing.INTERPRETED", False)
@@ -167,7 +167,7 @@ class Closed:
 
 
 @interprets
-def test_a_process_that_is_about_to_be_gone_gets_no_second_question(monkeypatch):
+def test_a_process_about_to_end_gets_no_second_question(monkeypatch):
     with Path(os.devnull).open("rb") as nothing:
         monkeypatch.setattr(interpreter_client, "_child", child := Closed(nothing))
         with pytest.raises(RuntimeError, match="ended without an answer"):
@@ -176,7 +176,7 @@ def test_a_process_that_is_about_to_be_gone_gets_no_second_question(monkeypatch)
 
 
 @interprets
-def test_a_function_that_asks_where_it_runs_is_told_of_the_other_process(monkeypatch):
+def test_a_function_that_asks_where_it_runs_hears_the_other(monkeypatch):
     """A GPU machine's wrapper takes blocks for a GPU, and its kernels a GPU's minimum, which passes over NaN."""
     if runtime.INTERPRETED:
         assert {"INTERPRETED": True, "ON_GPU": quantize.ON_GPU.value} == interpreter_client.CONSTANTS
@@ -206,7 +206,7 @@ def test_a_function_known_by_another_name():
     assert define(self_contained(function), "f", {})(33) == 3
 
 
-def test_a_library_function_with_a_students_kernel_takes_it_along():
+def test_a_library_function_takes_a_students_kernel_along():
     wrong = edited("acc += w", "acc = w")
     source = self_contained(rebind(gemv_fp16, gemv_fp16_kernel=wrong), **interpreter_client.CONSTANTS)
     assert "acc = w" in source and "from kernels.gemv import gemv_fp16_kernel" not in source

@@ -88,7 +88,7 @@ def out_of_bounds(launch) -> OutOfBounds:
     return error
 
 
-def test_a_load_past_the_end_is_named_with_program_lane_tensor_and_offset():
+def test_a_load_past_the_end_is_named_with_its_place():
     x, y = torch.ones(10), torch.zeros(10)
     error = out_of_bounds(lambda: copy_kernel[(2,)](x, y, 10, MASK_LOAD=False, MASK_STORE=True, BLOCK=8))
     assert (error.kind, error.tensor, error.program, error.lane, error.offset) == ("load", "x_ptr", (1, 0, 0), (2,), 10)
@@ -104,13 +104,13 @@ def test_a_store_past_the_end_is_named_and_does_not_happen():
     assert (whole[10:] == 0).all()
 
 
-def test_a_mask_that_lets_too_much_through_is_told_from_a_missing_one():
+def test_a_mask_too_wide_is_told_from_a_missing_one():
     error = out_of_bounds(lambda: copy_kernel[(2,)](torch.ones(10), torch.zeros(10), 12, MASK_LOAD=True,
                                                     MASK_STORE=True, BLOCK=8))
     assert "is it the right mask" in str(error)
 
 
-def test_before_the_start_and_far_away_raise_instead_of_killing_the_process():
+def test_before_the_start_and_far_away_raise_and_kill_nothing():
     x, y = torch.ones(8)[2:6], torch.zeros(1)
     assert out_of_bounds(lambda: scalar_kernel[(1,)](x, y, -1)).offset == -1
     for far in (10**9, -10**9):
@@ -140,7 +140,7 @@ def test_atomics_do_their_work_and_count_as_a_load_and_a_store():
     assert out_of_bounds(lambda: exchange_kernel[(1,)](y, old, 4)).kind == "load"
 
 
-def test_a_kernel_without_tensors_is_neither_guarded_nor_recorded():
+def test_a_kernel_without_tensors_is_not_guarded_or_recorded():
     y = torch.zeros(4)
     with watch() as launches:
         for count in (4, 0):
@@ -165,7 +165,7 @@ def test_the_tensor_meant_is_the_one_that_most_lanes_fall_in():
     assert (error.tensor, error.lanes) == ("x_ptr", 3)
 
 
-def test_two_accesses_went_out_alike_where_all_but_their_words_are_the_same():
+def test_accesses_out_alike_differ_in_their_words_alone():
     place = {"kind": "load", "tensor": "x_ptr", "program": (1, 0, 0), "offset": 10, "lanes": 6}
     more = {"lane": (2,), "shape": (10,), "masked": True}
     error = OutOfBounds(**place, **more)
@@ -175,7 +175,7 @@ def test_two_accesses_went_out_alike_where_all_but_their_words_are_the_same():
     assert not error.same_as(None) and not error.same_as(IndexError(str(error)))
 
 
-def test_an_access_that_is_fully_masked_is_counted_apart_in_the_launch_it_belongs_to():
+def test_a_fully_masked_access_is_counted_apart_in_its_launch():
     x, y = torch.ones(10), torch.zeros(10)
     with watch() as outer:
         copy_kernel[(2,)](x, y, 10, MASK_LOAD=True, MASK_STORE=True, BLOCK=8)
@@ -203,7 +203,7 @@ def test_masked_lanes_without_other_are_not_quietly_zero():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_the_larger_of_nan_and_a_number_is_the_number_as_on_a_gpu(dtype):
+def test_the_larger_of_nan_and_a_number_is_the_number(dtype):
     x = torch.tensor([float("nan"), -3.0, 3.0, 0.5], dtype=dtype)
     y = torch.zeros(4, dtype=dtype)
     extremes_kernel[(1,)](x, y, BLOCK=4)
@@ -231,7 +231,7 @@ def test_a_launch_adds_no_names_to_the_module_of_its_kernel():
     assert set(namespace) - before <= {"interpreter_semantic"}
 
 
-def test_on_a_gpu_the_launches_by_which_an_autotuner_times_are_not_recorded(monkeypatch):
+def test_launches_that_an_autotuner_times_are_not_recorded(monkeypatch):
     """Here with launches that do nothing: an autotuner makes thousands, and each would hold on to its tensors."""
     ran = []
     monkeypatch.setattr(JITFunction, "run", lambda self, *args, grid, warmup, **kwargs: ran.append(kwargs["num_warps"]))

@@ -33,7 +33,7 @@ def test_what_has_no_pattern_is_left_alone():
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.bool])
 @pytest.mark.parametrize("strides", [(3, 1), (1, 2), (7, 2)])
-def test_a_placed_tensor_is_a_copy_with_its_strides_between_two_bands(dtype, strides):
+def test_a_placed_tensor_is_a_copy_between_two_bands(dtype, strides):
     arena, tensor = Arena(device()), torch.arange(20).to(dtype).as_strided((2, 3), strides)
     placed = arena.place(tensor, "x")
     assert torch.equal(placed.cpu(), tensor) and placed.stride() == strides and placed.storage_offset() == BAND
@@ -44,7 +44,7 @@ def test_a_placed_tensor_is_a_copy_with_its_strides_between_two_bands(dtype, str
 
 
 @pytest.mark.parametrize("at", [0, BAND - 1, BAND + 6, 2 * BAND + 5])
-def test_a_write_anywhere_in_a_band_is_told_with_the_tensor_s_name(at):
+def test_a_write_in_a_band_is_told_with_the_tensor_s_name(at):
     arena = Arena(device())
     arena.place(torch.ones(6), "w")
     x = arena.place(torch.ones(2, 3), "x")
@@ -60,7 +60,7 @@ def test_rows_far_apart_take_no_memory_between_them(monkeypatch):
     assert poisoned == [BAND, BAND, 2 * BAND + 6]
 
 
-def test_what_is_allocated_inside_is_poisoned_and_banded_and_nothing_after():
+def test_only_what_is_allocated_inside_is_poisoned_and_banded():
     makers = [lambda **kw: torch.empty(4, **kw), lambda **kw: torch.empty_like(torch.zeros(4), **kw),
               lambda **kw: torch.empty_strided((2, 2), (2, 1), **kw), lambda **kw: torch.zeros(1).new_empty(4, **kw),
               lambda **kw: torch.zeros(1).new_empty_strided((2, 2), (2, 1), **kw)]
@@ -92,7 +92,7 @@ def test_a_call_is_stopped_and_the_handler_before_is_back():
         signal.signal(signal.SIGALRM, before)
 
 
-def test_outside_the_main_thread_a_call_is_watched_without_a_limit():
+def test_outside_the_main_thread_there_is_no_time_limit():
     found = []
     thread = threading.Thread(target=lambda: found.append(attempt(lambda n: n, {"n": 3}, 0.05)))
     thread.start()
@@ -107,7 +107,7 @@ def test_what_a_call_returns_and_changes():
     assert attempt(lambda x: x.fill_(0.5), {"x": torch.full((2,), 0.5)}, 1).changed == []
 
 
-def test_the_error_at_the_start_and_the_last_line_outside_libraries():
+def test_the_first_error_and_the_last_line_outside_libraries():
     def inner():
         raise KeyError("deep")
 

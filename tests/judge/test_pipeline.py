@@ -86,7 +86,7 @@ def test_steps_come_in_order_and_only_when_asked_for():
     assert [name for name, _ in steps(seen(traced=(traced(), traced())))] == ["public", "triton", "economical"]
 
 
-def test_a_result_that_no_kernel_computed_fails_and_so_does_a_compiler_that_does_not_finish():
+def test_a_result_of_no_kernel_fails_as_a_hung_compiler_does():
     found = dict(steps(seen(kernel="torch did it.", compiling=TimeoutError("it did not finish."))))
     assert found["triton"].status == found["compiles"].status == "failed"
     assert found["triton"].message == "any_kernel: torch did it."
@@ -113,7 +113,7 @@ def test_what_a_kernel_may_move(mine, said):
         assert verdict.message == f"moves {verdict.traffic[0] / 100:.2f}x the least bytes (answer 1.10x)"
 
 
-def test_what_the_answer_never_moves_is_blamed_first_and_an_unused_stride_last():
+def test_what_never_moves_is_blamed_first_an_unused_stride_last():
     mine, answer = traced(loaded=120, stored=60), traced(loaded=100)
     answer.launches[0].accesses.pop()
     assert "it stores each element of `y_ptr` 1.0 times (the answer: 0.0)" in check_traffic(seen(), mine, answer).message
@@ -152,7 +152,7 @@ def test_what_the_compiler_may_say(mine, answer, said):
         assert verdict.message == "sm_90: 30 registers (answer 30), 4 bytes spilled (answer 4)"
 
 
-def test_the_reason_is_a_slip_in_the_source_or_else_the_exercise_s_own_or_else_what_was_not_read(monkeypatch):
+def test_the_order_of_reasons_for_a_wrong_result(monkeypatch):
     exercise = replace(PLAIN, explain=lambda outcome: "It is one too many.")
     outcome = replace(outcomes("failed")[0], outputs=(2,), expected=(Expected(1),))
     monkeypatch.setattr("checks.judge.diagnosis.recognise", lambda *_: None)
@@ -163,7 +163,7 @@ def test_the_reason_is_a_slip_in_the_source_or_else_the_exercise_s_own_or_else_w
         assert said[0] == "any: it failed on n=1" and said[1].startswith(reason) and len(said) == 2
 
 
-def test_what_the_compiler_refuses_comes_with_a_hint_where_there_is_one():
+def test_a_refusal_of_the_compiler_comes_with_its_hint():
     refused = {80: Compiled(error="cannot broadcast")}
     said = check_compilation(seen(), refused, {80: GOOD}).message.split("\n")
     assert said[0].endswith("cannot broadcast") and said[1].startswith("Two blocks whose shapes") and len(said) == 2

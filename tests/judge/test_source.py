@@ -67,14 +67,14 @@ def test_a_global_that_cannot_be_written_down_is_named(value, kind):
         self_contained(made("def f():\n    return value\n", value=value))
 
 
-def test_a_helper_is_taken_along_once_and_a_constant_given_takes_the_place_of_the_global():
+def test_a_helper_comes_along_once_a_constant_replaces_a_global():
     helper = define("def helper(x):\n    return x + STEP\n", "helper", {"__name__": "lesson", "STEP": 2})
     source = self_contained(made("def f(x):\n    return helper(helper(x)) + STEP\n", helper=helper, STEP=7), STEP=5)
     assert source.count("def helper") == 1
     assert "STEP = tl.constexpr(5)" in source and "= 7" not in source and "= 2" not in source
 
 
-def test_a_library_function_is_imported_and_a_decorator_of_an_autotuned_kernel_is_left_out():
+def test_a_library_function_is_imported_and_autotune_left_out():
     calling = self_contained(made("def f(N):\n    return programs_needed(N, 4)\n", programs_needed=programs_needed))
     assert "from kernels.hello import programs_needed\n" in calling and "def programs_needed" not in calling
     constants = {"WHOLE": 1, "PART": 0.5, "BUILT_IN": tl.constexpr(2)}
@@ -87,13 +87,13 @@ def test_a_library_function_is_imported_and_a_decorator_of_an_autotuned_kernel_i
     assert {"WHOLE = 1", "PART = 0.5", "BUILT_IN = tl.constexpr(2)"} <= set(source.splitlines())
 
 
-def test_a_rebound_function_keeps_its_defaults_and_leaves_the_first_as_it_was():
+def test_a_rebound_function_keeps_defaults_and_spares_the_first():
     function = made("def f(x, y=2, *, z=3):\n    return x + y + z + step\n", step=10)
     assert rebind(function, step=20)(1) == 26 and function(1) == 16
     assert rebind(gemv_fp16).__name__ == "gemv_fp16"
 
 
-def test_a_definition_s_text_is_found_again_though_two_have_one_name():
+def test_a_definition_is_found_again_though_two_share_a_name():
     first, second = (made(f"def f():\n    return {value}\n") for value in (1, 2))
     assert (first(), second()) == (1, 2)
     assert ["return 1" in self_contained(first), "return 2" in self_contained(second)] == [True, True]

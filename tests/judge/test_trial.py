@@ -32,7 +32,7 @@ def outcome_of(function, *expected: Expected, case=CASE, **more):
     (2.4, 3, 0.5, "failed"), (3.6, 3, 0.5, "failed"), (4, 3, 0.0, "failed"), (NAN, 3, 10.0, "failed"),
     (INF, 3, 10.0, "failed"),
     (True, 1, 0.0, "failed"), (None, 1, 0.0, "failed"), ("1", 1, 0.0, "failed"), (torch.tensor(1), 1, 0.0, "failed")])
-def test_a_number_is_right_within_its_tolerance_and_of_no_other_type(got, want, tolerance, status):
+def test_a_number_is_right_within_its_tolerance_and_type(got, want, tolerance, status):
     assert outcome_of(returning(got), Expected(want, tolerance)).status == status
 
 
@@ -90,7 +90,7 @@ def test_what_is_no_such_tensor(got, said):
     assert said in outcome.message and outcome.status == "failed" and outcome.wrong is None
 
 
-def test_the_second_output_is_looked_at_where_the_first_is_right():
+def test_the_second_output_counts_where_the_first_is_right():
     want = [Expected(torch.ones(2).double(), 0.0, torch.float16)] * 2
     outcome = outcome_of(returning(half(1, 1), half(1, 2)), *want)
     assert outcome.output == 1 and "First: b[1] is 2; expected 1." in outcome.message

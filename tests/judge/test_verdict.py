@@ -40,7 +40,7 @@ def test_a_wrapper_or_a_kernel_may_be_judged():
         assert judge(find_exercise(function.__name__), function).passed
 
 
-def test_a_pass_reports_bytes_and_registers_beside_the_answers_own():
+def test_a_pass_reports_bytes_and_registers_beside_the_answer_s():
     verdict = judge(GEMV, gemv_fp16)
     assert "sm_80" in verdict.message and "sm_90" in verdict.message and "(answer" in verdict.message
     assert verdict.compiled[90].registers > 0 and verdict.compiled[90].spills == 0
@@ -76,7 +76,7 @@ def test_nan_never_passes():
     assert not verdict.passed and "elements are wrong" in verdict.message
 
 
-def test_an_unknown_mistake_gets_the_first_wrong_element_and_the_place():
+def test_an_unknown_mistake_gets_the_first_wrong_element():
     verdict = judge(GEMV, edited(("tl.sum(acc, axis=1)", "tl.sum(acc, axis=1) + tl.where(offs_n == 2, 7.0, 0.0)")))
     assert verdict.mistake is None
     assert "all in y[2]. First: y[2] is " in verdict.message
@@ -96,7 +96,7 @@ def test_a_right_result_without_a_kernel_is_no_pass():
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="what a kernel touches is known in the interpreter")
-def test_a_kernel_that_touches_nothing_did_not_compute_the_result():
+def test_a_kernel_that_touches_nothing_computed_nothing():
     idle = edited(("offs_n < N", "offs_n < 0"), ("offs_k < K", "offs_k < 0"))
 
     def torch_beside_it(x, w):
@@ -162,7 +162,7 @@ def test_running_out_of_memory_is_said():
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="on a GPU it does not even run")
-def test_what_only_the_interpreter_accepts_is_refused_by_the_compile_step():
+def test_the_compile_step_refuses_what_only_interprets():
     verdict = judge(GEMV, edited(("acc += w", "if k >= K:\n            break\n        acc += w")))
     assert not verdict.passed
     assert "the compiler refuses it for sm_80" in verdict.message

@@ -119,7 +119,7 @@ def test_how_the_fused_quantizers_divide_a_row(found, call, block, fits, num_war
 
 
 @pytest.mark.parametrize("gpu, place", [("A40", -1), ("A40, the first is fastest", 0), ("A100", -1), ("B200", -1)])
-def test_where_nothing_is_remembered_the_fastest_that_fits_is_launched(found, gpu, place):
+def test_with_nothing_remembered_the_fastest_that_fits_runs(found, gpu, place):
     for call in ("129 rows", "product, few tiles", "product, many tiles", "FP16, many tiles"):
         tried = timed(found[gpu], call)
         assert len(tried) >= 2, call

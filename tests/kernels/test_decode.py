@@ -133,7 +133,7 @@ def test_one_row_gives_the_same_bits_in_one_launch_and_in_two(K, kernels):
 
 @pytest.mark.parametrize("M", [1, 5, 128])
 @pytest.mark.parametrize("out_dtype", [torch.float16, torch.bfloat16])
-def test_codes_that_are_there_already_give_the_bits_of_the_product_of_codes(M, out_dtype):
+def test_given_codes_give_the_bits_of_the_product_of_codes(M, out_dtype):
     x, w_q, w_scale = inputs(M, 70, 3000)
     codes, bias = quantize_int8_perrow(x), torch.randn(70, device=device())
     for b in (None, bias):

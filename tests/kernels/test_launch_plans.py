@@ -67,7 +67,7 @@ def launched(*calls, compiled=None):
     return kernel.said
 
 
-def test_a_kernel_is_looked_up_once_and_then_run_with_all_its_arguments():
+def test_a_kernel_is_looked_up_once_and_run_with_all_arguments():
     x, y = torch.zeros(2), torch.zeros(2)
     first, *others = launched((x, None), (y, None), (x, "descriptor"))
     assert first == ("compiled", (3, 2, 1), (x, None, 100, 1), {"EVEN": True, "BLOCK": 64, "num_warps": 2})
@@ -115,7 +115,7 @@ def test_a_call_is_decided_once_for_each_combination():
     assert plans(base[:4], None, 0.5) == 7 and plans(base[:4], w, 0.25) == 8 and plans(base[:4], w, 0.5) == 8
 
 
-def test_wrong_arguments_are_refused_each_time_and_nothing_is_kept():
+def test_wrong_arguments_are_refused_each_time_none_is_kept():
     x = torch.zeros(4, 8).half().to(device())
     w_q, w_scale = quantize_int8_perrow(torch.ones(5, 8).half().to(device()))
     kept = len(_matmul_int8._calls)

@@ -148,7 +148,7 @@ def test_what_comes_back(found, gpu):
         assert launched[-1]["returned"] == want, call
 
 
-def test_before_ampere_a_product_of_more_than_one_row_is_refused(found):
+def test_before_ampere_a_product_of_several_rows_is_refused(found):
     refused = {call: said for call, said in found["T4"].items() if isinstance(said, str)}
     for call, said in refused.items():
         rows_of_x = sizes(CALLS[call][2])[0]

@@ -133,7 +133,7 @@ def test_hooks_stay_and_can_still_be_removed():
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-def test_a_weight_that_a_hook_computes_is_not_taken_before_it_is():
+def test_a_weight_of_a_hook_is_not_taken_before_it_is_computed():
     model, trained = (torch.nn.Sequential(torch.nn.utils.weight_norm(linear(64, 32, seed=seed))) for seed in (0, 1))
     model.load_state_dict(trained.state_dict())  # model[0].weight is still the old one
     x = inputs(4, 64)
@@ -210,7 +210,7 @@ def test_compiled_whole_it_gives_the_same_bits(dynamic, lengths):
         assert torch.equal(compiled(x), model(x))
 
 
-def test_a_compiled_model_may_want_gradients_elsewhere_and_asking_for_ours_is_refused():
+def test_a_compiled_model_gets_gradients_elsewhere_but_not_ours():
     model = torch.nn.Sequential(torch.nn.Embedding(10, 64), torch.nn.Linear(64, 40)).to(device(), torch.float16)
     quantize_linears_(model)
     ids = torch.tensor([1, 2, 3], device=device())

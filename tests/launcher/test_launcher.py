@@ -121,7 +121,7 @@ def test_first_launch_sets_up_and_shows_pip(template):
     assert tiny_version(root) == "1.0"
 
 
-def test_second_launch_starts_at_once_and_passes_arguments_and_status_on(template):
+def test_a_second_launch_passes_arguments_and_status_on_at_once(template):
     root, _ = template
     pip = (root / ".venv/pip.log").stat().st_mtime_ns
     done = launch(root, "check", "a folder/", "--", "-k", "x and y", "--help", "lab", EXIT="7")
@@ -148,7 +148,7 @@ def test_test_runs_pytest_from_the_root_whatever_the_folder(template, tmp_path):
     assert done["arguments"] == ["-n", workers, "tests/kernels/test_gemv.py", "-k", "ragged"]
 
 
-def test_lab_opens_the_first_lesson_and_says_what_runs_the_kernels(template):
+def test_lab_opens_lesson_one_and_says_what_runs_the_kernels(template):
     root, _ = template
     done = launch(root, "lab", "--no-browser")
     assert "workshop: this is a made-up machine\n" in done.out
@@ -225,7 +225,7 @@ def test_ctrl_c_is_one_sentence_and_the_next_launch_knows(ready, wheels):
     assert not (ready / ".venv/workshop.stamp").exists()
 
 
-def test_a_second_launch_waits_for_the_first_and_installs_nothing(ready, wheels):
+def test_a_second_launch_waits_and_installs_nothing(ready, wheels):
     with slow_index(wheels) as index:
         (ready / "requirements.txt").write_text(index.requirements)
         first = popen(ready, "check", "first")
@@ -240,7 +240,7 @@ def test_a_second_launch_waits_for_the_first_and_installs_nothing(ready, wheels)
     assert tiny_version(ready) == "2.0"
 
 
-def test_a_launch_killed_in_mid_install_is_repaired_after_its_pip_has_ended(ready, wheels):
+def test_a_launch_killed_in_mid_install_is_repaired(ready, wheels):
     with slow_index(wheels) as index:
         (ready / "requirements.txt").write_text(index.requirements)
         killed = popen(ready, "check")
@@ -295,7 +295,7 @@ def test_a_damaged_environment_is_made_anew(made_anew, damage):
     assert module.STAMP.read_text() == text
 
 
-def test_an_environment_made_while_waiting_for_the_lock_is_not_made_again(made_anew, monkeypatch):
+def test_an_environment_made_while_waiting_is_not_made_again(made_anew, monkeypatch):
     module, steps = made_anew
     text = module.STAMP.read_text()
     module.STAMP.unlink()

@@ -119,7 +119,7 @@ def test_ctrl_c_and_a_full_stop_have_their_status(module, monkeypatch, capsys):
     assert capsys.readouterr().err == "\nworkshop: stopped. Run the same command again to go on.\n"
 
 
-def test_programs_run_in_the_environment_and_not_in_another_python(module, monkeypatch):
+def test_programs_run_in_the_environment_s_python(module, monkeypatch):
     monkeypatch.setenv("PYTHONHOME", "/usr")
     monkeypatch.setenv("KEPT", "yes")
     monkeypatch.setenv("PATH", "/bin")
@@ -272,7 +272,7 @@ def test_signs_of_a_gpu(module, monkeypatch, tmp_path, sign):
 
 @pytest.mark.parametrize("gpu, machine, asked", [(False, "x86_64", True), (True, "x86_64", False),
                                                  (False, "aarch64", False)])
-def test_only_an_x86_machine_without_a_gpu_asks_for_the_cpu_build(module, monkeypatch, gpu, machine, asked):
+def test_only_an_x86_machine_without_gpu_asks_for_the_cpu_build(module, monkeypatch, gpu, machine, asked):
     calls = []
     monkeypatch.setattr(module, "has_gpu", lambda: gpu)
     monkeypatch.setattr(platform, "machine", lambda: machine)

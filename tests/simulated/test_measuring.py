@@ -77,7 +77,7 @@ def test_a_benchmark_with_a_loop_of_its_own_passes():
     ({"first": 1.0, "second": 1.0}, "for 'first' there is 1.0"),
     ({"first": [], "second": []}, "for 'first' there is []"),
 ])
-def test_what_a_timer_returns_is_explained_where_it_is_of_the_wrong_form(result, said):
+def test_a_timer_s_result_of_the_wrong_form_is_explained(result, said):
     def timer(sides, gpu, repeats, warmup):
         return result
 
@@ -111,7 +111,7 @@ WARM = "    for call in sides.values():\n        for _ in range(warmup):\n      
     ([WARM_IN_TURNS, (TIMES, "return {name: sorted(start.elapsed_us(stop)"), ("in pairs]", "in pairs)")],
      "in the order of the calls"),
 ])
-def test_a_timer_that_does_as_no_mutant_does_gets_a_sentence_by_its_numbers(edits, said):
+def test_a_timer_like_no_mutant_gets_a_sentence_by_its_numbers(edits, said):
     verdict = typed(TIME_US, *edits)
     assert verdict.mistake is None and said in verdict.message
 
@@ -134,7 +134,7 @@ def test_a_speed_in_another_unit_is_not_called_upside_down(edit, said):
     assert said in typed(EXERCISES["achieved_gb_per_s"], ("num_bytes / us / 1e3", edit)).message
 
 
-def test_a_benchmark_that_times_the_flush_is_not_called_undivided():
+def test_a_benchmark_that_times_the_flush_is_not_undivided():
     def flushed(old, new, gpu, bytes_read, bytes_written, repeats, warmup):
         def time(call):
             start, stop = gpu.event(), gpu.event()
@@ -181,7 +181,7 @@ def lesson_function(name):
     raise LookupError(name)
 
 
-def test_the_lesson_s_broken_benchmark_tells_each_of_the_eight_lies():
+def test_the_lesson_s_broken_benchmark_tells_all_eight_lies():
     broken = lesson_function("broken_benchmark")
     assert len({made.lie for made in BENCHMARKS.values()}) == 8
     mended = {"a perfect GPU, 10 calls": "GB/s", "the same function on both sides": "speed-up"}
@@ -235,7 +235,7 @@ def row(function, M, mode, us):
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU, so the figures are live")
-def test_the_gain_is_drawn_from_recorded_rows_of_one_weight_and_says_of_which_gpu(monkeypatch):
+def test_the_gain_is_of_recorded_rows_of_one_weight_and_its_gpu(monkeypatch):
     rows = [row("cuBLAS FP16", M, mode, us) for M, mode, us in [(1, "graph", 8.0), (1, "eager", 9.0), (16, "eager", 12.0)]]
     rows += [row("matmul_int8", 1, "graph", 4.0), row("matmul_int8", 16, "eager", 8.0), row("matmul_int8", 16, "idle", 99.0)]
     rows += [row("matmul_int8", 1, "eager", 9.0), row("cuBLAS FP16", 16, "eager", 99.0) | {"test": "another run"}]
@@ -261,7 +261,7 @@ def test_the_timeline_has_a_lane_for_the_host_and_each_stream():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Python (host)", "GPU, stream 0", "GPU, stream 1"]
 
 
-def test_the_prediction_is_two_where_bytes_or_arithmetic_alone_count_and_less_between():
+def test_the_prediction_is_two_at_both_ends_and_less_between():
     def gain(M, N):
         return cost.int8_gain(M, N, 4096, 989, 1979, 4800)
 

@@ -64,7 +64,7 @@ def test_compilation_holds_up_the_first_call_alone():
     assert by_host(read, gpu, wait=False) == pytest.approx(5)
 
 
-def test_what_lies_in_the_cache_costs_less_until_it_is_thrown_out():
+def test_what_lies_in_the_cache_costs_less_until_evicted():
     gpu = SimulatedGPU(l2_bytes=50e6, gb_per_s=4000, l2_gb_per_s=12000, start_us=0)
     first, second, large = (gpu.kernel(name, {name: size}) for name, size in (("a", 24e6), ("b", 24e6), ("c", 60e6)))
     times = [by_events(call, gpu, flush=False) - gpu.launch_us for call in (first, first, second, first, large, first)]
