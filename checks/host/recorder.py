@@ -4,6 +4,7 @@ Whatever Python the host code is written in, the numbers cannot pass through it:
 """
 
 import contextlib
+import functools
 import inspect
 import threading
 import warnings
@@ -141,6 +142,7 @@ def _install() -> None:
 
 
 def _noted(run: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(run)
     def noted(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         recorder = getattr(_here, "recorder", None)
         if recorder is None:

@@ -34,7 +34,7 @@ def test_every_case_of_an_exercise(name):
     for case in exercise.cases:
         inputs = case.inputs(torch.Generator().manual_seed(1))
         with beside_the_interpreter() as replayed:
-            getattr(exercise.module, exercise.entry)(**inputs)
+            getattr(exercise.module, exercise.wrapper)(**inputs)
         assert_same(replayed)
 
 
@@ -57,6 +57,7 @@ def rest_of_the_library():
         "skinny": lambda: skinny.skinny_w8a8(x_q, x_scale, w_q, w_scale),
         "split_k": lambda: skinny.split_k_w8a8(x_q, x_scale, w_q, w_scale, 3),
         "decode one row": lambda: decode.decode_w8a8(one[0], one[3], one[4], one[5]),
+        "decode one row in one launch": lambda: decode.decode_w8a8(x[:1], w_q, w_scale, bias),
         "decode few rows": lambda: decode.decode_w8a8(x, w_q, w_scale, bias),
         "decode in parts": lambda: decode.matmul_with(decode_tiles.SPLIT, 3, few[0], few[3], few[4]),
         "matmul": lambda: [f(*whole) for f in (kernels.matmul_fp16, matmul.matmul_fp16_grouped, matmul.matmul_fp16_naive)],
@@ -108,7 +109,7 @@ def test_honest_kernels(path, tmp_path, monkeypatch):
     exercise = find_exercise(name)
     if not exercise.is_kernel:
         pytest.skip("its function launches no kernel of its own")
-    call = getattr(submitted, exercise.entry, None) or exercise.callable_for(getattr(submitted, name))
+    call = getattr(submitted, exercise.wrapper, None) or exercise.callable_for(getattr(submitted, name))
     for case in exercise.cases:
         with beside_the_interpreter() as replayed:
             call(**case.inputs(torch.Generator().manual_seed(2)))
