@@ -9,7 +9,7 @@ from checks.executor.ir import Op
 
 if TYPE_CHECKING:
     from checks.executor.masks import Active
-from checks.executor.run import Env, Execution
+    from checks.executor.run import Env, Execution
 
 Array = np.ndarray
 Function = Callable[..., Any]
