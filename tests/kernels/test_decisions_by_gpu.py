@@ -58,7 +58,7 @@ def test_descriptors_are_of_the_tiles(found, gpu):
 @pytest.mark.parametrize("gpu, call, BLOCK_K", [
     ("H100", "product, a tile for each of 132", 256), ("H100", "product, two tiles for each of 132", 128),
     ("H100", "product, few tiles", 256), ("H100", "product, some tiles", 128), ("H20", "product, few tiles", 256)])
-def test_small_tiles_take_long_steps_while_each_multiprocessor_has_one(found, gpu, call, BLOCK_K):
+def test_small_tiles_take_long_steps_while_all_have_one(found, gpu, call, BLOCK_K):
     a = chosen(found[gpu], call).arguments
     assert [a.BLOCK_M, a.BLOCK_N, a.BLOCK_K] == [64, 64, BLOCK_K]
 
