@@ -51,6 +51,7 @@ def prepare() -> None:
     else:
         load("checks.grader.sandbox.values", "checks/grader/sandbox/values.py")
         load("kernels.runtime", "kernels/runtime.py")
+        load("kernels.launch", "kernels/launch.py")  # which sees every launch
         load("checks.paths", "checks/paths.py")
         for name in ("launches", "memory", "attempt", "source", "compiler"):
             load(f"checks.judge.{name}", f"checks/judge/{name}.py")
