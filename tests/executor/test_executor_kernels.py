@@ -34,7 +34,7 @@ def test_every_case_of_an_exercise(name):
     for case in exercise.cases:
         inputs = case.inputs(torch.Generator().manual_seed(1))
         with beside_the_interpreter() as replayed:
-            getattr(exercise.module, exercise.entry)(**inputs)
+            getattr(exercise.module, exercise.wrapper)(**inputs)
         assert_same(replayed)
 
 
@@ -108,7 +108,7 @@ def test_honest_kernels(path, tmp_path, monkeypatch):
     exercise = find_exercise(name)
     if not exercise.is_kernel:
         pytest.skip("its function launches no kernel of its own")
-    call = getattr(submitted, exercise.entry, None) or exercise.callable_for(getattr(submitted, name))
+    call = getattr(submitted, exercise.wrapper, None) or exercise.callable_for(getattr(submitted, name))
     for case in exercise.cases:
         with beside_the_interpreter() as replayed:
             call(**case.inputs(torch.Generator().manual_seed(2)))

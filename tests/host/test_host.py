@@ -14,7 +14,7 @@ from checks.host.recorder import NeedsNumbers, record
 from checks.host.steps import Ref
 from checks.judge.exercise import Exercise
 from checks.judge.memory import is_poison, poison_
-from checks.judge.trial import ask_case
+from checks.judge.trial import prepare
 from kernels.hello import vector_add_kernel
 from kernels.runtime import triton
 
@@ -29,7 +29,7 @@ def interpret(step, arguments):
 def test_playing_back_gives_the_bits_of_a_call(exercise: Exercise):
     function = exercise.callable_for(exercise.answer_function())
     for case in exercise.cases[1:]:  # the first is the largest
-        inputs = ask_case(exercise, case, 0).inputs
+        inputs = prepare(exercise, case, 0).inputs
         recording = record(function, inputs)
         assert recording.launches and not recording.computing
         called = function(**inputs)
