@@ -50,8 +50,8 @@ def prepare() -> None:
         load("checks.grader.sandbox.compile_child", "checks/grader/sandbox/compile_child.py").warm_up()
     else:
         load("checks.grader.sandbox.values", "checks/grader/sandbox/values.py")
-        for name in ("runtime", "launch"):
-            load(f"kernels.{name}", f"kernels/{name}.py")
+        load("kernels.runtime", "kernels/runtime.py")
+        load("kernels.launch", "kernels/launch.py")  # which sees every launch
         load("checks.paths", "checks/paths.py")
         for name in ("launches", "memory", "attempt", "source", "compiler"):
             load(f"checks.judge.{name}", f"checks/judge/{name}.py")
