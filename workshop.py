@@ -270,12 +270,16 @@ def test(arguments):
 
 def start(command, arguments):
     """Become COMMAND, so that signals, Ctrl-C and the exit status are its own."""
+    variables = environment()
     if command in ("lab", "test"):
         os.chdir(str(ROOT))
         arguments = {"lab": lab, "test": test}[command](arguments)
-    else:  # where the user is, for `check NOTEBOOK` to mean the same file
-        arguments = ["-m", "checks", command, *arguments]
-    os.execve(str(PYTHON), [str(PYTHON), *arguments], environment())
+    else:
+        # Where the user is, for `check NOTEBOOK` to mean the same file. With -P no Python file there is imported: it may
+        # be a student's.
+        arguments = ["-P", "-m", "checks", command, *arguments]
+        variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.execve(str(PYTHON), [str(PYTHON), *arguments], variables)
 
 
 def command_line():

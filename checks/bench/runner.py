@@ -138,7 +138,7 @@ class Worker:
         self._errors = tempfile.TemporaryFile("w+")
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self.module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            [sys.executable, "-P", "-m", self.module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
             text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin and stdout  # for both are pipes

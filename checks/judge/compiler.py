@@ -85,9 +85,9 @@ def warm_up() -> _Server:
     ours, theirs = socket.socketpair()
     printed = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
     with theirs:
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("compile_worker.py"))], stdin=theirs.fileno(), stdout=printed,
-            stderr=printed, start_new_session=True)  # Ctrl-C is not meant for it
+        command = [sys.executable, "-P", str(Path(__file__).with_name("compile_worker.py"))]
+        process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=printed, stderr=printed,
+                                   start_new_session=True)  # Ctrl-C is not meant for it
     _server = _Server(process, ours, printed)
     return _server
 

@@ -16,6 +16,8 @@ from typing import Any
 import numpy
 import triton
 
+from checks.paths import ROOT
+
 TIMEOUT_S = 120
 CONSTANTS = {"INTERPRETED": True, "ON_GPU": False}
 """What the globals of these names, which tell where a kernel runs, are in the other process."""
@@ -48,9 +50,10 @@ def ask(what: str, *arguments: Any) -> Any:
     if _child is None or _child.poll() is not None:
         # A session of its own: Ctrl-C and a notebook's "interrupt" are meant for the caller. And what a kernel prints
         # there it will print again here.
-        _child = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        folders = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # not the current one, by -P
+        _child = subprocess.Popen([sys.executable, "-P", "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                   stderr=subprocess.DEVNULL, start_new_session=True,
-                                  env=os.environ | {"TRITON_INTERPRET": "1"})
+                                  env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(folders)})
         atexit.register(_child.kill)
     questions, answers = _child.stdin, _child.stdout
     assert questions and answers  # they are pipes

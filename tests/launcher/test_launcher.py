@@ -139,6 +139,14 @@ def test_commands_of_checks(template, command):
     assert said(launch(template[0], command, "--help"))["arguments"] == [command, "--help"]
 
 
+def test_no_python_file_of_the_current_folder_is_imported(template, tmp_path):
+    root, _ = template
+    (tmp_path / "workshop.py").symlink_to(root / "workshop.py")
+    for name in ("json.py", "checks.py"):
+        (tmp_path / name).write_text("raise SystemExit('a submitted file ran')")
+    assert said(launch(tmp_path, "check", "here.ipynb"))["arguments"] == ["check", "here.ipynb"]
+
+
 def test_test_runs_pytest_from_the_root_whatever_the_folder(template, tmp_path):
     root, _ = template
     (tmp_path / "workshop.py").symlink_to(root / "workshop.py")
