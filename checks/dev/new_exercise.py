@@ -269,23 +269,23 @@ def add_test(new: NewExercise, draft: Draft) -> None:
 
 
 def add_compile_job(new: NewExercise, draft: Draft) -> None:
-    path = "tests/kernels/test_every_kernel_compiles.py"
-    text = draft.read(path)
-    lines = text.splitlines(keepends=True)
-    job = f'    yield job({new.file.stem}.{new.name}, sm, {{"BLOCK": 1024}})  # TODO: its blocks and types\n'
-    lines.insert(last_line(text, "row_jobs"), job)
     package, _, module = new.module.rpartition(".")
-    draft.put(path, with_import("".join(lines), f"from {package} import {module}\n"))
+    job = f'    yield job({new.file.stem}.{new.name}, sm, {{"BLOCK": 1024}})  # TODO: its blocks and types\n'
+    put_line(draft, "tests/kernels/test_every_kernel_compiles.py", "row_jobs", job, f"from {package} import {module}\n")
 
 
 def add_gpu_check(new: NewExercise, draft: Draft) -> None:
-    path = "tests/gpu/gpu_report_lessons.py"
+    path, attempt = "tests/gpu/gpu_report_lessons.py", f'    checks.attempt("{new.wrapper}", {new.wrapper}_on_gpu)\n'
+    put_line(draft, path, "check_lessons", attempt, f"from {new.module} import {new.wrapper}\n")
+    draft.put(path, draft.read(path) + GPU_CHECK.format(wrapper=new.wrapper))
+
+
+def put_line(draft: Draft, path: str, function: str, line: str, imports: str) -> None:
+    """Put `line` at the end of a function of the file, and the lines of imports that it needs."""
     text = draft.read(path)
     lines = text.splitlines(keepends=True)
-    attempt = f'    checks.attempt("{new.wrapper}", {new.wrapper}_on_gpu)\n'
-    lines.insert(last_line(text, "check_lessons"), attempt)
-    imported = f"from {new.module} import {new.wrapper}\n"
-    draft.put(path, with_import("".join(lines), imported) + GPU_CHECK.format(wrapper=new.wrapper))
+    lines.insert(last_line(text, function), line)
+    draft.put(path, with_import("".join(lines), imports))
 
 
 def with_import(text: str, imports: str) -> str:
