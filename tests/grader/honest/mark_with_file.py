@@ -1,13 +1,5 @@
 # honest: a mark of an older notebook, which names the file too
-import torch
-import triton
-import triton.language as tl
-
-# exercise: kernels/hello.py::vector_add_kernel
-@triton.jit
-def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
-    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = offs < N
-    x = tl.load(x_ptr + offs, mask=mask)
-    y = tl.load(y_ptr + offs, mask=mask)
-    tl.store(out_ptr + offs, x + y, mask=mask)
+# exercise: kernels/hello.py::programs_needed
+def programs_needed(N, BLOCK):
+    whole, rest = divmod(N, BLOCK)
+    return whole + (rest > 0)
