@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import torch
+from children import hearing_ctrl_c
 from grading import ADD, CHEAP, IMPORTS, NEEDED, exercise_cell, notebook
 
 from checks.grader import results
@@ -54,8 +55,8 @@ def test_killed_at_any_instant_and_resumed(tmp_path):
     kept = {}
     # Killed before the first result, then with some there, then stopped by Ctrl-C, which the suite itself may be deaf to.
     for wanted, delay, by in ((0, 1.0, signal.SIGKILL), (1, 0.0, signal.SIGKILL), (3, 0.02, signal.SIGINT)):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        with hearing_ctrl_c():
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 120
         while len(list(grades.glob("students/*.json"))) < wanted and process.poll() is None and time.monotonic() < until:
             time.sleep(0.005)

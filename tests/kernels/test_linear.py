@@ -278,3 +278,17 @@ def test_transformers_imports_beside_our_kernels():
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_scales_go_with_the_weight_and_stay_fp32():
+    layer = Int8Linear.from_linear(torch.nn.Linear(32, 16).half().to(device())).to("meta", torch.bfloat16)
+    assert {value.device.type for value in layer.buffers()} == {"meta"}
+    assert layer.weight_scale.dtype == torch.float32
+
+
+def test_the_operator_takes_codes_that_are_part_of_a_wider_matrix():
+    wide, w_q = (torch.randint(-127, 128, shape, dtype=torch.int8, device=device()) for shape in ((4, 64), (16, 32)))
+    x_scale, w_scale = (torch.rand(size, device=device()) for size in (4, 16))
+    part = wide[:, 32:]
+    assert torch.equal(perrow_w8a8_matmul_op(part, x_scale, w_q, w_scale),
+                       perrow_w8a8_matmul_op(part.contiguous(), x_scale, w_q, w_scale))

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from children import hearing_ctrl_c
 from launcher_copy import load, new_copy
 
 
@@ -35,10 +36,9 @@ def popen(root, *arguments, **variables):
     clean = {name: value for name, value in os.environ.items()
              if not name.startswith(("PIP_", "PYTHON")) and name != "EXIT"}
     clean.update(PIP_CONFIG_FILE=os.devnull, PIP_DISABLE_PIP_VERSION_CHECK="1", NO_PROXY="127.0.0.1", **variables)
-    return subprocess.Popen([sys.executable, "workshop.py", *arguments], cwd=root, env=clean, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                            # a suite started in the background ignores Ctrl-C, and its children would as well
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    with hearing_ctrl_c():
+        return subprocess.Popen([sys.executable, "workshop.py", *arguments], cwd=root, env=clean, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
 
 def launch(root, *arguments, **variables):
