@@ -42,3 +42,11 @@ def test_mistakes_fail_where_they_fail_in_the_interpreter(exercise):
             assert (ours.status == PASSED) == (theirs.status == PASSED), (mutant.name, ours.message, theirs.message)
             if theirs.status != PASSED:
                 break
+
+
+def test_a_store_past_the_end_is_said_to_be_a_store():
+    exercise = EXERCISES["vector_add_kernel"]
+    case = exercise.cases[0]
+    unmasked = exercise.edited(("tl.store(out_ptr + offs, x + y, mask=mask)", "tl.store(out_ptr + offs, x + y)"))
+    assert executed(exercise, unmasked, case).error.kind == "store"
+    assert try_case(exercise, unmasked, case, SEED).error.same_as(executed(exercise, unmasked, case).error)
