@@ -157,6 +157,13 @@ def test_bytes_of_a_product_by_tensor():
                                                             for place, count in enumerate((fp16, counts))]
 
 
+def test_bytes_that_two_tiles_read_count_twice():
+    M, N, K = 64, 256, 128
+    counts = perrow_w8a8.count_bytes(perrow_w8a8_matmul_plain, x_q=torch.zeros(M, K).to(torch.int8), x_scale=torch.ones(M),
+                                     w_q=torch.zeros(N, K).to(torch.int8), w_scale=torch.ones(N))
+    assert (counts["x"], counts["w"], counts["y"]) == (2 * M * K, N * K, 2 * M * N)
+
+
 def test_bytes_of_the_fused_norms():
     (axes,) = fused.show_norm_bytes(rmsnorm_quantize_int8_plain, rmsnorm_quantize_int8_long, M=2, K=4000).axes
     assert ticks(axes, "y") == ["norm, then quantizer", "rmsnorm_quantize_int8_plain", "rmsnorm_quantize_int8_long"]
