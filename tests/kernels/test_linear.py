@@ -286,7 +286,7 @@ def test_scales_go_with_the_weight_and_stay_fp32():
     assert layer.weight_scale.dtype == torch.float32
 
 
-def test_the_operator_takes_codes_that_are_part_of_a_wider_matrix():
+def test_the_operator_takes_part_of_a_wider_matrix():
     wide, w_q = (torch.randint(-127, 128, shape, dtype=torch.int8, device=device()) for shape in ((4, 64), (16, 32)))
     x_scale, w_scale = (torch.rand(size, device=device()) for size in (4, 16))
     part = wide[:, 32:]
