@@ -17,7 +17,7 @@ from checks.bench.measure import Monitor
 from checks.bench.results import BadResults
 from checks.bench.workloads import key
 from checks.files import write_atomically
-from checks.paths import ROOT
+from checks.paths import python_path
 
 SILENCE_S = 120
 """A worker that says nothing for so long hangs: to compile, check and time a unit's functions takes less."""
@@ -136,10 +136,9 @@ class Worker:
 
     def __enter__(self):
         self._errors = tempfile.TemporaryFile("w+")
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", self.module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
-            text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+            text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": python_path()})
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin and stdout  # for both are pipes
         self._stdout = stdout

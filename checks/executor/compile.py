@@ -111,10 +111,3 @@ def warm_up() -> None:
     """Have the compiling process ready, where there is to be one: its start takes most of a second."""
     if triton.knobs.runtime.interpret:
         _server().start()
-
-
-def clear_cache() -> None:
-    """Forget all texts."""
-    _compiled.cache_clear()
-
-

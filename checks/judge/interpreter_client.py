@@ -16,7 +16,7 @@ from typing import Any
 import numpy
 import triton
 
-from checks.paths import ROOT
+from checks.paths import python_path
 
 TIMEOUT_S = 120
 CONSTANTS = {"INTERPRETED": True, "ON_GPU": False}
@@ -50,10 +50,9 @@ def ask(what: str, *arguments: Any) -> Any:
     if _child is None or _child.poll() is not None:
         # A session of its own: Ctrl-C and a notebook's "interrupt" are meant for the caller. And what a kernel prints
         # there it will print again here.
-        folders = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # not the current one, by -P
         _child = subprocess.Popen([sys.executable, "-P", "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                   stderr=subprocess.DEVNULL, start_new_session=True,
-                                  env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(folders)})
+                                  env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": python_path()})
         atexit.register(_child.kill)
     questions, answers = _child.stdin, _child.stdout
     assert questions and answers  # they are pipes
