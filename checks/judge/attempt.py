@@ -27,6 +27,7 @@ class Attempt:
     line: str | None = None  # where the error was raised, outside libraries
     broken: list[str] = field(default_factory=list)  # tensors beside which something was written
     changed: list[str] = field(default_factory=list)  # inputs that are no longer what they were
+    operators: list[str] = field(default_factory=list)  # of torch that computed beside the kernels, where they were seen
 
 
 def attempt(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) -> Attempt:
@@ -44,9 +45,14 @@ def attempt(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) 
         return tried
     tried.outputs = result if isinstance(result, tuple) else (result,)
     tried.broken = arena.broken_bands()
-    tried.changed = [name for name, value in inputs.items() if isinstance(value, torch.Tensor)
-                     and not torch.equal(*(tensor.cpu().nan_to_num(0.5) for tensor in (value, tried.given[name])))]
+    tried.changed = changed_inputs(inputs, tried.given)
     return tried
+
+
+def changed_inputs(inputs: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """The names of tensors among the inputs whose copies, as they were given, hold other numbers now."""
+    return [name for name, value in inputs.items() if isinstance(value, torch.Tensor)
+            and not torch.equal(*(tensor.cpu().nan_to_num(0.5) for tensor in (value, given[name])))]
 
 
 @contextlib.contextmanager

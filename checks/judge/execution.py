@@ -1,8 +1,8 @@
-"""One call without a GPU and without the interpreter: host code runs on shapes, then what it asked for is played back on
-numbers, each kernel executed from what Triton's front end made of it.
+"""One call without a GPU: host code runs on shapes, then what it asked for is played back on numbers, each kernel executed
+from what Triton's front end made of it.
 
-It knows what the interpreter cannot show: races between programs, and the arithmetic of real types. The tests hold the two
-against each other.
+Where host code reads a number, or the executor lacks an operation, the call is left to Triton's interpreter. The tests hold
+the two against each other: the executor knows races between programs, and the arithmetic of real types.
 """
 
 import functools
@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from checks.executor import Fault, Module, compile_kernel, specialize
+from checks.executor import CompileError, Fault, LimitExceeded, Module, Unsupported, compile_kernel, specialize
 from checks.host.playback import play
-from checks.host.recorder import record
+from checks.host.recorder import NeedsNumbers, record
 from checks.host.steps import LaunchStep
-from checks.judge.attempt import Attempt, deadline, root_cause, student_line
+from checks.judge.attempt import Attempt, attempt, changed_inputs, deadline, root_cause, student_line
 from checks.judge.launches import Access, Launch, OutOfBounds
 from checks.judge.memory import Arena, poison_
-from kernels.runtime import device
+from kernels.runtime import INTERPRETED, device
 
 
 class Raced(RuntimeError):
@@ -27,6 +27,16 @@ class Raced(RuntimeError):
 
 class FailedAssertion(AssertionError):
     """A `tl.device_assert` that did not hold."""
+
+
+def attempt_kernel(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) -> Attempt:
+    """The attempt at a kernel's exercise in this process, executed where that is possible and otherwise interpreted."""
+    if INTERPRETED:
+        try:
+            return attempt_executed(call, inputs, timeout_s)
+        except (NeedsNumbers, Unsupported):
+            pass
+    return attempt(call, inputs, timeout_s)
 
 
 def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) -> Attempt:
@@ -45,13 +55,18 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
     with deadline(timeout_s):
         try:
             recording = record(call, tried.given)
+        except NeedsNumbers:
+            raise
         except Exception as error:
             tried.line, tried.error = student_line(error), root_cause(error)
             return tried
         try:
             tried.outputs = play(recording, tried.given, run, poison_)
-        except (OutOfBounds, Raced, FailedAssertion, MemoryError, TimeoutError) as error:
+        except (OutOfBounds, Raced, FailedAssertion, CompileError, LimitExceeded, MemoryError, TimeoutError) as error:
             tried.error = error
+            return tried
+    tried.operators = recording.computing
+    tried.broken, tried.changed = arena.broken_bands(), changed_inputs(inputs, tried.given)
     return tried
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from checks.executor import CompileError, LimitExceeded
 from checks.judge.attempt import Attempt, attempt, loaded, stored
+from checks.judge.execution import Raced, attempt_kernel
 from checks.judge.exercise import Case, Exercise, Expected, WrongAnswer
 from checks.judge.launches import Launch, OutOfBounds, Traffic
 from checks.judge.memory import is_poison
@@ -56,7 +58,8 @@ class Outcome:
 def try_case(exercise: Exercise, function: Function, case: Case, seed: int) -> Outcome:
     """Steps 2 to 5 on one case. The same seed gives the same inputs."""
     outcome = prepare(exercise, case, seed)
-    assess(exercise, outcome, attempt(exercise.callable_for(function), outcome.inputs, TIMEOUT_S))
+    run = attempt_kernel if exercise.is_kernel else attempt
+    assess(exercise, outcome, run(exercise.callable_for(function), outcome.inputs, TIMEOUT_S))
     return outcome
 
 
@@ -85,11 +88,13 @@ def _explain_exception(outcome: Outcome, error: BaseException, line: str | None)
     outcome.error = error
     at = f"\n  at: {line}" if line else ""
     match error:
-        case OutOfBounds():
+        case OutOfBounds() | Raced():
             outcome.fail(f"{_on(outcome.case)} {error}{at}")
+        case CompileError():
+            outcome.fail(f"{_on(outcome.case)} Triton refuses the kernel: {error}", CRASHED)
         case WrongAnswer():
             outcome.fail(f"{_on(outcome.case)} {error}")
-        case TimeoutError():
+        case TimeoutError() | LimitExceeded():
             outcome.fail(f"{_on(outcome.case)} it did not finish within {TIMEOUT_S} s. Does a loop never end?", TIMEOUT)
         case MemoryError() | torch.OutOfMemoryError():
             outcome.fail(f"{_on(outcome.case)} it ran out of memory.{at}", OUT_OF_MEMORY)
