@@ -104,6 +104,11 @@ def _is_known(module: str | None) -> bool:
     return (module or "").partition(".")[0] in ("triton", "builtins", "math")
 
 
+def texts(description: str) -> list[str]:
+    """The functions of a description, each from its `def` on."""
+    return [text for file in json.loads(description)["files"].values() for _, text, _ in file["functions"].values()]
+
+
 def define(description: str) -> Any:
     """The `triton.jit` function of a description. Its file need not exist: Triton reads sources through `linecache`."""
     described = json.loads(description)

@@ -173,8 +173,9 @@ RMSNORM_PLAIN = Exercise(
         Mutant("every program writes row 0 of q", (("m * stride_qm + offs_k", "offs_k"),),
                "Row m of q starts m * stride_qm elements after q_ptr."),
         Mutant("every scale is written to scale[0]", (("scale_ptr + m,", "scale_ptr,"),), _SCALE_M),
-        Mutant("x is loaded twice", (("y = x / ", f"y = tl.load({_X_LOAD}).to(tl.float32) / "),),
-               "The row is in registers already: use the same x for the squares and for y."),
+        Mutant("x is loaded twice", (("codes(y, scale)", f"codes(tl.load({_X_LOAD}).to(tl.float32) "
+                                     "/ tl.sqrt(mean_square + eps) * weight, scale)"),),
+               "The row is in registers already: use the same x for the squares and for the codes."),
         Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),), _64_BITS),
     ),
 )
@@ -378,7 +379,8 @@ SILU_PLAIN = Exercise(
         Mutant("the mask is missing when q is stored", (("codes(y, scale), mask=mask_k", "codes(y, scale)"),), _STORE_MASK),
         Mutant("NaN and Inf pass unseen", (("finite_or_inf(y)", "tl.abs(y)"),), _UNSEEN),
         Mutant("every scale is written to scale[0]", (("scale_ptr + m,", "scale_ptr,"),), _SCALE_M),
-        Mutant("gate is loaded twice", ((_SILU, f"tl.load({_GATE_LOAD}).to(tl.float32) / (1.0 + tl.exp(-gate)) * up"),),
+        Mutant("gate is loaded twice", (("codes(y, scale)", f"codes(tl.load({_GATE_LOAD}).to(tl.float32) "
+                                        "/ (1.0 + tl.exp(-gate)) * up, scale)"),),
                "The row is in registers already: use the same gate in both places."),
         Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),), _64_BITS),
     ),

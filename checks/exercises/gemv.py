@@ -260,7 +260,7 @@ GEMV_FP16 = Exercise(
                 ("\n    tl.store(y_ptr", "\n        tl.store(y_ptr")),
                "Only the sum over all steps is wanted: store it once, after the loop."),
         Mutant("W is loaded twice",
-               (("        acc += w", "        again = tl.load(row_ptrs + offs_k[None, :], mask=mask, other=0.0)\n"
+               (("        acc += w", "        again = tl.load(row_ptrs + offs_k[None, :], mask=mask, other=1.0)\n"
                  "        w = 0.5 * (w + again)\n        acc += w"),),
                "W is nearly all the traffic, and traffic is the time: load each element of W once and keep it."),
     ),

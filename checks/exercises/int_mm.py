@@ -183,7 +183,8 @@ INT_MM = Exercise(
                "An offset times a stride can pass 2³¹, where 32-bit numbers wrap around: widen first, .to(tl.int64)."),
         Mutant("w is loaded twice",
                (("        acc = tl.dot",
-                 "        w = tl.load(w_rows + offs_k[None, :] * stride_wk, mask=mask_w, other=0)\n        acc = tl.dot"),),
+                 "        w = tl.maximum(w, tl.load(w_rows + offs_k[None, :] * stride_wk, mask=mask_w, other=1))\n"
+                 "        acc = tl.dot"),),
                "Load each block of w once in a step, and keep it."),
     ),
 )

@@ -241,7 +241,8 @@ MATMUL_FP16_NAIVE = Exercise(
                "Only the sum over all steps is wanted: store it once, after the loop."),
         Mutant("w is loaded twice",
                (("        acc = tl.dot",
-                 "        w = tl.load(w_rows + offs_k[None, :], mask=mask_w, other=0.0)\n        acc = tl.dot"),),
+                 "        w = tl.maximum(w, tl.load(w_rows + offs_k[None, :], mask=mask_w, other=1.0))\n"
+                 "        acc = tl.dot"),),
                "Load each block of w once in a step, and keep it."),
     ),
 )

@@ -333,8 +333,8 @@ QUANTIZE_PLAIN = Exercise(
                "The last element of a row is number K - 1: the mask is `offs_k < K`, not `<=`."),
         Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),), _64_BITS),
         Mutant("x is loaded twice",
-               (("    magnitude = tl.abs(x)", "    magnitude = tl.abs(tl.load(x_ptr + m * stride_xm + offs_k, mask=mask_k, "
-                 "other=0.0).to(tl.float32))"),),
+               (("tl.div_rn(x, scale)", "tl.div_rn(tl.load(x_ptr + m * stride_xm + offs_k, mask=mask_k)"
+                 ".to(tl.float32), scale)"),),
                "The row is in registers already: compute amax and the codes from the same x."),
     ),
 )
@@ -411,7 +411,7 @@ QUANTIZE_LONG = Exercise(
         Mutant("every scale is written to scale[0]", (("scale_ptr + m,", "scale_ptr,"),),
                "Program m owns scale[m]: store at scale_ptr + m."),
         Mutant("x is loaded three times",
-               ((_LOAD_2, "x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)\n        " + _LOAD_2),),
+               (("codes(x, scale)", "codes(tl.maximum(x, tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)), scale)"),),
                "Two readings are needed: one for amax, one for the codes."),
         Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),), _64_BITS),
     ),

@@ -80,8 +80,8 @@ def execute(step: LaunchStep, arguments: dict[str, Any]) -> Launch:
     module = _module(compile_kernel(step.kernel, signature, constexprs))
     given = {name: value for name, value in arguments.items() if name not in constexprs}
     report = module.run(step.grid, given, trace=True)
-    for fault in report.faults:
-        raise _error(fault, arguments)
+    if report.faults:
+        raise _error(report.faults, arguments)
     for race in report.races:
         raise Raced(str(race))
     launch = Launch(step.kernel, arguments, list(constexprs), step.options, idle=report.idle)
@@ -94,9 +94,18 @@ def _module(text: str) -> Module:
     return Module(text)
 
 
-def _error(fault: Fault, arguments: dict[str, Any]) -> Exception:
+def _error(faults: list[Fault], arguments: dict[str, Any]) -> Exception:
+    """For the first fault, with the places of the others."""
+    first, *others = (_out_of_bounds(fault, arguments) for fault in faults)
+    if first is None:
+        return FailedAssertion(str(faults[0]))
+    first.others = tuple(other.place() for other in others if other is not None)
+    return first
+
+
+def _out_of_bounds(fault: Fault, arguments: dict[str, Any]) -> OutOfBounds | None:
     if fault.tensor is None or fault.offset is None:
-        return FailedAssertion(str(fault))
+        return None
     argument = arguments.get(fault.tensor)
     shape = tuple(getattr(getattr(argument, "base", argument), "shape", ()))
     kind = "store" if "store" in fault.what else "load"

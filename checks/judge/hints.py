@@ -45,10 +45,6 @@ def _undecorated(tree: ast.FunctionDef) -> bool:
     return _is_kernel(tree) and not tree.decorator_list
 
 
-def _block_like(node: ast.AST) -> bool:
-    return any(isinstance(part, ast.Subscript | ast.Compare) for part in ast.walk(node))
-
-
 def _of_offsets(node: ast.AST) -> bool:
     return any(_name(part).startswith(("offs", "mask")) for part in ast.walk(node))
 
@@ -57,6 +53,12 @@ def _joined(node: ast.AST) -> bool:
     """`a & b`, but not the arithmetic of `a & 15`."""
     return (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr)
             and not any(isinstance(side, ast.Constant) for side in (node.left, node.right)))
+
+
+def _larger_of_two(node: ast.Call) -> bool:
+    """`tl.max(a, b)` of two blocks."""
+    axis = node.args[1] if len(node.args) > 1 else None
+    return getattr(node.func, "attr", "") in ("max", "min") and isinstance(axis, ast.BinOp | ast.Call | ast.Subscript)
 
 
 def _moves_by_one(node: ast.For) -> bool:
@@ -74,8 +76,6 @@ def _name(node: ast.AST) -> str:
 
 _SOURCE = [
     (_undecorated, "The line `@triton.jit` above the kernel is missing."),
-    (_anywhere(ast.BoolOp, lambda node: all(map(_block_like, node.values)) or any(map(_of_offsets, node.values))),
-     "Python's `and` and `or` keep only one of two blocks: join masks with `&` or `|`."),
     (_anywhere(ast.Compare, lambda node: any(map(_joined, [node.left, *node.comparators]))),
      "`&` binds more tightly than `<` and `>`: put each comparison in parentheses, `mask & (offs > 0)`."),
     (_anywhere(ast.Compare, lambda node: len(node.ops) > 1),
@@ -92,6 +92,8 @@ _SOURCE = [
      "Blocks have no `.float()` or `.half()`: convert with `.to(tl.float32)` or `.to(tl.float16)`."),
     (_anywhere(ast.Call, lambda node: getattr(node.func, "attr", _name(node.func)) in ("round", "rint")),
      "There is no rounding that works everywhere: add 12582912.0 to an FP32 number and subtract it again."),
+    (_anywhere(ast.Call, _larger_of_two), "`tl.max(block, axis=0)` takes one block and an axis; the larger of two blocks is "
+     "`tl.maximum(a, b)`."),
     (_anywhere(ast.BinOp, lambda node: isinstance(node.op, ast.MatMult)),
      "Blocks have no `@`: the matrix product of two blocks is `tl.dot(a, b)`."),
     (_anywhere(ast.Call, lambda node: _name(node.func) in ("sum", "max", "min")),
@@ -108,7 +110,6 @@ _MESSAGE = [
      "A whole block is stored at one address: is a `tl.sum` missing before it, or a `tl.max`, or the offsets in the "
      "address?"),
     (r"Mask argument cannot be block type", "The mask is a block and the address is a single one: add the offsets to it."),
-    (r"axis \[", "`tl.max(block, axis=0)` takes one block and an axis; the larger of two blocks is `tl.maximum(a, b)`."),
     (r"axis \d out of bounds", "A block with one dimension has one axis only: axis 0."),
     (r"cannot add pointers together", "A pointer is an address, not a value: read the values first, with `tl.load`."),
     (r"Unsupported ptr type", "The address comes first: `tl.load(address)`, `tl.store(address, value)`."),

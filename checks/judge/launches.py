@@ -87,12 +87,15 @@ class OutOfBounds(IndexError):
     shape: tuple[int, ...]
     lanes: int  # that are outside
     masked: bool  # whether the access has a mask
+    others: tuple[tuple[Any, ...], ...] = ()  # places of further accesses outside, where the launch went on after this one
 
     def same_as(self, other: BaseException | None) -> bool:
         """Whether `other` went out at the same place, which two kernels with the same mistake do."""
-        def place(e: OutOfBounds) -> tuple[str, str, tuple[int, ...], int, int]:
-            return e.kind, e.tensor, e.program, e.offset, e.lanes
-        return isinstance(other, OutOfBounds) and place(self) == place(other)
+        return isinstance(other, OutOfBounds) and self.place() == other.place() and self.others == other.others
+
+    def place(self) -> tuple[Any, ...]:
+        """What tells this access from others."""
+        return self.kind, self.tensor, self.program, self.offset, self.lanes
 
     def __str__(self) -> str:
         lane = ", ".join(map(str, self.lane))
