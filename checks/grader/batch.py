@@ -17,12 +17,14 @@ from pathlib import Path
 from checks.files import write_atomically
 from checks.grader import results
 from checks.grader.grader import Grader, faulty
-from checks.grader.intake.submissions import find_submissions, read_submission
+from checks.grader.intake.folder import HandedIn, Listing, find_submissions
+from checks.grader.intake.submissions import Submission, read_submission
+from checks.grader.intake.text import printable
 from checks.grader.results import SubmissionResult
 from checks.grader.selftest import check_canaries
 from checks.grader.settings import Settings
 
-Found = dict[str, list[Path]]  # the files of each student
+Found = dict[str, HandedIn]  # by student
 _grader: Grader | None = None  # of a worker process
 _checked = False  # whether it has judged the known-good and the known-bad submission as it must
 
@@ -54,6 +56,7 @@ class Tally:
     graded: int = 0
     kept: int = 0
     faults: int = 0
+    unread: int = 0  # of which work could not be read, so that there is no zero for it
     seconds: float = 0.0
 
 
@@ -70,30 +73,38 @@ class Batch:
         Raises ValueError for a folder that cannot be used, Fault where grading cannot start, Misjudged where the known-good
         or the known-bad submission is misjudged: then no result can be trusted, and the run stops.
         """
-        found = find_submissions(folder)
+        listing = find_submissions(folder)
+        for notice in listing.notices:
+            self.say(notice)
+        self._keep_listing(listing)
+        found = listing.students
         unknown = set(only) - set(found)
         if unknown:
             raise ValueError(f"there is no submission of {', '.join(sorted(unknown))}; "
                              f"there are {', '.join(list(found)[:10])} …")
-        found = {student: paths for student, paths in found.items() if not only or student in only}
+        found = {student: one for student, one in found.items() if not only or student in only}
         waiting = self._without_kept(found) if resume else found
         self.tally, self._count, self._started = Tally(kept=len(found) - len(waiting)), len(waiting), time.monotonic()
         if self.tally.kept:
             self.say(f"{self.tally.kept} of {len(found)} are graded already")
         while waiting:
             for student in self._work(waiting, self.jobs):  # a worker died: each that it may have been is tried again, alone
-                paths = waiting.pop(student)
-                if self._work({student: paths}, 1):
-                    self._died_twice(student, paths)
+                handed_in = waiting.pop(student)
+                if self._work({student: handed_in}, 1):
+                    self._died_twice(handed_in)
         self.tally.seconds = time.monotonic() - self._started
         return self.tally
 
+    def _keep_listing(self, listing: Listing) -> None:
+        """Write down what belongs to no student, for the class page."""
+        write_atomically(self.grades / "class.json", results.to_json({"schema": results.SCHEMA, "notices": listing.notices}))
+
     def _without_kept(self, found: Found) -> Found:
         grader, waiting = Grader(self.settings), {}
-        for student, paths in found.items():
+        for student, handed_in in found.items():
             old = results.read_result(results.result_path(self.grades, student))
-            if old is None or faulty(old) or old["key"] != grader.key(read_submission(student, paths)):
-                waiting[student] = paths
+            if old is None or results.is_open(old) or old["key"] != grader.key(read(handed_in)):
+                waiting[student] = handed_in
         return waiting
 
     def _work(self, waiting: Found, jobs: int) -> list[str]:
@@ -105,8 +116,8 @@ class Batch:
                 queue = list(waiting.items())
                 while queue or running:
                     while queue and len(running) < 2 * jobs:  # few at a time: the class may be large
-                        student, paths = queue.pop(0)
-                        running[pool.submit(_grade_and_write, student, paths, self.grades)] = student
+                        student, handed_in = queue.pop(0)
+                        running[pool.submit(_grade_and_write, handed_in, self.grades)] = student
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         result = future.result()
                         del waiting[running.pop(future)]
@@ -120,20 +131,54 @@ class Batch:
 
     def _report(self, result: SubmissionResult) -> None:
         fault, flags = faulty(result), sum(len(one["flags"]) for one in result["exercises"])
+        unread = any(one["status"] == results.UNREAD for one in result["exercises"])
         self.tally.graded += 1
         self.tally.faults += fault
+        self.tally.unread += unread
         graded, count = self.tally.graded, self._count
         left = (time.monotonic() - self._started) / graded * (count - graded)
         self.say(f"[{graded}/{count}] {result['student']}: {result['points']:g} of {result['possible']:g}"
                  + (f", {flags} flag(s)" if flags else "") + (", INFRASTRUCTURE ERROR" if fault else "")
+                 + (", WORK THAT COULD NOT BE READ" if unread else "")
                  + (f" · about {_time(left)} left" if graded < count else ""))
+        for problem in result["problems"]:
+            self.say(f"    {problem}")
 
-    def _died_twice(self, student: str, paths: list[Path]) -> None:
+    def _died_twice(self, handed_in: HandedIn) -> None:
         """A result that says that this submission took its worker down twice."""
         message = "the grader's process died twice while it worked on this submission"
-        results.write_result(self.grades, Grader(self.settings).fault_result(read_submission(student, paths), message))
+        write(self.grades, results.finished(Grader(self.settings).fault_result(read(handed_in), message), False))
         self.tally.faults += 1
-        self.say(f"{student}: INFRASTRUCTURE ERROR, {message}")
+        self.say(f"{handed_in.student}: INFRASTRUCTURE ERROR, {message}")
+
+
+def read(handed_in: HandedIn) -> Submission:
+    """What a student handed in, with what is to be said of the names of files."""
+    submission = read_submission(handed_in.student, handed_in.paths)
+    submission.problems[:0] = handed_in.notices
+    return submission
+
+
+def grade(grader: Grader, handed_in: HandedIn) -> SubmissionResult:
+    """The result of one submission. Whatever goes wrong is an infrastructure error in this result, and in no other."""
+    submission = Submission(handed_in.student)
+    try:
+        submission = read(handed_in)
+        return results.finished(grader.grade_submission(submission), submission.unread)
+    except Exception as error:  # not known beforehand, or it would be a result
+        grader.stop_servers()
+        said = printable(f"{type(error).__name__}: {error}", longest=1000)
+        broken = Submission(submission.student, problems=submission.problems, digest=submission.digest)
+        return results.finished(grader.fault_result(broken, said), False)
+
+
+def write(grades: Path, result: SubmissionResult) -> SubmissionResult:
+    """Write a result; returns it, or one in its place that says that it could not be written."""
+    try:
+        results.write_result(grades, result)
+    except OSError as error:  # such as a full disk
+        return results.not_written(result, f"the result could not be written: {error.strerror or error}")
+    return result
 
 
 def _start_worker(settings: Settings, parent: int) -> None:
@@ -145,16 +190,14 @@ def _start_worker(settings: Settings, parent: int) -> None:
     _grader = Grader(settings)
 
 
-def _grade_and_write(student: str, paths: list[Path], grades: Path) -> SubmissionResult:
+def _grade_and_write(handed_in: HandedIn, grades: Path) -> SubmissionResult:
     global _checked
     assert _grader is not None
     if not _checked:
         _grader.start()
         check_canaries(_grader)
         _checked = True
-    result = _grader.grade(student, paths)
-    results.write_result(grades, result)
-    return result
+    return write(grades, grade(_grader, handed_in))
 
 
 def _time(seconds: float) -> str:

@@ -1,15 +1,18 @@
 """`python3 workshop.py grade …`: what an instructor types."""
 
 import argparse
+import io
 import os
 import sys
 import time
 from pathlib import Path
 
 from checks.grader import results
-from checks.grader.batch import Batch, class_seed
+from checks.grader.batch import Batch, class_seed, grade, read
 from checks.grader.course import DEFAULT, read_course
-from checks.grader.grader import Grader, faulty
+from checks.grader.grader import Grader
+from checks.grader.intake.folder import HandedIn, find_submissions
+from checks.grader.intake.text import printable_name
 from checks.grader.results import SubmissionResult
 from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged
@@ -17,11 +20,15 @@ from checks.grader.selftest import run as selftest
 from checks.grader.settings import Settings
 
 GRADED, BELOW, USAGE, FAULTS, MISJUDGED = 0, 1, 2, 3, 4
-"""Exit codes: graded whatever the scores; --fail-under missed; wrong usage; an infrastructure error; self-test failed."""
+"""Exit codes: graded whatever the scores; --fail-under missed; wrong usage; something could not be graded, for the machine's
+fault or because work could not be read; self-test failed."""
 
 
 def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a name may have letters that this terminal lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return args.run(args)
     except ValueError as error:
@@ -41,7 +48,8 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="workshop.py grade", description="Grade submissions: see checks/grader/README.md.",
                                      epilog="Exit codes: 0 graded, whatever the scores; 1 --fail-under missed; 2 usage; "
-                                     "3 an infrastructure error; 4 the self-test failed.")
+                                     "3 something could not be graded: an infrastructure error, or work that could not be "
+                                     "read; 4 the self-test failed.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run, what: str) -> argparse.ArgumentParser:
@@ -103,9 +111,9 @@ def _one(args) -> int:
         if not path.exists():
             raise ValueError(f"there is no {path}")
     seed = random.Random(args.seed_file.read_text().strip()).getrandbits(32) if args.seed_file else secrets.randbits(32)
-    student = args.submission[0].resolve().stem
+    student = printable_name(args.submission[0].absolute().stem)
     with Grader(_settings(args, seed)) as grader:
-        result = grader.grade(student, args.submission)
+        result = grade(grader, HandedIn(student, args.submission))
     if args.json:
         print(results.to_json(result), end="")
     else:
@@ -133,16 +141,16 @@ def _class(args) -> int:
         raise ValueError("--jobs must be 1 or more")
     settings = _settings(args, class_seed(args.out, args.resume, args.seed_file))
     batch = Batch(args.out, settings, args.jobs, lambda line: print(line, file=sys.stderr, flush=True))
-    tally = batch.grade(args.folder, tuple(args.only), args.resume)
+    tally = batch.grade(args.folder, tuple(map(printable_name, args.only)), args.resume)
     rate = f", {60 * tally.graded / tally.seconds:.1f} a minute" if tally.graded else ""
     print(f"{tally.graded} graded, {tally.kept} kept, {tally.faults} with an infrastructure error, "
-          f"in {tally.seconds:.0f} s{rate}")
+          f"{tally.unread} with work that could not be read, in {tally.seconds:.0f} s{rate}")
     graded = results.read_results(args.out)
     return FAULTS if tally.faults else _exit_code(graded, args.fail_under)
 
 
 def _exit_code(graded: list[SubmissionResult], fail_under: float | None) -> int:
-    if any(map(faulty, graded)):
+    if any(map(results.is_open, graded)):
         return FAULTS
     if fail_under is not None and any(100 * result["points"] < fail_under * result["possible"] for result in graded):
         return BELOW
@@ -175,11 +183,10 @@ def _export(args) -> int:
 
 
 def _similar(args) -> int:
-    from checks.grader.intake.submissions import find_submissions, read_submission
     from checks.grader.output.similarity import table
 
-    found = find_submissions(args.folder)
-    for line in table([read_submission(student, paths) for student, paths in found.items()], read_course().exercises):
+    found = find_submissions(args.folder).students
+    for line in table([read(handed_in) for handed_in in found.values()], read_course().exercises):
         print(line)
     return GRADED
 

@@ -10,6 +10,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from urllib.parse import quote
 
 from checks.files import write_atomically
+from checks.grader.intake.text import all_printable
 from checks.judge.exercise import Exercise
 from checks.judge.trial import FAILED
 from checks.paths import ROOT
@@ -17,6 +18,8 @@ from checks.paths import ROOT
 SCHEMA = 1
 FAULT = "infrastructure error"
 """The grader or the machine failed: no points are given or taken until it has been graded again."""
+UNREAD = "not read"
+"""There is work that could not be read, and the exercise may be in it: no points are given or taken."""
 VOLATILE = ("graded_at", "seconds")  # what may differ between two runs that agree
 
 
@@ -42,7 +45,7 @@ class ExerciseResult(TypedDict):
     exercise: str
     lesson: str
     status: str
-    points: float | None  # None for an infrastructure error
+    points: float | None  # None where it could not be graded: an infrastructure error, or work that could not be read
     possible: float
     message: str
     mistake: str | None  # the known mistake that it looks like
@@ -90,13 +93,45 @@ def new_exercise_result(exercise: Exercise, possible: float, status: str = FAILE
             "picture": None, "code": None, "seconds": 0.0}
 
 
+def finished(result: SubmissionResult, unread: bool) -> SubmissionResult:
+    """A result as it is kept: all its texts printable, and no zero for what may stand in work that was not read."""
+    exercises = result["exercises"]
+    if unread:
+        said = "not found in what could be read; the list of files says what could not"
+        exercises = [one | {"status": UNREAD, "points": None, "message": f"{one['exercise']}: {said}."}
+                     if one["status"] in ("missing", "not attempted") else one for one in exercises]
+    return all_printable(result | {"exercises": exercises, "points": total(exercises)})
+
+
+def not_written(result: SubmissionResult, message: str) -> SubmissionResult:
+    """In place of a result that is lost: each exercise an infrastructure error."""
+    exercises = [one | {"status": FAULT, "points": None, "message": message} for one in result["exercises"]]
+    return result | {"exercises": exercises, "points": 0.0}
+
+
+def ungraded(result: SubmissionResult, status: str) -> list[str]:
+    """The exercises without points, FAULT or UNREAD, that nobody has decided on since."""
+    return [one["exercise"] for one in result["exercises"] if one["status"] == status and "override" not in one]
+
+
+def is_open(result: SubmissionResult) -> bool:
+    """Whether something in it could not be graded, so that it has to be graded again."""
+    return bool(ungraded(result, FAULT) or ungraded(result, UNREAD))
+
+
 def to_json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
+def file_name(student: str) -> str:
+    """A file's name, without its ending, for any student; two students never have the same."""
+    name = quote(student, safe=" @+,=()")
+    return name if len(name) <= 200 else f"{name[:180]}-{hashlib.sha256(student.encode()).hexdigest()[:16]}"
+
+
 def result_path(grades: Path, student: str) -> Path:
-    """Where a student's result is; any name makes one file name, and two names never the same."""
-    return grades / "students" / f"{quote(student, safe=' @+,=()')[:200]}.json"
+    """Where a student's result is."""
+    return grades / "students" / f"{file_name(student)}.json"
 
 
 def write_result(grades: Path, result: SubmissionResult) -> None:
@@ -109,7 +144,8 @@ def read_result(path: Path) -> SubmissionResult | None:
         result = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return cast(SubmissionResult, result) if isinstance(result, dict) and result.get("schema") == SCHEMA else None
+    whole = isinstance(result, dict) and result.get("schema") == SCHEMA and {"student", "key", "exercises"} <= result.keys()
+    return cast(SubmissionResult, result) if whole else None
 
 
 def read_results(grades: Path) -> list[SubmissionResult]:

@@ -1,18 +1,16 @@
 """The grader, piece by piece: submissions, the trusted language, the course, the sandbox."""
 
 import ast
-import json
 import os
 import signal
 import socket
 import struct
 import time
 import types
-import zipfile
 
 import pytest
 import torch
-from grading import ADD, CHEAP, IMPORTS, NEEDED, SOLVED, exercise_cell, notebook
+from grading import ADD, CHEAP, IMPORTS, NEEDED, exercise_cell
 
 from checks.exercises import EXERCISES
 from checks.grader import gpu, results
@@ -27,9 +25,7 @@ from checks.grader.intake.submissions import (
     Cell,
     Submission,
     find_exercise_cell,
-    find_submissions,
     given_notices,
-    read_submission,
 )
 from checks.grader.output.feedback import messages_for_student
 from checks.grader.sandbox import wire
@@ -38,7 +34,6 @@ from checks.grader.sandbox.values import decode, encode_inputs
 from checks.grader.selftest import Misjudged, check_canaries, submission_with
 from checks.grader.settings import Settings
 from checks.judge.source import answer_source, find_mark
-from checks.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -48,82 +43,6 @@ def grader():
 
 
 # submissions
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
-def test_any_encoding_is_read(tmp_path, encoding):
-    path = tmp_path / "ada.ipynb"
-    path.write_bytes(notebook("# é\r\nx = 1").replace("\\u00e9", "é").encode(encoding))
-    submission = read_submission("ada", [path])
-    assert [cell.source for cell in submission.cells] == ["# é\nx = 1"]
-    assert not submission.problems
-
-
-def test_a_report_card_is_read_beside_the_notebooks(tmp_path, grader):
-    card = (ROOT / "results" / "transformer" / "nvidia_h200.json").read_bytes()
-    (tmp_path / "ada").mkdir()
-    (tmp_path / "ada" / "report_card.json").write_bytes(card)
-    (tmp_path / "eva_report_card.json").write_bytes(card[:1000])
-    huge = card.replace(b'"perplexity": {', b'"perplexity": {"x": 1' + b"0" * 400 + b",")
-    (tmp_path / "jon_report_card.json").write_bytes(huge)
-    (tmp_path / "kim_report_card.json").write_bytes(b"[" * 200_000)
-    found = find_submissions(tmp_path)
-    assert set(found) == {"ada", "eva", "jon", "kim"}
-    ada, *others = (read_submission(student, paths) for student, paths in found.items())
-    assert ada.card["gpu"] == "NVIDIA H200" and not ada.problems and not ada.cells
-    assert "INT8 per row +0.09 %" in grader.grade_submission(ada)["report_card"]
-    for submission in others:
-        assert submission.card is None and submission.problems[0].startswith("no report card: ")
-
-
-@pytest.mark.parametrize("data, said", [
-    (b'{"cells": [', "no JSON"), (b"", "no JSON"), (b"[1]", "no cells"), (b'{"cells": {}}', "no cells"),
-    (b"[" * 200_000, "nested|JSON"), (b"\xff\xfe\x00", "encoding|JSON"), (b"null", "no cells")])
-def test_a_broken_notebook_is_a_problem_not_an_error(tmp_path, data, said):
-    path = tmp_path / "ada.ipynb"
-    path.write_bytes(data)
-    submission = read_submission("ada", [path])
-    assert not submission.cells
-    assert any(part in submission.problems[0] for part in said.split("|")), submission.problems
-
-
-def test_odd_cells_are_read(tmp_path):
-    path = tmp_path / "ada.ipynb"
-    cells = [{"cell_type": "code", "source": ["a = 1\n", "b = 2"]}, {"cell_type": "markdown", "source": "x"}, 7, {},
-             {"cell_type": "code"}, {"cell_type": "code", "source": {"no": "text"}}]
-    path.write_text(json.dumps({"cells": cells}))
-    assert read_submission("ada", [path]).cells[0].source == "a = 1\nb = 2"
-
-
-def test_students_are_told_apart(tmp_path):
-    (tmp_path / "ada" / "deep").mkdir(parents=True)
-    (tmp_path / "ada" / "deep" / "work.ipynb").write_text(SOLVED)
-    (tmp_path / "ada" / "solutions").mkdir()
-    (tmp_path / "ada" / "solutions" / "00.ipynb").write_text(SOLVED)
-    (tmp_path / "ada" / ".ipynb_checkpoints").mkdir()
-    (tmp_path / "ada" / ".ipynb_checkpoints" / "work.ipynb").write_text(SOLVED)
-    (tmp_path / "ada" / "link.ipynb").symlink_to("/etc/passwd")
-    with zipfile.ZipFile(tmp_path / "bob.zip", "w") as archive:
-        archive.writestr("bob/00_hello_triton.ipynb", SOLVED)
-    (tmp_path / "eva b_00_hello_triton.ipynb").write_text(SOLVED)
-    (tmp_path / "eva b_01_gemv_fp16 (1).ipynb").write_text(SOLVED)
-    (tmp_path / ".hidden").mkdir()
-    found = find_submissions(tmp_path)
-    assert list(found) == ["ada", "bob", "eva b"]
-    assert len(found["eva b"]) == 2
-    assert {cell.file for cell in read_submission("ada", found["ada"]).cells} == {"deep/work.ipynb"}
-    assert len(read_submission("bob", found["bob"]).cells) == 3
-
-
-def test_a_zip_that_lies_is_a_problem(tmp_path, monkeypatch):
-    monkeypatch.setattr("checks.grader.intake.submissions.SIZE_LIMIT", 1000)
-    with zipfile.ZipFile(tmp_path / "ada.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("bomb.ipynb", b"0" * 10_000)
-    (tmp_path / "bob.zip").write_bytes(b"PK\x03\x04 no zip")
-    for name, said in (("ada", "more than"), ("bob", "no readable zip")):
-        submission = read_submission(name, [tmp_path / f"{name}.zip"])
-        assert not submission.cells
-        assert said in submission.problems[0]
 
 
 def test_how_an_exercise_is_found():

@@ -67,9 +67,9 @@ def test_exports(tmp_path):
     graded = [result("ada"), result("=cmd()", 0.0, "failed"), result("eva", None, results.FAULT)]
     (table,) = export("csv", graded, tmp_path, None)
     rows = table.read_text().splitlines()
-    assert rows[1] == "ada,1.0,1.0,1.0,0,,"
+    assert rows[1] == "ada,1.0,1.0,1.0,0,,,"
     assert rows[2].startswith("'=cmd()")
-    assert rows[3] == "eva,,1.0,,0,programs_needed,", "a fault of the grader is no zero"
+    assert rows[3] == "eva,,1.0,,0,programs_needed,,", "a fault of the grader is no zero"
     suites = ElementTree.parse(export("junit", graded, tmp_path, None)[0]).getroot()
     assert [suite.get("failures") + suite.get("errors") for suite in suites] == ["00", "10", "01"]
     files = export("gradescope", graded, tmp_path, None)
@@ -213,10 +213,10 @@ def test_the_columns_of_the_table(tmp_path):
     assert path == tmp_path / "to.csv"
     assert list(csv.reader(path.open())) == [
         ["student", "points", "possible", "programs_needed", "vector_add_kernel", "flags", "infrastructure_errors",
-         "overridden"],
-        ["ada", "1.0", "1.0", "1.0", "2.0", "4", "", "vector_add_kernel"],
-        ["eva", "", "1.0", "", "", "0", "programs_needed", ""],
-        ["jon", "0.5", "1.0", "0.5", "", "0", "", "programs_needed"]]
+         "overridden", "not_read"],
+        ["ada", "1.0", "1.0", "1.0", "2.0", "4", "", "vector_add_kernel", ""],
+        ["eva", "", "1.0", "", "", "0", "programs_needed", "", ""],
+        ["jon", "0.5", "1.0", "0.5", "", "0", "", "programs_needed", ""]]
 
 
 @pytest.mark.parametrize("name", ["=1", "+1", "-1", "@x", "\tx"])

@@ -1,25 +1,16 @@
-"""Submissions as files: a folder or zip per student, or single notebooks and scripts. Read as text, never run."""
+"""Submissions: the cells of what one student handed in, read as text and never run, and the cell of each exercise."""
 
-import hashlib
-import json
+import functools
 import re
-import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from checks.capstone.report_card import BadCard, parse_card
+from checks.capstone.report_card import BadCard, parse_card, summary
 from checks.grader.intake import extract
+from checks.grader.intake.reader import READER, CannotBeRead
+from checks.grader.intake.text import printable
 from checks.judge.source import find_mark, find_placeholder
-
-SIZE_LIMIT = 200 << 20  # bytes of one file; a notebook with a hundred large pictures has fewer
-COUNT_LIMIT = 500  # files of one submission
-KINDS = (".ipynb", ".py")
-CARD = "report_card.json"  # what lesson 10 writes
-SKIPPED = {"solutions", "kernels", "checks", "tests", "node_modules", "site-packages", "__MACOSX"}  # not the student's work
-_LESSON = re.compile(r"^(?P<student>.+?)[ _.-]+(?P<lesson>\d\d_\w+?)( ?\(\d+\))?$")
-_CARD = re.compile(rf"^(?P<student>.+?)[ _.-]+{re.escape(CARD)}$", re.IGNORECASE)
-_SPLIT = re.compile(r"^(?=# (?:%%|In\[|exercise: |given: ))", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -38,7 +29,11 @@ class Cell:
 
 @dataclass
 class Submission:
-    """What one student handed in. `problems` are sentences about files that could not be used."""
+    """What one student handed in.
+
+    `problems` are sentences about files. `unread` says whether there is work among them that could not be read: what is
+    missing may stand there, and is no zero.
+    """
 
     student: str
     cells: list[Cell] = field(default_factory=list)
@@ -46,6 +41,7 @@ class Submission:
     card: dict | None = None  # lesson 10's report card: the student's own figures, checked to be whole
     digest: str = ""
     modified: float | None = None  # the latest time of the files, seconds since 1970
+    unread: bool = False
 
     def in_file(self, file: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.file == file]
@@ -59,45 +55,56 @@ class Found:
     notices: tuple[str, ...] = ()
 
 
-def find_submissions(folder: Path) -> dict[str, list[Path]]:
-    """By student, in order, what to read: a folder, a zip, or single files. Raises ValueError where there is nothing."""
-    found: dict[str, list[Path]] = {}
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder of submissions")
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__")) or path.is_symlink():
-            continue
-        if path.is_dir():
-            found.setdefault(path.name, []).append(path)
-        elif path.suffix.lower() in (".zip", *KINDS) or path.name.lower().endswith(CARD):
-            name = _LESSON.match(path.stem) or _CARD.match(path.name)
-            found.setdefault(name["student"] if name else path.stem, []).append(path)
-    if not found:
-        raise ValueError(f"{folder} holds no submission: a folder or a zip for each student, or notebooks named by student")
-    return found
-
-
 def read_submission(student: str, paths: list[Path]) -> Submission:
-    """Read what a student handed in. Raises OSError where the disk fails, never for what is in the files."""
-    submission, digest = Submission(student), hashlib.sha256()
-    for path in paths:
-        for name, data, modified in _files(path, submission.problems):
-            digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
-            submission.modified = max(submission.modified or 0, modified)
-            if name.lower().endswith(CARD):
-                try:
-                    submission.card = parse_card(data, name)
-                except BadCard as error:
-                    submission.problems.append(f"no report card: {error}"[:500])
-                continue
-            try:
-                sources = _notebook(data) if name.lower().endswith(".ipynb") else _script(data)
-            except ValueError as error:
-                submission.problems.append(f"{name} cannot be read: {error}")
-                continue
-            submission.cells += [Cell(source, name, index) for index, source in enumerate(sources)]
-    submission.digest = digest.hexdigest()
+    """Read what a student handed in, in a process with limits. Never raises for what is in the files or for the files."""
+    try:
+        read = READER.read(paths)
+    except CannotBeRead as error:
+        return Submission(student, problems=[f"nothing was read: {error}"], unread=True)
+    cells = [Cell(source, file, index) for source, file, index in read["cells"]]
+    submission = Submission(student, cells, read["unread"] + read["ignored"], None, read["digest"], read["modified"],
+                            bool(read["unread"]))
+    for name, text in read["cards"]:
+        _read_card(submission, name, text.encode("latin-1"))
+    if not cells and submission.card is None:
+        submission.unread |= bool(read["ignored"]) and not read["cards"]
+        if not submission.problems:
+            submission.problems.append("nothing was handed in: there is no file" if paths else "nothing was handed in")
+    elif cells and not any(cell.mark for cell in cells):
+        submission.problems.append("no cell has a line `# exercise: …`, by which exercises are found")
+    submission.problems += _handed_in_twice(submission)
     return submission
+
+
+def _read_card(submission: Submission, name: str, data: bytes) -> None:
+    try:
+        card = parse_card(data, name)
+        summary(card)  # a number may be one that cannot be shown
+    except (BadCard, OverflowError, ValueError) as error:
+        submission.problems.append(printable(f"no report card: {error}", longest=500))
+    else:
+        submission.card = card
+
+
+def _handed_in_twice(submission: Submission) -> list[str]:
+    marked: dict[str, list[Cell]] = {}
+    for cell in submission.cells:
+        if cell.mark and cell.mark[0] == "exercise":
+            marked.setdefault(cell.mark[1], []).append(cell)
+    written = {name: _written(cells) for name, cells in marked.items() if len(cells) > 1}
+    return [f"`{name}` was handed in {len(cells)} times, not alike ({_places(cells)}); the last one counts"
+            for name, cells in written.items() if len({normal_form(cell.source) for cell in cells}) > 1]
+
+
+def _places(cells: list[Cell]) -> str:
+    return ", ".join(f"cell {cell.index + 1} of {cell.file}" for cell in cells[:5])
+
+
+def _written(cells: list[Cell]) -> list[Cell]:
+    """Those that are no stub, or all where all are."""
+    if len(cells) == 1:
+        return cells
+    return [cell for cell in cells if not is_stub(cell.source)] or cells
 
 
 def find_exercise_cell(submission: Submission, name: str) -> Found:
@@ -105,22 +112,39 @@ def find_exercise_cell(submission: Submission, name: str) -> Found:
     notices = []
     marked = [cell for cell in submission.cells if cell.mark == ("exercise", name)]
     if not marked:
-        marked = [cell for cell in submission.cells if cell.mark is None and extract.function_in(cell.source, name)]
+        marked = [cell for cell in submission.cells if cell.mark is None and defines(cell.source, name)]
         if not marked:
             return Found(None)
         notices.append(f"the line `# exercise: {name}` is missing; the cell that defines `{name}` was taken")
-    written = [cell for cell in marked if not is_stub(cell.source)] or marked
-    if len({extract.normal_form(cell.source) for cell in written}) > 1:
+    written = _written(marked)
+    if len(written) > 1 and len({normal_form(cell.source) for cell in written}) > 1:
         notices.append(f"`{name}` was handed in {len(written)} times; the last one counts")
     return Found(written[-1], tuple(notices))
 
 
+def defines(source: str, name: str) -> bool:
+    """Whether a cell defines a function `name` at its top level."""
+    return name in source and extract.function_in(source, name)
+
+
+@functools.lru_cache(1000)
 def is_stub(source: str) -> bool:
     """Whether the hole for the student's code is still there."""
+    if "TODO" not in source:
+        return False
     try:
         return find_placeholder(extract.parse(source)[1]) is not None
-    except SyntaxError:
+    except (SyntaxError, RecursionError):
         return False
+
+
+@functools.lru_cache(1000)
+def normal_form(source: str) -> str:
+    """The source without comments and layout, where Python can print it back: a sum of 2,000 terms is nested too deeply."""
+    try:
+        return extract.normal_form(source)
+    except (RecursionError, MemoryError, ValueError):
+        return re.sub(r"\s+", " ", source).strip()
 
 
 def given_notices(submission: Submission, file: str, lesson_cells: tuple[str, ...]) -> list[str]:
@@ -134,86 +158,9 @@ def given_notices(submission: Submission, file: str, lesson_cells: tuple[str, ..
         mine = [cell for cell in cells if cell.mark == mark]
         if kind == "given" and not mine:
             notices.append(f"the given cell `{name}` is missing; the original was used")
-        elif kind == "given" and any(extract.normal_form(c.source) != extract.normal_form(source) for c in mine):
+        elif kind == "given" and any(normal_form(c.source) != normal_form(source) for c in mine):
             notices.append(f"the given cell `{name}` was edited; the original was used")
     order = list(dict.fromkeys(cell.mark for cell in cells))
     if order != [mark for mark in wanted if mark in order]:
         notices.append("the marked cells are not in the lesson's order")
     return notices
-
-
-def _files(path: Path, problems: list[str]):
-    """(name, bytes, time) of the files that count, in order."""
-    if path.suffix.lower() == ".zip" and path.is_file():
-        yield from _zipped(path, problems)
-        return
-    inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-    kept = [file for file in inside if _counts(PurePosixPath(file.relative_to(path) if file != path else file.name))
-            and not file.is_symlink() and file.is_file()]
-    if len(kept) > COUNT_LIMIT:
-        problems.append(f"there are {len(kept)} notebooks and scripts; only the first {COUNT_LIMIT} were read")
-    for file in kept[:COUNT_LIMIT]:
-        name, info = file.relative_to(path).as_posix() if file != path else file.name, file.stat()
-        if info.st_size > SIZE_LIMIT:
-            problems.append(f"{name} has {info.st_size:,} bytes, more than the {SIZE_LIMIT:,} that are read")
-            continue
-        yield name, file.read_bytes(), info.st_mtime
-
-
-def _zipped(path: Path, problems: list[str]):
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir() and _counts(PurePosixPath(info.filename))]
-            for info in sorted(members, key=lambda info: info.filename)[:COUNT_LIMIT]:
-                if info.file_size > SIZE_LIMIT:
-                    problems.append(f"{info.filename} has {info.file_size:,} bytes, more than the {SIZE_LIMIT:,} read")
-                    continue
-                with archive.open(info) as member:  # what the archive says of its size may be a lie
-                    data = member.read(SIZE_LIMIT + 1)
-                if len(data) > SIZE_LIMIT:
-                    problems.append(f"{info.filename} is larger than its archive says")
-                    continue
-                yield info.filename, data, path.stat().st_mtime
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        problems.append(f"{path.name} is no readable zip: {error}")
-
-
-def _counts(name: PurePosixPath) -> bool:
-    return ((name.suffix.lower() in KINDS or name.name.lower().endswith(CARD))
-            and not any(part.startswith(".") for part in name.parts) and not SKIPPED.intersection(name.parts[:-1]))
-
-
-def _text(data: bytes) -> str:
-    encodings = ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "latin-1")
-    for encoding in encodings:
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise ValueError("its text is in no encoding known here")
-
-
-def _notebook(data: bytes) -> list[str]:
-    """The sources of a notebook's code cells. Raises ValueError."""
-    try:
-        notebook = json.loads(_text(data))
-    except RecursionError:
-        raise ValueError("its JSON is nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"it is no JSON ({error})") from None
-    sheets = notebook.get("worksheets") if isinstance(notebook, dict) else None
-    holder = sheets[0] if isinstance(sheets, list) and sheets else notebook
-    if not isinstance(holder, dict) or not isinstance(holder.get("cells"), list):
-        raise ValueError("it has no cells")
-    sources = []
-    for cell in holder["cells"]:
-        if isinstance(cell, dict) and cell.get("cell_type") == "code":
-            source = cell.get("source", cell.get("input", ""))
-            source = "".join(map(str, source)) if isinstance(source, list) else str(source)
-            sources.append(source.replace("\r\n", "\n"))
-    return sources
-
-
-def _script(data: bytes) -> list[str]:
-    """A script in pieces: at its cell marks, and at the lines that mark exercises and given functions."""
-    return _SPLIT.split(_text(data).replace("\r\n", "\n"))

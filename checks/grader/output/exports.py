@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from checks.files import write_atomically
 from checks.grader.output.feedback import messages_for_student
-from checks.grader.results import FAULT, SCHEMA, SubmissionResult, result_path, to_json
+from checks.grader.results import FAULT, SCHEMA, UNREAD, SubmissionResult, file_name, to_json, ungraded
 from checks.judge.trial import PASSED
 
 
@@ -18,7 +18,7 @@ def export(kind: str, graded: list[SubmissionResult], grades: Path, to: Path | N
     """Write the results as `kind` into `to` (by default into `grades`); returns the files. Raises ValueError."""
     if kind == "gradescope":
         folder = to or grades / "gradescope"
-        return [_write(folder / result_path(Path(), r["student"]).stem / "results.json", _gradescope(r)) for r in graded]
+        return [_write(folder / file_name(r["student"]) / "results.json", _gradescope(r)) for r in graded]
     formats: dict[str, tuple[str, Callable[[list[SubmissionResult]], str | bytes]]] = {
         "csv": ("grades.csv", _csv), "json": ("grades.json", _json), "junit": ("junit.xml", _junit)}
     name, write = formats[kind]
@@ -35,20 +35,17 @@ def _csv(graded: list[SubmissionResult]) -> str:
     exercises = list(dict.fromkeys(one["exercise"] for result in graded for one in result["exercises"]))
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["student", "points", "possible", *exercises, "flags", "infrastructure_errors", "overridden"])
+    writer.writerow(["student", "points", "possible", *exercises, "flags", "infrastructure_errors", "overridden",
+                     "not_read"])
     for result in graded:
         by_name = {one["exercise"]: one for one in result["exercises"]}
         cells = [by_name[name]["points"] if name in by_name else None for name in exercises]
-        faults = _faults(result)
-        writer.writerow([_harmless(result["student"]), "" if faults else result["points"], result["possible"],
+        faults, unread = ungraded(result, FAULT), ungraded(result, UNREAD)
+        writer.writerow([_harmless(result["student"]), "" if faults or unread else result["points"], result["possible"],
                          *("" if cell is None else cell for cell in cells),
                          sum(len(one["flags"]) for one in result["exercises"]), " ".join(faults),
-                         " ".join(one["exercise"] for one in result["exercises"] if "override" in one)])
+                         " ".join(one["exercise"] for one in result["exercises"] if "override" in one), " ".join(unread)])
     return text.getvalue()
-
-
-def _faults(result: SubmissionResult) -> list[str]:
-    return [one["exercise"] for one in result["exercises"] if one["status"] == FAULT and "override" not in one]
 
 
 def _harmless(text: str) -> str:
@@ -65,13 +62,13 @@ def _junit(graded: list[SubmissionResult]) -> bytes:
     for result in graded:
         ones = result["exercises"]
         suite = ElementTree.SubElement(suites, "testsuite", name=_xml(result["student"]), tests=str(len(ones)),
-                                       failures=str(sum(o["status"] not in (PASSED, FAULT) for o in ones)),
-                                       errors=str(sum(o["status"] == FAULT for o in ones)))
+                                       failures=str(sum(o["status"] not in (PASSED, FAULT, UNREAD) for o in ones)),
+                                       errors=str(sum(o["status"] in (FAULT, UNREAD) for o in ones)))
         for one in ones:
             case = ElementTree.SubElement(suite, "testcase", classname=one["lesson"], name=one["exercise"],
                                           time=str(one.get("seconds", 0)))
             if one["status"] != PASSED:
-                kind = "error" if one["status"] == FAULT else "failure"
+                kind = "error" if one["status"] in (FAULT, UNREAD) else "failure"
                 ElementTree.SubElement(case, kind, message=one["status"]).text = _xml("\n".join(messages_for_student(one)))
     return ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
 
@@ -86,9 +83,9 @@ def _gradescope(result: SubmissionResult) -> str:
 
     An exercise that the grader could not judge makes the whole an error, for Gradescope would count it as 0.
     """
-    faults = _faults(result)
-    if faults:
-        said = f"infrastructure error in {', '.join(faults)}: grade again"
+    faults, unread = ungraded(result, FAULT), ungraded(result, UNREAD)
+    if faults or unread:
+        said = f"infrastructure error in {', '.join(faults)}: grade again" if faults else "work that could not be read"
         return json.dumps({"output": said, "visibility": "hidden"}) + "\n"
     tests = [{"name": f"{one['lesson']}: {one['exercise']}", "score": one["points"], "max_score": one["possible"],
               "status": "passed" if one["status"] == PASSED else "failed", "output": "\n".join(messages_for_student(one)),

@@ -3,7 +3,7 @@
 from functools import cache
 
 from checks.grader.course import Course, read_course
-from checks.grader.results import FAULT, ExerciseResult
+from checks.grader.results import FAULT, UNREAD, ExerciseResult
 from checks.judge.trial import PASSED
 
 SIGNS = {"right": "✓", "wrong": "✗", "not reached": "·"}
@@ -38,6 +38,8 @@ def _said(one: ExerciseResult, course: Course | None) -> list[str]:
         return [f"Your instructor set the points: {one['override']}"]
     if one["status"] == FAULT:
         return ["This exercise could not be graded yet: the fault is the grader's, and no points are lost."]
+    if one["status"] == UNREAD:
+        return ["This exercise was not found in the files that could be read: see the list above. No points are lost yet."]
     lines = items_for_student(one, course)
     if one["status"] in (PASSED, "held") or not lines:
         return [one["message"]]

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from checks.files import write_atomically
 from checks.grader.course import Course, read_course
 from checks.grader.output.feedback import items_for_student, messages_for_student, notices_for_student
-from checks.grader.results import FAULT, SubmissionResult, result_path
+from checks.grader.results import FAULT, SubmissionResult, file_name
 from checks.judge.trial import PASSED
 
 FIELD = 8  # pixels of one field in a picture, at least
@@ -35,7 +35,7 @@ def write_pages(grades: Path, graded: list[SubmissionResult], course: Course | N
 
 
 def _page(result: SubmissionResult) -> str:
-    return result_path(Path(), result["student"]).stem + ".html"
+    return file_name(result["student"]) + ".html"
 
 
 def _student(result: SubmissionResult, course: Course) -> dict:

@@ -1,0 +1,67 @@
+"""Notebooks and scripts as the sources of their code cells. Standard library only; nothing is run."""
+
+import ast
+import json
+import re
+
+CELL_LIMIT = 100_000  # characters of one cell
+CODE_LIMIT = 2_000_000  # characters of all cells of a submission
+CELLS_LIMIT = 5000
+SHORT = 2000  # characters of a cell that cannot harm a parser
+_SPLIT = re.compile(r"^(?=# (?:%%|In\[|exercise: |given: ))", re.MULTILINE)
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def sources(name: str, data: bytes) -> list[str]:
+    """The code cells of a file. Raises ValueError with the reason where there is none to be read."""
+    found = _notebook(data) if ".ipynb" in name.lower() else _SPLIT.split(text(data))
+    return [_LONE.sub("\ufffd", source.replace("\r\n", "\n").replace("\r", "\n")) for source in found]
+
+
+def text(data: bytes) -> str:
+    encodings = ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "latin-1")
+    for encoding in encodings:
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise ValueError("its text is in no encoding known here")
+
+
+def _notebook(data: bytes) -> list[str]:
+    try:
+        notebook = json.loads(text(data))
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+    except MemoryError:
+        raise ValueError("it is too large to be read") from None
+    except ValueError as error:
+        raise ValueError(f"it is no JSON ({error})" if data.strip() else "it is empty") from None
+    sheets = notebook.get("worksheets") if isinstance(notebook, dict) else None
+    holder = sheets[0] if isinstance(sheets, list) and sheets else notebook
+    if not isinstance(holder, dict) or not isinstance(holder.get("cells"), list):
+        raise ValueError("it has no cells")
+    found = []
+    for cell in holder["cells"]:
+        if isinstance(cell, dict) and cell.get("cell_type") == "code":
+            source = cell.get("source", cell.get("input", ""))
+            found.append("".join(map(_source, source)) if isinstance(source, list) else _source(source))
+    return found
+
+
+def _source(value) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def harms(source: str) -> str | None:
+    """Why a cell is not given to anybody to parse; None for one that may be, though it be no Python."""
+    if len(source) > CELL_LIMIT:
+        return f"it has {len(source):,} characters, more than the {CELL_LIMIT:,} that are read"
+    if len(source) > SHORT:
+        try:
+            ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError):
+            return None  # which the grader's own parser says too, in no more time
+        except MemoryError:
+            return "it is too large, or nested too deeply, to be parsed"
+    return None

@@ -1,0 +1,58 @@
+"""Whose a file or folder is, by its name: as learning platforms name what they let download, and as people copy files."""
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from checks.grader.intake.archives import ARCHIVES, CARD, CLOSED, NOTEBOOKS, SCRIPTS
+from checks.grader.intake.text import printable_name
+
+_CANVAS = re.compile(r"^(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_(?P<attempt>\d+)_(?P<file>.+)$")
+_MOODLE = re.compile(r"^(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$")
+_GRADESCOPE = re.compile(r"^submission_(?P<id>\d+)$")
+_COPY = re.compile(r"([ _.-]+copy([ _.-]?\d+)?| ?\(\d+\)|[ _.-]+kopie| - copy)$", re.IGNORECASE)
+_LESSON = re.compile(r"^(?P<student>.+?)[ _.-]+(?P<lesson>\d\d_\w+?)(-\d+)?$")
+_CARD = re.compile(rf"^(?P<student>.+?)[ _.-]+{re.escape(CARD)}$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose it is. `name` is what the platform calls the student, `id` its number for them, `late` what it says itself."""
+
+    name: str
+    platform: str = ""
+    id: str = ""
+    late: bool = False
+    copied: bool = False  # whether its name was taken for that of a copy, which a person has to confirm
+
+    @property
+    def student(self) -> str:
+        """The name under which grades are kept where no roster says another."""
+        return f"{self.name}_{self.id}" if self.platform == "canvas" else self.name
+
+
+def owner(name: str, folder: bool) -> Owner:
+    """Whose the file or folder `name` is."""
+    name = printable_name(name)
+    for platform, pattern in (("canvas", _CANVAS), ("moodle", _MOODLE)):
+        if match := pattern.match(name):
+            return Owner(match["name"].strip(), platform, match["id"], bool(match.groupdict().get("late")))
+    if folder:
+        match = _GRADESCOPE.match(name)
+        return Owner(name, "gradescope", match["id"]) if match else Owner(name)
+    if match := _CARD.match(name):
+        return Owner(match["student"])
+    stem = _stem(name)
+    plain = stem
+    while (shorter := _COPY.sub("", plain)) != plain and shorter:
+        plain = shorter
+    if match := _LESSON.match(plain):
+        return Owner(match["student"], copied=plain != stem or bool(match[3]))
+    return Owner(plain, copied=plain != stem)
+
+
+def _stem(name: str) -> str:
+    for ending in sorted((*NOTEBOOKS, *SCRIPTS, *ARCHIVES, *CLOSED), key=len, reverse=True):
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[:-len(ending)]
+    return PurePath(name).stem or name

@@ -1,0 +1,185 @@
+"""A class's folder: whose each file is, by its name, and that none is left out without a word."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from grading import CHEAP, IMPORTS, NEEDED, SOLVED, exercise_cell, notebook
+
+from checks.grader import batch, results
+from checks.grader.course import DEFAULT
+from checks.grader.grader import Grader
+from checks.grader.intake.folder import HandedIn, find_submissions
+from checks.grader.intake.lms import owner
+from checks.grader.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader(Settings(7, exercises=CHEAP[:1], compiles=False)) as grader:
+        yield grader
+
+
+def students(folder: Path) -> dict[str, list[str]]:
+    found = find_submissions(folder).students
+    return {student: sorted(path.name for path in one.paths) for student, one in found.items()}
+
+
+def test_a_folder_without_submissions(tmp_path):
+    for folder, said in ((tmp_path / "x", "no folder"), (tmp_path, "holds no submission")):
+        with pytest.raises(ValueError, match=said):
+            find_submissions(folder)
+
+
+@pytest.mark.parametrize("name, student", [
+    ("eva b_00_hello_triton.ipynb", "eva b"), ("eva b_01_gemv_fp16 (1).ipynb", "eva b"),
+    ("eva_00_hello_triton-Copy1.ipynb", "eva"), ("eva_00_hello_triton copy.ipynb", "eva"),
+    ("eva_00_hello_triton - Copy (2).ipynb", "eva"), ("eva_00_hello_triton copy 2.ipynb", "eva"),
+    ("bob_00_hello_triton-1.ipynb", "bob"), ("bob.tar.gz", "bob"), ("bob (1).zip", "bob"), ("bob.ipynb.txt", "bob"),
+    ("team-1.py", "team-1"), ("eva_report_card.json", "eva"), (".py", ".py"), ("copy.py", "copy"), ("a.b.ipynb", "a.b"),
+    ("Jose\u0301.py", "Jos\xe9")])
+def test_the_student_of_a_file(name, student):
+    assert owner(name, folder=False).student == student
+
+
+@pytest.mark.parametrize("name, platform, id, student, late", [
+    ("lovelaceada_123_4567_00_hello_triton.ipynb", "canvas", "123", "lovelaceada_123", False),
+    ("lovelaceada_LATE_123_4567_00_hello_triton-1.ipynb", "canvas", "123", "lovelaceada_123", True),
+    ("lovelaceada_123_4567_work.pdf", "canvas", "123", "lovelaceada_123", False),
+    ("Ada Lovelace_98765_assignsubmission_file_00.ipynb", "moodle", "98765", "Ada Lovelace", False),
+    ("Ada_Maria Lovelace_98765_assignsubmission_file_a_b.zip", "moodle", "98765", "Ada_Maria Lovelace", False)])
+def test_platforms_names_of_files(name, platform, id, student, late):
+    found = owner(name, folder=False)
+    assert (found.platform, found.id, found.student, found.late) == (platform, id, student, late)
+
+
+@pytest.mark.parametrize("name, platform, student", [
+    ("Ada Lovelace_98765_assignsubmission_file_", "moodle", "Ada Lovelace"),
+    ("Ada L_9_assignsubmission_file", "moodle", "Ada L"),
+    ("Ada L_9_assignsubmission_onlinetext", "moodle", "Ada L"), ("submission_4711", "gradescope", "submission_4711"),
+    ("int8-ada-l", "", "int8-ada-l"), ("eva_00_hello_triton", "", "eva_00_hello_triton")])
+def test_platforms_names_of_folders(name, platform, student):
+    found = owner(name, folder=True)
+    assert (found.platform, found.student) == (platform, student)
+
+
+def test_every_entry_is_a_student_s_or_named(tmp_path):
+    for name in ("ada", "__kim", "__MACOSX", ".git"):
+        (tmp_path / name).mkdir()
+    for name in ("ada.zip", "bob.rar", "tom.tar.gz", "jon_00_hello_triton.ipynb", "grades.xlsx", "ada.pdf", ".DS_Store",
+                 "lea.py"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "sue").symlink_to("ada")
+    assert students(tmp_path) == {"__kim": ["__kim"], "ada": ["ada", "ada.pdf", "ada.zip"], "bob": ["bob.rar"],
+                                  "jon": ["jon_00_hello_triton.ipynb"], "lea": ["lea.py"], "sue": ["sue"],
+                                  "tom": ["tom.tar.gz"]}
+    named = {notice.partition(" was not read")[0] for notice in find_submissions(tmp_path).notices}
+    assert named == {"__MACOSX", ".git", ".DS_Store", "grades.xlsx"}
+
+
+def test_names_in_two_unicode_forms_are_one_student(tmp_path):
+    for name in ("Jose\u0301", "Jos\xe9"):
+        (tmp_path / name).mkdir()
+    (one,) = find_submissions(tmp_path).students.values()
+    assert one.student == "Jos\xe9" and len(one.paths) == 2 and "Unicode forms" in one.notices[0]
+
+
+def test_two_forms_and_copies_are_named(tmp_path):
+    (tmp_path / "ada").mkdir()
+    for name in ("ada.zip", "bob_00_hello_triton.ipynb", "bob_00_hello_triton-Copy1.ipynb", "eva.py"):
+        (tmp_path / name).write_bytes(b"x")
+    found = find_submissions(tmp_path).students
+    assert "2 forms" in found["ada"].notices[0] and "-Copy1" in found["bob"].notices[0] and not found["eva"].notices
+
+
+# graded: each alone, whatever is in it
+
+HOSTILE = {
+    "surrogate in an error": "raise ValueError(chr(0xD800) + ' no')",
+    "escapes in an error": "raise ValueError('\\x1b[2J\\x1b[1;1Hpassed\\r\\u202e')",
+    "a surrogate returned": "return chr(0xD800)",
+    "a long error": "raise ValueError('x' * 10**6)",
+    "a long number": "return 10**6000", "an error whose text fails": "raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})()",
+    "an error with an odd name": "raise type('E\\x1b[2J', (Exception,), {})()", "an odd key": "raise KeyError('\\ud800')",
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_what_a_student_writes_is_printable_in_the_result(grader, tmp_path, body):
+    cell = exercise_cell(NEEDED, f"def programs_needed(N, BLOCK):\n    {body}\n")
+    (tmp_path / "eve.ipynb").write_text(notebook(IMPORTS, cell))
+    result = batch.grade(grader, HandedIn("eve", [tmp_path / "eve.ipynb"]))
+    assert batch.write(tmp_path, result) == result == results.read_result(results.result_path(tmp_path, "eve"))
+    (one,) = result["exercises"]
+    assert one["points"] == 0.0 and one["status"] in ("failed", "crashed")
+    assert one["message"].replace("\n", "").isprintable() and len(one["message"]) < 10_000
+
+
+def test_work_that_could_not_be_read_is_no_zero(grader, tmp_path):
+    for data, status, points in (("{", results.UNREAD, None), (notebook("x = 1"), "missing", 0.0), (SOLVED, "passed", 1.0)):
+        (tmp_path / "ada.ipynb").write_text(data)
+        result = batch.grade(grader, HandedIn("ada", [tmp_path / "ada.ipynb"], ["a notice"]))
+        (one,) = result["exercises"]
+        assert (one["status"], one["points"]) == (status, points) and result["problems"][0] == "a notice"
+        assert results.is_open(result) == (points is None)
+    stub = notebook(exercise_cell(NEEDED, "def programs_needed(N, BLOCK):\n    raise NotImplementedError('TODO')"))
+    (tmp_path / "ada.ipynb").write_text(stub)
+    (tmp_path / "mine.ipynb").write_text("{")
+    paths = [tmp_path / "ada.ipynb", tmp_path / "mine.ipynb"]
+    assert batch.grade(grader, HandedIn("ada", paths))["exercises"][0]["status"] == results.UNREAD, "the work may be there"
+
+
+@pytest.mark.parametrize("where", ["read_submission", "Grader.grade_submission"])
+def test_whatever_goes_wrong_is_in_that_student_s_result_alone(tmp_path, monkeypatch, where):
+    def fail(*_):
+        raise KeyError("\ud800")
+
+    (tmp_path / "ada.ipynb").write_text(SOLVED)
+    monkeypatch.setattr(f"checks.grader.batch.{where}", fail)
+    result = batch.grade(Grader(Settings(7, exercises=CHEAP[:1])), HandedIn("ada", [tmp_path / "ada.ipynb"]))
+    assert [(one["status"], one["points"]) for one in result["exercises"]] == [(results.FAULT, None)]
+    assert "KeyError" in result["exercises"][0]["message"]
+
+
+def test_a_full_disk_is_an_infrastructure_error(grader, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results, "write_atomically", full)
+    (tmp_path / "ada.ipynb").write_text(SOLVED)
+    result = batch.write(tmp_path, batch.grade(grader, HandedIn("ada", [tmp_path / "ada.ipynb"])))
+    assert result["exercises"][0]["status"] == results.FAULT and result["points"] == 0.0
+    assert "No space left" in result["exercises"][0]["message"]
+
+
+def test_names_that_differ_late_have_files_of_their_own():
+    long = "Иванов Иван Иванович_лабораторная_работа_"
+    names = [long + "первая", long + "вторая", "x" * 250, "x" * 251, "a%2Fb", "a/b", "a"]
+    files = [results.file_name(name) for name in names]
+    assert len(set(files)) == len(names) and max(map(len, files)) <= 200
+
+
+def test_a_class_of_odd_names_is_graded_to_the_end(grader, tmp_path, monkeypatch, capsys):
+    folder, said = tmp_path / "sub", []
+    for name in ("<img src=x onerror=alert(1)>", '=HYPERLINK("x")', "\r=1+1", "eve\n[9 of 9] ada: 0 of 1", "\x1b[31mred\x1b[0m",
+                 "Ada", "con", "a.b", "a%2Fb", "-rf", "ünï", "x" * 250, os.fsdecode(b"Jos\xe9"), "\u202eevil"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / os.fsdecode(b"caf\xe9.ipynb")).write_text(SOLVED)
+    (folder / "bob").mkdir()
+    with zipfile.ZipFile(folder / "bob" / "work.zip", "w") as archive:
+        archive.writestr("a.ipynb", SOLVED)
+
+    def work(self, waiting, jobs):
+        for handed_in in list(waiting.values()):
+            self._report(batch.write(self.grades, batch.grade(grader, handed_in)))
+        waiting.clear()
+        return []
+
+    monkeypatch.setattr(batch.Batch, "_work", work)
+    tally = batch.Batch(tmp_path / "grades", Settings(7, DEFAULT, CHEAP[:1], compiles=False), say=said.append).grade(folder)
+    graded = results.read_results(tmp_path / "grades")
+    assert (tally.graded, tally.faults, tally.unread) == (15, 0, 0)
+    assert [result["points"] for result in graded] == [1.0] * 15
+    assert all(line.isprintable() for line in said)
+    assert {result["student"] for result in graded} >= {"Jos\\udce9", "\\x1b[31mred\\x1b[0m", "\\r=1+1"}
