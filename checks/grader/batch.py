@@ -137,7 +137,9 @@ class Batch:
         self.tally.unread += unread
         graded, count = self.tally.graded, self._count
         left = (time.monotonic() - self._started) / graded * (count - graded)
-        self.say(f"[{graded}/{count}] {result['student']}: {result['points']:g} of {result['possible']:g}"
+        nothing = all(one["points"] is None for one in result["exercises"])
+        self.say(f"[{graded}/{count}] {result['student']}: {'–' if nothing else format(result['points'], 'g')} of "
+                 f"{result['possible']:g}"
                  + (f", {flags} flag(s)" if flags else "") + (", INFRASTRUCTURE ERROR" if fault else "")
                  + (", WORK THAT COULD NOT BE READ" if unread else "")
                  + (f" · about {_time(left)} left" if graded < count else ""))

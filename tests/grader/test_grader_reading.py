@@ -263,7 +263,7 @@ def test_what_is_said_of_a_submission_is_bounded(tmp_path):
     assert len(problems) == 51 and problems[-1] == "… and 50 more of this kind"
 
 
-def test_a_submission_that_takes_the_reader_s_memory_or_time_costs_no_other(tmp_path):
+def test_what_takes_the_reader_s_memory_or_time_costs_no_other(tmp_path):
     (tmp_path / "large.ipynb").write_text("[" + "[]," * 2_000_000 + "[]]")
     (tmp_path / "a.py").write_text("x = 1\n")
     small = Reader(memory_bytes=100 << 20)
