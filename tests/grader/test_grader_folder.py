@@ -102,7 +102,7 @@ HOSTILE = {
     "a long error": "raise ValueError('x' * 10**6)",
     "a long number": "return 10**6000",
     "an error whose text fails": "raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})()",
-    "an error with an odd name": "raise type('E\\x1b[2J', (Exception,), {})()", 
+    "an error with an odd name": "raise type('E\\x1b[2J', (Exception,), {})()",
     "an odd key": "raise KeyError('\\ud800')",
 }
 
@@ -165,7 +165,8 @@ def test_names_that_differ_late_have_files_of_their_own():
 def test_a_class_of_odd_names_is_graded_to_the_end(grader, tmp_path, monkeypatch, capsys):
     folder, said = tmp_path / "sub", []
     for name in ("<img src=x onerror=alert(1)>", '=HYPERLINK("x")', "\r=1+1", "eve\n[9 of 9] ada: 0 of 1",
-                 "\x1b[31mred\x1b[0m", "Ada", "con", "a.b", "a%2Fb", "-rf", "ünï", "x" * 250, os.fsdecode(b"Jos\xe9"), "\u202eevil"):
+                 "\x1b[31mred\x1b[0m", "Ada", "con", "a.b", "a%2Fb", "-rf", "ünï",
+                 "x" * 250, os.fsdecode(b"Jos\xe9"), "\u202eevil"):
         (folder / name).mkdir(parents=True)
         (folder / name / os.fsdecode(b"caf\xe9.ipynb")).write_text(SOLVED)
     (folder / "bob").mkdir()
