@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,22 @@ from checks.paths import ROOT
 COPIED = ("checks", "kernels", "lessons", "tests", "README.md", "conftest.py", "pyproject.toml", "workshop.py")
 
 
-@pytest.fixture
-def copy(tmp_path):
+KERNEL = NewExercise("row_max_kernel", "01", Path("kernels/row_max.py"), "row_max")
+FUNCTION = NewExercise("gemv_intensity", "01", Path("kernels/cost.py"), "gemv")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The repository, without what no test here looks at."""
+    root = tmp_path_factory.mktemp("copy")
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
             left_out = shutil.ignore_patterns("__pycache__", "exploits", "honest", "report_card.json", "report_card.png")
-            shutil.copytree(source, tmp_path / name, ignore=left_out)
+            shutil.copytree(source, root / name, ignore=left_out)
         else:
-            shutil.copy(source, tmp_path / name)
-    return tmp_path
+            shutil.copy(source, root / name)
+    return root
 
 
 def texts(folder: Path) -> dict[Path, str]:
@@ -35,37 +42,55 @@ def run(copy: Path, *command: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", *command], cwd=copy, capture_output=True, text=True)
 
 
-def failed(copy: Path, name: str) -> set[str]:
-    """The tests of tests/dev/test_every_place.py that fail for an exercise."""
-    done = run(copy, "pytest", "-q", "-rf", "-p", "no:cacheprovider", "tests/dev/test_every_place.py", "-k", name)
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    return set(re.findall(r"^FAILED .*::test_(\w+)\[", done.stdout, re.MULTILINE))
+def names(copy: Path, paths: Iterable[Path]) -> set[str]:
+    return {str(path.relative_to(copy)) for path in paths}
 
 
-def test_kernel_s_skeleton_has_a_todo_in_each_place(copy):
-    before = texts(copy)
-    written = write_skeleton(NewExercise("row_max_kernel", "01", Path("kernels/row_max.py"), "row_max"), copy)
-    changed = {path for path, text in texts(copy).items() if before.get(path) != text}
-    assert changed == set(written)
-    assert {str(path.relative_to(copy)) for path in changed} == {
+@pytest.fixture(scope="module")
+def skeletons(copy):
+    """By exercise: the files that were said to be written and those that did change, one exercise after the other."""
+    made, before = {}, texts(copy)
+    for new in (KERNEL, FUNCTION):
+        written, after = write_skeleton(new, copy), texts(copy)
+        made[new.name] = names(copy, written), names(copy, {path for path in after if before.get(path) != after[path]})
+        before = after
+    return made
+
+
+@pytest.fixture(scope="module")
+def failed(copy, skeletons):
+    """The tests of tests/dev/test_every_place.py that fail for the exercises, as (test, exercise)."""
+    done = run(copy, "pytest", "-q", "-rf", "-p", "no:cacheprovider", "tests/dev/test_every_place.py",
+               "-k", " or ".join(skeletons))
+    assert done.returncode == 1, done.stdout + done.stderr
+    return set(re.findall(r"^FAILED .*::test_(\w+)\[(\w+)\]", done.stdout, re.MULTILINE))
+
+
+def test_skeleton_of_a_kernel_is_in_each_place(skeletons):
+    written, changed = skeletons[KERNEL.name]
+    assert written == changed == {
         "kernels/row_max.py", "checks/exercises/row_max.py", "checks/exercises/__init__.py", "README.md",
         "lessons/01_gemv_fp16.ipynb", "tests/kernels/test_row_max.py", "tests/kernels/test_every_kernel_compiles.py",
         "tests/gpu/gpu_report_lessons.py"}
-    ruff = run(copy, "ruff", "check", "--no-cache", ".")
+
+
+def test_skeleton_of_a_function_joins_a_file_and_a_noun_that_are_there(skeletons):
+    written, changed = skeletons[FUNCTION.name]
+    assert written == changed == {"kernels/cost.py", "checks/exercises/gemv.py", "README.md", "lessons/01_gemv_fp16.ipynb"}
+
+
+def test_each_place_has_a_todo_that_its_test_finds(failed):
+    of_all = {"oracle_is_written_and_three_mistakes_are_known", "answer_is_written", "lesson_has_its_text_hints_and_stub",
+              "readme_has_a_row_for_its_lesson"}
+    of_kernels = {"kernel_has_a_test", "kernel_is_compiled_for_gpus", "kernel_is_in_the_gpu_report"}
+    assert {test for test, exercise in failed if exercise == KERNEL.name} == of_all | of_kernels
+    assert {test for test, exercise in failed if exercise == FUNCTION.name} == of_all
+
+
+def test_skeletons_have_no_lint(copy, skeletons):
+    changed = set().union(*(files for _, files in skeletons.values()))
+    ruff = run(copy, "ruff", "check", "--no-cache", *changed)
     assert ruff.returncode == 0, ruff.stdout
-    assert failed(copy, "row_max_kernel") == {
-        "oracle_is_written_and_three_mistakes_are_known", "answer_is_written", "lesson_has_its_text_hints_and_stub",
-        "readme_has_a_row_for_its_lesson", "kernel_has_a_test", "kernel_is_compiled_for_gpus",
-        "kernel_is_in_the_gpu_report"}
-
-
-def test_function_joins_a_file_and_a_noun_that_are_there(copy):
-    written = write_skeleton(NewExercise("gemv_intensity", "01", Path("kernels/cost.py"), "gemv"), copy)
-    assert {str(path.relative_to(copy)) for path in written} == {
-        "kernels/cost.py", "checks/exercises/gemv.py", "README.md", "lessons/01_gemv_fp16.ipynb"}
-    assert failed(copy, "gemv_intensity") == {
-        "oracle_is_written_and_three_mistakes_are_known", "answer_is_written", "lesson_has_its_text_hints_and_stub",
-        "readme_has_a_row_for_its_lesson"}
 
 
 @pytest.mark.parametrize(("name", "lesson", "file", "noun", "said"), [
