@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import quick_worker
 import torch
 from children import hearing_ctrl_c
 from grading import ADD, CHEAP, IMPORTS, NEEDED, exercise_cell, notebook
 
-from checks.grader import results
+from checks.grader import batch, results
 from checks.grader.batch import Batch
 from checks.grader.command import main
 from checks.grader.course import DEFAULT
@@ -53,8 +55,8 @@ def test_killed_at_any_instant_and_resumed(tmp_path):
     command = [sys.executable, "-m", "checks", "grade", "class", str(folder), "--out", str(grades), "--jobs", "1",
                "--no-compile", "--resume", "--seed-file", str(seed), "--exercise", CHEAP[0], "--exercise", CHEAP[1]]
     kept = {}
-    # Killed before the first result, then with some there, then stopped by Ctrl-C, which the suite itself may be deaf to.
-    for wanted, delay, by in ((0, 1.0, signal.SIGKILL), (1, 0.0, signal.SIGKILL), (3, 0.02, signal.SIGINT)):
+    # Killed with one result there, then stopped by Ctrl-C, which the suite itself may be deaf to.
+    for wanted, delay, by in ((1, 0.0, signal.SIGKILL), (3, 0.02, signal.SIGINT)):
         with hearing_ctrl_c():
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 120
@@ -73,26 +75,31 @@ def test_killed_at_any_instant_and_resumed(tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"{len(kept)} kept" in done.stdout
     assert all((grades / "students" / name).read_text() == text for name, text in kept.items())
-    other = tmp_path / "other"
-    settings = Settings(random.Random("a seed").getrandbits(32), DEFAULT, CHEAP, compiles=False)
-    Batch(other, settings, say=quiet).grade(folder)
-    assert stable(grades) == stable(other)
+    grader = Grader(Settings(random.Random("a seed").getrandbits(32), DEFAULT, CHEAP, compiles=False))
+    for path in folder.iterdir():
+        results.write_result(tmp_path / "other", grader.grade(path.name, [path]))
+    assert stable(grades) == stable(tmp_path / "other")
     assert [r["points"] for r in stable(grades)] == [3.0, 1.0] * 3
 
 
-def test_a_worker_that_dies_costs_nobody_a_result(tmp_path):
-    folder, killed = write_class(tmp_path / "sub", 4), []
+def test_a_worker_that_dies_costs_nobody_a_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "_start_worker", quick_worker.start)
+    monkeypatch.setattr(batch, "_grade_and_write", quick_worker.grade)
+    folder, killed, by = write_class(tmp_path / "sub", 5), [], []
 
     def say(line: str) -> None:
-        if not killed:  # the first result is there: end the worker in the middle of the next
+        if not killed:  # the first result is there: end the worker, whatever it is about
             killed.extend(multiprocessing.active_children())
             killed[0].kill()
 
-    settings = Settings(3, DEFAULT, CHEAP, compiles=False)
-    tally = Batch(tmp_path / "grades", settings, say=say).grade(folder)
-    assert killed
-    assert (tally.graded, tally.faults) == (4, 0)
-    assert [r["points"] for r in stable(tmp_path / "grades")] == [3.0, 1.0] * 2
+    class Watched(Batch):
+        def _report(self, result):
+            by.append(result["process"])
+            super()._report(result)
+
+    tally = Watched(tmp_path / "grades", types.SimpleNamespace(), say=say).grade(folder)
+    assert (tally.graded, tally.faults, len(by)) == (5, 0, 5)
+    assert len(set(by)) > 1 and by[0] == killed[0].pid != by[-1], "others go on"
 
 
 def test_a_submission_that_ends_its_worker_twice_is_no_zero(tmp_path, monkeypatch):

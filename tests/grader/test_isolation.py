@@ -150,14 +150,10 @@ def test_which_namespaces_are_new():
 # children
 
 
-@pytest.fixture(scope="module")
-def server():
-    """Started by someone whose environment holds a secret."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SECRET_TOKEN", "swordfish")
-        server = ForkServer("run", 60)
-    yield server
-    server.close()
+@pytest.fixture
+def server(fork_server):
+    """Started by someone whose environment holds a secret, SECRET_TOKEN."""
+    return fork_server("run", 60)
 
 
 def returned(server: ForkServer, body: str):
