@@ -74,7 +74,7 @@ def test_skeleton_of_a_kernel_is_in_each_place(skeletons):
         "tests/gpu/gpu_report_lessons.py"}
 
 
-def test_skeleton_of_a_function_joins_a_file_and_a_noun_that_are_there(skeletons):
+def test_skeleton_of_a_function_joins_what_is_there(skeletons):
     written, changed = skeletons[FUNCTION.name]
     assert written == changed == {"kernels/cost.py", "checks/exercises/gemv.py", "README.md", "lessons/01_gemv_fp16.ipynb"}
 
