@@ -2,15 +2,57 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
 import torch
 
+from checks.judge import hints
+from checks.judge.attempt import attempt
 from checks.judge.exercise import Case, Exercise, Mutant
 from checks.judge.launches import OutOfBounds, Traffic
-from checks.judge.trial import PASSED, Outcome, try_case, where
+from checks.judge.relations import relation
+from checks.judge.slips import find_slip
+from checks.judge.source import Function, answer_source
+from checks.judge.trial import PASSED, TIMEOUT, Outcome, assess, try_case, where
+from checks.judge.variations import varied, variations_of
+
+VARIATION_S = 1.0  # one that takes longer than this does something else
+
+
+def reason(exercise: Exercise, written: Function | str, outcomes: Sequence[Outcome], seed: int) -> str | None:
+    """A sentence on the mistake of a function that does what no mutant does, or None.
+
+    In this order: a slip in the source, the exercise's own reading of the numbers, how they relate to the right ones, and
+    the answer with one thing changed that does the same.
+    """
+    failed = next(outcome for outcome in outcomes if outcome.status != PASSED)
+    return (_slip(exercise, written) or explained(exercise, failed) or relation(outcomes) or _variation(exercise, outcomes)
+            or never_read(failed))
+
+
+def _slip(exercise: Exercise, written: Function | str) -> str | None:
+    mine, answer = hints.definition(written), hints.definition(answer_source(exercise.name))
+    return find_slip(mine, answer) if mine and answer else None
+
+
+def _variation(exercise: Exercise, outcomes: Sequence[Outcome]) -> str | None:
+    """As what variation of the answer it comes out, on every case. Kernels take too long."""
+    if exercise.is_kernel or exercise.adapter is not None or any(outcome.status == TIMEOUT for outcome in outcomes):
+        return None
+    outcomes = sorted(outcomes, key=lambda outcome: outcome.status == PASSED)  # a failing case rules most out at once
+    for variation in variations_of(exercise.name):
+        call = exercise.callable_for(varied(exercise, variation))
+        if all(_alike(outcome, _same_case(exercise, call, outcome)) for outcome in outcomes):
+            return f"It comes out as if {variation.sentence}."
+    return None
+
+
+def _same_case(exercise: Exercise, call: Callable[..., Any], outcome: Outcome) -> Outcome:
+    other = Outcome(outcome.case, outcome.inputs, outcome.expected)
+    assess(exercise, other, attempt(call, outcome.inputs, VARIATION_S))
+    return other
 
 
 def recognise(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> Mutant | None:

@@ -18,6 +18,12 @@ def hint(function: Function | str, message: str) -> str | None:
     return next(found, None) or next(said, None)
 
 
+def definition(function: Function | str) -> ast.FunctionDef | None:
+    """The function as Python parses it, where its source is known."""
+    tree = _tree(function)
+    return tree if isinstance(tree, ast.FunctionDef) else None
+
+
 def unused_stride(function: Function | str) -> str | None:
     """The first argument `stride_...` that a kernel (or its source) never uses."""
     tree = _tree(function)

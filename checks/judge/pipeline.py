@@ -94,7 +94,7 @@ def check_results(evidence: Evidence) -> Verdict:
 
 def wrong_result(evidence: Evidence, outcome: Outcome, outcomes: Sequence[Outcome]) -> Verdict:
     """Step 6 for `outcome`, with the mutant that does the same on all `outcomes`."""
-    return _explain(evidence, outcome, outcome.message,
+    return _explain(evidence, outcome, outcomes, outcome.message,
                     lambda: diagnosis.recognise(evidence.exercise, outcomes, evidence.seed))
 
 
@@ -126,7 +126,7 @@ def check_traffic(evidence: Evidence, outcome: Outcome, answer: Outcome) -> Verd
         verdict = Verdict(exercise, PASSED, "moves {:.2f}x the least bytes (answer {:.2f}x)".format(
             *(moved / traffic[2] for moved in traffic[:2])))
     else:  # with the answer's bytes it would be taken for any mistake that shows on other cases alone
-        verdict = _explain(evidence, outcome, message, lambda: diagnosis.recognise_traffic(
+        verdict = _explain(evidence, outcome, [], message, lambda: diagnosis.recognise_traffic(
             exercise, outcome, evidence.seed) if too_many_bytes else None)
     verdict.traffic = traffic
     return verdict
@@ -156,14 +156,18 @@ def _verdict(evidence: Evidence, problem: str | None, passed: str = "") -> Verdi
     return Verdict(evidence.exercise, FAILED, f"{evidence.exercise.name}: {problem}")
 
 
-def _explain(evidence: Evidence, outcome: Outcome, message: str, recognise: Callable[[], Mutant | None]) -> Verdict:
-    """A failed verdict that says what is known of the reason: a slip seen in the source, a mutant, the exercise's
-    own reading of the numbers, or what was not read."""
-    said = hints.hint(evidence.written, message)
-    mutant = None if said else recognise()
-    if mutant:
-        said = f"What it looks like: {mutant.name}. {mutant.advice}"
-    reason = said or diagnosis.explained(evidence.exercise, outcome) or diagnosis.never_read(outcome)
+def _explain(evidence: Evidence, outcome: Outcome, outcomes: Sequence[Outcome], message: str,
+             recognise: Callable[[], Mutant | None]) -> Verdict:
+    """A failed verdict that leads with what is known of the reason; `message`, what was seen, follows.
+
+    The reason is a slip that is wrong in every kernel, a mutant, or what `diagnosis.reason` finds.
+    """
+    said, mutant = hints.hint(evidence.written, message), None
+    if said is None:
+        mutant = recognise()
+        said = f"{mutant.name}. {mutant.advice}" if mutant else None
+    if said is None and outcomes:
+        said = diagnosis.reason(evidence.exercise, evidence.written, outcomes, evidence.seed)
     status = FAILED if outcome.status == PASSED else outcome.status
-    return Verdict(evidence.exercise, status, f"{evidence.exercise.name}: {message}" + (f"\n{reason}" if reason else ""),
-                   mutant.name if mutant else None, outcome)
+    told = f"{said}\n{message[0].upper()}{message[1:]}" if said else message
+    return Verdict(evidence.exercise, status, f"{evidence.exercise.name}: {told}", mutant.name if mutant else None, outcome)

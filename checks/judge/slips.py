@@ -1,0 +1,176 @@
+"""Slips that show in a function's source beside its arguments: a stride of another tensor, an argument never used.
+
+They are looked for only after a result was wrong, for some of them are right in a program that means something else.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+
+_LOADS = ("load", "store", "atomic_add")
+_LOST = ("to", "abs", "round", "clamp", "float", "half", "double", "reshape", "T", "sum", "mean", "sqrt", "square", "t",
+         "transpose", "append_", "sort_values", "max", "min", "amax", "int", "bool", "contiguous", "masked_fill")
+
+
+def find_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
+    """A sentence on the first slip in `function`, whose exercise has `answer`, or None."""
+    for test in (_lost_values, _returns_in_a_loop, _foreign_strides, _steps, _still, _masks, _axes, _unused):
+        found = next(test(function, answer), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _lost_values(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant | ast.Yield):
+            continue
+        value, text = node.value, ast.unparse(node.value)
+        if isinstance(value, ast.Name | ast.Attribute):
+            yield f"The line `{text}` does nothing: a call needs parentheses, `{text}()`."
+        elif isinstance(value, ast.Compare):
+            yield f"The line `{text}` compares and keeps nothing: `=` assigns."
+        elif not isinstance(value, ast.Call) or (isinstance(value.func, ast.Attribute) and value.func.attr in _LOST
+                                                 and ast.unparse(value.func.value) not in ("tl", "torch", "math")):
+            yield f"The line `{text}` computes a value and drops it: assign it to a name."
+
+
+def _returns_in_a_loop(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    for loop in ast.walk(function):
+        if isinstance(loop, ast.For | ast.While) and any(isinstance(node, ast.Return) for node in loop.body):
+            yield "A `return` stands inside the loop and ends it after the first step: move it behind the loop."
+
+
+def _arguments(function: ast.FunctionDef) -> list[str]:
+    given = function.args
+    return [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+
+
+class _Flow:
+    """Which names a kernel's addresses are made of, through its local variables."""
+
+    def __init__(self, function: ast.FunctionDef):
+        self.function, self.made = function, {}
+        for node in ast.walk(function):
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            value = getattr(node, "value", None)
+            if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and value is not None:
+                for target in targets:
+                    for part in ast.walk(target):
+                        if isinstance(part, ast.Name):
+                            self.made.setdefault(part.id, []).append(value)
+
+    def accesses(self, within: ast.AST | None = None) -> Iterator[tuple[ast.Call, str, set[str]]]:
+        """Each load and store, with its one pointer and the names in its address."""
+        for node in ast.walk(within or self.function):
+            if (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LOADS
+                    and ast.unparse(node.func.value) == "tl" and node.args):
+                names = self.names(node.args[0])
+                pointers = [name for name in names if name.endswith("_ptr")]
+                if len(pointers) == 1:
+                    yield node, pointers[0], names
+
+    def names(self, node: ast.AST, seen: frozenset[str] = frozenset()) -> set[str]:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "tl.load":
+            return set()  # a value that was read, no part of the address
+        if isinstance(node, ast.Name):
+            found = {node.id}
+            if node.id not in seen:
+                for value in self.made.get(node.id, []):
+                    found |= self.names(value, seen | {node.id})
+            return found
+        return set().union(*(self.names(child, seen) for child in ast.iter_child_nodes(node)))
+
+
+def _foreign_strides(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    strides = [name for name in _arguments(function) if name.startswith("stride_")]
+    for _, pointer, names in _Flow(function).accesses():
+        stem = pointer.removesuffix("_ptr")
+        own = [name for name in strides if name[7:8] == stem[0] and "scale" not in stem]
+        for name in strides:
+            if name in names and name not in own and (own or not stem.startswith("partial")):
+                theirs = next((p[:-4] for p in _arguments(function) if p.endswith("_ptr") and p[0] == name[7]), name[7:-1])
+                better = (f"`{stem}` has {' and '.join(f'`{other}`' for other in own)}" if own else
+                          f"the elements of `{stem}` lie side by side and need no stride")
+                yield f"The address of `{stem}` is made with `{name}`, a stride of `{theirs}`: {better}."
+
+
+def _steps(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    """Pointers that a loop advances without the stride they were made with."""
+    flow = _Flow(function)
+    for node in ast.walk(function):
+        if not (isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and isinstance(node.op, ast.Add)):
+            continue
+        step = flow.names(node.value)
+        block = next((name for name in step if name.startswith("BLOCK_")), "")
+        for made in flow.made[node.target.id]:
+            for part in ast.walk(made):
+                if (block and isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult)
+                        and f"offs_{block[6:].lower()}" in ast.unparse(part.left)
+                        and (stride := ast.unparse(part.right)).startswith("stride_") and stride not in step):
+                    yield (f"`{node.target.id}` moves on by `{ast.unparse(node.value)}` elements, but its neighbours along "
+                           f"{block[6:]} are `{stride}` apart: add `{block} * {stride}`.")
+
+
+def _still(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    """Loads in a loop whose address is the same in each step, and moves in the answer's."""
+    moves = {pointer for pointer, moving, _ in _in_loops(answer) if moving}
+    for pointer, moving, step in _in_loops(function):
+        if pointer in moves and not moving:
+            yield (f"Each step of the loop reads the same part of `{pointer[:-4]}`: nothing in its address moves with "
+                   f"`{step}`.")
+
+
+def _in_loops(function: ast.FunctionDef) -> Iterator[tuple[str, bool, str]]:
+    """The pointer of each load in a loop, whether its address moves, and the loop's variable."""
+    flow = _Flow(function)
+    for loop in ast.walk(function):
+        if not (isinstance(loop, ast.For) and isinstance(loop.target, ast.Name)):
+            continue
+        moving = {loop.target.id} | {name for node in ast.walk(loop) if isinstance(node, ast.Assign | ast.AugAssign)
+                                     for name in _targets(node) if name in flow.names(node.value) or
+                                     isinstance(node, ast.AugAssign)}
+        for call, pointer, names in flow.accesses(loop):
+            if ast.unparse(call.func) == "tl.load":
+                yield pointer, bool(names & moving), loop.target.id
+
+
+def _targets(node: ast.Assign | ast.AugAssign) -> set[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+
+
+def _masks(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    arguments = _arguments(function)
+    if not any(name.endswith("_ptr") for name in arguments):
+        return
+    for node in ast.walk(function):
+        if not (isinstance(node, ast.Compare) and len(node.ops) == 1):
+            continue
+        left, limit = ast.unparse(node.left), ast.unparse(node.comparators[0])
+        place = re.match(r"offs(?:_([a-z]))?\b", left)
+        if not place or limit not in arguments:
+            continue
+        size = (place[1] or "n").upper()
+        if limit.startswith("BLOCK"):
+            yield f"`{left} < {limit}` asks whether a lane is in the block; the mask is about the size, `{left} < {size}`."
+        elif limit != size and size in arguments and len(limit) == 1:
+            yield f"`{place[0]}` is compared with `{limit}`: it counts along {size}, so the mask is `{place[0]} < {size}`."
+        elif isinstance(node.ops[0], ast.LtE) and "+" not in left:
+            yield (f"`{left} <= {limit}` lets one element too many through: the last is number {limit} - 1, so the mask is "
+                   f"`{left} < {limit}`.")
+
+
+def _axes(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    mine, theirs = (set(re.findall(r"program_id\((?:axis=)?(\d)\)", ast.unparse(tree))) for tree in (function, answer))
+    for axis in sorted(theirs - mine):
+        yield f"The kernel never asks for `tl.program_id({axis})`, the program's place along axis {axis} of the grid."
+    for axis in sorted(mine - theirs):
+        yield f"The grid has no axis {axis}: `tl.program_id({axis})` is 0 in every program."
+
+
+def _unused(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    used, wanted = ({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} for tree in (function, answer))
+    for name in _arguments(function):
+        if name not in used and name in wanted:
+            yield f"The argument `{name}` is never used."
