@@ -1,34 +1,30 @@
 """Why a result is wrong: the same mistake, made on purpose, gives the same output."""
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
 import torch
 
 from checks.judge import hints
-from checks.judge.attempt import attempt
-from checks.judge.exercise import Case, Exercise, Mutant
+from checks.judge.exercise import Exercise, Mutant
 from checks.judge.launches import OutOfBounds, Traffic
 from checks.judge.relations import relation
 from checks.judge.slips import find_slip
 from checks.judge.source import Function, answer_source
-from checks.judge.trial import PASSED, TIMEOUT, Outcome, assess, try_case, where
-from checks.judge.variations import varied, variations_of
-
-VARIATION_S = 1.0  # one that takes longer than this does something else
+from checks.judge.trial import PASSED, TIMEOUT, Outcome, try_again, where
+from checks.judge.variations import variations_of, varied
 
 
 def reason(exercise: Exercise, written: Function | str, outcomes: Sequence[Outcome], seed: int) -> str | None:
     """A sentence on the mistake of a function that does what no mutant does, or None.
 
-    In this order: a slip in the source, the exercise's own reading of the numbers, how they relate to the right ones, and
+    In this order: the exercise's own reading of the numbers, a slip in the source, how they relate to the right ones, and
     the answer with one thing changed that does the same.
     """
     failed = next(outcome for outcome in outcomes if outcome.status != PASSED)
-    return (_slip(exercise, written) or explained(exercise, failed) or relation(outcomes) or _variation(exercise, outcomes)
+    return (explained(exercise, failed) or _slip(exercise, written) or relation(outcomes) or _variation(exercise, outcomes)
             or never_read(failed))
 
 
@@ -38,21 +34,22 @@ def _slip(exercise: Exercise, written: Function | str) -> str | None:
 
 
 def _variation(exercise: Exercise, outcomes: Sequence[Outcome]) -> str | None:
-    """As what variation of the answer it comes out, on every case. Kernels take too long."""
+    """As what variation of the answer it comes out, on every case."""
     if exercise.is_kernel or exercise.adapter is not None or any(outcome.status == TIMEOUT for outcome in outcomes):
         return None
     outcomes = sorted(outcomes, key=lambda outcome: outcome.status == PASSED)  # a failing case rules most out at once
     for variation in variations_of(exercise.name):
-        call = exercise.callable_for(varied(exercise, variation))
-        if all(_alike(outcome, _same_case(exercise, call, outcome)) for outcome in outcomes):
+        function, same = varied(exercise, variation), True
+        for outcome in outcomes:
+            tried = try_again(exercise, function, outcome)
+            if tried.launches:
+                return None  # kernels take too long
+            same = same and _alike(outcome, tried)
+            if not same:
+                break
+        if same:
             return f"It comes out as if {variation.sentence}."
     return None
-
-
-def _same_case(exercise: Exercise, call: Callable[..., Any], outcome: Outcome) -> Outcome:
-    other = Outcome(outcome.case, outcome.inputs, outcome.expected)
-    assess(exercise, other, attempt(call, outcome.inputs, VARIATION_S))
-    return other
 
 
 def recognise(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> Mutant | None:
@@ -61,27 +58,36 @@ def recognise(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> Mut
     outcomes = sorted(outcomes, key=lambda outcome: (
         outcome.status == PASSED, sum(len(launch.accesses) for launch in outcome.launches)))
     for mutant in exercise.mutants:
-        if all(_alike(outcome, _mutant_on(exercise, mutant, outcome.case, seed)[0]) for outcome in outcomes):
+        if all(_alike(outcome, _mutant_on(exercise, mutant, outcome, seed)[0]) for outcome in outcomes):
             return mutant
     return None
 
 
-@functools.lru_cache(maxsize=4096)
-def _mutant_on(exercise: Exercise, mutant: Mutant, case: Case, seed: int) -> tuple[Outcome, Traffic]:
-    """What a mutant comes to on a case and moves, kept for the session's later checks without the trace, which is large."""
-    outcome = try_case(exercise, exercise.mutated(mutant), case, seed)
-    traffic = outcome.traffic()
-    outcome.inputs, outcome.given, outcome.expected, outcome.launches, outcome.wrong = {}, {}, (), [], None
-    if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
-        outcome.error = outcome.error.with_traceback(None)
-        outcome.error.__context__ = None
-    return outcome, traffic
+KEPT = 4096  # outcomes of mutants
+_Tried = tuple[Outcome, Traffic]
+_tried: dict[tuple[str, str, str, int], _Tried] = {}
+
+
+def _mutant_on(exercise: Exercise, mutant: Mutant, seen: Outcome, seed: int) -> _Tried:
+    """What a mutant comes to on the student's case and moves, kept for later checks without the trace, which is large."""
+    key = exercise.name, mutant.name, seen.case.name, seed
+    if key not in _tried:
+        outcome = try_again(exercise, exercise.mutated(mutant), seen)
+        traffic = outcome.traffic()
+        outcome.inputs, outcome.given, outcome.expected, outcome.launches, outcome.wrong = {}, {}, (), [], None
+        if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
+            outcome.error = outcome.error.with_traceback(None)
+            outcome.error.__context__ = None
+        if len(_tried) >= KEPT:
+            _tried.clear()
+        _tried[key] = outcome, traffic
+    return _tried[key]
 
 
 def recognise_traffic(exercise: Exercise, outcome: Outcome, seed: int) -> Mutant | None:
     """The mutant whose result is right too and which moves the same bytes, tensor by tensor."""
     for mutant in exercise.mutants:
-        other, traffic = _mutant_on(exercise, mutant, outcome.case, seed)
+        other, traffic = _mutant_on(exercise, mutant, outcome, seed)
         if other.status == PASSED and traffic == outcome.traffic():
             return mutant
     return None

@@ -166,7 +166,7 @@ def _explain(evidence: Evidence, outcome: Outcome, outcomes: Sequence[Outcome], 
     if said is None:
         mutant = recognise()
         said = f"{mutant.name}. {mutant.advice}" if mutant else None
-    if said is None and outcomes:
+    if said is None and any(seen.status != PASSED for seen in outcomes):
         said = diagnosis.reason(evidence.exercise, evidence.written, outcomes, evidence.seed)
     status = FAILED if outcome.status == PASSED else outcome.status
     told = f"{said}\n{message[0].upper()}{message[1:]}" if said else message

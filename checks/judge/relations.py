@@ -35,7 +35,7 @@ Pairs = list[tuple[float, float, Outcome]]  # got, wanted
 def relation(outcomes: Sequence[Outcome]) -> str | None:
     """A sentence on what the wrong outputs are in terms of the right ones, or None."""
     failed = [outcome for outcome in outcomes if outcome.status != PASSED and outcome.error is None]
-    if not failed or any(len(outcome.outputs) != len(outcome.expected) for outcome in failed):
+    if not failed or any(not outcome.outputs or len(outcome.outputs) != len(outcome.expected) for outcome in failed):
         return None
     index = failed[0].output
     if failed[0].expected[index].dtype is None:
@@ -99,8 +99,8 @@ def _sizes(outcome: Outcome) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in outcome.inputs.items():
         if isinstance(value, torch.Tensor):
-            found |= {f"the length of `{name}`" if value.ndim == 1 else f"the size of `{name}` along axis {axis}": float(size)
-                      for axis, size in enumerate(value.shape)}
+            for axis, size in enumerate(value.shape):
+                found[f"the length of `{name}`" + (f" along axis {axis}" if value.ndim > 1 else "")] = float(size)
         elif (number := _number(value)) is not None:
             found[f"`{name}`"] = number
     return found
@@ -122,19 +122,21 @@ def _term(pairs: Pairs, wrong: Pairs) -> str | None:
     """The difference as a whole number times a product of inputs."""
     if len(pairs) < 3:
         return None
-    names = [name for name in _sizes(wrong[0][2])]
+    names = list(_sizes(wrong[0][2]))
     sizes = [_sizes(outcome) for _, _, outcome in pairs]
     differences = [got - want for got, want, _ in pairs]
-    for count in range(min(4, len(names) + 1)):
-        for chosen in itertools.combinations_with_replacement(names, count) if count < 3 else itertools.combinations(names, 3):
-            products = [math.prod(size.get(name, 0.0) for name in chosen) for size in sizes]
-            at = max(range(len(pairs)), key=lambda i: abs(differences[i]))
-            factor = differences[at] / products[at] if products[at] else 0.0
-            nice = abs(factor) in (0.5, 1, 2, 3, 4, 6, 8, 12, 16)
-            if nice and all(math.isclose(d, factor * p, rel_tol=1e-6, abs_tol=1e-9 * abs(w))
-                            for d, p, (_, w, _) in zip(differences, products, pairs, strict=True)):
-                term = " · ".join(([f"{abs(factor):g}"] if abs(factor) != 1 or not chosen else []) + [n.strip("`") for n in chosen])
-                return f"too {'large' if factor > 0 else 'small'} by {term}, in every case."
+    at = max(range(len(pairs)), key=lambda i: abs(differences[i]))
+    for chosen in (*itertools.chain(*(itertools.combinations_with_replacement(names, n) for n in range(3))),
+                   *itertools.combinations(names, 3)):
+        products = [math.prod(size.get(name, 0.0) for name in chosen) for size in sizes]
+        factor = differences[at] / products[at] if products[at] else 0.0
+        if abs(factor) in (0.5, 1, 2, 3, 4, 6, 8, 12, 16) and all(
+                math.isclose(difference, factor * product, rel_tol=1e-6, abs_tol=1e-9 * abs(want))
+                for difference, product, (_, want, _) in zip(differences, products, pairs, strict=True)):
+            factors = [] if abs(factor) == 1 and chosen else [f"{abs(factor):g}"]
+            term = " · ".join([*factors, *(name.strip("`") for name in chosen)])
+            size = "large" if factor > 0 else "small"
+            return f"too {size} by {term} in every case: is a part left out, counted twice, or of the wrong width?"
     return None
 
 

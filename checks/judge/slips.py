@@ -7,9 +7,9 @@ import ast
 import re
 from collections.abc import Iterator
 
-_LOADS = ("load", "store", "atomic_add")
-_LOST = ("to", "abs", "round", "clamp", "float", "half", "double", "reshape", "T", "sum", "mean", "sqrt", "square", "t",
-         "transpose", "append_", "sort_values", "max", "min", "amax", "int", "bool", "contiguous", "masked_fill")
+_ACCESSES = ("load", "store", "atomic_add")
+_PURE = ("to", "abs", "round", "clamp", "float", "half", "double", "int", "bool", "reshape", "sum", "mean", "sqrt", "square",
+         "max", "min", "amax", "t", "transpose", "contiguous", "masked_fill")
 
 
 def find_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
@@ -30,7 +30,7 @@ def _lost_values(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator
             yield f"The line `{text}` does nothing: a call needs parentheses, `{text}()`."
         elif isinstance(value, ast.Compare):
             yield f"The line `{text}` compares and keeps nothing: `=` assigns."
-        elif not isinstance(value, ast.Call) or (isinstance(value.func, ast.Attribute) and value.func.attr in _LOST
+        elif not isinstance(value, ast.Call) or (isinstance(value.func, ast.Attribute) and value.func.attr in _PURE
                                                  and ast.unparse(value.func.value) not in ("tl", "torch", "math")):
             yield f"The line `{text}` computes a value and drops it: assign it to a name."
 
@@ -50,20 +50,17 @@ class _Flow:
     """Which names a kernel's addresses are made of, through its local variables."""
 
     def __init__(self, function: ast.FunctionDef):
-        self.function, self.made = function, {}
+        self.function = function
+        self.made: dict[str, list[ast.expr]] = {}
         for node in ast.walk(function):
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            value = getattr(node, "value", None)
-            if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and value is not None:
-                for target in targets:
-                    for part in ast.walk(target):
-                        if isinstance(part, ast.Name):
-                            self.made.setdefault(part.id, []).append(value)
+            if isinstance(node, ast.Assign | ast.AugAssign):
+                for name in _targets(node):
+                    self.made.setdefault(name, []).append(node.value)
 
     def accesses(self, within: ast.AST | None = None) -> Iterator[tuple[ast.Call, str, set[str]]]:
         """Each load and store, with its one pointer and the names in its address."""
         for node in ast.walk(within or self.function):
-            if (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LOADS
+            if (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _ACCESSES
                     and ast.unparse(node.func.value) == "tl" and node.args):
                 names = self.names(node.args[0])
                 pointers = [name for name in names if name.endswith("_ptr")]

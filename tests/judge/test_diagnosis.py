@@ -56,8 +56,9 @@ DOES = {"doubles": lambda n: 2 * n, "squares": lambda n: n * n}
 @pytest.mark.parametrize(("said", "mutant"), [((4, 10), "doubles"), ((4, 25), "squares"), ((4, 11), None), ((2, 25), None)])
 def test_a_mutant_is_recognised_by_all_cases(monkeypatch, said, mutant):
     monkeypatch.setattr(Exercise, "mutated", lambda self, mutant: DOES[mutant.name])
-    outcomes = [Outcome(case, {}, (Expected(n),), outputs=(got,), status="passed" if got == n else "failed")
+    outcomes = [Outcome(case, {"n": n}, (Expected(n),), outputs=(got,), status="passed" if got == n else "failed")
                 for case, n, got in zip(CASES, (2, 5), said, strict=True)]
+    monkeypatch.setattr(diagnosis, "_tried", {})
     found = diagnosis.recognise(EXERCISE, outcomes, seed=0)
     assert (found and found.name) == mutant
 
@@ -85,7 +86,7 @@ def test_a_wrong_result_with_a_trace_says_what_was_never_read(monkeypatch, read,
     (("passed", {}), ("passed", {}), "doubles"), (("passed", {"x": 1}), ("passed", {"x": 1}), None)])
 def test_a_mutant_of_the_same_traffic_must_be_right_too(monkeypatch, doubles, squares, found):
     does = {"doubles": doubles, "squares": squares}
-    monkeypatch.setattr(diagnosis, "_mutant_on", lambda _, mutant, case, seed: (
-        Outcome(case, {}, (), status=does[mutant.name][0]), does[mutant.name][1]))
+    monkeypatch.setattr(diagnosis, "_mutant_on", lambda _, mutant, seen, seed: (
+        Outcome(seen.case, {}, (), status=does[mutant.name][0]), does[mutant.name][1]))
     mutant = diagnosis.recognise_traffic(EXERCISE, Outcome(CASE, {}, ()), seed=0)
     assert (mutant and mutant.name) == found

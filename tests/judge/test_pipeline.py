@@ -15,7 +15,7 @@ CASES = (numbers(n=1), numbers(n=2), numbers(n=3))
 KERNEL = Exercise("any_kernel", "lesson", 1, CASES, lambda n: (Expected(n),), (), wrapper="any",
                   least_bytes=lambda n: 100 * n, traffic_limit=1.5)
 PLAIN = Exercise("any", "lesson", 1, CASES, lambda n: (Expected(n),), ())
-SOURCE = "@triton.jit\ndef any_kernel(x_ptr, stride_x):\n    x_ptr + stride_x\n"
+SOURCE = "@triton.jit\ndef any_kernel(x_ptr, stride_x):\n    place = x_ptr + stride_x\n"
 
 
 @dataclass
@@ -66,7 +66,8 @@ def traced(loaded=100, stored=10, distinct=None, read=100, accesses=2, idle=0) -
     (("passed", "timeout"), "timeout", "any_kernel: it timeout on n=2"),
     (("crashed", "failed"), "crashed", "any_kernel: it crashed on n=1"),
     (("passed",), "failed", "any_kernel: it passed on n=1")])  # the next case was never reached
-def test_the_first_case_that_failed_is_reported(statuses, status, message):
+def test_the_first_case_that_failed_is_reported(monkeypatch, statuses, status, message):
+    monkeypatch.setattr("checks.judge.diagnosis.answer_source", lambda name: SOURCE)
     verdict = check_results(seen(statuses=statuses))
     assert (verdict.status, verdict.message) == (status, message)
     assert verdict.passed == (status == "passed") == (verdict.outcome is None)
@@ -126,7 +127,7 @@ def test_only_too_many_bytes_are_compared_with_the_mutants(monkeypatch):
     mutant = Mutant("loads twice", (), "Load once.")
     monkeypatch.setattr("checks.judge.diagnosis.recognise_traffic", lambda *_: mutant)
     verdict = check_traffic(seen(), traced(loaded=500), traced())
-    assert verdict.mistake == "loads twice" and verdict.message.endswith("What it looks like: loads twice. Load once.")
+    assert verdict.mistake == "loads twice" and verdict.message.startswith("any_kernel: loads twice. Load once.\n")
     assert check_traffic(seen(), traced(accesses=9), traced()).mistake is None
 
 
@@ -156,11 +157,13 @@ def test_the_order_of_reasons_for_a_wrong_result(monkeypatch):
     exercise = replace(PLAIN, explain=lambda outcome: "It is one too many.")
     outcome = replace(outcomes("failed")[0], outputs=(2,), expected=(Expected(1),))
     monkeypatch.setattr("checks.judge.diagnosis.recognise", lambda *_: None)
+    monkeypatch.setattr("checks.judge.diagnosis.answer_source", lambda name: SOURCE)
+    monkeypatch.setattr("checks.judge.diagnosis.variations_of", lambda name: [])
     monkeypatch.setattr("checks.judge.diagnosis.never_read", lambda _: "x[2] is never read.")
     for judged, source, reason in ((exercise, SOURCE + "    x_ptr @ x_ptr\n", "Blocks have no `@`"),
                                    (exercise, SOURCE, "It is one too many."), (PLAIN, SOURCE, "x[2] is never read.")):
         said = wrong_result(seen(judged, source=source), outcome, [outcome]).message.split("\n")
-        assert said[0] == "any: it failed on n=1" and said[1].startswith(reason) and len(said) == 2
+        assert said[0].startswith(f"any: {reason}") and said[1] == "It failed on n=1" and len(said) == 2
 
 
 def test_a_refusal_of_the_compiler_comes_with_its_hint():

@@ -1,0 +1,61 @@
+"""Slips in a function's source that are looked for once its result is wrong."""
+
+import ast
+
+import pytest
+
+from checks.exercises import EXERCISES
+from checks.judge.slips import find_slip
+from checks.judge.source import answer_source
+
+TILE, LAYOUT = "matmul_fp16_naive_kernel", "int_mm_kernel"
+
+
+def slip(name: str, *edits: tuple[str, str]) -> str | None:
+    answer = answer_source(name)
+    source = answer
+    for old, new in edits:
+        assert source.count(old) == 1, f"{old!r} must stand there once"
+        source = source.replace(old, new)
+    return find_slip(ast.parse(source).body[0], ast.parse(answer).body[0])
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_answer_has_a_slip(name):
+    assert slip(name) is None
+
+
+@pytest.mark.parametrize(("name", "edit", "said"), [
+    (TILE, ("[:, None] * stride_wn", "[:, None] * stride_xm"), "The address of `w` is made with `stride_xm`"),
+    (TILE, ("offs_m < M", "offs_m < N"), "`offs_m` is compared with `N`"),
+    (TILE, ("offs_n < N", "offs_n <= N"), "`offs_n <= N` lets one element too many through"),
+    (TILE, ("offs_n < N", "offs_n < BLOCK_N"), "asks whether a lane is in the block"),
+    (TILE, ("tl.program_id(1)", "tl.program_id(0)"), "never asks for `tl.program_id(1)`"),
+    (TILE, ("tl.program_id(1)", "tl.program_id(1) + tl.program_id(2)"), "The grid has no axis 2"),
+    (TILE, ("offs_k = k + tl.arange", "offs_k = tl.arange"), "Each step of the loop reads the same part of `x`"),
+    (LAYOUT, ("offs_k[None, :] * stride_wk", "offs_k[None, :] * stride_xm"), "The address of `w` is made with `stride_xm`"),
+    ("rmsnorm_quantize_int8_plain_kernel", ("weight_ptr + offs_k", "weight_ptr + m * stride_xm + offs_k"),
+     "the elements of `weight` lie side by side"),
+    ("gemv_w8a8_row_kernel", (" * tl.load(x_scale_ptr)", ""), "The argument `x_scale_ptr` is never used"),
+    ("gemv_bytes", ("    return", "    gemv_bytes\n    return"), "The line `gemv_bytes` does nothing"),
+    ("gemv_bytes", ("    return", "    N == K\n    return"), "The line `N == K` compares and keeps nothing"),
+    ("sqnr_db", ("    return", "    x.double()\n    return"), "The line `x.double()` computes a value and drops it"),
+    ("eager_us", ("    return done", "        return done"), "A `return` stands inside the loop")])
+def test_a_slip_is_named(name, edit, said):
+    assert said in slip(name, edit)
+
+
+def test_pointers_that_a_loop_moves_by_the_wrong_step():
+    source = answer_source(LAYOUT)
+    head = source[:source.index("    for k in")]
+    loop = """    offs_k = tl.arange(0, BLOCK_K)
+    w_ptrs = w_rows + offs_k[None, :] * stride_wk
+    x_ptrs = x_rows + offs_k[None, :]
+    for k in range(0, K, BLOCK_K):
+        acc = tl.dot(tl.load(x_ptrs), tl.load(w_ptrs).T, acc)
+        x_ptrs += BLOCK_K
+        w_ptrs += STEP
+"""
+    said = [find_slip(ast.parse(head + loop.replace("STEP", step)).body[0], ast.parse(source).body[0])
+            for step in ("BLOCK_K", "BLOCK_K * stride_wk")]
+    assert "`w_ptrs` moves on by `BLOCK_K` elements" in said[0] and "w_ptrs" not in (said[1] or "")

@@ -1,0 +1,31 @@
+"""The answer with one thing changed, and a wrong function that does the same."""
+
+import inspect
+
+import pytest
+
+from checks.exercises import EXERCISES
+from checks.judge.source import define
+from checks.judge.variations import variations
+from checks.judge.verdict import judge
+
+
+@pytest.mark.parametrize(("name", "body", "said"), [
+    ("gemv_bytes", "return 2 * (N * N + K + N)", "`N` stood where `K` belongs"),
+    ("roofline_us", "return max(2 * flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))", "were twice what it should be"),
+    ("graph_us", "return launch_us + kernel_us.mean().item() + (len(kernel_us) - 1) * gap_us",
+     "`mean` stood where `sum` belongs")])
+def test_a_wrong_function_is_said_in_terms_of_the_answer(name, body, said):
+    exercise = EXERCISES[name]
+    head = f"def {name}({', '.join(inspect.signature(exercise.answer_function()).parameters)}):"
+    verdict = judge(exercise, define(f"{head}\n    {body}\n", name, dict(vars(exercise.module))))
+    assert not verdict.passed and f"{name}: It comes out as if " in verdict.message and said in verdict.message
+
+
+def test_each_variation_is_another_program_that_python_reads():
+    found = list(variations("def f(a, b):\n    '''Doc.'''\n    return max(a // 2, -b) + (a < b)\n"))
+    assert len({one.source for one in found}) == len(found) > 30
+    for one in found:
+        compile(one.source, "variation", "exec")
+    assert any("return max(b // 2, -b) + (a < b)" in one.source and one.sentence == "`b` stood where `a` belongs"
+               for one in found)
