@@ -13,12 +13,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from checks.files import write_atomically
 from checks.grader import results
+from checks.grader.gradebook import keep_attempt, keep_points, roster_of, withdraw
 from checks.grader.grader import Grader, faulty
 from checks.grader.intake.folder import HandedIn, Listing, find_submissions
-from checks.grader.intake.submissions import Submission, read_submission
+from checks.grader.intake.submissions import Submission, find_exercise_cell, read_submission
 from checks.grader.intake.text import printable
 from checks.grader.results import SubmissionResult
 from checks.grader.selftest import check_canaries
@@ -73,17 +75,18 @@ class Batch:
         Raises ValueError for a folder that cannot be used, Fault where grading cannot start, Misjudged where the known-good
         or the known-bad submission is misjudged: then no result can be trusted, and the run stops.
         """
-        listing = find_submissions(folder)
-        for notice in listing.notices:
-            self.say(notice)
-        self._keep_listing(listing)
+        listing = roster_of(self.grades).apply(find_submissions(folder))
         found = listing.students
         unknown = set(only) - set(found)
         if unknown:
             raise ValueError(f"there is no submission of {', '.join(sorted(unknown))}; "
                              f"there are {', '.join(list(found)[:10])} …")
+        if not only:
+            self._keep_listing(listing)
         found = {student: one for student, one in found.items() if not only or student in only}
-        waiting = self._without_kept(found) if resume else found
+        waiting = self._without_kept(found) if resume else dict(found)
+        if waiting:
+            keep_points(self.grades)
         self.tally, self._count, self._started = Tally(kept=len(found) - len(waiting)), len(waiting), time.monotonic()
         if self.tally.kept:
             self.say(f"{self.tally.kept} of {len(found)} are graded already")
@@ -96,8 +99,15 @@ class Batch:
         return self.tally
 
     def _keep_listing(self, listing: Listing) -> None:
-        """Write down what belongs to no student, for the class page."""
-        write_atomically(self.grades / "class.json", results.to_json({"schema": results.SCHEMA, "notices": listing.notices}))
+        """Say and write down what belongs to no student, and who is not there any more or handed in nothing."""
+        roster = roster_of(self.grades)
+        absent = roster.absent(listing.students)
+        for sentence in [*listing.notices, *withdraw(self.grades, {*listing.students, *roster.students})]:
+            self.say(sentence)
+        if absent:
+            self.say(f"{len(absent)} of the roster handed in nothing: {', '.join(absent)}")
+        kept = {"schema": results.SCHEMA, "notices": listing.notices, "absent": absent}
+        write_atomically(self.grades / "class.json", results.to_json(kept))
 
     def _without_kept(self, found: Found) -> Found:
         grader, waiting = Grader(self.settings), {}
@@ -166,7 +176,11 @@ def grade(grader: Grader, handed_in: HandedIn) -> SubmissionResult:
     submission = Submission(handed_in.student)
     try:
         submission = read(handed_in)
-        return results.finished(grader.grade_submission(submission), submission.unread)
+        graded = grader.grade_submission(submission)
+        details = {"handed_in": handed_in_times(grader, submission), "platform_late": handed_in.late,
+                   "ids": {who.platform: who.id for who in handed_in.owners if who.platform}}
+        whole = cast(SubmissionResult, _with_sources(graded, submission) | details)
+        return results.finished(whole, submission.unread)
     except Exception as error:  # not known beforehand, or it would be a result
         grader.stop_servers()
         said = printable(f"{type(error).__name__}: {error}", longest=1000)
@@ -174,9 +188,29 @@ def grade(grader: Grader, handed_in: HandedIn) -> SubmissionResult:
         return results.finished(grader.fault_result(broken, said), False)
 
 
+def handed_in_times(grader: Grader, submission: Submission) -> dict[str, float]:
+    """By lesson, when the latest file with one of its exercises was written, seconds since 1970."""
+    times: dict[str, float] = {}
+    for cell in submission.cells:
+        if cell.mark and cell.mark[1] in grader.course.exercises and cell.file in submission.times:
+            lesson = grader.course.exercises[cell.mark[1]].lesson
+            times[lesson] = max(times.get(lesson, 0.0), submission.times[cell.file])
+    return times
+
+
+def _with_sources(result: SubmissionResult, submission: Submission) -> SubmissionResult:
+    """The result with the student's cell in each exercise, to be shown beside what is said of it."""
+    exercises = []
+    for one in result["exercises"]:
+        cell = find_exercise_cell(submission, one["exercise"]).cell
+        exercises.append(one | {"source": cell.source} if cell else one)
+    return result | {"exercises": exercises}
+
+
 def write(grades: Path, result: SubmissionResult) -> SubmissionResult:
     """Write a result; returns it, or one in its place that says that it could not be written."""
     try:
+        keep_attempt(grades, result)
         results.write_result(grades, result)
     except OSError as error:  # such as a full disk
         return results.not_written(result, f"the result could not be written: {error.strerror or error}")

@@ -7,13 +7,16 @@ import sys
 import time
 from pathlib import Path
 
-from checks.grader import results
+from checks.grader import gradebook, results
 from checks.grader.batch import Batch, class_seed, grade, read
-from checks.grader.course import DEFAULT, read_course
+from checks.grader.course import DEFAULT, lessons_named, read_course
+from checks.grader.gradebook import Gradebook, read_gradebook
 from checks.grader.grader import Grader
 from checks.grader.intake.folder import HandedIn, find_submissions
 from checks.grader.intake.text import printable_name
+from checks.grader.output.exports import FORMATS, export, unknown_to
 from checks.grader.results import SubmissionResult
+from checks.grader.roster import read_roster
 from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged
 from checks.grader.selftest import run as selftest
@@ -66,12 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)")
     many.add_argument("--only", action="append", default=[], metavar="STUDENT", help="this student; may be repeated")
     many.add_argument("--resume", action="store_true", help="keep the results that are there and still hold")
+    many.add_argument("--roster", type=Path, metavar="CSV", help="who is in the class; kept with the grades")
     for added in (one, many):
         added.add_argument("--fail-under", type=float, metavar="PERCENT", help="exit 1 if a total is below this")
         added.add_argument("--seed-file", type=Path, help="a file with the seed of inputs and hidden sizes")
     proof = command("selftest", _selftest, "judge known-good and known-bad submissions of every exercise")
     for added in (one, many, proof):
-        added.add_argument("--course", type=Path, default=DEFAULT, help="the course's TOML (default: the workshop's own)")
         added.add_argument("--exercise", action="append", default=[], help="this exercise alone; may be repeated")
         added.add_argument("--timeout", type=float, default=Settings.timeout_s, metavar="S",
                            help="for all cases of one exercise")
@@ -79,13 +82,20 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--gpus", default="", metavar="0,1", help="also run passing kernels on these GPUs, and time them")
         added.add_argument("--no-compile", action="store_true", help="leave out compiling for real GPUs")
     report = command("report", _report, "write a feedback page per student, and a class page")
+    report.add_argument("--anonymous", action="store_true", help="numbers in place of names, in pages/anonymous/")
     export = command("export", _export, "write the scores for other programs")
-    export.add_argument("--format", required=True, choices=["csv", "json", "junit", "gradescope"])
+    export.add_argument("--format", required=True, choices=FORMATS)
     export.add_argument("--to", type=Path, help="the file or folder to write (default: in GRADES)")
+    export.add_argument("--assignment", default="", metavar="NAME", help="what Canvas calls it, as in its own export")
     alike = command("similar", _similar, "list pairs of submissions that are alike")
     alike.add_argument("folder", type=Path)
+    alike.add_argument("--out", type=Path, metavar="GRADES", help="write pages/similar.html, the code side by side")
     for added in (report, export):
         added.add_argument("grades", type=Path)
+    for added in (one, many, proof, report, export, alike):
+        added.add_argument("--course", type=Path,
+                           help="the course's TOML (default: the one kept with the grades, or the workshop's own)")
+        added.add_argument("--lesson", action="append", default=[], metavar="04", help="this lesson alone; may be repeated")
     return parser
 
 
@@ -95,12 +105,22 @@ def _settings(args, seed: int) -> Settings:
     if not all(index.isdecimal() for index in args.gpus.split(",") if args.gpus):
         raise ValueError(f"--gpus takes numbers such as 0,1, not {args.gpus}")
     gpus = tuple(int(index) for index in args.gpus.split(",") if args.gpus)
-    course = read_course(args.course)
+    path = _course_path(args)
+    course, lessons = read_course(path), lessons_named(args.lesson)
     unknown = set(args.exercise) - set(course.exercises)
     if unknown:
         raise ValueError(f"there is no exercise {', '.join(sorted(unknown))}; there are {', '.join(course.exercises)}")
-    return Settings(seed, args.course, tuple(args.exercise), not args.no_compile, args.require_isolation, args.timeout,
+    chosen = (*args.exercise, *(name for name, exercise in course.exercises.items() if exercise.lesson in lessons))
+    if lessons and not chosen:
+        raise ValueError(f"the course has no exercise of {', '.join(lessons)}")
+    return Settings(seed, path, chosen, not args.no_compile, args.require_isolation, args.timeout,
                     gpus)
+
+
+def _course_path(args) -> Path:
+    """The course that was given, or the one that is kept with the grades, or the workshop's own."""
+    grades = getattr(args, "grades", None) or getattr(args, "out", None)
+    return args.course or (gradebook.course_of(grades) if grades else DEFAULT)
 
 
 def _one(args) -> int:
@@ -139,6 +159,12 @@ def _print(result: SubmissionResult) -> None:
 def _class(args) -> int:
     if args.jobs < 1:
         raise ValueError("--jobs must be 1 or more")
+    if args.course:
+        read_course(args.course)  # raises before anything is kept
+        gradebook.keep_copy(args.course, args.out / "course.toml")
+    if args.roster:
+        read_roster(args.roster)
+        gradebook.keep_copy(args.roster, args.out / "roster.csv")
     settings = _settings(args, class_seed(args.out, args.resume, args.seed_file))
     batch = Batch(args.out, settings, args.jobs, lambda line: print(line, file=sys.stderr, flush=True))
     tally = batch.grade(args.folder, tuple(map(printable_name, args.only)), args.resume)
@@ -165,31 +191,40 @@ def _selftest(args) -> int:
     return MISJUDGED if misjudged else GRADED
 
 
+def _gradebook(args) -> Gradebook:
+    return read_gradebook(args.grades, args.course, lessons_named(args.lesson))
+
+
 def _report(args) -> int:
     from checks.grader.output.pages import write_pages
 
-    graded = _with_overrides(args.grades)
-    for path in write_pages(args.grades, graded):
+    for path in write_pages(args.grades, _gradebook(args), args.anonymous):
         print(f"wrote {path}")
     return GRADED
 
 
 def _export(args) -> int:
-    from checks.grader.output.exports import export
-
-    for path in export(args.format, _with_overrides(args.grades), args.grades, args.to):
+    book = _gradebook(args)
+    for path in export(args.format, book, args.grades, args.to, args.assignment):
         print(f"wrote {path}")
+    unknown = unknown_to(args.format, book) if args.format in ("canvas", "moodle") else []
+    if unknown:
+        print(f"the {args.format.title()} id of {', '.join(unknown)} is not known: see --roster", file=sys.stderr)
     return GRADED
 
 
 def _similar(args) -> int:
-    from checks.grader.output.similarity import table
+    from checks.grader.output.similarity import pairs, table, write_page
 
-    found = find_submissions(args.folder).students
-    for line in table([read(handed_in) for handed_in in found.values()], read_course().exercises):
+    course, lessons = read_course(_course_path(args)), lessons_named(args.lesson)
+    exercises = {name: one for name, one in course.exercises.items() if not lessons or one.lesson in lessons}
+    listing = find_submissions(args.folder)
+    if args.out:
+        listing = gradebook.roster_of(args.out).apply(listing)
+    submissions = [read(handed_in) for handed_in in listing.students.values()]
+    found = pairs(submissions, exercises)
+    for line in table(found):
         print(line)
+    if args.out:
+        print(f"wrote {write_page(args.out, submissions, found)}")
     return GRADED
-
-
-def _with_overrides(grades: Path) -> list[SubmissionResult]:
-    return results.apply_overrides(results.read_results(grades), results.read_overrides(grades))

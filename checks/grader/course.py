@@ -1,7 +1,9 @@
-"""The course: rubric, visibility, deadlines and exceptions, read from TOML; exercises and points are checks/exercises/'s."""
+"""The course, read from TOML: rubric, assignment, deadlines, exceptions; exercises and points are checks/exercises/'s."""
 
+import json
+import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from checks.judge.exercise import Exercise
 DEFAULT = Path(__file__).with_name("course.toml")
 ITEMS = ("triton", "public", "hidden", "economical", "compiles", "fast")
 VISIBILITY = ("message", "result", "nothing")
+ATTEMPTS = ("last", "best")
+LESSONS = sorted({exercise.lesson for exercise in EXERCISES.values()})
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,21 @@ class Item:
 
 
 @dataclass(frozen=True)
+class LateRule:
+    """What lateness costs, in percent of a lesson's points."""
+
+    grace_minutes: float = 0.0
+    percent_per_day: float = 0.0  # of each day begun
+    most_percent: float = 100.0
+
+    def percent(self, seconds: float) -> float:
+        """What is taken off for being this late."""
+        if seconds <= 60 * self.grace_minutes:
+            return 0.0
+        return min(self.most_percent, self.percent_per_day * math.ceil(seconds / 86_400))
+
+
+@dataclass(frozen=True)
 class Course:
     """What is graded, for how many points."""
 
@@ -33,7 +52,8 @@ class Course:
     deadlines: dict[str, datetime]
     exercises: dict[str, Exercise]  # in the order of the lessons
     points: dict[str, float]
-    text: str  # the file, for the key of a result
+    late: LateRule = field(default_factory=LateRule)
+    attempts: str = "last"  # which counts: one of ATTEMPTS
 
     def item(self, name: str) -> Item:
         return next(item for item in self.items if item.name == name)
@@ -42,46 +62,108 @@ class Course:
     def total(self) -> float:
         return sum(self.points.values())
 
+    @property
+    def text(self) -> str:
+        """All of it that decides a result, for the result's key."""
+        return json.dumps([[[item.name, item.weight, item.gate] for item in self.items], sorted(self.points.items())])
+
+
+class _Table:
+    """The entries of a course file, each taken with what it must be."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self.table = tomllib.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"{path}: {error}") from None
+        known = {"title", "assignment", "rubric", "visibility", "deadlines", "late", "exercise"}
+        self.expect(not set(self.table) - known, f"unknown entry {', '.join(sorted(set(self.table) - known))}")
+
+    def expect(self, condition: bool, what: str) -> None:
+        if not condition:
+            raise ValueError(f"{self.path}: {what}")
+
+    def part(self, name: str) -> dict:
+        found = self.table.get(name, {})
+        self.expect(isinstance(found, dict), f"[{name}] must be a table")
+        return found
+
+    def items(self) -> tuple[Item, ...]:
+        rubric, visibility = self.part("rubric"), self.part("visibility")
+        for name in [*rubric, *visibility]:
+            self.expect(name in ITEMS, f"there is no rubric item `{name}`; there are {', '.join(ITEMS)}")
+        for name, value in visibility.items():
+            self.expect(value in VISIBILITY,
+                        f"visibility of `{name}` must be one of {', '.join(VISIBILITY)}, not {value!r}")
+        for name, value in rubric.items():
+            self.expect(_number(value.get("weight", 0)), f"the weight of `{name}` must be a number from 0 up")
+        items = tuple(Item(name, rubric[name].get("title", name), rubric[name].get("weight", 0),
+                           rubric[name].get("gate", False), visibility.get(name, "message"))
+                      for name in ITEMS if name in rubric)
+        self.expect(any(item.weight for item in items), "no rubric item has a weight")
+        return items
+
+    def deadlines(self) -> dict[str, datetime]:
+        deadlines = self.part("deadlines")
+        for name, value in deadlines.items():
+            self.expect(name in LESSONS, f"a deadline for `{name}`, which is no lesson")
+            self.expect(isinstance(value, datetime) and value.tzinfo is not None, f"the deadline of `{name}` must be a date "
+                        "and time with its offset, such as 2026-10-01T23:59:00+02:00")
+        return deadlines
+
+    def late(self) -> LateRule:
+        rule = self.part("late")
+        known = set(LateRule.__dataclass_fields__)
+        self.expect(not set(rule) - known, f"[late] may have {', '.join(sorted(known))} alone")
+        for name, value in rule.items():
+            self.expect(_number(value), f"late.{name} must be a number from 0 up")
+        return LateRule(**rule)
+
+    def lessons(self) -> list[str]:
+        assignment = self.part("assignment")
+        self.expect(not set(assignment) - {"lessons", "attempts"}, "[assignment] may have `lessons` and `attempts` alone")
+        self.expect(self.attempts() in ATTEMPTS, f"attempts must be one of {', '.join(ATTEMPTS)}, not {self.attempts()!r}")
+        try:
+            return lessons_named(assignment.get("lessons", LESSONS))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
+
+    def attempts(self) -> str:
+        return self.part("assignment").get("attempts", "last")
+
+    def exercises(self) -> tuple[dict[str, Exercise], dict[str, float]]:
+        """The exercises that are graded, in the order of the lessons, and the points of each."""
+        exceptions, lessons = self.part("exercise"), self.lessons()
+        for name, value in exceptions.items():
+            self.expect(name in EXERCISES, f"an exception for `{name}`, which is no exercise")
+            self.expect(not set(value) - {"points", "skip"}, f"exercise.{name} may have `points` and `skip` alone")
+            self.expect(_number(value.get("points", 0)), f"the points of `{name}` must be a number from 0 up")
+        kept = {name: e for name, e in EXERCISES.items()
+                if e.lesson in lessons and not exceptions.get(name, {}).get("skip", False)}
+        ordered = dict(sorted(kept.items(), key=lambda pair: pair[1].lesson))
+        return ordered, {name: float(exceptions.get(name, {}).get("points", e.points)) for name, e in ordered.items()}
+
 
 def read_course(path: Path = DEFAULT) -> Course:
     """The course of a TOML file. Raises ValueError that names the entry that is wrong."""
-    try:
-        text = path.read_text()
-        table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    table = _Table(path)
+    exercises, points = table.exercises()
+    return Course(table.table.get("title", "Course"), table.items(), table.deadlines(), exercises, points, table.late(),
+                  table.attempts())
 
-    def expect(condition: bool, what: str) -> None:
-        if not condition:
-            raise ValueError(f"{path}: {what}")
 
-    known = {"title", "rubric", "visibility", "deadlines", "exercise"}
-    expect(not set(table) - known, f"unknown entry {', '.join(sorted(set(table) - known))}")
-    rubric, visibility, exceptions = (table.get(name, {}) for name in ("rubric", "visibility", "exercise"))
-    deadlines = table.get("deadlines", {})
-    lessons = {exercise.lesson for exercise in EXERCISES.values()}
-    for name in [*rubric, *visibility]:
-        expect(name in ITEMS, f"there is no rubric item `{name}`; there are {', '.join(ITEMS)}")
-    for name, value in visibility.items():
-        expect(value in VISIBILITY, f"visibility of `{name}` must be one of {', '.join(VISIBILITY)}, not {value!r}")
-    for name, value in rubric.items():
-        weight = value.get("weight", 0)
-        expect(isinstance(weight, int | float) and weight >= 0, f"the weight of `{name}` must be a number from 0 up")
-    for name, value in deadlines.items():
-        expect(name in lessons, f"a deadline for `{name}`, which is no lesson")
-        expect(isinstance(value, datetime) and value.tzinfo is not None,
-               f"the deadline of `{name}` must be a date and time with its offset, such as 2026-10-01T23:59:00+02:00")
-    for name, value in exceptions.items():
-        expect(name in EXERCISES, f"an exception for `{name}`, which is no exercise")
-        expect(not set(value) - {"points", "skip"}, f"exercise.{name} may have `points` and `skip` alone")
-        expect(isinstance(value.get("points", 0), int | float), f"the points of `{name}` must be a number")
-    items = tuple(Item(name, rubric[name].get("title", name), rubric[name].get("weight", 0), rubric[name].get("gate", False),
-                       visibility.get(name, "message")) for name in ITEMS if name in rubric)
-    expect(any(item.weight for item in items), "no rubric item has a weight")
-    exercises = {name: e for name, e in EXERCISES.items() if not exceptions.get(name, {}).get("skip", False)}
-    ordered = dict(sorted(exercises.items(), key=lambda pair: pair[1].lesson))
-    points = {name: float(exceptions.get(name, {}).get("points", e.points)) for name, e in ordered.items()}
-    return Course(table.get("title", "Course"), items, deadlines, ordered, points, text)
+def lessons_named(names) -> list[str]:
+    """The lessons called so: `04` or `04_quantize`. Raises ValueError for one that is none."""
+    found = [[lesson for lesson in LESSONS if str(name) in (lesson, lesson[:2])] for name in names]
+    wrong = [str(name) for name, lessons in zip(names, found, strict=True) if not lessons]
+    if wrong:
+        raise ValueError(f"there is no lesson {', '.join(wrong)}; there are {', '.join(LESSONS)}")
+    return [lessons[0] for lessons in found]
+
+
+def _number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def split_points(course: Course, points: float, results: dict[str, str]) -> dict[str, tuple[float, float]]:

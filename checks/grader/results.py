@@ -1,6 +1,5 @@
 """Results as files: one JSON per student, written whole or not at all, and the instructor's overrides."""
 
-import csv
 import hashlib
 import json
 import platform
@@ -60,8 +59,10 @@ class ExerciseResult(TypedDict):
     traffic: NotRequired[list[int]]  # bytes: the student's, the answer's, the least
     compiled: NotRequired[dict[str, Any]]  # by target, what the compiler reported
     times_us: NotRequired[dict[str, float]]
+    source: NotRequired[str]  # the student's cell
     graded_points: NotRequired[float | None]  # before an override
     override: NotRequired[str]  # its reason
+    comment: NotRequired[str]  # an instructor's, which changes no points
 
 
 class SubmissionResult(TypedDict):
@@ -83,6 +84,17 @@ class SubmissionResult(TypedDict):
     exercises: list[ExerciseResult]
     graded_at: str
     seconds: float
+    handed_in: NotRequired[dict[str, float]]  # by lesson, when its latest file was written, seconds since 1970
+    platform_late: NotRequired[bool]  # whether the platform's own name of a file says late
+    ids: NotRequired[dict[str, str]]  # by platform, from the names of files
+    # what the gradebook adds: see gradebook.py
+    name: NotRequired[str]
+    email: NotRequired[str]
+    section: NotRequired[str]
+    bonus: NotRequired[float]
+    bonus_reason: NotRequired[str]
+    late_seconds: NotRequired[dict[str, float]]
+    late_taken: NotRequired[dict[str, float]]  # points
 
 
 def new_exercise_result(exercise: Exercise, possible: float, status: str = FAILED, points: float | None = 0.0,
@@ -181,50 +193,6 @@ def result_key(digest: str, late: dict[str, bool], settings: dict) -> str:
     """Of all that decides a result: the submission, the settings, this code and the libraries."""
     parts = json.dumps([SCHEMA, digest, late, settings, grader_digest(), environment()], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()
-
-
-def read_overrides(grades: Path) -> dict[tuple[str, str], tuple[float, str]]:
-    """(student, exercise) -> (points, reason) of overrides.csv, which the grader reads and never writes.
-
-    Raises ValueError that names the line that is wrong.
-    """
-    path = grades / "overrides.csv"
-    if not path.exists():
-        return {}
-    overrides = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = {"student", "exercise", "points", "reason"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path}: the first line must name the columns student, exercise, points, reason")
-        for row in reader:
-            try:
-                points = float(row["points"])
-            except (TypeError, ValueError):
-                raise ValueError(f"{path}, line {reader.line_num}: points must be a number, not {row['points']!r}") from None
-            if not (row["reason"] or "").strip():
-                raise ValueError(f"{path}, line {reader.line_num}: an override needs a reason")
-            overrides[row["student"], row["exercise"]] = (points, row["reason"].strip())
-    return overrides
-
-
-def apply_overrides(results: list[SubmissionResult], overrides: dict[tuple[str, str], tuple[float, str]]
-                    ) -> list[SubmissionResult]:
-    """Copies of the results with the overrides in them. Raises ValueError for one that fits nothing."""
-    known = {(result["student"], one["exercise"]) for result in results for one in result["exercises"]}
-    for student, exercise in overrides:
-        if (student, exercise) not in known:
-            raise ValueError(f"overrides.csv: there is no exercise `{exercise}` of a student `{student}`")
-    applied = []
-    for result in results:
-        exercises = []
-        for one in result["exercises"]:
-            if (result["student"], one["exercise"]) in overrides:
-                points, reason = overrides[result["student"], one["exercise"]]
-                one = one | {"graded_points": one["points"], "points": points, "override": reason}
-            exercises.append(one)
-        applied.append(result | {"exercises": exercises, "points": total(exercises)})
-    return applied
 
 
 def total(exercises: list[ExerciseResult]) -> float:

@@ -41,9 +41,11 @@ def read(paths: list[Path]) -> dict:
 
     walk, digest, cards, latest, size = Walk(), hashlib.sha256(), [], None, 0
     cells: list[tuple[str, str, int]] = []
+    times: dict[str, float] = {}
     for name, data, modified in walk.files(paths):
         digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
         latest = max(latest or 0, modified)
+        times[name] = modified
         if name.lower().endswith(CARD):
             cards.append([name, data[:CARD_LIMIT].decode("latin-1")])
             continue
@@ -62,7 +64,7 @@ def read(paths: list[Path]) -> dict:
             else:
                 walk.unread.append(f"cell {index + 1} of {name} was not read: {harm}")
     return {"cells": cells, "cards": cards, "unread": first(walk.unread), "ignored": first(walk.ignored),
-            "digest": digest.hexdigest(), "modified": latest, "files": walk.count}
+            "digest": digest.hexdigest(), "modified": latest, "times": times}
 
 
 def first(sentences: list[str]) -> list[str]:

@@ -42,6 +42,7 @@ class Submission:
     digest: str = ""
     modified: float | None = None  # the latest time of the files, seconds since 1970
     unread: bool = False
+    times: dict[str, float] = field(default_factory=dict)  # of each file, seconds since 1970
 
     def in_file(self, file: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.file == file]
@@ -63,7 +64,7 @@ def read_submission(student: str, paths: list[Path]) -> Submission:
         return Submission(student, problems=[f"nothing was read: {error}"], unread=True)
     cells = [Cell(source, file, index) for source, file, index in read["cells"]]
     submission = Submission(student, cells, read["unread"] + read["ignored"], None, read["digest"], read["modified"],
-                            bool(read["unread"]))
+                            bool(read["unread"]), read["times"])
     for name, text in read["cards"]:
         _read_card(submission, name, text.encode("latin-1"))
     if not cells and submission.card is None:

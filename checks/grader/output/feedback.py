@@ -3,7 +3,7 @@
 from functools import cache
 
 from checks.grader.course import Course, read_course
-from checks.grader.results import FAULT, UNREAD, ExerciseResult
+from checks.grader.results import FAULT, UNREAD, ExerciseResult, SubmissionResult
 from checks.judge.trial import PASSED
 
 SIGNS = {"right": "✓", "wrong": "✗", "not reached": "·"}
@@ -33,9 +33,30 @@ def messages_for_student(one: ExerciseResult, course: Course | None = None) -> l
     return [said.removeprefix(f"{one['exercise']}: ") for said in _said(one, course)]
 
 
+def sentences_on_all(result: SubmissionResult) -> list[str]:
+    """Sentences on a whole submission that its student may read: its files, lateness, a bonus."""
+    said = [f"{problem[:1].upper()}{problem[1:]}." for problem in result["problems"]]
+    for lesson, seconds in result.get("late_seconds", {}).items():
+        taken = result.get("late_taken", {}).get(lesson, 0.0)
+        said.append(f"Lesson {lesson.replace('_', ' ')} was handed in {lateness(seconds)} late: "
+                    + (f"{taken:g} points were taken off." if taken else "no points were taken off."))
+    if "bonus" in result:
+        said.append(f"Your instructor added {result['bonus']:g} points: {result.get('bonus_reason', '')}")
+    return said
+
+
+def lateness(seconds: float) -> str:
+    """How late, in words."""
+    if seconds < 5400:
+        return f"{max(1, round(seconds / 60))} minutes"
+    return f"{seconds / 3600:.0f} hours" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
 def _said(one: ExerciseResult, course: Course | None) -> list[str]:
     if one.get("override"):
         return [f"Your instructor set the points: {one['override']}"]
+    if one.get("comment"):
+        return [*_said(_without_comment(one), course), f"Your instructor: {one['comment']}"]
     if one["status"] == FAULT:
         return ["This exercise could not be graded yet: the fault is the grader's, and no points are lost."]
     if one["status"] == UNREAD:
@@ -45,6 +66,10 @@ def _said(one: ExerciseResult, course: Course | None) -> list[str]:
         return [one["message"]]
     wrong = [line for line in lines if line["result"] == "wrong"]
     return [line["message"] or f"{line['title']}: not yet." for line in wrong] or [one["status"]]
+
+
+def _without_comment(one: ExerciseResult) -> ExerciseResult:
+    return one | {"comment": ""}
 
 
 def notices_for_student(one: ExerciseResult) -> list[str]:

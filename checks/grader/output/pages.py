@@ -1,99 +1,115 @@
-"""Pages to read: one for each student, one on the class. HTML that needs no network and runs no script."""
+"""Pages to read: one for each student, one on the class."""
 
 import statistics
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from checks.files import write_atomically
-from checks.grader.course import Course, read_course
-from checks.grader.output.feedback import items_for_student, messages_for_student, notices_for_student
-from checks.grader.results import FAULT, SubmissionResult, file_name
+from checks.grader.course import Course
+from checks.grader.gradebook import Gradebook
+from checks.grader.output.feedback import (
+    items_for_student,
+    messages_for_student,
+    notices_for_student,
+    sentences_on_all,
+)
+from checks.grader.output.rendering import histogram, page, picture, write_from_template
+from checks.grader.overrides import status_shown
+from checks.grader.results import FAULT, UNREAD, SubmissionResult, is_open, ungraded
 from checks.judge.trial import PASSED
 
-FIELD = 8  # pixels of one field in a picture, at least
+
+def write_pages(grades: Path, book: Gradebook, anonymous: bool = False) -> list[Path]:
+    """Write GRADES/pages/: index.html for the instructor, students/*.html to hand out. Returns the class page's path.
+
+    anonymous: into pages/anonymous/ instead, with numbers for names and without what names would show in.
+    """
+    folder = grades / "pages"
+    if anonymous:
+        folder, book = folder / "anonymous", _without_names(book)
+    for result in book.results:
+        write_from_template("student.html", folder / "students" / page(result), _student(result, book.course))
+    return [write_from_template("class.html", folder / "index.html", _class(book))]
 
 
-def write_pages(grades: Path, graded: list[SubmissionResult], course: Course | None = None) -> list[Path]:
-    """Write GRADES/pages/: index.html for the instructor, students/*.html to hand out. Returns the class page's path."""
-    course, folder = course or read_course(), grades / "pages"
-    environment = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"points": lambda value: f"{round(value or 0, 2):g}", "page": lambda r: quote(_page(r)),
-                            "lesson": lambda name: name.replace("_", " ")}
-    student = environment.get_template("student.html")
-    for result in graded:
-        write_atomically(folder / "students" / _page(result), student.render(**_student(result, course)))
-    path = folder / "index.html"
-    write_atomically(path, environment.get_template("class.html").render(**_class(graded, course)))
-    return [path]
-
-
-def _page(result: SubmissionResult) -> str:
-    return file_name(result["student"]) + ".html"
+def _without_names(book: Gradebook) -> Gradebook:
+    """The gradebook with numbers for names, in an order that says nothing, and without the sentences on files."""
+    ordered = sorted(book.results, key=lambda result: result["key"] + result["submission"])
+    numbers = {result["student"]: f"student {number}" for number, result in enumerate(ordered, 1)}
+    hidden = [result | {"student": numbers[result["student"]], "name": "", "email": "", "section": "", "problems": []}
+              for result in ordered]
+    return Gradebook(book.course, hidden)
 
 
 def _student(result: SubmissionResult, course: Course) -> dict:
-    ones = [one | {"sign": "✓" if one["status"] == PASSED else "○" if one["status"] in ("not attempted", "missing") else "✗",
-                   "messages": messages_for_student(one, course), "rubric": items_for_student(one, course),
-                   "notices": notices_for_student(one), "picture": _picture(one["picture"]),
-                   "picture_of": (one["picture"] or {}).get("output", 0) + 1, "earned": one["points"] or 0.0}
-            for one in result["exercises"]]
+    ones = []
+    for one in result["exercises"]:
+        status = status_shown(one)
+        sign = "✓" if status == PASSED else "○" if status in ("not attempted", "missing", FAULT, UNREAD) else "✗"
+        ones.append(one | {"status": status, "sign": sign, "messages": messages_for_student(one, course),
+                           "rubric": items_for_student(one, course), "notices": notices_for_student(one),
+                           "picture": picture(one["picture"]), "picture_of": (one["picture"] or {}).get("output", 0) + 1,
+                           "earned": one["points"] or 0.0, "source": one.get("source", "")})
     lessons = [(lesson, list(group)) for lesson, group in groupby(ones, key=lambda one: one["lesson"])]
-    return {"result": result, "course": course, "problems": result["problems"], "lessons": lessons}
+    return {"result": result, "course": course, "sentences": sentences_on_all(result), "lessons": lessons,
+            "open": is_open(result), "name": result.get("name") or result["student"]}
 
 
-def _picture(picture: dict | None) -> Markup | None:
-    """The error map as SVG: wrong fields in orange, with a diagonal, so that colour alone does not carry it."""
-    if not picture:
-        return None
-    rows = picture["rows"]
-    height, width = len(rows), len(rows[0])
-    size = min(32, max(FIELD, 512 // width))
-    fields = "".join(
-        f'<rect x="{x * size}" y="{y * size}" width="{size}" height="{size}" fill="#e69f00"/>'
-        f'<path d="M{x * size} {(y + 1) * size}l{size} -{size}" stroke="#7a4f00"/>'
-        for y, row in enumerate(rows) for x, wrong in enumerate(row) if wrong)
-    shape = " × ".join(str(int(n)) for n in picture["of"])
-    return Markup(f'<svg viewBox="0 0 {width * size} {height * size}" width="{width * size}" role="img" '
-                  f'aria-label="Map of an output of shape {shape}">{fields}</svg>')
+def _class(book: Gradebook) -> dict:
+    graded = book.results
+    exercises, mistakes = _exercises(graded)
+    done = [result["points"] for result in graded if not is_open(result)]
+    looked_at = [(result["student"], one) for result in graded for one in result["exercises"]
+                 if one["flags"] or one["status"] == "held"]
+    return {
+        "book": book, "course": book.course, "results": graded, "exercises": exercises, "mistakes": mistakes.most_common(15),
+        "flagged": looked_at,
+        "open": {result["student"] for result in graded if is_open(result)},
+        "faults": _with_status(graded, FAULT), "unread": _with_status(graded, UNREAD),
+        "problems": [(result["student"], result["problems"]) for result in graded if result["problems"]],
+        "levels": sorted({", ".join(result["isolation"]) for result in graded if result["isolation"]}),
+        "environment": graded[0]["environment"], "median": statistics.median(done) if done else None,
+        "possible": graded[0]["possible"], "lessons": _lessons(graded),
+        "histogram": histogram([_share(result["points"], result["possible"]) for result in graded if not is_open(result)])}
 
 
-def _class(graded: list[SubmissionResult], course: Course) -> dict:
+def _with_status(graded: list[SubmissionResult], status: str) -> list[tuple[str, str, str]]:
+    """(student, exercise, message) of what could not be graded and nobody has decided on."""
+    return [(result["student"], one["exercise"], one["message"]) for result in graded
+            for one in result["exercises"] if one["exercise"] in ungraded(result, status)]
+
+
+def _exercises(graded: list[SubmissionResult]) -> tuple[list[dict[str, Any]], Counter[tuple[str, str]]]:
+    """A row for each exercise, hardest first, and how many made each known mistake. What was not graded counts nowhere."""
     rows: list[dict[str, Any]] = []
     mistakes: Counter[tuple[str, str]] = Counter()
     for name in dict.fromkeys(one["exercise"] for result in graded for one in result["exercises"]):
         ones = [one for result in graded for one in result["exercises"] if one["exercise"] == name]
+        points = [one["points"] for one in ones if one["points"] is not None]
+        possible = ones[0]["possible"]
         known = Counter(one["mistake"] for one in ones if one["mistake"])
         mistakes.update({(name, mistake): count for mistake, count in known.items()})
-        rows.append({"name": name, "lesson": ones[0]["lesson"], "passed": sum(one["status"] == PASSED for one in ones),
-                     "tried": sum(one["status"] not in ("missing", "not attempted") for one in ones),
-                     "mean": statistics.mean(one["points"] or 0 for one in ones), "possible": ones[0]["possible"],
+        rows.append({"name": name, "lesson": ones[0]["lesson"], "passed": sum(status_shown(one) == PASSED for one in ones),
+                     "tried": sum(one["status"] not in ("missing", "not attempted", UNREAD) for one in ones),
+                     "mean": statistics.mean(points) if points else None,
+                     "median": statistics.median(points) if points else None, "possible": possible,
+                     "histogram": histogram([_share(one, possible) for one in points], small=True),
                      "mistake": known.most_common(1)[0][0] if known else ""})
-    rows.sort(key=lambda row: row["mean"] / (row["possible"] or 1))
-    looked_at = [(result["student"], one) for result in graded for one in result["exercises"]
-                 if one["flags"] or one["status"] == "held"]
-    return {"course": course, "results": graded, "exercises": rows, "mistakes": mistakes.most_common(15),
-            "flagged": looked_at,
-            "faults": [(r["student"], one) for r in graded for one in r["exercises"] if one["status"] == FAULT],
-            "levels": sorted({", ".join(result["isolation"]) for result in graded}), "environment": graded[0]["environment"],
-            "median": statistics.median(result["points"] for result in graded), "possible": graded[0]["possible"],
-            "histogram": _histogram(graded)}
+    rows.sort(key=lambda row: _share(row["mean"] or 0, row["possible"]))
+    return rows, mistakes
 
 
-def _histogram(graded: list[SubmissionResult]) -> Markup:
-    tenths = Counter(min(9, int(10 * result["points"] / (result["possible"] or 1))) for result in graded)
-    most, bars = max(tenths.values()), []
-    for tenth in range(10):
-        count, x = tenths[tenth], 40 + 60 * tenth
-        height = 120 * count / most
-        bars.append(f'<rect x="{x}" y="{140 - height:.1f}" width="52" height="{height:.1f}" fill="#0072b2"/>'
-                    f'<text x="{x + 26}" y="{135 - height:.1f}" text-anchor="middle">{count or ""}</text>'
-                    f'<text x="{x + 26}" y="158" text-anchor="middle">{10 * tenth}–{10 * tenth + 10} %</text>')
-    return Markup(f'<svg viewBox="0 0 660 170" width="660" font-size="12" role="img" aria-label="Histogram of scores">'
-                  f'{"".join(bars)}</svg>')
+def _lessons(graded: list[SubmissionResult]) -> list[tuple[str, float | None, float]]:
+    """(lesson, median of points, most points) for each lesson."""
+    medians = []
+    for lesson in dict.fromkeys(one["lesson"] for result in graded for one in result["exercises"]):
+        of_each = [[one for one in result["exercises"] if one["lesson"] == lesson] for result in graded]
+        points = [[one["points"] for one in ones if one["points"] is not None] for ones in of_each]
+        sums = [sum(found) for found, ones in zip(points, of_each, strict=True) if len(found) == len(ones)]
+        medians.append((lesson, statistics.median(sums) if sums else None, sum(one["possible"] for one in of_each[0])))
+    return medians
+
+
+def _share(points: float, possible: float) -> float:
+    return points / possible if possible else 0.0

@@ -9,10 +9,13 @@ import ast
 import hashlib
 from collections import defaultdict
 from itertools import combinations
+from pathlib import Path
 
 from checks.grader.intake import extract
 from checks.grader.intake.library import lesson_cells
 from checks.grader.intake.submissions import Submission, find_exercise_cell, is_stub
+from checks.grader.intake.text import printable
+from checks.grader.output.rendering import write_from_template
 from checks.judge.exercise import Exercise
 from checks.judge.source import answer_source
 
@@ -21,15 +24,36 @@ LEAST = 8  # fingerprints of its own that a text needs to say anything
 ALIKE = 0.6
 
 
-def table(submissions: list[Submission], exercises: dict[str, Exercise]) -> list[str]:
-    """Lines on the pairs that are alike, most exercises first, and on the exact copies among them."""
-    pairs = defaultdict(list)
+Pairs = dict[tuple[str, str], list[tuple[str, float]]]  # by two students, the exercises that are alike and how much
+
+
+def pairs(submissions: list[Submission], exercises: dict[str, Exercise]) -> Pairs:
+    """The pairs that are alike, those that are in most exercises first."""
+    found: Pairs = defaultdict(list)
     for exercise in exercises.values():
-        for (a, b), likeness in alike(submissions, exercise).items():
-            pairs[a, b].append((exercise.name, likeness))
-    lines = [f"{a} and {b}: " + ", ".join(f"{name} {100 * likeness:.0f} %" for name, likeness in found)
-             for (a, b), found in sorted(pairs.items(), key=lambda pair: (-len(pair[1]), pair[0]))]
+        for pair, likeness in alike(submissions, exercise).items():
+            found[pair].append((exercise.name, likeness))
+    return dict(sorted(found.items(), key=lambda one: (-len(one[1]), one[0])))
+
+
+def table(found: Pairs) -> list[str]:
+    """A line for each pair."""
+    lines = [f"{a} and {b}: " + ", ".join(f"{name} {100 * likeness:.0f} %" for name, likeness in exercises)
+             for (a, b), exercises in found.items()]
     return lines or ["no two submissions are alike beyond the lesson and the answer"]
+
+
+def write_page(grades: Path, submissions: list[Submission], found: Pairs) -> Path:
+    """GRADES/pages/similar.html: for each pair, the two texts of each exercise side by side. Returns its path."""
+    by_name = {submission.student: submission for submission in submissions}
+
+    def source(student: str, exercise: str) -> str:
+        cell = find_exercise_cell(by_name[student], exercise).cell
+        return printable(cell.source, lines=True) if cell else ""
+
+    shown = [(pair, [(name, likeness, [source(student, name) for student in pair]) for name, likeness in exercises])
+             for pair, exercises in found.items()]
+    return write_from_template("similar.html", grades / "pages" / "similar.html", {"pairs": shown})
 
 
 def alike(submissions: list[Submission], exercise: Exercise) -> dict[tuple[str, str], float]:
@@ -45,12 +69,12 @@ def alike(submissions: list[Submission], exercise: Exercise) -> dict[tuple[str, 
             own = fingerprints(found.source) - common
             if len(own) >= LEAST:
                 prints[submission.student] = own
-    pairs = {}
+    found_pairs = {}
     for a, b in combinations(sorted(prints), 2):
         likeness = len(prints[a] & prints[b]) / len(prints[a] | prints[b])
         if likeness >= ALIKE:
-            pairs[a, b] = likeness
-    return pairs
+            found_pairs[a, b] = likeness
+    return found_pairs
 
 
 def fingerprints(source: str) -> set[int]:

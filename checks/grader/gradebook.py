@@ -1,0 +1,171 @@
+"""The gradebook: results with what a person decided, what lateness costs, who handed in nothing, and what has changed."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from checks.files import write_atomically
+from checks.grader import results
+from checks.grader.course import DEFAULT, Course, read_course
+from checks.grader.overrides import apply_overrides, read_overrides
+from checks.grader.results import ExerciseResult, SubmissionResult, file_name, total
+from checks.grader.roster import Roster, Student, read_roster
+
+
+@dataclass
+class Change:
+    """Other points than before the last run of `grade class`."""
+
+    student: str
+    exercise: str
+    before: float | None
+    after: float | None
+
+
+@dataclass
+class Gradebook:
+    """A class's grades as they stand."""
+
+    course: Course
+    results: list[SubmissionResult]
+    roster: Roster = field(default_factory=Roster)
+    absent: list[Student] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
+def course_of(grades: Path) -> Path:
+    """The course file that was given when these were graded."""
+    kept = grades / "course.toml"
+    return kept if kept.exists() else DEFAULT
+
+
+def roster_of(grades: Path) -> Roster:
+    """The roster that was given when these were graded; an empty one without."""
+    path = grades / "roster.csv"
+    return read_roster(path) if path.exists() else Roster()
+
+
+def keep_copy(given: Path | None, kept: Path) -> None:
+    """Copy a file that was given on the command line to where later commands find it."""
+    if given is not None and given.resolve() != kept.resolve():
+        write_atomically(kept, given.read_bytes())
+
+
+def read_gradebook(grades: Path, course: Path | None = None, lessons: list[str] | None = None) -> Gradebook:
+    """The grades in a folder, of these lessons alone if they are named. Raises ValueError, with the reason."""
+    chosen, roster = read_course(course or course_of(grades)), roster_of(grades)
+    found = results.read_results(grades)
+    if chosen.attempts == "best":
+        found = [_best(grades, result) for result in found]
+    found = apply_overrides(found, read_overrides(grades))
+    if lessons:
+        found = [_of_lessons(result, lessons) for result in found]
+        if not any(result["exercises"] for result in found):
+            raise ValueError(f"{grades} holds no result of {', '.join(lessons)}")
+    found = [_with_student(_late(result, chosen, roster.students.get(result["student"])),
+                           roster.students.get(result["student"])) for result in found]
+    present = [result["student"] for result in found]
+    return Gradebook(chosen, found, roster, [roster.students[id] for id in roster.absent(present)], _withdrawn(grades),
+                     _read(grades / "class.json").get("notices", []), _changes(grades, found))
+
+
+def _of_lessons(result: SubmissionResult, lessons: list[str]) -> SubmissionResult:
+    exercises = [one for one in result["exercises"] if one["lesson"] in lessons]
+    return result | {"exercises": exercises, "points": round(total(exercises) + result.get("bonus", 0.0), 4),
+                     "possible": sum(one["possible"] for one in exercises)}
+
+
+def _late(result: SubmissionResult, course: Course, student: Student | None) -> SubmissionResult:
+    """The result with what is taken off for lateness, lesson by lesson; more time shifts a deadline by days."""
+    seconds, taken = {}, {}
+    for lesson, deadline in course.deadlines.items():
+        ones = [one for one in result["exercises"] if one["lesson"] == lesson]
+        handed_in = result.get("handed_in", {}).get(lesson)
+        if student and student.handed_in:
+            handed_in = student.handed_in.timestamp()
+        due = (deadline + timedelta(days=student.extension_days if student else 0)).timestamp()
+        if ones and handed_in is not None and handed_in > due:
+            seconds[lesson] = handed_in - due
+            percent = course.late.percent(seconds[lesson])
+            if percent:
+                taken[lesson] = round(total(ones) * percent / 100, 4)
+    return result | {"late_seconds": seconds, "late_taken": taken, "late": {**dict.fromkeys(result["late"], False),
+                     **dict.fromkeys(seconds, True)}, "points": round(result["points"] - sum(taken.values()), 4)}
+
+
+def _with_student(result: SubmissionResult, student: Student | None) -> SubmissionResult:
+    if student is None:
+        return result
+    return result | {"name": student.name, "email": student.email, "section": student.section}
+
+
+def _best(grades: Path, result: SubmissionResult) -> SubmissionResult:
+    """The result with each exercise from the attempt that got most points for it."""
+    attempts = [attempt for path in sorted((grades / "attempts" / file_name(result["student"])).glob("*.json"))
+                if (attempt := results.read_result(path))]
+
+    def best(one: ExerciseResult) -> ExerciseResult:
+        same = [old for attempt in attempts for old in attempt["exercises"]
+                if old["exercise"] == one["exercise"] and old["possible"] == one["possible"]]
+        most = max([one, *same], key=lambda each: -1.0 if each["points"] is None else each["points"])
+        notice = "from an earlier attempt, which got more points"
+        return one if most is one else most | {"notices": [*most["notices"], notice]}
+
+    exercises = [best(one) for one in result["exercises"]]
+    return result | {"exercises": exercises, "points": total(exercises)}
+
+
+def keep_attempt(grades: Path, new: SubmissionResult) -> None:
+    """Before a result of other files takes its place, keep the old one among the attempts."""
+    old = results.read_result(results.result_path(grades, new["student"]))
+    if old is not None and old["submission"] != new["submission"]:
+        folder = grades / "attempts" / file_name(new["student"])
+        write_atomically(folder / f"{old['graded_at'].replace(':', '')}-{old['submission'][:12]}.json", results.to_json(old))
+
+
+def keep_points(grades: Path) -> None:
+    """Before a class is graded again, note its points, so that changes can be shown."""
+    found = [result for path in (grades / "students").glob("*.json") if (result := results.read_result(path))]
+    if found:
+        points = {r["student"]: {one["exercise"]: one["points"] for one in r["exercises"]} for r in found}
+        write_atomically(grades / "before.json", results.to_json(points))
+
+
+def _changes(grades: Path, now: list[SubmissionResult]) -> list[Change]:
+    before = _read(grades / "before.json")
+    return [Change(result["student"], one["exercise"], before[result["student"]][one["exercise"]], points)
+            for result in now if result["student"] in before for one in result["exercises"]
+            if one["exercise"] in before[result["student"]]
+            and (points := one.get("graded_points", one["points"])) != before[result["student"]][one["exercise"]]]
+
+
+def withdraw(grades: Path, present: set[str]) -> list[str]:
+    """Move the results of all others to withdrawn/, and those of who is back from there. Returns sentences on each."""
+    said = []
+    for old, new, there in (("students", "withdrawn", False), ("withdrawn", "students", True)):
+        for path in sorted((grades / old).glob("*.json")):
+            result = results.read_result(path)
+            if result is not None and (result["student"] in present) == there:
+                target = grades / new / path.name
+                target.parent.mkdir(exist_ok=True)
+                if not (there and target.exists()):
+                    path.replace(target)
+                    said.append(f"{result['student']}: {'is back' if there else 'not there any more'}; "
+                                f"the result is in {new}/ now")
+    return said
+
+
+def _withdrawn(grades: Path) -> list[str]:
+    found = [results.read_result(path) for path in (grades / "withdrawn").glob("*.json")]
+    return sorted(result["student"] for result in found if result is not None)
+
+
+def _read(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
