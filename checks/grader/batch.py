@@ -1,6 +1,8 @@
 """A class: every submission of a folder graded by a few processes, each result on the disk as soon as it is there."""
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import multiprocessing
 import os
@@ -8,7 +10,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from typing import cast
 
 from checks.files import write_atomically
 from checks.grader import results
-from checks.grader.gradebook import keep_attempt, keep_points, roster_of, withdraw
+from checks.grader.gradebook import keep_attempt, keep_points, read_json, roster_of, withdraw
 from checks.grader.grader import Grader, faulty
 from checks.grader.intake.folder import HandedIn, Listing, find_submissions
 from checks.grader.intake.submissions import Submission, find_exercise_cell, read_submission
@@ -51,6 +53,18 @@ def class_seed(grades: Path, resume: bool, seed_file: Path | None) -> int:
     return seed
 
 
+@contextlib.contextmanager
+def locked(grades: Path) -> Iterator[None]:
+    """Keep other runs out of the folder `grades` meanwhile. Raises ValueError where one is in it."""
+    grades.mkdir(parents=True, exist_ok=True)
+    with (grades / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is grading into {grades}: wait for it, or give another --out") from None
+        yield
+
+
 @dataclass
 class Tally:
     """What a run came to, so far."""
@@ -81,11 +95,12 @@ class Batch:
         if unknown:
             raise ValueError(f"there is no submission of {', '.join(sorted(unknown))}; "
                              f"there are {', '.join(list(found)[:10])} …")
+        interrupted = not read_json(self.grades / "class.json").get("finished", True)
         if not only:
             self._keep_listing(listing)
         found = {student: one for student, one in found.items() if not only or student in only}
         waiting = self._without_kept(found) if resume else dict(found)
-        if waiting:
+        if waiting and not interrupted:  # else the points before are those from before the interruption
             keep_points(self.grades)
         self.tally, self._count, self._started = Tally(kept=len(found) - len(waiting)), len(waiting), time.monotonic()
         if self.tally.kept:
@@ -96,6 +111,8 @@ class Batch:
                 if self._work({student: handed_in}, 1):
                     self._died_twice(handed_in)
         self.tally.seconds = time.monotonic() - self._started
+        kept = read_json(self.grades / "class.json")
+        write_atomically(self.grades / "class.json", results.to_json(kept | {"finished": True}))
         return self.tally
 
     def _keep_listing(self, listing: Listing) -> None:
@@ -106,7 +123,7 @@ class Batch:
             self.say(sentence)
         if absent:
             self.say(f"{len(absent)} of the roster handed in nothing: {', '.join(absent)}")
-        kept = {"schema": results.SCHEMA, "notices": listing.notices, "absent": absent}
+        kept = {"schema": results.SCHEMA, "notices": listing.notices, "absent": absent, "finished": False}
         write_atomically(self.grades / "class.json", results.to_json(kept))
 
     def _without_kept(self, found: Found) -> Found:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from checks.grader import gradebook, results
-from checks.grader.batch import Batch, class_seed, grade, read
+from checks.grader.batch import Batch, class_seed, grade, locked, read
 from checks.grader.course import DEFAULT, lessons_named, read_course
 from checks.grader.gradebook import Gradebook, read_gradebook
 from checks.grader.grader import Grader
@@ -165,9 +165,10 @@ def _class(args) -> int:
     if args.roster:
         read_roster(args.roster)
         gradebook.keep_copy(args.roster, args.out / "roster.csv")
-    settings = _settings(args, class_seed(args.out, args.resume, args.seed_file))
-    batch = Batch(args.out, settings, args.jobs, lambda line: print(line, file=sys.stderr, flush=True))
-    tally = batch.grade(args.folder, tuple(map(printable_name, args.only)), args.resume)
+    with locked(args.out):
+        settings = _settings(args, class_seed(args.out, args.resume, args.seed_file))
+        batch = Batch(args.out, settings, args.jobs, lambda line: print(line, file=sys.stderr, flush=True))
+        tally = batch.grade(args.folder, tuple(map(printable_name, args.only)), args.resume)
     rate = f", {60 * tally.graded / tally.seconds:.1f} a minute" if tally.graded else ""
     print(f"{tally.graded} graded, {tally.kept} kept, {tally.faults} with an infrastructure error, "
           f"{tally.unread} with work that could not be read, in {tally.seconds:.0f} s{rate}")

@@ -69,7 +69,7 @@ def read_gradebook(grades: Path, course: Path | None = None, lessons: list[str] 
                            roster.students.get(result["student"])) for result in found]
     present = [result["student"] for result in found]
     return Gradebook(chosen, found, roster, [roster.students[id] for id in roster.absent(present)], _withdrawn(grades),
-                     _read(grades / "class.json").get("notices", []), _changes(grades, found))
+                     read_json(grades / "class.json").get("notices", []), _changes(grades, found))
 
 
 def _of_lessons(result: SubmissionResult, lessons: list[str]) -> SubmissionResult:
@@ -130,12 +130,12 @@ def keep_points(grades: Path) -> None:
     """Before a class is graded again, note its points, so that changes can be shown."""
     found = [result for path in (grades / "students").glob("*.json") if (result := results.read_result(path))]
     if found:
-        points = {r["student"]: {one["exercise"]: one["points"] for one in r["exercises"]} for r in found}
+        points = {r["student"]: {one["exercise"]: one.get("points") for one in r["exercises"]} for r in found}
         write_atomically(grades / "before.json", results.to_json(points))
 
 
 def _changes(grades: Path, now: list[SubmissionResult]) -> list[Change]:
-    before = _read(grades / "before.json")
+    before = read_json(grades / "before.json")
     return [Change(result["student"], one["exercise"], before[result["student"]][one["exercise"]], points)
             for result in now if result["student"] in before for one in result["exercises"]
             if one["exercise"] in before[result["student"]]
@@ -163,7 +163,8 @@ def _withdrawn(grades: Path) -> list[str]:
     return sorted(result["student"] for result in found if result is not None)
 
 
-def _read(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """A JSON object; an empty one for a file that is missing or broken."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

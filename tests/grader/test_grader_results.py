@@ -11,13 +11,16 @@ from grading import ADD, NEEDED, exercise_cell
 from checks.exercises import EXERCISES
 from checks.grader import results
 from checks.grader.course import DEFAULT, read_course
+from checks.grader.gradebook import Gradebook
 from checks.grader.grader import Grader
 from checks.grader.intake.submissions import Cell, Submission
 from checks.grader.output import pages
 from checks.grader.output.exports import export
 from checks.grader.output.feedback import items_for_student, messages_for_student, notices_for_student
 from checks.grader.output.pages import write_pages
-from checks.grader.output.similarity import alike, table
+from checks.grader.output.rendering import histogram, picture
+from checks.grader.output.similarity import alike, pairs, table
+from checks.grader.overrides import Override, apply_overrides, read_overrides
 from checks.grader.settings import Settings
 from checks.judge.source import answer_source
 
@@ -26,9 +29,13 @@ def result(student: str, points: float | None = 1.0, status: str = "passed", **m
     one = {"exercise": "programs_needed", "lesson": "00_hello_triton", "status": status, "points": points, "possible": 1.0,
            "message": "programs_needed: <b>said</b>", "mistake": None, "items": {}, "flags": [], "notices": [],
            "picture": None, "seconds": 0.1} | more
-    return {"schema": results.SCHEMA, "student": student, "key": "k", "problems": [], "late": {}, "points": points or 0.0,
-            "possible": 1.0, "exercises": [one], "isolation": ["limits"],
+    return {"schema": results.SCHEMA, "student": student, "key": "k", "submission": "d", "problems": [], "late": {},
+            "points": points or 0.0, "possible": 1.0, "exercises": [one], "isolation": ["limits"],
             "environment": {"python": "3", "torch": "2", "triton": "3"}}
+
+
+def book(graded: list[dict], **more) -> Gradebook:
+    return Gradebook(read_course(), graded, **more)
 
 
 def test_names_make_different_files(tmp_path):
@@ -50,7 +57,7 @@ def test_a_broken_result_is_none(tmp_path):
 
 def test_overrides(tmp_path):
     (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\nada,programs_needed,0.5,seen in person\n")
-    graded = results.apply_overrides([result("ada", 0.0, "held"), result("bob")], results.read_overrides(tmp_path))
+    graded = apply_overrides([result("ada", 0.0, "held"), result("bob")], read_overrides(tmp_path))
     assert [r["points"] for r in graded] == [0.5, 1.0]
     assert graded[0]["exercises"][0]["graded_points"] == 0.0
     assert "seen in person" in messages_for_student(graded[0]["exercises"][0])[0]
@@ -58,24 +65,25 @@ def test_overrides(tmp_path):
                        ("ada,programs_needed,1", "needs a reason"), ("ada,programs_needed", "line 2: points")):
         (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\n" + text)
         with pytest.raises(ValueError, match=said):
-            results.read_overrides(tmp_path)
+            read_overrides(tmp_path)
     with pytest.raises(ValueError, match="no exercise `x` of a student `ada`"):
-        results.apply_overrides([result("ada")], {("ada", "x"): (1.0, "why")})
+        apply_overrides([result("ada")], {("ada", "x"): Override(1.0, "why", 2)})
 
 
 def test_exports(tmp_path):
     graded = [result("ada"), result("=cmd()", 0.0, "failed"), result("eva", None, results.FAULT)]
-    (table,) = export("csv", graded, tmp_path, None)
+    (table,) = export("csv", book(graded), tmp_path, None)
     rows = table.read_text().splitlines()
-    assert rows[1] == "ada,1.0,1.0,1.0,0,,,"
-    assert rows[2].startswith("'=cmd()")
-    assert rows[3] == "eva,,1.0,,0,programs_needed,,", "a fault of the grader is no zero"
-    suites = ElementTree.parse(export("junit", graded, tmp_path, None)[0]).getroot()
+    assert rows[1].startswith("max points,1.0,1.0,1.0,")
+    assert rows[2].startswith("ada,1.0,1.0,1.0,0,,,,")
+    assert rows[3].startswith("'=cmd()")
+    assert rows[4].startswith("eva,,1.0,,0,programs_needed,,,"), "a fault of the grader is no zero"
+    suites = ElementTree.parse(export("junit", book(graded), tmp_path, None)[0]).getroot()
     assert [suite.get("failures") + suite.get("errors") for suite in suites] == ["00", "10", "01"]
-    files = export("gradescope", graded, tmp_path, None)
+    files = export("gradescope", book(graded), tmp_path, None)
     assert json.loads(files[0].read_text())["score"] == 1.0
     assert "score" not in json.loads(files[2].read_text())
-    assert len(json.loads(export("json", graded, tmp_path, None)[0].read_text())["results"]) == 3
+    assert len(json.loads(export("json", book(graded), tmp_path, None)[0].read_text())["results"]) == 3
 
 
 def test_pages_show_no_hidden_test_and_run_nothing(tmp_path):
@@ -84,7 +92,7 @@ def test_pages_show_no_hidden_test_and_run_nothing(tmp_path):
     picture = {"of": [2, 4], "output": 0, "rows": [[0, 1, 0, 0], [0, 0, 0, 1]]}
     graded = [result("<script>alert(1)</script>", 0.6, "failed", items=items, picture=picture,
                      flags=[{"kind": "reaches out", "text": "<i>"}]), result("eva", None, results.FAULT)]
-    (page,) = write_pages(tmp_path, graded)
+    (page,) = write_pages(tmp_path, book(graded))
     pages = [page, *(tmp_path / "pages" / "students").glob("*.html")]
     assert len(pages) == 3
     for path in pages:
@@ -114,9 +122,9 @@ def test_similarity_sees_through_renaming():
 
 
 def test_a_pair_is_listed_with_what_is_alike_in_it():
-    assert table([], EXERCISES) == ["no two submissions are alike beyond the lesson and the answer"]
+    assert table(pairs([], EXERCISES)) == ["no two submissions are alike beyond the lesson and the answer"]
     cells = [Cell(exercise_cell(EXERCISES["quantize_int8_perrow_torch"], OWN), "a.ipynb", 0)]
-    assert table([Submission("ada", cells), Submission("bob", cells)], EXERCISES) == [
+    assert table(pairs([Submission("ada", cells), Submission("bob", cells)], EXERCISES)) == [
         "ada and bob: quantize_int8_perrow_torch 100 %"]
 
 
@@ -177,20 +185,20 @@ def test_late_is_what_was_changed_after_the_deadline(tmp_path):
 def test_overrides_are_read_in_any_order_of_columns(tmp_path, start):
     text = 'reason,points,exercise,student\r\n" seen, twice ",2.5,vector_add_kernel,ädä\r\n'
     (tmp_path / "overrides.csv").write_bytes(start + text.encode())
-    assert results.read_overrides(tmp_path) == {("ädä", "vector_add_kernel"): (2.5, "seen, twice")}
+    assert read_overrides(tmp_path) == {("ädä", "vector_add_kernel"): Override(2.5, "seen, twice", 2)}
 
 
 def test_overrides_need_their_columns(tmp_path):
-    assert results.read_overrides(tmp_path) == {}
+    assert read_overrides(tmp_path) == {}
     (tmp_path / "overrides.csv").write_text("student,exercise,points\nada,programs_needed,1\n")
     with pytest.raises(ValueError, match="the columns student, exercise, points, reason"):
-        results.read_overrides(tmp_path)
+        read_overrides(tmp_path)
 
 
 def test_an_override_changes_its_exercise_and_the_sum_of_a_copy():
     before = result("ada", 1.0)
-    before["exercises"].append(before["exercises"][0] | {"exercise": "vector_add_kernel", "points": 0.25})
-    (after,) = results.apply_overrides([before], {("ada", "vector_add_kernel"): (2.0, "why")})
+    before["exercises"].append(before["exercises"][0] | {"exercise": "vector_add_kernel", "points": 0.25, "possible": 2.0})
+    (after,) = apply_overrides([before], {("ada", "vector_add_kernel"): Override(2.0, "why", 2)})
     assert [one["points"] for one in after["exercises"]] == [1.0, 2.0]
     assert after["points"] == 3.0
     assert after["exercises"][1]["override"] == "why" and "override" not in after["exercises"][0]
@@ -208,26 +216,29 @@ def test_the_columns_of_the_table(tmp_path):
     ada = result("ada", 1.0, flags=[{"kind": "a", "text": "b"}] * 2)
     ada["exercises"].append(ada["exercises"][0] | {"exercise": "vector_add_kernel", "points": 2.0, "override": "why"})
     fault = result("eva", None, results.FAULT)
-    forgiven = results.apply_overrides([result("jon", None, results.FAULT)], {("jon", "programs_needed"): (0.5, "by hand")})
-    (path,) = export("csv", [ada, fault, *forgiven], tmp_path, tmp_path / "to.csv")
+    by_hand = {("jon", "programs_needed"): Override(0.5, "by hand", 2)}
+    forgiven = apply_overrides([result("jon", None, results.FAULT)], by_hand)
+    (path,) = export("csv", book([ada, fault, *forgiven]), tmp_path, tmp_path / "to.csv")
     assert path == tmp_path / "to.csv"
+    rest = [*[""] * 5, "yes"]
     assert list(csv.reader(path.open())) == [
         ["student", "points", "possible", "programs_needed", "vector_add_kernel", "flags", "infrastructure_errors",
-         "overridden", "not_read"],
-        ["ada", "1.0", "1.0", "1.0", "2.0", "4", "", "vector_add_kernel", ""],
-        ["eva", "", "1.0", "", "", "0", "programs_needed", "", ""],
-        ["jon", "0.5", "1.0", "0.5", "", "0", "", "programs_needed", ""]]
+         "overridden", "not_read", "name", "section", "late_days", "late_taken", "bonus", "handed_in"],
+        ["max points", "2.0", "2.0", "1.0", "1.0", *[""] * 10],
+        ["ada", "1.0", "1.0", "1.0", "2.0", "4", "", "vector_add_kernel", "", *rest],
+        ["eva", "", "1.0", "", "", "0", "programs_needed", "", "", *rest],
+        ["jon", "0.5", "1.0", "0.5", "", "0", "", "programs_needed", "", *rest]]
 
 
 @pytest.mark.parametrize("name", ["=1", "+1", "-1", "@x", "\tx"])
 def test_no_name_is_a_formula(tmp_path, name):
-    (path,) = export("csv", [result(name)], tmp_path, None)
-    assert list(csv.reader(path.open()))[1][0] == "'" + name
+    (path,) = export("csv", book([result(name)]), tmp_path, None)
+    assert list(csv.reader(path.open()))[2][0] == "'" + name
 
 
 def test_what_junit_says_of_each_exercise(tmp_path):
     graded = [result("a\x00b", 0.0, "failed", message="programs_needed: wrong\x07"), result("eva", None, results.FAULT)]
-    (path,) = export("junit", graded, tmp_path, None)
+    (path,) = export("junit", book(graded), tmp_path, None)
     failed, fault = ElementTree.parse(path).getroot()
     assert failed.get("name") == "a\ufffdb" and failed.get("tests") == "1"
     case = failed.find("testcase")
@@ -239,7 +250,7 @@ def test_what_junit_says_of_each_exercise(tmp_path):
 
 def test_what_gradescope_is_given(tmp_path):
     graded = [result("ada", 0.25, "failed"), result("bob"), result("eva", None, results.FAULT)]
-    failed, passed, fault = (json.loads(path.read_text()) for path in export("gradescope", graded, tmp_path, None))
+    failed, passed, fault = (json.loads(path.read_text()) for path in export("gradescope", book(graded), tmp_path, None))
     assert failed["score"] == 0.25
     (one,) = failed["tests"]
     assert (one["score"], one["max_score"], one["status"], one["visibility"]) == (0.25, 1.0, "failed", "visible")
@@ -284,23 +295,21 @@ def test_notices_are_sentences():
 # pages
 
 
-def bars(histogram) -> list[str]:
+def bars(drawn) -> list[str]:
     """The number above each tenth, empty for none."""
-    return re.findall(r'text-anchor="middle">(\d*)</text><text', str(histogram))
+    return re.findall(r'text-anchor="middle">(\d*)</text><text', str(drawn))
 
 
 @pytest.mark.parametrize("points, tenth", [(0.0, 0), (0.99, 0), (1.0, 1), (5.5, 5), (8.99, 8), (9.0, 9), (10.0, 9)])
 def test_every_score_has_its_bar(points, tenth):
-    one = result("ada", points) | {"possible": 10.0}
     wanted = [""] * 10
     wanted[tenth] = "2"
-    assert bars(pages._histogram([one, one])) == wanted
+    assert bars(histogram([points / 10] * 2)) == wanted
 
 
 def test_bars_are_as_high_as_students_are_many():
-    graded = [result("a", 0.05), result("b", 0.05), result("c", 0.55)]
-    found = [tuple(map(float, one)) for one in re.findall(r'y="([\d.]+)" width="52" height="([\d.]+)" fill',
-                                                          str(pages._histogram(graded)))]
+    found = [tuple(map(float, one)) for one in re.findall(r'y="([\d.]+)" width="52" height="([\d.]+)"',
+                                                          str(histogram([0.05, 0.05, 0.55])))]
     assert [height for _, height in found] == [120.0, 0, 0, 0, 0, 60.0, 0, 0, 0, 0]
     assert {y + height for y, height in found} == {140.0}, "all stand on the axis"
 
@@ -312,25 +321,25 @@ def test_what_the_class_page_counts():
     for one in graded:
         one["exercises"].append(one["exercises"][0] | {"exercise": "vector_add_kernel", "points": 0.0, "status": "failed",
                                                        "mistake": "no mask", "flags": []})
-    shown = pages._class(graded, read_course())
+    shown = pages._class(book(graded))
     hardest, easier = shown["exercises"]
     assert (hardest["name"], easier["name"]) == ("vector_add_kernel", "programs_needed")
-    assert (easier["passed"], easier["tried"], easier["mean"]) == (1, 4, 0.25)
+    assert (easier["passed"], easier["tried"], easier["mean"]) == (1, 4, 0.3), "what was not graded is no zero"
     assert (easier["mistake"], hardest["mistake"]) == ("off by one", "no mask")
     assert shown["mistakes"] == [(("vector_add_kernel", "no mask"), 6), (("programs_needed", "off by one"), 1)]
     assert [(student, one["exercise"]) for student, one in shown["flagged"]] == [("jon", "programs_needed")]
-    assert [student for student, _ in shown["faults"]] == ["kim"]
+    assert [student for student, *_ in shown["faults"]] == ["kim"]
     assert (shown["median"], shown["possible"]) == (0.0, 1.0)
 
 
 def test_points_on_a_page_have_two_digits(tmp_path):
-    write_pages(tmp_path, [result("ada", 2 / 3, "failed")])
+    write_pages(tmp_path, book([result("ada", 2 / 3, "failed")]))
     assert "0.67 of 1 points" in (tmp_path / "pages" / "students" / "ada.html").read_text()
 
 
 def test_the_picture_shows_what_is_wrong_where_it_is():
-    drawn = str(pages._picture({"of": [2, 4], "output": 0, "rows": [[0, 1, 0, 0], [0, 0, 0, 1]]}))
+    drawn = str(picture({"of": [2, 4], "output": 0, "rows": [[0, 1, 0, 0], [0, 0, 0, 1]]}))
     size = 32
     assert re.findall(r'<rect x="(\d+)" y="(\d+)"', drawn) == [(str(size), "0"), (str(3 * size), str(size))]
     assert "shape 2 × 4" in drawn
-    assert pages._picture(None) is None
+    assert picture(None) is None

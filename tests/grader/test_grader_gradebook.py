@@ -1,0 +1,413 @@
+"""The gradebook: who is in the class, what lateness and a person's decisions do, and what platforms get. Nothing runs."""
+
+import csv
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from grading import SOLVED
+
+from checks.grader import gradebook, results
+from checks.grader.batch import Batch, locked
+from checks.grader.command import main
+from checks.grader.course import DEFAULT, LateRule, lessons_named, read_course
+from checks.grader.gradebook import Change, Gradebook, read_gradebook
+from checks.grader.grader import Grader
+from checks.grader.intake.folder import find_submissions
+from checks.grader.intake.lms import Owner
+from checks.grader.intake.submissions import Submission
+from checks.grader.output.exports import FORMATS, export, unknown_to
+from checks.grader.output.feedback import lateness, messages_for_student, sentences_on_all
+from checks.grader.output.pages import write_pages
+from checks.grader.overrides import Override, apply_overrides, read_overrides, status_shown
+from checks.grader.roster import Roster, read_roster
+from checks.grader.settings import Settings
+
+HELLO, GEMV = "00_hello_triton", "01_gemv_fp16"
+DUE = datetime(2026, 10, 1, 12, tzinfo=UTC)
+ROSTER = ("id,name,email,section,canvas,moodle,github,extension,handed_in\n"
+          "s1,Ada Lovelace,ada@x.org,A,11,,ada-l,,\ns2,Li An,la@x.org,A,,,,2,\ns3,An Li,al@x.org,B,,55,,,\n"
+          "s4,José Núñez,jn@x.org,B,,,,,2026-10-01T12:00:00+00:00\ns5,Alan Turing,at@x.org,B,15,,,,\n")
+
+
+def exercise(name: str = "programs_needed", lesson: str = HELLO, points: float | None = 1.0, **more) -> dict:
+    return {"exercise": name, "lesson": lesson, "status": "passed" if points else "failed", "points": points,
+            "possible": 2.0, "message": f"{name}: said", "mistake": None, "items": {}, "flags": [], "notices": [],
+            "picture": None, "seconds": 0.1} | more
+
+
+def result(student: str, *exercises: dict, **more) -> dict:
+    ones = list(exercises or [exercise()])
+    return {"schema": results.SCHEMA, "student": student, "key": "k", "submission": "d", "problems": [], "late": {},
+            "points": sum(one["points"] or 0 for one in ones), "possible": sum(one["possible"] for one in ones),
+            "exercises": ones, "isolation": ["limits"], "graded_at": "2026-10-02T00:00:00+00:00",
+            "environment": {"python": "3", "torch": "2", "triton": "3"}} | more
+
+
+def kept(folder: Path, *found: dict) -> Path:
+    for one in found:
+        results.write_result(folder, one)
+    return folder
+
+
+def with_course(folder: Path, text: str) -> Path:
+    """The folder, with a course kept in it: the workshop's own and this."""
+    folder.mkdir(exist_ok=True)
+    more = f"{text}\n[deadlines]\n{HELLO} = {DUE.isoformat()}"
+    (folder / "course.toml").write_text(DEFAULT.read_text().replace("[deadlines]", more))
+    return folder
+
+
+def roster(tmp_path: Path, text: str = ROSTER) -> Roster:
+    (tmp_path / "roster.csv").write_text(text)
+    return read_roster(tmp_path / "roster.csv")
+
+
+# the roster
+
+
+@pytest.mark.parametrize("who, ids", [
+    (Owner("whoever", "canvas", "11"), ["s1"]), (Owner("lovelaceada", "canvas", "99"), ["s1"]),
+    (Owner("Ada Lovelace"), ["s1"]),
+    (Owner("s3"), ["s3"]), (Owner("X", "moodle", "55"), ["s3"]), (Owner("int8-Ada-L"), ["s1"]), (Owner("jn@x.org"), ["s4"]),
+    (Owner("Jose Nunez"), ["s4"]), (Owner("nunezjose"), ["s4"]), (Owner("at"), ["s5"]), (Owner("lian"), ["s2", "s3"]),
+    (Owner("nobody"), []), (Owner("-"), []), (Owner("Turing, Alan"), ["s5"])])
+def test_who_a_name_means(tmp_path, who, ids):
+    assert [one.id for one in roster(tmp_path).matches(who)] == ids
+
+
+def test_the_roster_decides_who_is_who(tmp_path):
+    folder = tmp_path / "sub"
+    folder.mkdir()
+    for name in ("lovelaceada_11_901_00_hello_triton.ipynb", "lovelaceada_LATE_11_902_01_gemv_fp16.ipynb",
+                 "Ada Lovelace.zip", "lian_77_903_a.ipynb", "eve.ipynb", "Li_55_assignsubmission_file_a.ipynb"):
+        (folder / name).write_text("x")
+    listing = roster(tmp_path).apply(find_submissions(folder))
+    assert set(listing.students) == {"s1", "s3", "lian_77", "eve"}
+    assert len(listing.students["s1"].paths) == 3 and listing.students["s1"].late and not listing.students["s3"].late
+    assert "read together" in " ".join(listing.students["s1"].notices)
+    assert "several students that this may be: s2, s3" in listing.students["lian_77"].notices[0]
+    assert listing.notices == ["eve is in no row of the roster", "lian_77 is in no row of the roster"]
+    assert roster(tmp_path).absent(listing.students) == ["s2", "s4", "s5"]
+    without = find_submissions(folder)
+    assert Roster().apply(without) is without and "lovelaceada_11" in without.students
+
+
+@pytest.mark.parametrize("text, said", [
+    ("name\nAda", "`id` among them"), ("id\n\"\"\n", "line 2: there is no id"), ("id,extension\na,two", "line 2: extension"),
+    ("id,extension\na,-1", "extension"), ("id\na\na", "line 3: the id `a` is there twice"),
+    ("id,extension\na,nan", "extension"),
+    ("id,handed_in\na,noon", "handed_in must be"), ("id,handed_in\na,2026-10-01T00:00", "needs its offset")])
+def test_a_wrong_roster_is_named(tmp_path, text, said):
+    with pytest.raises(ValueError, match=r"roster\.csv") as error:
+        roster(tmp_path, text)
+    assert said in str(error.value)
+
+
+def test_a_roster_from_a_spreadsheet(tmp_path):
+    found = roster(tmp_path, "\ufeffName, ID ,Comment\n\x1b[1mAda,s1,x\n")
+    assert found.students["s1"].name == "\\x1b[1mAda"
+
+
+# lateness
+
+
+@pytest.mark.parametrize("seconds, percent", [(0, 0), (600, 0), (601, 10), (86_400, 10), (86_401, 20), (5 * 86_400, 30)])
+def test_the_late_rule(seconds, percent):
+    assert LateRule(10, 10, 30).percent(seconds) == percent
+    assert LateRule().percent(seconds) == 0
+
+
+def test_what_lateness_costs_and_who_has_more_time(tmp_path):
+    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
+    (grades / "roster.csv").write_text(ROSTER)
+    ones = (exercise(), exercise("gemv_fp16", GEMV))
+    at = {HELLO: DUE.timestamp() + 100_000, GEMV: 9e9}
+    kept(grades, *(result(id, *ones, handed_in=at) for id in ("s1", "s2", "s4")), result("s3", *ones))
+    late, more_time, unknown, by_platform = read_gradebook(grades).results
+    assert (late["late_taken"], late["points"], late["late"]) == ({HELLO: 0.5}, 1.5, {HELLO: True})
+    assert late["late_seconds"] == {HELLO: 100_000}
+    for one in (more_time, by_platform, unknown):
+        assert (one["late_taken"], one["late_seconds"], one["points"]) == ({}, {}, 2.0)
+    assert "28 hours late: 0.5 points were taken off" in sentences_on_all(late)[0]
+
+
+@pytest.mark.parametrize("seconds, said", [(1, "1 minutes"), (3600, "60 minutes"), (7200, "2 hours"), (259_200, "3.0 days")])
+def test_lateness_in_words(seconds, said):
+    assert lateness(seconds) == said
+
+
+# the course
+
+
+def test_lessons_by_number_or_name():
+    assert lessons_named(["00", "01_gemv_fp16", "02"]) == [HELLO, GEMV, lessons_named(["02"])[0]]
+    with pytest.raises(ValueError, match="there is no lesson 77"):
+        lessons_named(["00", "77"])
+
+
+def test_an_assignment_is_some_lessons(tmp_path):
+    course = read_course(with_course(tmp_path, '[assignment]\nlessons = ["00"]\nattempts = "best"') / "course.toml")
+    assert {one.lesson for one in course.exercises.values()} == {HELLO} and course.attempts == "best"
+    assert course.total == sum(one.points for one in course.exercises.values())
+
+
+@pytest.mark.parametrize("text, said", [
+    ("[assignment]\nlessons = ['77']", "no lesson 77"), ("[assignment]\nlesson = 1", "`lessons` and `attempts` alone"),
+    ("[assignment]\nattempts = 'first'", "one of last, best"), ("[late]\nper_day = 1", "[late] may have"),
+    ("[late]\npercent_per_day = -1", "late.percent_per_day"), ("late = 3", "[late] must be a table"),
+    ("[late]\nmost_percent = true", "late.most_percent")])
+def test_a_wrong_assignment_is_named(tmp_path, text, said):
+    path = tmp_path / "course.toml"
+    path.write_text(f"{text}\n[rubric.public]\nweight = 1\n")
+    with pytest.raises(ValueError, match=r"course\.toml") as error:
+        read_course(path)
+    assert said in str(error.value)
+
+
+def test_what_is_judged_decides_a_regrade(tmp_path):
+    def key(text: str) -> str:
+        path = tmp_path / "course.toml"
+        path.write_text(DEFAULT.read_text().replace("[deadlines]", text))
+        return Grader(Settings(3, path)).key(Submission("ada", digest="d"))
+
+    same = key("[deadlines]")
+    assert key("# a note\n[late]\npercent_per_day = 3\n[deadlines]") == same
+    assert key("[exercise.programs_needed]\npoints = 9\n[deadlines]") != same
+
+
+# what a person decides
+
+
+def test_overrides_stay_within_the_points(tmp_path):
+    for points, said in (("3", "has 2 points; more go into a line with the exercise `bonus`"), ("-1", "from 0 up"),
+                         ("nan", "from 0 up")):
+        (tmp_path / "overrides.csv").write_text(f"student,exercise,points,reason\nada,programs_needed,{points},why\n")
+        with pytest.raises(ValueError, match="line 2") as error:
+            apply_overrides([result("ada")], read_overrides(tmp_path))
+        assert said in str(error.value)
+
+
+def test_a_bonus_and_a_comment(tmp_path):
+    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\nada,bonus,3,a good question\n"
+                                            "ada,programs_needed,,read it again\n")
+    (one,) = apply_overrides([result("ada")], read_overrides(tmp_path))
+    assert (one["points"], one["bonus"], one["exercises"][0]["points"]) == (4.0, 3.0, 1.0)
+    assert messages_for_student(one["exercises"][0]) == ["said", "Your instructor: read it again"]
+    assert "3 points: a good question" in sentences_on_all(one)[0]
+    for lines, said in (("ada,bonus,,why", "a bonus needs points"),
+                        ("ada,bonus,1,why\nada,bonus,1,why", "line 3: `bonus` of `ada` is there twice"),
+                        ("bob,bonus,1,why", "of a student `bob`")):
+        (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\n" + lines)
+        with pytest.raises(ValueError, match="overrides") as error:
+            apply_overrides([result("ada")], read_overrides(tmp_path))
+        assert said in str(error.value)
+
+
+@pytest.mark.parametrize("points, status", [(2.0, "passed"), (1.0, "failed"), (0.0, "failed")])
+def test_a_decision_shows_everywhere(tmp_path, points, status):
+    held = result("ada", exercise(points=None, status="held"))
+    book = Gradebook(read_course(), apply_overrides([held], {("ada", "programs_needed"): Override(points, "seen", 2)}))
+    assert status_shown(book.results[0]["exercises"][0]) == status
+    (path,) = export("gradescope", book, tmp_path)
+    assert json.loads(path.read_text())["tests"][0]["status"] == status
+    assert ("<failure" in export("junit", book, tmp_path)[0].read_text()) == (status == "failed")
+    write_pages(tmp_path, book)
+    assert f'<span class="soft">{status}</span>' in (tmp_path / "pages" / "students" / "ada.html").read_text()
+
+
+# attempts, changes, withdrawal
+
+
+def test_the_best_attempt_counts_where_the_course_says_so(tmp_path):
+    first = result("ada", exercise(points=2.0), exercise("gemv_fp16", points=0.0), submission="first")
+    second = result("ada", exercise(points=1.0), exercise("gemv_fp16", points=1.0), submission="second")
+    kept(tmp_path, first)
+    for one in (second, second):  # graded again, the same files are no attempt
+        gradebook.keep_attempt(tmp_path, one)
+        kept(tmp_path, one)
+    assert len(list((tmp_path / "attempts" / "ada").iterdir())) == 1
+    assert read_gradebook(tmp_path).results[0]["points"] == 2.0
+    with_course(tmp_path, '[assignment]\nattempts = "best"')
+    (best,) = read_gradebook(tmp_path).results
+    assert [one["points"] for one in best["exercises"]] == [2.0, 1.0] and best["points"] == 3.0
+    assert "an earlier attempt" in best["exercises"][0]["notices"][0] and not best["exercises"][1]["notices"]
+
+
+def test_what_has_changed_since_the_last_grading(tmp_path):
+    gradebook.keep_points(tmp_path)
+    assert not (tmp_path / "before.json").exists()
+    kept(tmp_path, result("ada"), result("bob"))
+    gradebook.keep_points(tmp_path)
+    kept(tmp_path, result("ada", exercise(points=0.0)), result("eva"))
+    book = read_gradebook(tmp_path)
+    assert book.changes == [Change("ada", "programs_needed", 1.0, 0.0)]
+    (path,) = write_pages(tmp_path, book)
+    assert "Changed since the last grading" in path.read_text()
+
+
+def test_an_interrupted_run_s_points_are_not_those_before(tmp_path, monkeypatch):
+    def half(self, waiting, jobs):
+        kept(self.grades, result("ada", exercise(points=float(len(waiting)))))
+        raise KeyboardInterrupt
+
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "ada.ipynb").write_text(SOLVED)
+    kept(tmp_path / "g", result("ada", exercise(points=2.0)))
+    monkeypatch.setattr(Batch, "_work", half)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Batch(tmp_path / "g", Settings(3), say=lambda _: None).grade(tmp_path / "sub")
+    assert [one.before for one in read_gradebook(tmp_path / "g").changes] == [2.0]
+
+
+def test_two_runs_do_not_grade_into_one_folder(tmp_path, capsys):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "ada.ipynb").write_text(SOLVED)
+    with locked(tmp_path / "g"):
+        assert main(["class", str(tmp_path / "sub"), "--out", str(tmp_path / "g")]) == 2
+    assert "another run is grading into" in capsys.readouterr().err
+    assert not (tmp_path / "g" / "batch.json").exists(), "whose seed is the other run's"
+
+
+def test_who_is_removed_is_withdrawn_and_may_come_back(tmp_path, monkeypatch):
+    def work(self, waiting, jobs):
+        kept(self.grades, *(result(student) for student in waiting))
+        waiting.clear()
+        return []
+
+    monkeypatch.setattr(Batch, "_work", work)
+    grades, said = tmp_path / "grades", []
+
+    def grade(*students: str, only: tuple[str, ...] = ()) -> list[str]:
+        for path in tmp_path.glob("sub/*"):
+            path.unlink()
+        for student in students:
+            (tmp_path / "sub").mkdir(exist_ok=True)
+            (tmp_path / "sub" / f"{student}.ipynb").write_text(SOLVED)
+        said.clear()
+        Batch(grades, Settings(3), say=said.append).grade(tmp_path / "sub", only)
+        return [one["student"] for one in read_gradebook(grades).results]
+
+    assert grade("ada", "bob") == ["ada", "bob"]
+    assert grade("ada", only=("ada",)) == ["ada", "bob"], "a run for one says nothing of the others"
+    assert grade("ada") == ["ada"] and "bob: not there any more" in said[0]
+    assert read_gradebook(grades).withdrawn == ["bob"]
+    assert "bob" not in export("csv", read_gradebook(grades), grades)[0].read_text()
+    assert grade("ada", "bob") == ["ada", "bob"] and "bob: is back" in said[0]
+    (grades / "roster.csv").write_text("id\nada\nbob\nkim\n")
+    assert grade("ada") == ["ada", "bob"], "the roster decides who is in the class"
+    assert "handed in nothing: bob, kim" in said[0] or "handed in nothing" in " ".join(said)
+    (grades / "roster.csv").write_text("id\nada\n")
+    assert grade("ada") == ["ada"]
+
+
+# exports and pages
+
+
+@pytest.fixture
+def book(tmp_path):
+    found = [result("s1", exercise(source="def f():\n    <b>", points=0.0), name="Ada Lovelace", email="ada@x.org"),
+             result("s5", exercise(points=None, status=results.UNREAD), problems=["a.rar was not read"],
+                    ids={"canvas": "15"}),
+             result("=eve", ids={"moodle": "7"}, late_seconds={HELLO: 7200.0}, late_taken={HELLO: 0.25})]
+    names = roster(tmp_path)
+    return Gradebook(read_course(), found, names, [names.students["s4"]], ["bob"], ["x.pdf was not read: it is no notebook"])
+
+
+def rows(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_canvas_gets_its_own_columns(book, tmp_path):
+    header, most, *found = rows(export("canvas", book, tmp_path, assignment="INT8 (4711)")[0])
+    assert header == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "INT8 (4711)"]
+    assert most == ["    Points Possible", "", "", "", "", "2.0"]
+    ada, unread = ((row[0], row[1], row[5]) for row in found)
+    assert ada == ("Ada Lovelace", "11", "0") and unread == ("s5", "15", ""), "no zero for what is not read"
+    assert unknown_to("canvas", book) == ["=eve"]
+
+
+def test_moodle_gets_its_worksheet(book, tmp_path):
+    header, ada, eve = rows(export("moodle", book, tmp_path)[0])
+    assert header == ["Identifier", "Full name", "Email address", "Grade", "Maximum Grade", "Feedback comments"]
+    assert ada[:5] == ["", "Ada Lovelace", "ada@x.org", "0", "2.0"]
+    assert eve[:5] == ["Participant 7", "'=eve", "", "1.0", "2.0"] and "0.25 points were taken off" in eve[5]
+
+
+def test_platforms_that_know_nobody(tmp_path):
+    for kind in ("canvas", "moodle"):
+        with pytest.raises(ValueError, match=f"give a roster with a column `{kind}`"):
+            export(kind, Gradebook(read_course(), [result("ada")]), tmp_path)
+
+
+def test_a_text_for_each_student_s_mail(book, tmp_path):
+    index, *texts = export("mail", book, tmp_path)
+    assert rows(index)[1] == ["s1", "Ada Lovelace", "ada@x.org", "s1.txt", f"{book.course.title}: your points"]
+    ada, unread, late = (path.read_text() for path in texts)
+    assert "0 of 2 points" in ada and "programs_needed (00_hello_triton): failed, 0 of 2\n    said" in ada
+    assert "not graded yet" in unread and "A.rar was not read." in unread and "2 hours late" not in ada and "120" not in late
+
+
+def test_the_table_names_who_handed_in_nothing(book, tmp_path):
+    header, most, *found, absent = rows(export("csv", book, tmp_path)[0])
+    by_column = dict(zip(header, absent, strict=True))
+    assert (by_column["student"], by_column["name"], by_column["points"]) == ("s4", "José Núñez", "")
+    assert by_column["handed_in"] == "nothing"
+    assert [row[header.index("points")] for row in found] == ["0", "", "1.0"]
+    assert dict(zip(header, found[2], strict=True))["late_days"] == "0.08"
+
+
+def test_the_json_names_everybody(book, tmp_path):
+    found = json.loads(export("json", book, tmp_path)[0].read_text())
+    assert [one["student"] for one in found["absent"]] == ["s4"] and found["withdrawn"] == ["bob"] and found["notices"]
+
+
+def test_the_class_page_leads_with_what_a_person_must_see(book, tmp_path):
+    (path,) = write_pages(tmp_path, book)
+    text = path.read_text()
+    for said in ("1 with work that could not be read", "a.rar was not read", "x.pdf was not read", "s4 (José Núñez)",
+                 "bob", "incomplete"):
+        assert said in text
+    assert text.index("Work that could not be read") < text.index("<h2>Scores")
+    page = (tmp_path / "pages" / "students" / "s1.html").read_text()
+    assert '<pre class="code">def f():\n    &lt;b&gt;</pre>' in page and "<script" not in page
+
+
+def test_anonymous_pages_name_nobody(book, tmp_path):
+    (path,) = write_pages(tmp_path, book, anonymous=True)
+    texts = [one.read_text() for one in path.parent.rglob("*.html")]
+    assert len(texts) == 4
+    assert not any(name in text for text in texts for name in ("s1", "s5", "eve", "Ada", "ada@", "bob", "José", "a.rar"))
+
+
+def test_one_lesson_of_all_that_was_graded(tmp_path):
+    kept(tmp_path, result("ada", exercise(), exercise("gemv_fp16", GEMV, 2.0)))
+    (one,) = read_gradebook(tmp_path, lessons=[GEMV]).results
+    assert (one["points"], one["possible"], len(one["exercises"])) == (2.0, 2.0, 1)
+    with pytest.raises(ValueError, match="holds no result of 02"):
+        read_gradebook(tmp_path, lessons=["02"])
+
+
+def test_commands_use_what_is_kept_with_the_grades(tmp_path, capsys):
+    kept(with_course(tmp_path, "[late]\npercent_per_day = 50"), result("ada", handed_in={HELLO: 9e9}))
+    for kind in FORMATS:
+        assert main(["export", "--format", kind, str(tmp_path)]) == (2 if kind in ("canvas", "moodle") else 0)
+    assert rows(tmp_path / "grades.csv")[2][1] == "0.0"
+    assert main(["report", "--lesson", "00", str(tmp_path)]) == 0 and main(["report", "--anonymous", str(tmp_path)]) == 0
+    assert main(["report", "--lesson", "02", str(tmp_path)]) == 2 and main(["report", "--lesson", "99", str(tmp_path)]) == 2
+    assert "there is no lesson 99" in capsys.readouterr().err
+
+
+def test_alike_submissions_stand_side_by_side(tmp_path, capsys):
+    body = "\n".join(f"    total = total * {n} + N // (BLOCK + {n})" for n in range(20))
+    for student, name in (("ada", "total"), ("bob", "sum_of_all")):
+        text = f"# exercise: programs_needed\ndef programs_needed(N, BLOCK):\n    total = 0\n{body}\n    return total\n"
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        (tmp_path / "sub" / f"{student}.py").write_text(text.replace("total", name))
+    assert main(["similar", str(tmp_path / "sub"), "--lesson", "00", "--out", str(tmp_path / "g")]) == 0
+    assert "ada and bob: programs_needed 100 %" in capsys.readouterr().out
+    page = (tmp_path / "g" / "pages" / "similar.html").read_text()
+    assert "sum_of_all * 19" in page and "total * 19" in page
