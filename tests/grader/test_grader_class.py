@@ -16,10 +16,11 @@ from children import hearing_ctrl_c
 from grading import ADD, CHEAP, IMPORTS, NEEDED, exercise_cell, notebook
 
 from checks.grader import batch, results
-from checks.grader.batch import Batch
+from checks.grader.batch import Batch, grade
 from checks.grader.command import main
 from checks.grader.course import DEFAULT
 from checks.grader.grader import Grader
+from checks.grader.intake.folder import HandedIn
 from checks.grader.settings import Settings
 from checks.judge.source import answer_source
 from checks.paths import ROOT
@@ -77,7 +78,7 @@ def test_killed_at_any_instant_and_resumed(tmp_path):
     assert all((grades / "students" / name).read_text() == text for name, text in kept.items())
     grader = Grader(Settings(random.Random("a seed").getrandbits(32), DEFAULT, CHEAP, compiles=False))
     for path in folder.iterdir():
-        results.write_result(tmp_path / "other", grader.grade(path.name, [path]))
+        results.write_result(tmp_path / "other", grade(grader, HandedIn(path.name, [path])))
     assert stable(grades) == stable(tmp_path / "other")
     assert [r["points"] for r in stable(grades)] == [3.0, 1.0] * 3
 
