@@ -1,4 +1,4 @@
-"""Results as files, and what is made of them: overrides, exports, pages, feedback, similarity. Nothing is run here."""
+"""Results as files, and what is made of them: overrides, exports, pages, feedback. Nothing is run here."""
 
 import csv
 import json
@@ -6,23 +6,21 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from grading import ADD, NEEDED, exercise_cell
+from grading import ADD, NEEDED
 
 from checks.exercises import EXERCISES
 from checks.grader import results
 from checks.grader.course import DEFAULT, read_course
 from checks.grader.gradebook import Gradebook
 from checks.grader.grader import Grader
-from checks.grader.intake.submissions import Cell, Submission
+from checks.grader.intake.submissions import Submission
 from checks.grader.output import pages
 from checks.grader.output.exports import export
 from checks.grader.output.feedback import items_for_student, messages_for_student, notices_for_student
 from checks.grader.output.pages import write_pages
-from checks.grader.output.rendering import histogram, picture
-from checks.grader.output.similarity import alike, pairs, table
+from checks.grader.output.rendering import FIELD, histogram, picture
 from checks.grader.overrides import Override, apply_overrides, read_overrides
 from checks.grader.settings import Settings
-from checks.judge.source import answer_source
 
 
 def result(student: str, points: float | None = 1.0, status: str = "passed", **more) -> dict:
@@ -45,7 +43,7 @@ def test_names_make_different_files(tmp_path):
     assert all(path.parent == tmp_path / "students" for path in paths)
     for name in names:
         results.write_result(tmp_path, result(name))
-    assert sorted(r["student"] for r in results.read_results(tmp_path)) == sorted(names)
+    assert [r["student"] for r in results.read_results(tmp_path)] == sorted(names)
 
 
 def test_a_broken_result_is_none(tmp_path):
@@ -62,6 +60,7 @@ def test_overrides(tmp_path):
     assert graded[0]["exercises"][0]["graded_points"] == 0.0
     assert "seen in person" in messages_for_student(graded[0]["exercises"][0])[0]
     for text, said in (("ada,programs_needed,much,why", "line 2: points"), ("ada,programs_needed,1,", "needs a reason"),
+                       ("ada,programs_needed,1, ", "needs a reason"),
                        ("ada,programs_needed,1", "needs a reason"), ("ada,programs_needed", "line 2: points")):
         (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\n" + text)
         with pytest.raises(ValueError, match=said):
@@ -99,33 +98,6 @@ def test_pages_show_no_hidden_test_and_run_nothing(tmp_path):
         text = path.read_text()
         assert "<script" not in text and "<i>" not in text and "4711" not in text
         assert "Content-Security-Policy" in text
-
-
-OWN = ("def quantize_int8_perrow_torch(x):\n    total = []\n    for row in x.float():\n"
-       "        most = max(abs(float(v)) for v in row)\n"
-       "        if most == 0:\n            total.append((row * 0, 0.0))\n            continue\n"
-       "        unit = most / 127\n        numbers = [int(round(float(v) / unit)) for v in row]\n"
-       "        total.append((torch.tensor(numbers), unit))\n"
-       "    return torch.stack([a for a, _ in total]).to(torch.int8), torch.tensor([b for _, b in total])\n")
-
-
-def test_similarity_sees_through_renaming():
-    exercise = EXERCISES["quantize_int8_perrow_torch"]
-    copied = OWN.replace("total", "acc").replace("most", "m").replace("numbers", "qs") + "# mine\n"
-    other = ("def quantize_int8_perrow_torch(x):\n    scale = x.float().abs().amax(1) / 127\n"
-             "    while scale.isnan().any():\n"
-             "        scale = scale.nan_to_num(0)\n    return torch.zeros_like(x).to(torch.int8).add(3), "
-             "scale.sqrt().square()\n")
-    submissions = [Submission(name, [Cell(exercise_cell(exercise, source), "a.ipynb", 0)]) for name, source in
-                   (("ada", OWN), ("bob", copied), ("eva", other), ("jon", answer_source(exercise.name)))]
-    assert list(alike(submissions, exercise)) == [("ada", "bob")]
-
-
-def test_a_pair_is_listed_with_what_is_alike_in_it():
-    assert table(pairs([], EXERCISES)) == ["no two submissions are alike beyond the lesson and the answer"]
-    cells = [Cell(exercise_cell(EXERCISES["quantize_int8_perrow_torch"], OWN), "a.ipynb", 0)]
-    assert table(pairs([Submission("ada", cells), Submission("bob", cells)], EXERCISES)) == [
-        "ada and bob: quantize_int8_perrow_torch 100 %"]
 
 
 # one constructor, one file
@@ -207,6 +179,7 @@ def test_an_override_changes_its_exercise_and_the_sum_of_a_copy():
 
 def test_a_fault_counts_nothing_in_the_sum():
     assert results.total([result("a", 1.5)["exercises"][0], result("a", None)["exercises"][0]]) == 1.5
+    assert results.total([result("a", 0.1)["exercises"][0], result("a", 0.2)["exercises"][0]]) == 0.3
 
 
 # exports
@@ -228,6 +201,19 @@ def test_the_columns_of_the_table(tmp_path):
         ["ada", "1.0", "1.0", "1.0", "2.0", "4", "", "vector_add_kernel", "", *rest],
         ["eva", "", "1.0", "", "", "0", "programs_needed", "", "", *rest],
         ["jon", "0.5", "1.0", "0.5", "", "0", "", "programs_needed", "", *rest]]
+
+
+def test_the_table_has_the_exercises_of_all_students(tmp_path):
+    (path,) = export("csv", book([result("ada"), result("bob", exercise="vector_add_kernel")]), tmp_path)
+    assert [row[3:5] for row in csv.reader(path.open())] == [
+        ["programs_needed", "vector_add_kernel"], ["1.0", "1.0"], ["1.0", ""], ["", "1.0"]]
+
+
+@pytest.mark.parametrize("to", [None, "elsewhere"])
+def test_gradescope_s_files_lie_by_student(tmp_path, to):
+    files = export("gradescope", book([result("ada"), result("a/b")]), tmp_path / "grades", to and tmp_path / to)
+    folder = tmp_path / (to or "grades/gradescope")
+    assert files == [folder / "ada" / "results.json", folder / "a%2Fb" / "results.json"]
 
 
 @pytest.mark.parametrize("name", ["=1", "+1", "-1", "@x", "\tx"])
@@ -343,3 +329,47 @@ def test_the_picture_shows_what_is_wrong_where_it_is():
     assert re.findall(r'<rect x="(\d+)" y="(\d+)"', drawn) == [(str(size), "0"), (str(3 * size), str(size))]
     assert "shape 2 × 4" in drawn
     assert picture(None) is None
+
+
+def test_a_picture_of_many_columns_has_fields_that_can_be_seen():
+    drawn = str(picture({"of": [1, 512], "output": 0, "rows": [[0] * 255 + [1]]}))
+    assert f'<rect x="{255 * FIELD}" y="0" width="{FIELD}"' in drawn
+
+
+@pytest.mark.parametrize(("status", "sign"), [("passed", "✓"), ("not attempted", "○"), ("missing", "○"), ("failed", "✗")])
+def test_a_page_tells_what_is_wrong_from_what_is_not_there(status, sign):
+    ((_, (one,)),) = pages._student(result("ada", 0.0, status), read_course())["lessons"]
+    assert one["sign"] == sign
+
+
+def test_a_page_counts_outputs_from_one(tmp_path):
+    map_of_errors = {"of": [1, 2], "output": 1, "rows": [[0, 1]]}
+    write_pages(tmp_path, book([result("ada", 0.0, "failed", picture=map_of_errors)]))
+    assert "Where output 2 is wrong" in (tmp_path / "pages" / "students" / "ada.html").read_text()
+
+
+def test_pages_are_of_the_course_that_is_given(tmp_path):
+    path = tmp_path / "course.toml"
+    path.write_text('title = "Another"\n[rubric.public]\nweight = 1\n')
+    (page,) = write_pages(tmp_path, Gradebook(read_course(path), [result("ada")]))
+    assert "Another: the class" in page.read_text()
+
+
+def test_the_class_page_links_each_student_s(tmp_path):
+    (page,) = write_pages(tmp_path, book([result("a/b c")]))
+    (link,) = re.findall(r'href="students/([^"]+)"', page.read_text())
+    assert link == "a%252Fb%20c.html", "the file is called a%2Fb c.html"
+
+
+def test_the_class_page_lists_what_is_held_and_each_isolation():
+    graded = [result("ada", 0.0, "held"), result("bob") | {"isolation": ["seccomp", "limits"]}, result("eva")]
+    shown = pages._class(book(graded))
+    assert [student for student, _ in shown["flagged"]] == ["ada"]
+    assert shown["levels"] == ["limits", "seccomp, limits"]
+
+
+def test_the_hardest_exercise_is_that_of_the_smallest_share():
+    one = result("ada", 1.0)
+    one["exercises"].append(one["exercises"][0] | {"exercise": "vector_add_kernel", "points": 2.0, "possible": 8.0})
+    hardest, _ = pages._class(book([one]))["exercises"]
+    assert hardest["name"] == "vector_add_kernel"

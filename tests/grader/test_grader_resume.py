@@ -75,7 +75,9 @@ def test_the_code_that_judges_is_part_of_the_digest(tmp_path, monkeypatch):
     for name in files:
         (tmp_path / name).write_text("after")
         digests.add(results.grader_digest.__wrapped__())
-    assert len(digests) == 1 + len(files)
+    (tmp_path / "kernels" / "hello.py").rename(tmp_path / "kernels" / "other.py")
+    digests.add(results.grader_digest.__wrapped__())
+    assert len(digests) == 2 + len(files)
     (tmp_path / "checks" / "notes.txt").write_text("after")
     assert results.grader_digest.__wrapped__() in digests
 

@@ -1,0 +1,100 @@
+"""The course's file: what each entry means, and what holds where there is none."""
+
+import pytest
+
+from checks.exercises import EXERCISES
+from checks.grader.course import read_course, split_points
+
+COURSE = """
+title = "Kernels"
+
+[rubric.hidden]
+weight = 1
+
+[rubric.public]
+title = "Right"
+weight = 3
+gate = true
+
+[rubric.triton]
+
+[visibility]
+hidden = "nothing"
+
+[exercise.vector_add_kernel]
+points = 7.5
+
+[exercise.programs_needed]
+skip = true
+
+[exercise.gemv_bytes]
+skip = false
+"""
+
+
+@pytest.fixture
+def course(tmp_path):
+    (tmp_path / "course.toml").write_text(COURSE)
+    return read_course(tmp_path / "course.toml")
+
+
+def test_items_stand_in_the_order_of_grading_with_their_defaults(course):
+    found = [(item.name, item.title, item.weight, item.gate, item.visibility) for item in course.items]
+    assert found == [("triton", "triton", 0, False, "message"), ("public", "Right", 3, True, "message"),
+                     ("hidden", "hidden", 1, False, "nothing")]
+    assert course.item("hidden").weight == 1
+
+
+def test_an_exercise_is_left_out_or_has_other_points(course):
+    assert set(course.exercises) == set(EXERCISES) - {"programs_needed"}
+    assert course.points == {name: EXERCISES[name].points for name in course.exercises} | {"vector_add_kernel": 7.5}
+    assert course.total == sum(course.points.values())
+
+
+def test_exercises_stand_in_the_order_of_the_lessons(course):
+    lessons = [exercise.lesson for exercise in course.exercises.values()]
+    assert lessons == sorted(lessons)
+    assert list(course.points) == list(course.exercises)
+
+
+def test_the_title_is_the_file_s(course, tmp_path):
+    assert course.title == "Kernels"
+    (tmp_path / "plain.toml").write_text("[rubric.public]\nweight = 1\n")
+    plain = read_course(tmp_path / "plain.toml")
+    assert (plain.title, plain.deadlines) == ("Course", {})
+    assert plain.points == {name: exercise.points for name, exercise in EXERCISES.items()}
+
+
+@pytest.mark.parametrize(("old", "new", "decides"), [
+    ("weight = 3", "weight = 2", True), ("gate = true", "gate = false", True), ("points = 7.5", "points = 7", True),
+    ("skip = true", "skip = false", True), ('title = "Right"', 'title = "Wrong"', False)])
+def test_what_decides_a_result_is_in_its_key(course, tmp_path, old, new, decides):
+    (tmp_path / "other.toml").write_text(COURSE.replace(old, new))
+    assert (read_course(tmp_path / "other.toml").text != course.text) == decides
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("[rubric.public]\nweight = 'one'", "the weight of `public` must be a number"),
+    ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\npoints = 'many'", "the points of `programs_needed`"),
+    ("[rubric.public]\nweight = 1\n[deadlines]\n00_hello_triton = 3", "the deadline of `00_hello_triton`"),
+    ("[rubric.public]\ntitle = 'no weight'", "no rubric item has a weight")])
+def test_an_entry_of_the_wrong_kind_is_named(tmp_path, text, said):
+    path = tmp_path / "course.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="course.toml: .*" + said):
+        read_course(path)
+
+
+@pytest.mark.parametrize(("results", "earned"), [
+    ({"public": "right", "hidden": "right"}, {"public": 3.0, "hidden": 1.0}),
+    ({"public": "right", "hidden": "wrong"}, {"public": 3.0, "hidden": 0.0}),
+    ({"public": "wrong", "hidden": "right"}, {"public": 0.0, "hidden": 0.0}),
+    ({"public": "not reached", "hidden": "right"}, {"public": 0.0, "hidden": 0.0}),
+    ({"hidden": "right"}, {"hidden": 4.0}), ({"triton": "right"}, {"triton": 0.0}), ({}, {})])
+def test_points_go_by_weight_to_what_is_right_behind_open_gates(course, results, earned):
+    assert {name: got for name, (got, _) in split_points(course, 4.0, results).items()} == earned
+
+
+def test_what_is_possible_does_not_depend_on_the_results(course):
+    wrong = split_points(course, 4.0, {"public": "wrong", "hidden": "wrong", "triton": "wrong"})
+    assert {name: possible for name, (_, possible) in wrong.items()} == {"triton": 0.0, "public": 3.0, "hidden": 1.0}
