@@ -28,5 +28,5 @@ def pytest_xdist_make_scheduler(config, log):
             part = re.search(r"\[(\w+)", test) if file in IN_PARTS else None
             return f"{file} {part[1]}" if part else file
 
-    config.option.loadscopereorder = False  # as collected, with the lessons at the end: many short parts keep both busy
+    config.option.loadscopereorder = False  # as collected, the lessons first: short parts at the end keep all workers busy
     return ByFile(config, log)

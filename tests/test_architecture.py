@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,13 @@ def python_files(*folders: str) -> dict[str, Path]:
 
 MODULES = python_files("kernels", "checks", "tests")
 CODE = python_files("kernels", "checks")
-TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
 TESTS_BY_NAME = {path.stem: module for module, path in MODULES.items() if module.startswith("tests.")}  # all on sys.path
+
+
+@cache
+def parsed() -> dict[str, ast.Module]:
+    """Each module's syntax tree."""
+    return {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
 
 
 def imports(module: str) -> Iterator[str]:
@@ -53,7 +59,7 @@ def imports(module: str) -> Iterator[str]:
 
     What is imported for annotations alone, under `if TYPE_CHECKING`, is not: it never runs.
     """
-    for node in running(TREES[module]):
+    for node in running(parsed()[module]):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -82,7 +88,10 @@ def owner(name: str) -> list[str]:
     return [test] if test else []
 
 
-IMPORTS = {module: {found for found in imports(module) if found != module} for module in MODULES}
+@cache
+def needed() -> dict[str, set[str]]:
+    """By module, those that it imports."""
+    return {module: {found for found in imports(module) if found != module} for module in MODULES}
 
 
 def room(module: str) -> int:
@@ -116,16 +125,18 @@ def parameters(function: Function) -> list[str]:
     return every[1:] if every[:1] in (["self"], ["cls"]) else every
 
 
-FUNCTIONS = [(name, function) for module in CODE for name, function in functions(TREES[module], module)]
+@cache
+def functions_of_code() -> list[tuple[str, Function]]:
+    return [(name, function) for module in CODE for name, function in functions(parsed()[module], module)]
 
 
 def test_a_module_imports_only_from_rooms_before_its_own():
-    upward = {(module, found) for module, needs in IMPORTS.items() for found in needs if room(found) > room(module)}
+    upward = {(module, found) for module, needs in needed().items() for found in needs if room(found) > room(module)}
     assert not upward
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    circle = dict(IMPORTS)
+    circle = dict(needed())
     while outside := [module for module, needs in circle.items()
                       if not needs & circle.keys() or not any(module in others for others in circle.values())]:
         for module in outside:
@@ -134,7 +145,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 def test_a_module_named_in_a_string_is_there():
-    strings = {node.value for module in CODE for node in ast.walk(TREES[module])
+    strings = {node.value for module in CODE for node in ast.walk(parsed()[module])
                if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     named = {text for text in strings if re.fullmatch(r"(checks|kernels)(\.\w+)+", text)}
     missing = named - MODULES.keys()
@@ -148,8 +159,9 @@ def test_files_and_their_names_are_short():
 
 
 def test_functions_are_short_and_take_few_arguments():
-    long = {name for name, function in FUNCTIONS if function.end_lineno - function.lineno >= FUNCTION_LINES}
-    wide = {name for name, function in FUNCTIONS if len(parameters(function)) > PARAMETERS and not is_kernel(function)}
+    long = {name for name, function in functions_of_code() if function.end_lineno - function.lineno >= FUNCTION_LINES}
+    wide = {name for name, function in functions_of_code()
+            if len(parameters(function)) > PARAMETERS and not is_kernel(function)}
     too_wide = wide - BEYOND_THE_LIMITS.keys()
     assert not long
     assert not too_wide
@@ -158,7 +170,7 @@ def test_functions_are_short_and_take_few_arguments():
 
 def test_names_of_tests_fit_a_line_of_pytests_summary():
     assert not [(module, function.name) for module in MODULES
-                for _, function in functions(TREES[module], module)
+                for _, function in functions(parsed()[module], module)
                 if function.name.startswith("test_") and len(function.name) >= TEST_NAME]
 
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from test_architecture import FUNCTIONS, Function, is_kernel
+from test_architecture import Function, functions_of_code, is_kernel
 
 from checks.paths import ROOT
 
@@ -35,6 +35,6 @@ def unannotated(function: Function) -> list[str]:
 
 
 def test_functions_of_kernels_and_judge_are_annotated():
-    missing = {name: unannotated(function) for name, function in FUNCTIONS
+    missing = {name: unannotated(function) for name, function in functions_of_code()
                if name.startswith(ANNOTATED) and name not in EXERCISES and not is_kernel(function)}
     assert not {name: parameters for name, parameters in missing.items() if parameters}

@@ -7,6 +7,7 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,13 @@ from checks.paths import ROOT
 
 KERNEL_TESTS, GPU, LIBRARY = ROOT / "tests" / "kernels", ROOT / "tests" / "gpu", ROOT / "kernels"
 COMPILED = KERNEL_TESTS / "test_every_kernel_compiles.py"
-TREES = {path: ast.parse(path.read_text()) for folder in (KERNEL_TESTS, GPU, LIBRARY) for path in folder.rglob("*.py")}
 ALL = [pytest.param(exercise, id=exercise.name) for exercise in EXERCISES.values()]
 KERNELS = [pytest.param(exercise, id=exercise.name) for exercise in EXERCISES.values() if exercise.is_kernel]
+
+
+@cache
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for folder in (KERNEL_TESTS, GPU, LIBRARY) for path in folder.rglob("*.py")}
 
 
 def identifiers(node: ast.AST) -> set[str]:
@@ -52,14 +57,12 @@ def reached(tree: ast.Module, names: set[str]) -> set[str]:
     return found
 
 
+@cache
 def used_on_gpu() -> set[str]:
     """What the report on a GPU calls: itself, through the tests that it runs, and through other functions of `kernels`."""
-    found = set().union(*(identifiers(tree) for path, tree in TREES.items() if path.name.startswith("gpu_report")))
-    through = [reached(tree, found) for path, tree in TREES.items() if LIBRARY in path.parents or path.stem in found]
+    found = set().union(*(identifiers(tree) for path, tree in trees().items() if path.name.startswith("gpu_report")))
+    through = [reached(tree, found) for path, tree in trees().items() if LIBRARY in path.parents or path.stem in found]
     return found.union(*through)
-
-
-USED_ON_GPU = used_on_gpu()
 
 
 def todos(exercise: Exercise, folder: Path) -> list[str]:
@@ -101,7 +104,7 @@ def test_readme_has_a_row_for_its_lesson(exercise):
 
 @pytest.mark.parametrize("exercise", KERNELS)
 def test_kernel_has_a_test(exercise):
-    users = [path.name for path, tree in TREES.items() if path.parent == KERNEL_TESTS and path != COMPILED
+    users = [path.name for path, tree in trees().items() if path.parent == KERNEL_TESTS and path != COMPILED
              and {exercise.name, exercise.wrapper} & identifiers(tree)]
     assert users, "nothing in tests/kernels/ calls it"
     left = [file for file in todos(exercise, KERNEL_TESTS) if file != COMPILED.name]
@@ -111,14 +114,14 @@ def test_kernel_has_a_test(exercise):
 @pytest.mark.parametrize("exercise", KERNELS)
 def test_kernel_is_compiled_for_gpus(exercise):
     if exercise.name.endswith("_kernel"):  # others are parts of one
-        assert exercise.name in identifiers(TREES[COMPILED]), f"{COMPILED.name} has no job for it"
+        assert exercise.name in identifiers(trees()[COMPILED]), f"{COMPILED.name} has no job for it"
     left = todos(exercise, KERNEL_TESTS)
     assert COMPILED.name not in left, f"its job in {COMPILED.name} has a TODO: give its blocks and types"
 
 
 @pytest.mark.parametrize("exercise", KERNELS)
 def test_kernel_is_in_the_gpu_report(exercise):
-    assert {exercise.name, exercise.wrapper} & USED_ON_GPU, "no tests/gpu/gpu_report*.py calls it"
+    assert {exercise.name, exercise.wrapper} & used_on_gpu(), "no tests/gpu/gpu_report*.py calls it"
     left = todos(exercise, GPU)
     assert not left, f"tests/gpu/{left[0]} has the skeleton's TODO instead of a check"
 

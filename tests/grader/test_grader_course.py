@@ -38,7 +38,7 @@ def course(tmp_path):
     return read_course(tmp_path / "course.toml")
 
 
-def test_items_stand_in_the_order_of_grading_with_their_defaults(course):
+def test_items_stand_in_the_order_of_grading(course):
     found = [(item.name, item.title, item.weight, item.gate, item.visibility) for item in course.items]
     assert found == [("triton", "triton", 0, False, "message"), ("public", "Right", 3, True, "message"),
                      ("hidden", "hidden", 1, False, "nothing")]

@@ -13,7 +13,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 import checks.judge.compiler
-from checks.judge.compiler import TARGETS, Compilation, Compiled, signature, slower_numbers, start
+from checks.judge.compiler import TARGETS, Compilation, Compiled, _job, signature, slower_numbers, start
 from checks.judge.launches import Launch
 from checks.judge.source import define, self_contained
 
@@ -52,8 +52,8 @@ def test_spills_are_seen():
     a, c = torch.zeros(128, 128, dtype=torch.int8), torch.zeros(128, 128, dtype=torch.int32)
     crowded = launch(int8_tile_kernel, a_ptr=a, b_ptr=a, c_ptr=c, K=128, BLOCK=128)
     crowded.options["num_warps"] = 1  # 512 sums in each thread's 255 registers
-    (reports,) = Compilation([crowded]).reports()
-    assert reports[80].spills > 0
+    (report,) = start([_job(crowded, 80)])()
+    assert report.spills > 0
 
 
 def test_a_refusal_is_told_per_target_in_the_compiler_s_words():
