@@ -34,8 +34,12 @@ def compile_kernel(kernel: Any, signature: Mapping[str, str], constexprs: Mappin
     it; constexprs: value by argument name: numbers, strings, None, dtypes of `tl`. Texts are kept, by source, signature and
     constexprs. Raises CompileError where the front end refuses the kernel, LimitExceeded when it takes more than a minute.
     """
-    values = {name: _plain(name, value) for name, value in constexprs.items()}
-    return _compiled(source.describe(kernel), json.dumps(dict(signature)), json.dumps(values))
+    return _compiled(source.describe(kernel), json.dumps(dict(signature)), json.dumps(plain_values(constexprs)))
+
+
+def plain_values(constexprs: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as JSON has them. Raises CompileError for one that cannot be compiled here."""
+    return {name: _plain(name, value) for name, value in constexprs.items()}
 
 
 def specialize(kernel: Any, arguments: Mapping[str, Any], ones: bool = True) -> tuple[dict[str, str], dict[str, Any]]:

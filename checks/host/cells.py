@@ -1,14 +1,18 @@
 """Runs a notebook's cells from top to bottom, as Jupyter does, on tensors without data and without launching a kernel.
 
-What cells define is what counts; what they print, draw or measure is not. A cell that raises leaves what it had defined by
-then, and the next one goes on, as for a student who runs cells one by one.
+What cells define is what counts; what they print, draw or measure is not. A statement that raises, as those do that look at
+numbers where there are none, does not keep the next one from running.
 """
 
+import ast
+import codeop
 import contextlib
 import io
 import itertools
 import linecache
 import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +27,7 @@ _serial = itertools.count()
 
 @dataclass(frozen=True)
 class CellError:
-    """Why a cell did not run to its end."""
+    """Why a statement of a cell did not run to its end."""
 
     cell: int
     type: str
@@ -31,20 +35,26 @@ class CellError:
     line: str | None  # of the cell, as typed
 
 
-def run_cells(cells: list[str], namespace: dict[str, Any]) -> list[CellError]:
+def run_cells(cells: list[str], namespace: dict[str, Any], numbers: bool = False,
+              limit: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext) -> list[CellError]:
     """Execute the sources of code cells in `namespace`, one after the other. Returns the errors, in order.
 
-    A cell that is no Python at all runs nothing. `namespace` gets `get_ipython` and `display`, as in a notebook.
+    A cell that is no Python at all runs nothing. `namespace` gets `get_ipython` and `display`, as in a notebook. With
+    `numbers` the tensors that cells make have data; launches do nothing either way. Each cell runs inside `limit()`.
     """
+    without_data = contextlib.nullcontext() if numbers else FakeTensorMode(allow_non_fake_inputs=True)
     shell = _Shell(namespace)
     namespace.update(get_ipython=lambda: shell, display=lambda *_, **__: None)
     errors = []
-    with FakeTensorMode(allow_non_fake_inputs=True), discarding_launches(), contextlib.redirect_stdout(io.StringIO()):
+    with without_data, discarding_launches(), contextlib.redirect_stdout(io.StringIO()):
         for index, source in enumerate(cells):
+            shell.errors = []
             try:
-                shell.run(source)
-            except BaseException as error:  # SystemExit and KeyboardInterrupt end a cell and no notebook
-                errors.append(_described(index, error))
+                with limit():
+                    shell.run(source)
+            except BaseException as error:  # such as of the limit
+                shell.errors.append(error)
+            errors += [_described(index, error) for error in shell.errors]
     return errors
 
 
@@ -52,14 +62,20 @@ class _Shell:
     """What a cell's magics reach: those that time or capture run their code, all others do nothing."""
 
     def __init__(self, namespace: dict[str, Any]) -> None:
-        self.user_ns = namespace
-        self._transformer = TransformerManager()
+        self.user_ns, self.errors = namespace, list[BaseException]()
+        self._transformer, self._compile = TransformerManager(), codeop.Compile()  # which remembers `from __future__`
 
     def run(self, source: str) -> None:
         text = self._transformer.transform_cell(source)
         file = f"<cell {next(_serial)}>"
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        exec(compile(text, file, "exec"), self.user_ns)
+        for statement in compile(text, file, "exec", ast.PyCF_ONLY_AST).body:
+            try:
+                exec(self._compile(ast.Module([statement], []), file, "exec"), self.user_ns)
+            except TimeoutError:
+                raise
+            except BaseException as error:  # SystemExit and KeyboardInterrupt end a statement and no notebook
+                self.errors.append(error)
 
     def run_cell_magic(self, name: str, line: str, body: str) -> None:
         if name in RUNS_ITS_BODY:

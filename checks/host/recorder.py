@@ -24,6 +24,7 @@ from triton.runtime import Autotuner, JITFunction
 from triton.runtime.interpreter import InterpretedFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from checks.executor import specialize
 from checks.host.steps import DescriptorRef, LaunchStep, Operator, Recording, Ref
 
 OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
@@ -42,8 +43,9 @@ def record(function: Callable[..., Any], inputs: dict[str, Any]) -> Recording:
     """
     recorder = _Recorder()
     without_data = FakeTensorMode(allow_non_fake_inputs=True)  # such as a tensor that the wrapper makes of Python numbers
-    given = {name: without_data.from_tensor(value.detach()) if isinstance(value, torch.Tensor) else value
-             for name, value in inputs.items()}
+    with without_data:
+        given = {name: torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
+                 if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
     recorder.recording.inputs = {name: recorder.described(value) for name, value in given.items()}
     with warnings.catch_warnings(), _noting_launches(recorder), without_data, recorder:
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
@@ -80,7 +82,9 @@ class _Recorder(TorchDispatchMode):
         x, y, z = (*map(int, size if isinstance(size, tuple | list) else (size,)), 1, 1)[:3]
         options = {name: keywords[name] for name in OPTIONS if keywords.get(name) is not None}
         described = {name: self.described(value) for name, value in arguments.items()}
-        self.recording.steps.append(LaunchStep(kernel.fn, described, (x, y, z), options))
+        signature, constexprs = specialize(kernel.fn, arguments)
+        self.recording.steps.append(
+            LaunchStep(kernel.fn, kernel.fn.__name__, described, (x, y, z), options, signature, constexprs))
 
     def described(self, value: Any) -> Any:
         """`value` with Refs in place of tensors."""

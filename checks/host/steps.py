@@ -37,12 +37,18 @@ class Operator:
 
 @dataclass(frozen=True)
 class LaunchStep:
-    """A kernel launch: `kernel` is the function under `triton.jit`, `arguments` all of its parameters by name."""
+    """A kernel launch: `kernel` is the function under `triton.jit`, `arguments` all of its parameters by name.
 
-    kernel: Callable[..., Any]
+    In a recording that another process has sent, `kernel` is the kernel's description (checks/executor/source.py).
+    """
+
+    kernel: Callable[..., Any] | str
+    name: str  # of the kernel
     arguments: dict[str, Any]
     grid: tuple[int, int, int]
     options: dict[str, int]  # num_warps, num_stages, ...
+    signature: dict[str, str]  # type by argument name
+    constexprs: dict[str, Any]  # value by argument name: those that the kernel declares, None and the number 1
 
 
 @dataclass

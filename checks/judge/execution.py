@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from checks.executor import CompileError, Fault, LimitExceeded, Module, Unsupported, compile_kernel, specialize
+from checks.executor import CompileError, Fault, LimitExceeded, Module, Unsupported, compile_kernel
 from checks.host.playback import play
 from checks.host.recorder import NeedsNumbers, record
 from checks.host.steps import LaunchStep
@@ -76,15 +76,18 @@ def execute(step: LaunchStep, arguments: dict[str, Any]) -> Launch:
     Raises OutOfBounds, Raced or FailedAssertion for what the kernel does wrong, CompileError where Triton refuses it,
     Unsupported where the executor lacks an operation.
     """
-    signature, constexprs = specialize(step.kernel, arguments)
-    module = _module(compile_kernel(step.kernel, signature, constexprs))
-    given = {name: value for name, value in arguments.items() if name not in constexprs}
-    report = module.run(step.grid, given, trace=True)
+    return run_compiled(compile_kernel(step.kernel, step.signature, step.constexprs), step, arguments)
+
+
+def run_compiled(text: str, step: LaunchStep, arguments: dict[str, Any]) -> Launch:
+    """As `execute`, of a kernel whose TTIR is `text`."""
+    given = {name: value for name, value in arguments.items() if name not in step.constexprs}
+    report = _module(text).run(step.grid, given, trace=True)
     if report.faults:
         raise _error(report.faults, arguments)
     for race in report.races:
         raise Raced(str(race))
-    launch = Launch(step.kernel, arguments, list(constexprs), step.options, idle=report.idle)
+    launch = Launch(step.kernel, arguments, list(step.constexprs), step.options, idle=report.idle)
     launch.accesses = [Access(a.kind, a.tensor, a.program, a.offsets, a.live, a.itemsize) for a in report.accesses()]
     return launch
 

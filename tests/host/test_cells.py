@@ -16,6 +16,7 @@ LINES = "a = 1\n%matplotlib inline\nb = 2\n"
     (["%time b = 7"], "b", 7), (["b = 8", "b = b ** 2"], "b", 64), (["b = []", "b.append(1)", "b.append(2)"], "b", [1, 2]),
     (["configs = [w for w in (1, 2)]"], "configs", [1, 2]), (["x = (10\n     % 4)\n%timeit 1"], "x", 2),
     (["def f():\n    return 1", "def f():\n    return 2", "b = f()"], "b", 2), (["?print\nb = 9"], "b", 9),
+    (["from __future__ import annotations", "def f(x: nowhere):\n    return 12\nb = f(0)"], "b", 12),
     (["display(1)\nget_ipython().user_ns['b'] = 10"], "b", 10), (["print('\\ud800')\nb = 11"], "b", 11)])
 def test_cells_mean_what_they_mean_in_a_notebook(cells, name, value):
     namespace = {}
@@ -23,10 +24,11 @@ def test_cells_mean_what_they_mean_in_a_notebook(cells, name, value):
 
 
 @pytest.mark.parametrize(("cell", "kind", "line"), [
-    ("b = 0\n1 / b\nb = 3", "ZeroDivisionError", "1 / b"), ("b = 0\nimport sys\nsys.exit()", "SystemExit", "sys.exit()"),
+    ("b = 1\n1 / (b - 1)\nb = 0", "ZeroDivisionError", "1 / (b - 1)"),
+    ("b = 0\nimport sys\nsys.exit()", "SystemExit", "sys.exit()"),
     ("b = 0\ndef f(:", "SyntaxError", "def f(:"),
     ("b = 0\nraise KeyboardInterrupt", "KeyboardInterrupt", "raise KeyboardInterrupt")])
-def test_a_cell_that_fails_is_told_and_the_next_one_runs(cell, kind, line):
+def test_a_statement_that_fails_is_told_and_the_next_one_runs(cell, kind, line):
     namespace = {"b": 0}
     (error,) = run_cells(["a = 1", cell, "c = b"], namespace)
     assert (error.cell, error.type, error.line) == (1, kind, line) and namespace["c"] == 0
