@@ -23,11 +23,14 @@ TARGET = ("cuda", 90, 32)
 
 
 def compile_request(request: dict[str, str]) -> str:
-    """The text for {"source": ..., "signature": ..., "constexprs": ...}, all JSON. Raises CompileError."""
+    """The text for {"source": ..., "signature": ..., "constexprs": ...}, all JSON. Raises CompileError.
+
+    "aligned", if it is there, names arguments that 16 divides, which only a GPU's compiler wants to know.
+    """
     try:
         kernel = source.define(request["source"])
         constexprs = {name: _value(value) for name, value in json.loads(request["constexprs"]).items()}
-        return _ttir(kernel, json.loads(request["signature"]), constexprs)
+        return _ttir(kernel, json.loads(request["signature"]), constexprs, json.loads(request.get("aligned", "[]")))
     except Exception as error:  # whatever the compiler says is for who wrote the kernel
         raise CompileError(_last_word(error, source.texts(request["source"]))) from None
 
@@ -38,7 +41,7 @@ def _value(value: Any) -> Any:
     return tuple(map(_value, value["tuple"])) if isinstance(value, dict) else value
 
 
-def _ttir(kernel: Any, signature: dict[str, str], constexprs: dict[str, Any]) -> str:
+def _ttir(kernel: Any, signature: dict[str, str], constexprs: dict[str, Any], aligned: list[str]) -> str:
     target = GPUTarget(*TARGET)
     backend = make_backend(target)
     options = backend.parse_options({})
@@ -47,7 +50,8 @@ def _ttir(kernel: Any, signature: dict[str, str], constexprs: dict[str, Any]) ->
     backend.load_dialects(context)
     ordered = {name: signature[name] for name in kernel.arg_names}
     position = {name: i for i, name in enumerate(kernel.arg_names)}
-    made = ASTSource(kernel, ordered, {(position[name],): value for name, value in constexprs.items()})
+    made = ASTSource(kernel, ordered, {(position[name],): value for name, value in constexprs.items()},
+                     {(position[name],): [["tt.divisibility", 16]] for name in aligned})
     module = made.make_ir(target, options, backend.get_codegen_implementation(options), backend.get_module_map(), context)
     manager = ir.pass_manager(context)
     passes.common.add_inliner(manager)

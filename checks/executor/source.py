@@ -54,7 +54,8 @@ def _describe_function(function: types.FunctionType, files: dict[str, dict[str, 
 
 @functools.lru_cache(maxsize=1024)
 def _definition(function: types.FunctionType) -> tuple[int, str, frozenset[str]]:
-    """Its first line, its text from there on and the names in it, without decorators: it is defined again as a kernel."""
+    """Its first line, its text from there on and the names in it that are not its own, without decorators: it is defined
+    again as a kernel."""
     try:
         lines, first = inspect.getsourcelines(function)
     except OSError:
@@ -65,7 +66,8 @@ def _definition(function: types.FunctionType) -> tuple[int, str, frozenset[str]]
         raise CompileError(f"`{function.__name__}` is not defined by `def`")
     definition.decorator_list = []
     skipped = definition.lineno - 1
-    used = frozenset(node.id for node in ast.walk(definition) if isinstance(node, ast.Name))
+    own = {*function.__code__.co_varnames, *function.__code__.co_cellvars}
+    used = frozenset(node.id for node in ast.walk(definition) if isinstance(node, ast.Name)) - own
     return first + skipped, "".join(text.splitlines(keepends=True)[skipped:]), used
 
 

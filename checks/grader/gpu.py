@@ -1,7 +1,8 @@
-"""A proven program on a real GPU: right there too, and how fast beside the answer.
+"""What was recorded of a proven function, played back on a real GPU: right there too, and how fast beside the answer.
 
-Only proven programs (checks/grader/intake/language.py) come this far, each in a process of its own that makes its own CUDA
-context, so that a kernel that faults takes nothing with it. What the child says of times can then be believed.
+No line of a student's Python runs there, only their kernels, compiled from TTIR, each submission in a process of its own
+that makes its own CUDA context, so that a kernel that faults takes nothing with it. What that process says of times is
+believed.
 """
 
 import random
@@ -10,18 +11,20 @@ import subprocess
 
 import torch
 
-from checks.grader.grading import runs
 from checks.grader.grading.cases import CaseSet, held_values, vary
-from checks.grader.intake.code import Program
-from checks.grader.intake.library import answer_text, library_for
-from checks.grader.sandbox.client import ChildExited, Fault, ForkServer
-from checks.grader.sandbox.values import encode_inputs
-from checks.judge.exercise import Case
+from checks.grader.grading.compiling import Compiler
+from checks.grader.grading.outcomes import assess_answer
+from checks.grader.grading.runs import NeedsNumbers, Run, SentRecording, blank, played
+from checks.grader.sandbox.client import Child, ChildExited, Fault, ForkServer
+from checks.host.recorder import record
+from checks.host.transport import pack, unpack
+from checks.judge.exercise import Case, Exercise
 from checks.judge.trial import PASSED
 
 RUN_S = 240  # the first launch of each kind compiles
 LARGE = 4096  # what M, N and K become when speed is measured
 ALLOWED = 1.25  # times the answer's time
+GPU_DATA_BYTES = 64 << 30  # CUDA maps host memory for itself
 FASTEST_MEMORY = 10e12  # bytes a second, more than any GPU's memory moves
 
 
@@ -46,42 +49,56 @@ def gpu_name(index: int) -> str:
     return asked.stdout.strip()
 
 
-def on_gpu(case_set: CaseSet, program: Program, server: ForkServer) -> tuple[str | None, dict | None]:
-    """Why the program is not right on the GPU (None when it is), and its times in microseconds beside the answer's.
+def on_gpu(case_set: CaseSet, done: Run, compiler: Compiler, server: ForkServer) -> tuple[str | None, dict | None]:
+    """Why what was recorded is not right on the GPU (None when it is), and its times in microseconds beside the answer's.
 
     Raises Fault where the sandbox fails.
     """
-    cases = case_set.exercise.cases + case_set.hidden
-    done = runs.run(case_set, program, server, cases)
-    wrong = next((outcome for outcome in done.outcomes if outcome.status != PASSED), None)
-    if wrong is not None or len(done.outcomes) < len(cases):
-        return (wrong or done.outcomes[-1]).message or "it stopped before the last case.", None
-    return None, times(case_set, program, server)
+    with server.child({}, GPU_DATA_BYTES) as player:
+        outcome = None
+        try:
+            player.begin()
+            for case, recording in done.recordings:
+                outcome = blank(case_set, case)
+                question, payload = played(recording, outcome.inputs, compiler.texts(recording.launches, aligned=True))
+                answer, raw = player.ask(question, payload, RUN_S)
+                if "unsupported" in answer:
+                    return None, None
+                assess_answer(case_set.exercise, outcome, answer, raw)
+                if outcome.status != PASSED:
+                    return outcome.message, None
+        except ChildExited as ended:
+            return f"On the case '{outcome.case.name if outcome else ''}' {ended.reason}", None
+        return None, times(case_set, done, compiler, player)
 
 
-def times(case_set: CaseSet, program: Program, server: ForkServer) -> dict | None:
+def times(case_set: CaseSet, done: Run, compiler: Compiler, player: Child) -> dict | None:
     """{"yours": us, "answer": us, "floor": us}: medians of calls in turns on a large case, and what no memory can go below.
 
     None where no large case can be made or timed.
     """
-    exercise, library = case_set.exercise, library_for(case_set.exercise)
-    case = large(exercise.cases[0])
-    least_bytes = exercise.least_bytes
+    exercise = case_set.exercise
+    case, least_bytes = large(exercise.cases[0]), exercise.least_bytes
     if case is None or least_bytes is None:
         return None
     inputs = case.inputs(torch.Generator().manual_seed(case_set.seed))
-    described, payload = encode_inputs(inputs)
-    question = {"inputs": described, "mode": "time", "maps": False, "name": exercise.name, "entry": exercise.wrapper,
-                "entry_code": library.entry_code, "answer_code": answer_text(exercise, exercise.name)}
-    with server.child(runs.job_for(case_set, program), runs.GPU_DATA_BYTES) as child:
-        try:
-            child.begin()
-            answer, _ = child.ask(question, payload, RUN_S)
-            raw = {side: [float(us) for us in list(answer["times"][side])[:1000]] for side in ("yours", "answer")}
-            medians = {side: statistics.median(values) for side, values in raw.items()}
-            return medians | {"floor": least_bytes(**inputs) / FASTEST_MEMORY * 1e6}
-        except (ChildExited, KeyError, TypeError, ValueError, statistics.StatisticsError):
-            return None
+    try:
+        ours = _answers_recording(exercise, inputs)
+        assert done.record, "as every recorded run has"
+        sides = {"yours": done.record(inputs), "answer": ours}
+        asked = {name: played(one, inputs, compiler.texts(one.launches, aligned=True)) for name, one in sides.items()}
+        question = {"time": {name: question for name, (question, _) in asked.items()}, "maps": False}
+        answer, _ = player.ask(question, asked["yours"][1], RUN_S)
+        raw = {side: [float(us) for us in list(answer["times"][side])[:1000]] for side in sides}
+        medians = {side: statistics.median(values) for side, values in raw.items()}
+        return medians | {"floor": least_bytes(**inputs) / FASTEST_MEMORY * 1e6}
+    except (ChildExited, NeedsNumbers, KeyError, TypeError, ValueError, statistics.StatisticsError):
+        return None
+
+
+def _answers_recording(exercise: Exercise, inputs: dict) -> SentRecording:
+    data = pack(record(exercise.callable_for(exercise.answer_function()), inputs))
+    return SentRecording(**vars(unpack(data, [])), data=data)
 
 
 def large(case: Case) -> Case | None:

@@ -11,12 +11,17 @@ from checks.grader import results
 from checks.grader.course import read_course
 from checks.grader.gpu import gpu_name, start_gpu_server
 from checks.grader.grading.cases import CaseSet
-from checks.grader.grading.verdicts import COMPILE_S, Compiler, grade_exercise
+from checks.grader.grading.compiling import Compiler
+from checks.grader.grading.notebooks import Notebooks
+from checks.grader.grading.runs import Sandbox
+from checks.grader.grading.verdicts import grade_exercise
 from checks.grader.intake.code import code_for
 from checks.grader.intake.submissions import Submission, read_submission
 from checks.grader.results import ExerciseResult, SubmissionResult
 from checks.grader.sandbox.client import FULL, Fault, ForkServer
 from checks.grader.settings import Settings
+
+COMPILE_S = 120
 
 
 class Grader:
@@ -30,6 +35,8 @@ class Grader:
         self._case_sets: dict[str, CaseSet] = {}
         self._server: ForkServer | None = None
         self._compiler: Compiler | None = None
+        self._players: ForkServer | None = None
+        self._notebooks: tuple[Submission, Notebooks] | None = None
         self._gpu_server: ForkServer | None = None
 
     def __enter__(self) -> "Grader":
@@ -59,11 +66,22 @@ class Grader:
         assert self._server is not None
         return self._server
 
-    @property
-    def compiler(self) -> Compiler | None:
-        if self._compiler is None and self.settings.compiles:
+    def sandbox(self, submission: Submission) -> Sandbox:
+        """Where the parts of this submission run; its notebooks run once for all exercises of a lesson."""
+        if self._compiler is None:
             self._compiler = Compiler(ForkServer("compile", COMPILE_S))
-        return self._compiler
+        if self._players is None:
+            self._players = ForkServer("play", self.settings.timeout_s)
+        if self._notebooks is None or self._notebooks[0] is not submission:
+            self.close_notebooks()
+            self._notebooks = submission, Notebooks(self.server)
+        return Sandbox(self._notebooks[1], self._compiler, self._players)
+
+    def close_notebooks(self) -> None:
+        """End the children in which a submission's notebooks have run."""
+        if self._notebooks is not None:
+            self._notebooks[1].close()
+            self._notebooks = None
 
     @property
     def gpu_server(self) -> ForkServer | None:
@@ -73,10 +91,11 @@ class Grader:
 
     def stop_servers(self) -> None:
         """End the fork servers; the next exercise starts new ones."""
-        for server in (self._server, self._compiler.warm if self._compiler else None, self._gpu_server):
+        self.close_notebooks()
+        for server in (self._server, self._players, self._compiler.server if self._compiler else None, self._gpu_server):
             if server is not None:
                 server.close()
-        self._server = self._compiler = self._gpu_server = None
+        self._server = self._players = self._compiler = self._gpu_server = None
 
     def case_set(self, name: str) -> CaseSet:
         if name not in self._case_sets:
@@ -101,6 +120,7 @@ class Grader:
     def grade_submission(self, submission: Submission) -> SubmissionResult:
         started = time.monotonic()
         graded = [self.exercise_result(name, submission) for name in self.wanted]
+        self.close_notebooks()
         return self._submission_result(submission, graded, time.monotonic() - started)
 
     def fault_result(self, submission: Submission, message: str) -> SubmissionResult:
@@ -137,8 +157,8 @@ class Grader:
         """An exercise's result. Raises Fault where the sandbox fails."""
         started = time.monotonic()
         case_set = self.case_set(name)
-        result = grade_exercise(case_set, code_for(case_set.exercise, submission), self.course, self.server, self.compiler,
-                                self.gpu_server)
+        result = grade_exercise(case_set, code_for(case_set.exercise, submission), self.course, self.sandbox(submission),
+                                self.settings.compiles, self.gpu_server)
         result["seconds"] = round(time.monotonic() - started, 3)
         return result
 

@@ -69,9 +69,10 @@ class _Shell:
         text = self._transformer.transform_cell(source)
         file = f"<cell {next(_serial)}>"
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        for statement in compile(text, file, "exec", ast.PyCF_ONLY_AST).body:
+        for statement in ast.parse(text, file).body:
             try:
-                exec(self._compile(ast.Module([statement], []), file, "exec"), self.user_ns)
+                code = self._compile(ast.Module([statement], []), file, "exec")  # type: ignore[arg-type]  # as `compile` does
+                exec(code, self.user_ns)
             except TimeoutError:
                 raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt end a statement and no notebook

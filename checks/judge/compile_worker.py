@@ -2,8 +2,8 @@
 
 A process of its own: Triton cannot compile where it interprets. A request comes as two descriptors through the socket that
 is this process's stdin: a socket for the jobs and then the reports, as JSON, and a file for whatever is printed meanwhile.
-A job's kernel is `name` in `source`, text that needs nothing else, or in `module`, one of our library; only the second kind
-imports torch, which takes ten times the start.
+A job's kernel is `name` in `source`, text that needs nothing else, or in `module`, one of our library, or a `description`
+(checks/executor/source.py); only the second kind imports torch, which takes ten times the start.
 """
 
 import contextlib
@@ -32,7 +32,8 @@ from triton.compiler import ASTSource  # noqa: E402
 def compile_job(job: dict[str, Any], folder: str) -> dict[str, Any]:
     log = io.StringIO()
     try:
-        kernel = from_module(job) if "module" in job else from_source(job, folder)
+        kernel = (from_module(job) if "module" in job else from_description(job) if "description" in job
+                  else from_source(job, folder))
         while not isinstance(kernel, triton.runtime.JITFunction):
             kernel = kernel.fn
         position = {name: i for i, name in enumerate(kernel.arg_names)}
@@ -62,6 +63,12 @@ def from_source(job: dict[str, Any], folder: str) -> Any:
     namespace = {"__name__": "kernel"}
     exec(compile(job["source"], path, "exec"), namespace)
     return namespace[job["name"]]
+
+
+def from_description(job: dict[str, Any]) -> Any:
+    from checks.executor.source import define
+
+    return define(job["description"])
 
 
 def from_module(job: dict[str, Any]) -> Any:

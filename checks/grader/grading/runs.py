@@ -1,212 +1,326 @@
-"""One program on a list of cases, in a child: outcomes as the judge makes them, from returned bytes, and what was seen."""
+"""A student's function on a list of cases: recorded without numbers and played back elsewhere, or called where it stands."""
 
-from collections import Counter
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-import torch
-
+from checks.exercises import EXERCISES
 from checks.grader.grading.cases import CaseSet
-from checks.grader.intake.code import OPEN, Program
+from checks.grader.grading.compiling import Compiler
+from checks.grader.grading.notebooks import Notebooks
+from checks.grader.grading.outcomes import ChildOutcome, assess_answer, rebuilt_error, student_line
+from checks.grader.intake.code import Code
 from checks.grader.intake.library import library_for
-from checks.grader.sandbox.client import ChildExited, ForkServer
-from checks.grader.sandbox.values import decode, encode_inputs
+from checks.grader.sandbox.client import Child, ChildExited, ForkServer
+from checks.grader.sandbox.values import decode, encode, encode_inputs
 from checks.grader.sandbox.wire import ProtocolError
+from checks.host.steps import MOVES_ONLY, LaunchStep, Recording
+from checks.host.transport import BadRecording, unpack
 from checks.judge.attempt import Attempt
-from checks.judge.exercise import Case, WrongAnswer
-from checks.judge.launches import Launch, OutOfBounds
-from checks.judge.trial import CRASHED, OUT_OF_MEMORY, PASSED, TIMEOUT, TIMEOUT_S, Outcome, assess
+from checks.judge.exercise import Case, Exercise
+from checks.judge.trial import CRASHED, OUT_OF_MEMORY, PASSED, TIMEOUT, TIMEOUT_S, assess
 
-GPU_DATA_BYTES = 64 << 30  # CUDA maps host memory for itself
-MOST_OUTPUTS = 32  # values that are read of one answer, and maps
-ALLOCATES = {"aten::" + name for name in (
-    "empty.memory_format", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "zeros", "zeros_like",
-    "zero_", "fill_.Scalar", "new_zeros", "as_strided", "view", "view.dtype", "_unsafe_view", "reshape", "slice.Tensor",
-    "select.int", "t", "transpose.int", "permute", "expand", "unsqueeze", "squeeze", "squeeze.dim", "alias", "detach",
-    "clone", "narrow", "_reshape_alias", "new_full", "full", "movedim.int", "new_ones", "lift_fresh")}
-"""Operators that a wrapper may run: they make, reshape and lay out tensors, and compute nothing."""
+PROVEN, OPEN, HARNESS = "proven", "open", "harness"
+"""Trust: of a proven result the numbers were made by executed kernels alone; an open one comes out of the student's Python,
+and its outputs alone count; a harness makes those outputs beside the student's Python, which could reach it."""
+MOST_CANDIDATES = 6
+TABLE = 64  # numbers that host code may write into tensors; more could be a table of results
 
 
 @dataclass
-class ChildOutcome(Outcome):
-    """An outcome whose trace stayed in the child, which sent what came of it."""
+class Sandbox:
+    """Where the parts of a submission run: its notebooks, its kernels' compilation, and what they ask for."""
 
-    maps: dict = field(default_factory=dict, repr=False)
-
-    def stored(self, index: int) -> torch.Tensor:
-        return self.maps.get(("stored", index), torch.zeros(self.outputs[index].shape, dtype=torch.bool))
-
-    def loaded(self, name: str) -> torch.Tensor | None:
-        return self.maps.get(("loaded", name))
-
-
-@dataclass
-class LaunchSummary(Launch):
-    """A launch of which only the sums are known."""
-
-    moved: Counter = field(default_factory=Counter)
-    touched: Counter = field(default_factory=Counter)
-
-    def traffic(self) -> Counter:
-        return Counter(self.moved)
-
-    def footprint(self) -> Counter:
-        return Counter(self.touched)
+    notebooks: Notebooks
+    compiler: Compiler
+    players: ForkServer
 
 
 @dataclass
 class Run:
-    """What a program did on its cases. A case that was not reached has no outcome."""
+    """What a function did on its cases. A case that was not reached has no outcome."""
 
+    trust: str = OPEN
     outcomes: list[ChildOutcome] = field(default_factory=list)
     answers: list[dict] = field(default_factory=list)  # what the child said beside the bytes, by case
+    operators: list[str] = field(default_factory=list)  # of torch that did more than place numbers
     evidence: dict[str, bool] = field(default_factory=dict)
+    recordings: list[tuple[Case, "SentRecording"]] = field(default_factory=list)
+    record: Callable[[dict[str, Any]], "SentRecording"] | None = None  # of a call with other inputs
+    function: str = ""  # the name it was defined by
+    is_kernel: bool = False
+    own_wrapper: bool = False
+    why_open: str | None = None
+    lent: tuple[str, ...] = ()  # other exercises' functions that it calls, ours in place of the student's
+    problem: tuple[str, str] | None = None  # the status and the message where there was nothing to run
+
+    @property
+    def launches(self) -> list[LaunchStep]:
+        """Of the first case, where it was recorded."""
+        return self.recordings[0][1].launches if self.recordings else []
 
     @property
     def passed(self) -> bool:
         return bool(self.outcomes) and all(outcome.status == PASSED for outcome in self.outcomes)
 
 
-def job_for(case_set: CaseSet, program: Program) -> dict:
-    """What a child needs to define and call the student's function."""
-    exercise, library = case_set.exercise, library_for(case_set.exercise)
-    own = program.own_entry or not exercise.is_kernel
-    return {"modules": library.modules, "code": program.code, "name": exercise.name,
-            "call": exercise.wrapper if program.own_entry else exercise.name,
-            "entry": None if own else exercise.wrapper, "entry_code": library.entry_code, "through": library.through}
+class NeedsNumbers(Exception):
+    """The call cannot be recorded, or the recording not be played back; the message says why."""
 
 
-def run(case_set: CaseSet, program: Program, server: ForkServer, cases: tuple[Case, ...], probe: bool = False) -> Run:
-    """Try `program` on each case in one new child. With `probe`, also look for signs that no kernel did the work.
+def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, ...]) -> Iterator[Run]:
+    """The function of the exercise in each way that it may be meant, until whoever asks is content.
 
-    Raises Fault where the sandbox itself fails.
+    A last time with a library of its own and with ours in the place of other exercises' functions that it uses: a mistake in
+    one exercise is not to be paid for in the next. Raises Fault where the sandbox itself fails.
     """
-    exercise, done = case_set.exercise, Run()
-    case_s, data_bytes = (server.timeout_s, GPU_DATA_BYTES) if server.kind == "gpu" else (TIMEOUT_S, case_set.data_bytes)
-    with server.child(job_for(case_set, program), data_bytes) as child:
-        outcome = None
+    used: set[str] = set()
+    for alone in (False, True):
+        lent = tuple(sorted(used))
         try:
-            greeting = child.begin()
-            if "ready" not in greeting:
-                outcome = _blank(case_set, cases[0])
-                error = greeting.get("error")
-                assess(exercise, outcome, Attempt({}, error=_rebuilt(error), line=_line(error)))
-                done.outcomes.append(outcome)
-                return done
-            for case in cases:
-                outcome = _blank(case_set, case)
-                described, payload = encode_inputs(outcome.inputs)
-                question = {"inputs": described, "mode": "plain", "maps": exercise.is_kernel}
-                answer, raw = child.ask(question, payload, case_s)
-                _assess_answer(exercise, outcome, answer, raw)
-                done.outcomes.append(outcome)
-                done.answers.append(answer)
-                if outcome.status == TIMEOUT:
-                    return done
-            if probe and done.passed:
-                done.evidence = _probe(case_set, child, cases[0])
+            child, errors, numbers = _start(case_set.exercise, code, sandbox, alone, lent)
+            found = _candidates(case_set.exercise, child)
         except ChildExited as ended:
-            outcome = _blank(case_set, cases[0]) if outcome is None else outcome
-            status = {"timeout": TIMEOUT, "out of memory": OUT_OF_MEMORY}.get(ended.kind, CRASHED)
-            outcome.fail(f"On the case '{outcome.case.name}' {ended.reason}", status)
-            outcome.error = RuntimeError(ended.reason)
-            if outcome not in done.outcomes[-1:]:
-                done.outcomes.append(outcome)
+            yield _ended(case_set, cases[0], ended)
+            return
+        if not found:
+            yield Run(problem=_nothing_defined(case_set.exercise, code, errors))
+            return
+        for index, said in enumerate(found[:MOST_CANDIDATES]):
+            used |= set(map(str, said["uses"])) & set(EXERCISES)
+            done = _run(case_set, code, sandbox, child, _Asked(index, numbers, alone, lent), cases)
+            done.function, done.own_wrapper, done.lent = str(said["function"])[:200], bool(said["own_wrapper"]), lent
+            done.is_kernel = bool(said["is_kernel"])
+            yield done
+            child = sandbox.notebooks.child(case_set.exercise, code, numbers, alone, lent)[0]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Which function of which notebook."""
+
+    candidate: int
+    numbers: bool
+    alone: bool
+    lent: tuple[str, ...]
+
+
+def _start(exercise: Exercise, code: Code, sandbox: Sandbox, alone: bool,
+           lent: tuple[str, ...]) -> tuple[Child, list[dict], bool]:
+    """A child, its cells' errors, and whether its tensors have data, as plain Python wants it if that takes no time."""
+    if not exercise.is_kernel:
+        try:
+            return *sandbox.notebooks.child(exercise, code, True, alone, lent), True
+        except ChildExited:
+            pass
+    return *sandbox.notebooks.child(exercise, code, False, alone, lent), False
+
+
+def _candidates(exercise: Exercise, child: Child) -> list[dict]:
+    others = [one.name for one in EXERCISES.values() if one.lesson == exercise.lesson and one is not exercise]
+    answer, _ = child.ask({"mode": "candidates", "name": exercise.name, "wrapper": exercise.wrapper, "others": others}, b"",
+                          TIMEOUT_S)
+    found = answer.get("candidates")
+    if not isinstance(found, list) or not all(isinstance(one, dict) and "uses" in one for one in found):
+        raise ChildExited("what came back is no result")
+    return found
+
+
+def _nothing_defined(exercise: Exercise, code: Code, errors: list[dict]) -> tuple[str, str]:
+    mine = next((error for error in errors if error.get("cell") == code.index), None)
+    if mine is None:
+        return "missing", f"its cell does not define `{exercise.name}`."
+    line = f"\n  at: {str(mine['line'])[:300]}" if mine.get("line") else ""
+    return CRASHED, f"its cell did not run: {str(mine.get('type'))[:80]}: {str(mine.get('text'))[:400]}{line}"
+
+
+def _run(case_set: CaseSet, code: Code, sandbox: Sandbox, child: Child, asked: _Asked, cases: tuple[Case, ...]) -> Run:
+    if not case_set.exercise.is_kernel:
+        return _called(case_set, sandbox, child, asked, cases)
+    try:
+        return _recorded(case_set, sandbox, child, asked, cases)
+    except NeedsNumbers as reason:
+        why = str(reason)
+    try:
+        child, _ = sandbox.notebooks.child(case_set.exercise, code, True, True, asked.lent)
+    except ChildExited as ended:
+        return _ended(case_set, cases[0], ended)
+    done = _called(case_set, sandbox, child, asked, cases, probe=True)
+    done.why_open = why
     return done
 
 
-def _probe(case_set: CaseSet, child, case: Case) -> dict[str, bool]:
+def _question(exercise: Exercise, asked: _Asked, inputs: dict[str, list], mode: str) -> dict[str, Any]:
+    library = library_for(exercise)
+    return {"mode": mode, "name": exercise.name, "wrapper": exercise.wrapper, "candidate": asked.candidate, "inputs": inputs,
+            "entry_code": library.entry_code, "through": library.through, "maps": exercise.is_kernel}
+
+
+def _recorded(case_set: CaseSet, sandbox: Sandbox, child: Child, asked: _Asked, cases: tuple[Case, ...]) -> Run:
+    """Every case recorded, the kernels compiled, and then every recording played back."""
+    done, said = Run(PROVEN), list[tuple[Case, dict | SentRecording | ChildExited]]()
+    done.record = functools.partial(_record, case_set.exercise, child, asked)
+    for case in cases:
+        try:
+            said.append((case, done.record(case_set.asked(case).inputs)))
+        except _Raised as raised:
+            said.append((case, raised.error))
+        except ChildExited as ended:
+            sandbox.notebooks.drop(child)
+            said.append((case, ended))
+            break
+    done.recordings = [(case, one) for case, one in said if isinstance(one, SentRecording)]
+    done.operators = sorted({name[:80] for _, one in done.recordings for name in _computing(one)})
+    try:
+        texts = iter(sandbox.compiler.texts([step for _, one in done.recordings for step in one.launches]))
+        _play(case_set, sandbox, done, said, texts)
+    except ChildExited as ended:
+        _end(case_set, done, cases[len(done.outcomes)], ended)
+    return done
+
+
+class _Raised(Exception):
+    """The call raised what `error` describes."""
+
+    def __init__(self, error: dict):
+        super().__init__()
+        self.error = error
+
+
+def _record(exercise: Exercise, child: Child, asked: _Asked, inputs: dict[str, Any]) -> "SentRecording":
+    """What the call asks for. Raises _Raised, NeedsNumbers, ChildExited."""
+    described, _ = encode_inputs(inputs)
+    answer, raw = child.ask(_question(exercise, asked, described, "record"), b"", TIMEOUT_S)
+    if "error" in answer:
+        raise _Raised(answer["error"])
+    if "needs_numbers" in answer:
+        raise NeedsNumbers(f"the code around the kernel looks at numbers: {str(answer['needs_numbers'])[:200]}")
+    try:
+        recording = unpack(answer["recording"], decode(answer["constants"], raw, strided=True))
+        return SentRecording(**vars(recording), data=answer["recording"])
+    except (KeyError, TypeError, BadRecording, ProtocolError):
+        raise ChildExited("what came back is no result") from None
+
+
+@dataclass
+class SentRecording(Recording):
+    """A recording with the data that it was made from, for the process that plays it back."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def _computing(recording: Recording) -> list[str]:
+    numbers = sum(tensor.numel() for tensor in recording.constants.values())
+    return recording.computing + (["numbers written in Python"] if numbers > TABLE else [])
+
+
+def _play(case_set: CaseSet, sandbox: Sandbox, done: Run, said: list, texts: Iterator[dict]) -> None:
+    exercise = case_set.exercise
+    with sandbox.players.child({}, case_set.data_bytes) as player:
+        player.begin()
+        for case, one in said:
+            outcome = blank(case_set, case)
+            if isinstance(one, ChildExited):
+                _end(case_set, done, case, one)
+                return
+            if isinstance(one, dict):
+                assess(exercise, outcome, Attempt({}, error=rebuilt_error(one), line=student_line(one)))
+                answer: dict[str, Any] = {}
+            else:
+                question, payload = played(one, outcome.inputs, [next(texts) for _ in one.launches])
+                answer, raw = player.ask(question, payload, TIMEOUT_S)
+                if "unsupported" in answer:
+                    raise NeedsNumbers(f"its kernel cannot be executed here: {str(answer['unsupported'])[:200]}")
+                assess_answer(exercise, outcome, answer, raw)
+            done.outcomes.append(outcome)
+            done.answers.append(answer)
+            if outcome.status == TIMEOUT:
+                return
+
+
+def played(recording: "SentRecording", inputs: dict[str, Any], texts: list[dict]) -> tuple[dict, bytes]:
+    """What a process that plays recordings back is asked, and the bytes of inputs and constants."""
+    described, payload = encode_inputs(inputs)
+    constants, more = encode(recording.constants.values())
+    return {"recording": recording.data, "inputs": described, "constants": constants, "input_bytes": len(payload),
+            "texts": texts, "maps": True}, payload + more
+
+
+def _called(case_set: CaseSet, sandbox: Sandbox, child: Child, asked: _Asked, cases: tuple[Case, ...],
+            probe: bool = False) -> Run:
+    """Each case called where the student's Python runs. With `probe`, also look for signs that no kernel did the work."""
+    exercise, done = case_set.exercise, Run(HARNESS if library_for(case_set.exercise).through else OPEN)
+    case = cases[0]
+    try:
+        for case in cases:
+            outcome = blank(case_set, case)
+            described, payload = encode_inputs(outcome.inputs)
+            answer, raw = child.ask(_question(exercise, asked, described, "plain"), payload, TIMEOUT_S)
+            assess_answer(exercise, outcome, answer, raw)
+            done.outcomes.append(outcome)
+            done.answers.append(answer)
+            if outcome.status == TIMEOUT:
+                break
+        if probe and done.passed:
+            done.evidence = _probe(case_set, child, asked, cases[0])
+    except ChildExited as ended:
+        sandbox.notebooks.drop(child)
+        _end(case_set, done, case, ended)
+    done.operators = operators_outside(done)
+    return done
+
+
+def _probe(case_set: CaseSet, child: Child, asked: _Asked, case: Case) -> dict[str, bool]:
     """Whether the answer stays right when launches do nothing, and when inputs become real only at a launch."""
     found = {}
     for mode in ("no launches", "decoys"):
-        outcome = _blank(case_set, case)
+        outcome = blank(case_set, case)
         described, payload = encode_inputs(outcome.inputs)
         try:
-            answer, raw = child.ask({"inputs": described, "mode": mode, "maps": False}, payload, TIMEOUT_S)
+            answer, raw = child.ask(_question(case_set.exercise, asked, described, mode), payload, TIMEOUT_S)
             answer["changed"], answer["broken"] = [], []
-            _assess_answer(case_set.exercise, outcome, answer, raw)
+            assess_answer(case_set.exercise, outcome, answer, raw)
         except ChildExited:
             outcome.fail("ended")
         found[mode] = outcome.status == PASSED
     return found
 
 
-def _blank(case_set: CaseSet, case: Case) -> ChildOutcome:
+def _ended(case_set: CaseSet, case: Case, ended: ChildExited) -> Run:
+    done = Run()
+    _end(case_set, done, case, ended)
+    return done
+
+
+def _end(case_set: CaseSet, done: Run, case: Case, ended: ChildExited) -> None:
+    """The outcome of a case over which a child ended."""
+    if done.outcomes and done.outcomes[-1].case is case:
+        outcome = done.outcomes[-1]
+    else:
+        done.outcomes.append(outcome := blank(case_set, case))
+    status = {"timeout": TIMEOUT, "out of memory": OUT_OF_MEMORY}.get(ended.kind, CRASHED)
+    outcome.fail(f"On the case '{case.name}' {ended.reason}", status)
+    outcome.error = RuntimeError(ended.reason)
+
+
+def blank(case_set: CaseSet, case: Case) -> ChildOutcome:
     asked = case_set.asked(case)
     return ChildOutcome(case, asked.inputs, asked.expected)
 
 
-def _assess_answer(exercise, outcome: ChildOutcome, answer: dict, raw: bytes) -> None:
-    """Everything in `answer` came from a child: each field is checked for what it is before it is used."""
-    try:
-        error = answer.get("error")
-        launches: list[Launch] = [_launch_summary(one) for one in list(answer.get("launches", []))[:1000]]
-        described, maps = list(answer["outputs"])[:MOST_OUTPUTS], list(answer.get("maps", []))[:MOST_OUTPUTS]
-        values = decode([*described, *(one for _, _, one in maps)], raw)
-        tried = Attempt({}, () if error else tuple(values[:len(described)]), launches)
-        if error:
-            tried.error, tried.line = _rebuilt(error), _line(error)
-        tried.broken = [str(name)[:80] for name in list(answer.get("broken", []))[:8]]
-        tried.changed = [name for name in list(answer.get("changed", [])) if name in outcome.inputs]
-        for (kind, key, _), found in zip(maps, values[len(described):], strict=True):
-            known = values[key] if kind == "stored" else outcome.inputs[key]
-            if found.dtype != torch.bool or found.shape != known.shape:
-                raise ValueError("a map of another tensor")
-            outcome.maps[kind, key] = found
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ProtocolError):
-        raise ChildExited("what came back is no result") from None
-    assess(exercise, outcome, tried)
+def operators_outside(done: Run) -> list[str]:
+    """Torch operators that ran beside the launches and that do more than place numbers."""
+    return sorted({str(name)[:80] for answer in done.answers for name in answer.get("operators", {})} - MOVES_ONLY)
 
 
-def _launch_summary(said: dict) -> LaunchSummary:
-    def sums(rows) -> Counter:
-        return Counter({(str(kind)[:10], str(tensor)[:80]): int(count) for kind, tensor, count in rows[:100]})
-
-    options = {str(k): v for k, v in dict(said["options"]).items() if isinstance(v, int)}
-    accesses = range(min(int(said["accesses"]), 10**9))  # of which only the number is asked
-    launch = LaunchSummary(str(said["kernel"])[:200], {}, [], options, accesses,  # type: ignore[arg-type]
-                           moved=sums(said["traffic"]), touched=sums(said["footprint"]))
-    launch.arguments = {key: said[key] for key in ("signature", "constexprs", "aligned", "unfit") if key in said}
-    return launch
-
-
-def _rebuilt(error) -> Exception:
-    """An exception of ours that stands for the child's: its type's name and its text."""
-    error = error if isinstance(error, dict) else {}
-    name, text = str(error.get("type", "Error"))[:80], str(error.get("text", ""))[:2000]
-    if name == "OutOfBounds" and isinstance(error.get("bounds"), list) and len(error["bounds"]) == 8:
-        kind, tensor, program, lane, offset, shape, lanes, masked = error["bounds"]
-        try:
-            return OutOfBounds(str(kind)[:10], str(tensor)[:80], tuple(map(int, program)), tuple(map(int, lane)),
-                               int(offset), tuple(map(int, shape)), int(lanes), bool(masked))
-        except (TypeError, ValueError):
-            pass
-    if name == "WrongAnswer":
-        return WrongAnswer(text)
-    if name == "TimeoutError":
-        return TimeoutError(text)
-    if name in ("MemoryError", "OutOfMemoryError") or "allocate memory" in text:
-        return MemoryError(text)
-    return type(name if name.isidentifier() else "Error", (Exception,), {})(text)
-
-
-def _line(error) -> str | None:
-    line = error.get("line") if isinstance(error, dict) else None
-    return str(line)[:300] if line else None
-
-
-def operators_outside(run_: Run) -> list[str]:
-    """Torch operators that ran beside the launches and that do more than make and lay out tensors."""
-    ran = {str(name)[:80] for answer in run_.answers for name in answer.get("operators", {})}
-    return sorted(ran - ALLOCATES)
-
-
-def left_behind(run_: Run, program: Program) -> list[str]:
-    """What an open program left running or written."""
+def left_behind(done: Run) -> list[str]:
+    """What an open function left running or written."""
     found = []
-    if program.trust == OPEN:
-        if any(answer.get("threads") for answer in run_.answers):
+    if done.trust == OPEN:
+        if any(answer.get("threads") for answer in done.answers):
             found.append("threads were still running after the result was returned")
-        files = sorted({str(name)[:80] for answer in run_.answers for name in answer.get("files", [])})
+        files = sorted({str(name)[:80] for answer in done.answers for name in answer.get("files", [])})
         if files:
             found.append(f"files were written: {', '.join(files[:5])}")
     return found

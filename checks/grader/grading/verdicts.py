@@ -2,84 +2,70 @@
 
 import dataclasses
 import hashlib
-import json
-from collections import OrderedDict
 
 import torch
 
+from checks.executor import specialize
+from checks.executor.compile import plain_values
+from checks.executor.source import describe
 from checks.grader.course import Course, split_points
 from checks.grader.gpu import ALLOWED as FAST
 from checks.grader.gpu import on_gpu
 from checks.grader.grading.cases import CaseSet
-from checks.grader.grading.runs import Run, left_behind, operators_outside, run
+from checks.grader.grading.compiling import Compiler
+from checks.grader.grading.runs import OPEN, PROVEN, Run, Sandbox, left_behind, runs_of
 from checks.grader.intake import extract
-from checks.grader.intake.code import HARNESS, OPEN, PROVEN, Code, Program, kernel_source
-from checks.grader.intake.library import answer_text, library_for
+from checks.grader.intake.code import Code
 from checks.grader.results import ExerciseResult, Flag, new_exercise_result
 from checks.grader.sandbox.client import ChildExited, Fault, ForkServer
-from checks.judge.compiler import TARGETS, Compiled
-from checks.judge.compiler import signature as signature_of
+from checks.host.steps import LaunchStep
+from checks.judge.compiler import Compiled
 from checks.judge.pipeline import NO_KERNEL, Evidence, steps, wrong_result
 from checks.judge.trial import FAILED, PASSED, Outcome
 
 HELD = "held"
 """Right, but only together with Python that the grader does not trust: a person decides, with overrides.csv."""
-COMPILE_S = 120
 RIGHT, WRONG, NOT_REACHED = "right", "wrong", "not reached"
 
 
-class Compiler:
-    """Compiles kernels in children of a fork server of their own, and remembers what it has compiled."""
-
-    def __init__(self, warm: ForkServer):
-        self.warm = warm
-        self._known: OrderedDict[str, dict[int, Compiled]] = OrderedDict()
-
-    def reports(self, job: dict, modules: dict) -> dict[int, Compiled]:
-        """For each target, what the compiler makes of a kernel. Raises ChildExited when it does not come back, and Fault."""
-        key = hashlib.sha256(json.dumps([job, modules], sort_keys=True).encode()).hexdigest()
-        if key not in self._known:
-            jobs = [job | {"capability": capability} for capability in TARGETS]
-            with self.warm.child({"modules": modules, "jobs": jobs}) as child:
-                said = child.begin()["reports"]
-            self._known[key] = {capability: Compiled(**report) for capability, report in zip(TARGETS, said, strict=True)}
-            if len(self._known) > 4096:
-                self._known.popitem(last=False)
-        return self._known[key]
-
-
-def grade_exercise(case_set: CaseSet, code: Code, course: Course, warm: ForkServer, compiler: Compiler | None,
+def grade_exercise(case_set: CaseSet, code: Code, course: Course, sandbox: Sandbox, compiles: bool = True,
                    warm_gpu: ForkServer | None = None) -> ExerciseResult:
     """The result for one exercise. Raises Fault where the grader fails."""
     exercise, result = case_set.exercise, _blank_result(case_set, code, course.points[case_set.exercise.name])
     if code.status:
         result["status"], result["message"] = code.status, f"{exercise.name}: {code.message}"
         return _score(result, course, exercise, {})
-    chosen, done = None, None
-    for program in code.programs:
-        probe = exercise.is_kernel and program.trust == OPEN
-        tried = run(case_set, program, warm, exercise.cases + case_set.hidden, probe)
-        counts = _right(tried, exercise) and not (exercise.is_kernel and _not_triton(exercise, program, tried))
-        if chosen is None or counts:
-            chosen, done = program, tried
-        if counts:
-            break
-    assert chosen is not None and done is not None, "code that has no status has a program"
-    if chosen.lent:
-        names = " and ".join(f"`{name}`" for name in chosen.lent)
+    done = _best(case_set, code, sandbox)
+    if done.problem is not None:
+        result["status"], result["message"] = done.problem[0], f"{exercise.name}: {done.problem[1]}"
+        return _score(result, course, exercise, {})
+    if done.lent:
+        names = " and ".join(f"`{name}`" for name in done.lent)
         result["notices"] = [*code.notices, f"judged with our {names}, for with yours it is not right"]
-    result |= {"trust": HARNESS if library_for(exercise).through else chosen.trust, "own_entry": chosen.own_entry}
-    result["flags"] = _flags(exercise, code, chosen, done)
-    items = _items(case_set, code, chosen, done, compiler, result)
-    if warm_gpu is not None and exercise.is_kernel and chosen.trust == PROVEN and items["public"][0] == RIGHT:
-        items |= _on_gpu(case_set, chosen, warm_gpu, result)
+    result |= {"trust": done.trust, "own_entry": done.own_wrapper}
+    result["flags"] = _flags(exercise, code, done)
+    items = _items(case_set, code, done, sandbox.compiler if compiles else None, result)
+    if warm_gpu is not None and exercise.is_kernel and done.trust == PROVEN and items["public"][0] == RIGHT:
+        items |= _on_gpu(case_set, done, sandbox.compiler, warm_gpu, result)
     return _score(result, course, exercise, items)
 
 
-def _on_gpu(case_set: CaseSet, program: Program, warm: ForkServer, result: ExerciseResult) -> dict[str, tuple[str, str]]:
+def _best(case_set: CaseSet, code: Code, sandbox: Sandbox) -> Run:
+    """The first way to mean the function that is right; where none is, the first that does not just refuse its arguments."""
+    exercise, tried = case_set.exercise, []
+    for done in runs_of(case_set, code, sandbox, exercise.cases + case_set.hidden):
+        if _right(done, exercise) and not (exercise.is_kernel and _not_triton(exercise, done)):
+            return done
+        tried.append(done)
+    return next((done for done in tried if not any(type(outcome.error).__name__ == "TypeError"
+                                                   for outcome in done.outcomes)), tried[0])
+
+
+def _on_gpu(case_set: CaseSet, done: Run, compiler: Compiler, warm: ForkServer,
+            result: ExerciseResult) -> dict[str, tuple[str, str]]:
     """The items that a GPU decides."""
     name = case_set.exercise.name
-    wrong, times = on_gpu(case_set, program, warm)
+    wrong, times = on_gpu(case_set, done, compiler, warm)
     if wrong is not None:
         result |= {"status": FAILED, "message": f"{name}: right in the interpreter, but not on the GPU. {wrong}"}
         return {"public": (WRONG, result["message"])}
@@ -105,7 +91,7 @@ def _blank_result(case_set: CaseSet, code: Code, points: float) -> ExerciseResul
     return result
 
 
-def _items(case_set: CaseSet, code: Code, program: Program, done: Run, compiler,
+def _items(case_set: CaseSet, code: Code, done: Run, compiler: Compiler | None,
            result: ExerciseResult) -> dict[str, tuple[str, str]]:
     """("right", "wrong" or "not reached", message) of each item that applies; writes the verdict into `result`."""
     exercise = case_set.exercise
@@ -117,11 +103,11 @@ def _items(case_set: CaseSet, code: Code, program: Program, done: Run, compiler,
     if case_set.hidden:
         items["hidden"] = (NOT_REACHED, "")
     count = len(exercise.cases)
-    evidence = SeenInChild(exercise, code.source, case_set.seed, done.outcomes[:count], case_set, program, done, compiler)
+    evidence = SeenInChild(exercise, code.source, case_set.seed, done.outcomes[:count], case_set, done, compiler)
     for name, verdict in steps(evidence):
-        if name == "triton" and verdict.passed and program.trust == OPEN:
-            result |= {"status": HELD, "message": f"{exercise.name}: the result is right, but only together with Python "
-                       f"beside the kernel that is not checked here ({program.why_open}). Your instructor will look at it."}
+        if name == "triton" and verdict.passed and done.trust == OPEN:
+            result |= {"status": HELD, "message": f"{exercise.name}: the result is right, but {done.why_open}. "
+                       "Your instructor will look at it."}
             return items
         items[name] = (RIGHT if verdict.passed else WRONG, verdict.message)
         if verdict.traffic:
@@ -154,21 +140,16 @@ def _hidden_message(evidence: Evidence, wrong: Outcome | None) -> str:
     return f"{name}: right on the lesson's cases, wrong on other sizes. {verdict.message.removeprefix(name + ': ')}"
 
 
-def _not_triton(exercise, program: Program, done: Run) -> str | None:
-    """Why the right result is not that of the exercise's kernel; for an open program only what needs no trust."""
-    launched = [{launch.kernel for launch in outcome.launches} for outcome in done.outcomes]
-    if program.trust == OPEN:
-        if not all(launched) and (program.why_open or "").endswith("is no @triton.jit function"):
-            return NO_KERNEL
-        return None
-    around = program.code + (library_for(exercise).entry_code or "")
-    callers = [statement.binds for statement in extract.statements(around) if exercise.name in statement.needs]
-    kernels = {exercise.name}.union(*callers)
-    if not all(names & kernels for names in launched):
+def _not_triton(exercise, done: Run) -> str | None:
+    """Why the right result is not that of the exercise's kernel; for an open run only what needs no trust."""
+    if not all(outcome.launches for outcome in done.outcomes):
         return NO_KERNEL
-    operators = operators_outside(done)
-    if operators:
-        return f"the result is right, but torch did part of the work, not the kernel ({', '.join(operators[:3])})."
+    if done.trust == OPEN:
+        return None
+    if not any(f'"{name}"' in str(step.kernel) for step in done.launches for name in (exercise.name, done.function)):
+        return NO_KERNEL
+    if done.operators:
+        return f"the result is right, but torch did part of the work, not the kernel ({', '.join(done.operators[:3])})."
     for outcome in done.outcomes:
         for index, value in enumerate(outcome.outputs):
             if isinstance(value, torch.Tensor) and not outcome.stored(index).all():
@@ -176,18 +157,17 @@ def _not_triton(exercise, program: Program, done: Run) -> str | None:
     return None
 
 
-def _flags(exercise, code: Code, program: Program, done: Run) -> list[Flag]:
+def _flags(exercise, code: Code, done: Run) -> list[Flag]:
     flags = []
     if code.suspicious:
         flags.append(("reaches out", f"the cell names {', '.join(code.suspicious[:8])}"))
-    flags += [("left behind", text) for text in left_behind(done, program)]
-    if exercise.is_kernel and program.trust == OPEN and _right(done, exercise):
-        flags.append(("not proven", f"right only with code outside the kernel language ({program.why_open})"))
+    flags += [("left behind", text) for text in left_behind(done)]
+    if exercise.is_kernel and done.trust == OPEN and _right(done, exercise):
+        flags.append(("not proven", f"right only in Triton's interpreter, beside Python ({done.why_open})"))
         if not all(outcome.launches for outcome in done.outcomes):
             flags.append(("no launch", "no Triton kernel was launched on a graded case"))
-        operators = operators_outside(done)
-        if operators:
-            flags.append(("torch operators", f"torch computed beside the kernel: {', '.join(operators[:5])}"))
+        if done.operators:
+            flags.append(("torch operators", f"torch computed beside the kernel: {', '.join(done.operators[:5])}"))
         if done.evidence.get("no launches"):
             flags.append(("survives", "the answer stays right when launches do nothing"))
         if done.evidence.get("decoys") is False:
@@ -202,12 +182,11 @@ class SeenInChild(Evidence):
     """What came back from a child in which the function ran."""
 
     case_set: CaseSet
-    program: Program
     done: Run
     compiler: Compiler | None
 
     def not_by_kernel(self) -> str | None:
-        return _not_triton(self.exercise, self.program, self.done)
+        return _not_triton(self.exercise, self.done)
 
     def measured(self) -> tuple[Outcome, Outcome]:
         return self.outcomes[0], self.case_set.answer
@@ -215,14 +194,9 @@ class SeenInChild(Evidence):
     def compiled(self) -> tuple[dict[int, Compiled], dict[int, Compiled]] | None:
         if self.compiler is None:
             return None
-        launch = self.outcomes[0].launches[-1]
         answer = answer_reports(self.case_set, self.compiler)
-        if "unfit" in launch.arguments:  # for no kernel can take them
-            return dict.fromkeys(TARGETS, Compiled(error=str(launch.arguments["unfit"])[:300])), answer
-        job = {"source": kernel_source(self.exercise, self.program, launch.kernel), "name": launch.kernel,
-               "options": launch.options} | launch.arguments
         try:
-            return self.compiler.reports(job, library_for(self.exercise).modules), answer
+            return self.compiler.reports(self.done.launches[-1]), answer
         except ChildExited as ended:
             raise TimeoutError(f"the compiler did not finish: {ended.reason}") from None
 
@@ -230,11 +204,11 @@ class SeenInChild(Evidence):
 def answer_reports(case_set: CaseSet, compiler: Compiler) -> dict[int, Compiled]:
     """What the compiler makes of the answer."""
     launch = case_set.answer.launches[-1]
-    job = {"source": answer_text(case_set.exercise, launch.kernel.__name__), "name": launch.kernel.__name__,
-           "options": launch.options} | signature_of(launch)
-    modules = library_for(case_set.exercise).modules
+    signature, constexprs = specialize(launch.kernel, launch.arguments)
+    step = LaunchStep(describe(launch.kernel), launch.kernel.__name__, {}, (1, 1, 1), launch.options, signature,
+                      plain_values(constexprs))
     try:
-        return compiler.reports(job, modules)
+        return compiler.reports(step)
     except ChildExited as ended:
         raise Fault(f"the answer of {case_set.exercise.name} did not compile: {ended.reason}") from None
 

@@ -1,17 +1,13 @@
-"""What of a student's cells is run for an exercise, in which order of trust."""
+"""What of a submission is run for an exercise: the cells of the notebook that holds its cell."""
 
 import ast
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from checks.exercises import EXERCISES
-from checks.grader.intake import extract, language
-from checks.grader.intake.library import answer_text, launcher, lesson_cells, library_for
+from checks.grader.intake import extract
+from checks.grader.intake.library import lesson_cells
 from checks.grader.intake.submissions import Submission, find_exercise_cell, given_notices, is_stub
 from checks.judge.exercise import Exercise
-
-PROVEN, OPEN, HARNESS = "proven", "open", "harness"
-"""Trust: in a proven program only kernels and host code that allocates, reshapes and launches can run; an open one is any
-Python, whose outputs alone count; a harness makes those outputs beside the student's Python, which could reach it."""
+from checks.judge.source import find_mark
 
 REACHES = {"_getframe", "settrace", "setprofile", "get_objects", "get_referrers", "modules", "_exit", "fork", "ctypes",
            "mmap", "subprocess", "socket", "urllib", "requests", "pickle", "__reduce__", "atexit", "signal", "ptrace",
@@ -21,27 +17,19 @@ REACHES = {"_getframe", "settrace", "setprofile", "get_objects", "get_referrers"
 """Names by which code reaches beyond its function: a word for a person, not a verdict."""
 
 
-@dataclass(frozen=True)
-class Program:
-    """One way to run an exercise: `code` defines the student's function, `call` or `entry` is what is called."""
-
-    code: str
-    trust: str
-    own_entry: bool = False
-    why_open: str | None = None
-    lent: tuple[str, ...] = ()  # other exercises' functions that it calls, ours in place of the student's
-
-
 @dataclass
 class Code:
-    """What was found for an exercise: a status without running anything, or programs in the order to try them."""
+    """What was found for an exercise: a status without running anything, or the cells to run."""
 
-    status: str | None = None  # "missing", "not attempted", "crashed"
+    status: str | None = None  # "missing", "not attempted"
     message: str = ""
     notices: list[str] = field(default_factory=list)
-    programs: list[Program] = field(default_factory=list)
     source: str = ""  # the student's own function, for hints and for similarity
     suspicious: list[str] = field(default_factory=list)
+    file: str = ""
+    setup: tuple[str, ...] = ()  # the lesson's own cells that are run first: imports, and what is given
+    cells: tuple[str, ...] = ()  # the student's
+    index: int = 0  # of the exercise's cell among them
 
 
 def code_for(exercise: Exercise, submission: Submission) -> Code:
@@ -49,66 +37,29 @@ def code_for(exercise: Exercise, submission: Submission) -> Code:
     found = find_exercise_cell(submission, exercise.name)
     if found.cell is None:
         return Code("missing", f"there is no cell with the line `# exercise: {exercise.name}`.")
-    code = Code(notices=list(found.notices), source=found.cell.source)
+    handed_out = lesson_cells(exercise.lesson)
+    cells = submission.in_file(found.cell.file)
+    code = Code(notices=list(found.notices), source=function_source(found.cell.source, exercise.name),
+                suspicious=suspicious(found.cell.source, private=exercise.adapter is not None), file=found.cell.file,
+                setup=_setup(handed_out), cells=tuple(cell.source for cell in cells), index=cells.index(found.cell))
     if found.cell.file.lower().endswith(".ipynb"):
-        code.notices += given_notices(submission, found.cell.file, lesson_cells(exercise.lesson))
+        code.notices += given_notices(submission, found.cell.file, handed_out)
     if is_stub(found.cell.source):
         code.status, code.message = "not attempted", "the line that holds the place of your code is still there."
-        return code
-    try:
-        own = extract.statements(found.cell.source, -1)
-    except SyntaxError as error:
-        code.status = "crashed"
-        code.message = f"its cell is no Python: {error.msg}" + (f" (line {error.lineno})." if error.lineno else ".")
-        return code
-    if not any(exercise.name in statement.binds for statement in own):
-        code.status, code.message = "missing", f"its cell does not define `{exercise.name}`."
-        return code
-    code.source = next(s.source for s in reversed(own) if exercise.name in s.binds)
-    code.suspicious = suspicious(found.cell.source, private=exercise.adapter is not None)
-    others = _statements_around(submission, found.cell, {exercise.name})
-    available = [s for s in others if s.place < (found.cell.index, 0)] + own + [
-        s for s in others if s.place > (found.cell.index, 0)]
-    code.programs = _programs(exercise, available, own)
-    lent = {name for statement in extract.needed_for([exercise.name], available) for name in statement.needs
-            if name in EXERCISES and name != exercise.name and EXERCISES[name].lesson == exercise.lesson}
-    if lent:  # a mistake in one exercise is not to be paid for in the next
-        answers = [s for name in sorted(lent) for s in extract.statements(answer_text(EXERCISES[name], name))
-                   if exercise.name not in s.binds]
-        available = answers + [statement for statement in available if not statement.binds & lent]
-        code.programs += [replace(program, lent=tuple(sorted(lent))) for program in _programs(exercise, available, own)]
     return code
 
 
-def _statements_around(submission: Submission, cell, without: set[str]) -> list[extract.Statement]:
-    """What the other cells of the same file define, without other definitions of the function itself."""
-    found = []
-    for other in submission.in_file(cell.file):
-        if other is cell:
-            continue
-        try:
-            found += [s for s in extract.statements(other.source, other.index) if not s.binds & without]
-        except SyntaxError:  # a broken cell does not take the others with it
-            continue
-    return found
+def _setup(handed_out: tuple[str, ...]) -> tuple[str, ...]:
+    return handed_out[:1] + tuple(cell for cell in handed_out[1:] if (find_mark(cell) or ("",))[0] == "given")
 
 
-def _programs(exercise: Exercise, available: list, own: list) -> list[Program]:
-    given = library_for(exercise).modules
-    code = extract.text(extract.needed_for([exercise.name], available))
-    if exercise.wrapper is None:
-        return [Program(code, OPEN)]
-    if not language.is_kernel(code, exercise.name):
-        return [Program(code, OPEN, why_open=f"`{exercise.name}` is no @triton.jit function")]
-    outside = language.outside(code, given)
-    programs = [Program(code, OPEN if outside else PROVEN, why_open=outside)]
-    mine = [s for s in available if exercise.wrapper in s.binds and s.function]
-    ours = next((cell for cell in lesson_cells(exercise.lesson) if extract.function_in(cell, exercise.wrapper)), "")
-    if any(s in own for s in mine) or any(extract.normal_form(s.source) != extract.normal_form(ours) for s in mine):
-        text = extract.text(extract.needed_for([exercise.name, exercise.wrapper], available))
-        outside = language.outside(text, given)
-        programs.append(Program(text, OPEN if outside else PROVEN, True, outside))
-    return sorted(programs, key=lambda program: program.trust != PROVEN)
+def function_source(cell: str, name: str) -> str:
+    """The lines of a cell that define the function `name`; all of them where it is not defined by `def`."""
+    try:
+        own = extract.statements(cell)
+    except SyntaxError:
+        return cell
+    return next((statement.source for statement in reversed(own) if name in statement.binds), cell)
 
 
 def suspicious(source: str, private: bool = False) -> list[str]:
@@ -127,12 +78,3 @@ def suspicious(source: str, private: bool = False) -> list[str]:
     opened = {"open"} & {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
     hidden = {name for name in attributes if name.startswith("_") and private}
     return sorted((names & REACHES) | hidden | opened | {s for s in strings if s in REACHES})
-
-
-def kernel_source(exercise: Exercise, program: Program, kernel: str) -> str:
-    """Text that defines the launched `kernel`: the student's, or ours around the student's function."""
-    if extract.function_in(program.code, kernel):
-        kept = extract.statements(program.code)
-        return extract.text(extract.needed_for([kernel], kept))
-    student = extract.text(extract.needed_for([exercise.name], extract.statements(program.code)))
-    return student + "\n" + launcher(exercise, kernel)

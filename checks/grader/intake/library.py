@@ -28,36 +28,43 @@ class Library:
 @functools.cache
 def library_for(exercise: Exercise) -> Library:
     """The library of an exercise. Nothing in it defines the answer."""
-    wanted: dict[str, set[str]] = {}
+    without = frozenset({exercise.name})
     entry_code = None
     if exercise.wrapper is not None:
-        module = exercise.module.__name__
-        entry_code = _slice(module, {exercise.wrapper}, exercise.name)
-        _follow(entry_code, wanted)
+        entry_code = _slice(exercise.module.__name__, {exercise.wrapper}, without)
     through = exercise.adapter
     if through is not None:
-        entry_code = _slice(through.__module__, {through.__name__}, exercise.name)
-        _follow(entry_code, wanted)
-    for cell in lesson_cells(exercise.lesson):
+        entry_code = _slice(through.__module__, {through.__name__}, without)
+    return Library(_modules(exercise.lesson, (entry_code or "",), without), entry_code, through and through.__name__)
+
+
+@functools.cache
+def shared_modules(exercises: tuple[Exercise, ...]) -> dict[str, str]:
+    """The modules that these exercises of one lesson have in common: nothing in them defines the answer of any."""
+    entries = tuple(library_for(exercise).entry_code or "" for exercise in exercises)
+    return _modules(exercises[0].lesson, entries, frozenset(exercise.name for exercise in exercises))
+
+
+def _modules(lesson: str, entries: tuple[str, ...], without: frozenset[str]) -> dict[str, str]:
+    """What a lesson's cells and `entries` import, without these names, and what that needs in turn."""
+    wanted: dict[str, set[str]] = {}
+    for entry in entries:
+        _follow(entry, wanted)
+    for cell in lesson_cells(lesson):
         _follow(cell, wanted, ("kernels",))
     modules: dict[str, str] = {}
     followed: dict[str, set[str]] = {}
     while followed != wanted:  # what a module needs of another may need more of a third
         followed = {module: set(names) for module, names in wanted.items()}
         for module, names in followed.items():
-            modules[module] = _slice(module, names, exercise.name) if "." in module else ""
+            modules[module] = _slice(module, names, without) if "." in module else ""
             _follow(modules[module], wanted)
-    return Library(modules, entry_code, through and through.__name__)
-
-
-def launcher(exercise: Exercise, kernel: str) -> str:
-    """The text of our kernel called `kernel`, which calls the exercise's function."""
-    return _slice(exercise.module.__name__, {kernel}, exercise.name)
+    return modules
 
 
 def answer_text(exercise: Exercise, kernel: str) -> str:
     """The text of our kernel called `kernel`, the answer in it. For the compiler alone, never for a student's child."""
-    return _slice(exercise.module.__name__, {kernel}, "")
+    return _slice(exercise.module.__name__, {kernel}, frozenset())
 
 
 @functools.cache
@@ -105,6 +112,6 @@ def _statements(module: str) -> tuple:
     return tuple(extract.statements(path.read_text())) if path.exists() else ()
 
 
-def _slice(module: str, names: set[str], without: str) -> str:
-    available = [statement for statement in _statements(module) if without not in statement.binds]
+def _slice(module: str, names: set[str], without: frozenset[str]) -> str:
+    available = [statement for statement in _statements(module) if not without & statement.binds]
     return extract.text(extract.needed_for(names, available))

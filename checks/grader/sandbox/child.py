@@ -1,7 +1,8 @@
-"""In a child: defines the student's function from its text and calls it case by case, bytes in and bytes out.
+"""In a child: runs a lesson's cells as a student wrote them, and calls a function of theirs case by case.
 
-Nothing here is trusted by the grader once a student's Python has run in the same process; what is reported beside the bytes
-of the results is evidence (see checks/grader/intake/language.py for when it is more).
+Without numbers, on tensors that have shapes and no data, a call becomes a recording, which the grader has played back
+elsewhere. With numbers the function runs here, kernels in Triton's interpreter: what is reported beside the bytes of such
+results is evidence and no proof, for the student's Python could have made it.
 """
 
 import functools
@@ -10,23 +11,27 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime import KernelInterface
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.interpreter import GridExecutor
 
+from checks.executor.source import plain_function
 from checks.grader.sandbox import wire
-from checks.grader.sandbox.values import decode, encode
+from checks.grader.sandbox.answers import answer_for, decode_inputs, describe_error
+from checks.grader.sandbox.values import encode
 from checks.grader.sandbox.virtual import define, install
-from checks.judge.attempt import attempt, loaded, stored, student_line
-from checks.judge.compiler import signature
-from checks.judge.launches import OutOfBounds
-from kernels.runtime import INTERPRETED
+from checks.host.cells import run_cells
+from checks.host.recorder import NeedsNumbers, record
+from checks.host.transport import NotAsData, pack
+from checks.judge.attempt import attempt, deadline, student_line
 
 INPUT_LIMIT = 1 << 30
-MEMORY_FRACTION = 0.4  # of a GPU's memory, for one child
+CELL_S = 10  # for one cell of the notebook; what it does beside defining things counts for nothing
 
 
 class _Case:
@@ -37,12 +42,9 @@ class _Case:
     without_launches = False
 
 
-
 def warm_up() -> None:
     """In the fork server, before any child: the first launch of all costs a second, and every child shares it."""
     torch.set_num_threads(1)
-    if not INTERPRETED:
-        return  # CUDA must start in each child: no fork survives it
     namespace: dict[str, Any] = {"__name__": "first"}
     define("import triton\nimport triton.language as tl\n\n\n@triton.jit\ndef first(x_ptr, N, BLOCK: tl.constexpr):\n"
            "    offs = tl.arange(0, BLOCK)\n    mask = offs < N\n    x = tl.load(x_ptr + offs, mask=mask, other=0.0)\n"
@@ -56,6 +58,9 @@ def warm_up() -> None:
             return torch.empty_like(x).mul_(2) + x.double().amax()
 
     encode(attempt(first, {"x": torch.ones(3)}, 60).outputs)
+    pack(record(lambda x: (namespace["first"][1,](x, 3, BLOCK=4), x.T.contiguous())[1], {"x": torch.ones(3, 2)}))
+    run_cells(["import torch\nx = torch.randn(4, 4)\ny = (x @ x).abs().amax(dim=1).to(torch.int8)\nprint(y)",
+               "z = torch.manual_seed(0), torch.zeros(2), torch.full((2,), 1.0), torch.randint(-5, 5, (3,)).half()"], {})
 
 
 def _follow_launches() -> None:
@@ -100,63 +105,148 @@ class _Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """What may be meant by an exercise's function: a kernel and, where the student wrote one, the wrapper around it."""
+
+    function: Any
+    own_wrapper: Callable[..., Any] | None = None
+
+
+class Notebook:
+    """A lesson's cells, run from top to bottom."""
+
+    def __init__(self, job: dict):
+        self.checked: dict[str, tuple[Any, dict[str, Any]]] = {}
+        install(job["modules"], self._note)
+        self.namespace: dict[str, Any] = {"__name__": "__main__"}
+        limit = functools.partial(deadline, CELL_S)
+        run_cells(job["setup"], self.namespace, job["numbers"], limit)
+        self.given = dict(self.namespace)
+        self.errors = run_cells(job["cells"], self.namespace, job["numbers"], limit)
+        for name, source in job["lent"].items():
+            define(source, name, self.namespace)
+
+    def _note(self, function: Any = None, *_: Any, **__: Any) -> None:
+        """What `check` does here: remember what it was given, and what names meant then."""
+        self.checked[getattr(_plain(function), "__name__", "")] = function, dict(self.namespace)
+
+    def candidates(self, name: str, wrapper: str | None) -> list[Candidate]:
+        """What was checked, and what the name means at the end, the latter with the student's own wrapper too."""
+        seen = [self.checked[key][1] | {key: self.checked[key][0]} for key in (name, wrapper) if key in self.checked]
+        found: list[Candidate] = []
+        for names in [*seen, self.namespace]:
+            if name not in names or names[name] is self.given.get(name):
+                continue
+            found.append(Candidate(names[name]))
+            own = names.get(wrapper) if wrapper else None
+            if callable(own) and not _same_code(own, self.given.get(str(wrapper))):
+                found.append(Candidate(names[name], own))
+        return list({(id(one.function), id(one.own_wrapper)): one for one in found}.values())
+
+
+def _plain(function: Any) -> Any:
+    try:
+        return plain_function(function)
+    except AttributeError:
+        return function
+
+
+def _same_code(mine: Any, given: Any) -> bool:
+    a, b = (getattr(function, "__code__", None) for function in (mine, given))
+    return a is not None and b is not None and (a.co_code, a.co_consts, a.co_names) == (b.co_code, b.co_consts, b.co_names)
+
+
+def _used(function: Any, wanted: set[str], seen: set[int]) -> set[str]:
+    """Those of the names `wanted` that the function uses, itself or through functions that it calls."""
+    plain = _plain(function)
+    code, names = getattr(plain, "__code__", None), getattr(plain, "__globals__", {})
+    if code is None or id(plain) in seen or len(seen) > 100:
+        return set()
+    seen.add(id(plain))
+    called = [names[name] for name in code.co_names if callable(names.get(name)) and name not in wanted]
+    return (wanted & set(code.co_names)).union(*(_used(one, wanted, seen) for one in called))
+
+
 def serve(sock) -> None:
-    """Read the job, then answer each case until the grader hangs up."""
+    """Read the job, then answer each question until the grader hangs up."""
     job, _ = wire.receive(sock, 0)
-    os.environ["TRITON_CACHE_DIR"] = os.path.join(os.getcwd(), "triton")  # noqa: PTH109, PTH118
     sys.dont_write_bytecode = True
     try:
-        if not INTERPRETED:
-            # What NVML opened in the fork server is closed in this one; here CUDA itself may be asked.
-            os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-            torch.cuda.device_count = lambda: 1  # torch would ask NVML
-            torch.cuda.set_per_process_memory_fraction(MEMORY_FRACTION)
-        function = _function(job)
+        notebook = Notebook(job)
     except BaseException as error:
-        wire.send(sock, {"nonce": None, "error": _error(error, student_line(error))})
+        wire.send(sock, {"nonce": None, "error": describe_error(error, student_line(error))})
         return
-    wire.send(sock, {"nonce": None, "ready": True})
+    wire.send(sock, {"nonce": None, "ready": True, "errors": [vars(error) for error in notebook.errors[:100]]})
     while True:
         asked, data = wire.receive(sock, INPUT_LIMIT)
+        answer: dict[str, Any]
         try:
-            answer, payload = (_times if asked["mode"] == "time" else _answer)(function, asked, data)
+            answer, payload = _MODES[asked["mode"]](notebook, asked, data)
         except BaseException as error:  # such as SystemExit, or no memory for reading the results
-            answer, payload = {"outputs": [], "error": _error(error, student_line(error))}, b""
+            answer, payload = {"outputs": [], "error": describe_error(error, student_line(error))}, b""
         answer["nonce"] = asked["nonce"]
         wire.send(sock, answer, payload)
 
 
-def _function(job: dict):
-    """What to call: the student's function, or the entry that launches their kernel."""
-    install(job["modules"])
-    lesson = {"__name__": "lesson"}
-    define(job["code"], "lesson", lesson)
-    if job["through"]:
-        define(job["entry_code"], job["through"], harness := {"__name__": job["through"]})
-        return functools.partial(harness[job["through"]], lesson[job["name"]])
-    if job["entry"] is None:
-        return lesson[job["call"]]
-    around = {"__name__": job["entry"], job["name"]: lesson[job["name"]]}
-    define(job["entry_code"], job["entry"], around)
-    return around[job["entry"]]
+def _candidates(notebook: Notebook, asked: dict, _: bytes) -> tuple[dict, bytes]:
+    found, others = notebook.candidates(asked["name"], asked["wrapper"]), set(asked["others"])
+    return {"candidates": [{"own_wrapper": one.own_wrapper is not None, "function": _plain(one.function).__name__,
+                            "is_kernel": isinstance(one.function, KernelInterface),
+                            "uses": sorted(_used(one.own_wrapper, others, set()) | _used(one.function, others, set()))}
+                           for one in found]}, b""
 
 
-def _times(function, asked: dict, data: bytes) -> tuple[dict, bytes]:
-    """Raw microseconds of the student's function and of the answer, in turns, on this GPU."""
-    from kernels.timing import CudaGPU, time_us
+def _function(notebook: Notebook, asked: dict) -> Callable[..., Any]:
+    """What to call: the student's function or wrapper, or the wrapper or adapter that is sent around their function."""
+    candidate = notebook.candidates(asked["name"], asked["wrapper"])[asked["candidate"]]
+    if asked["through"]:
+        define(asked["entry_code"], asked["through"], harness := {"__name__": asked["through"]})
+        return functools.partial(harness[asked["through"]], candidate.function)
+    if candidate.own_wrapper is not None:
+        return _with(candidate.own_wrapper, {asked["name"]: candidate.function})
+    if asked["wrapper"] is None:
+        return candidate.function
+    around = {"__name__": asked["wrapper"], asked["name"]: candidate.function}
+    define(asked["entry_code"], asked["wrapper"], around)
+    return around[asked["wrapper"]]
 
-    inputs = {name: value.cuda() if isinstance(value, torch.Tensor) else value
-              for name, value in _inputs(asked, data).items()}
-    define(asked["answer_code"], "answer", ours := {"__name__": "answer"})
-    around = {"__name__": asked["entry"], asked["name"]: ours[asked["name"]]}
-    define(asked["entry_code"], asked["entry"], around)
-    sides = {"yours": lambda: function(**inputs), "answer": lambda: around[asked["entry"]](**inputs)}
-    return {"times": time_us(sides, CudaGPU(), repeats=30, warmup=3)}, b""
+
+def _with(wrapper: Callable[..., Any], names: dict[str, Any]) -> Callable[..., Any]:
+    """`wrapper`, called while these of its globals mean what they meant when it was checked."""
+    def call(*args: Any, **kwargs: Any) -> Any:
+        found = getattr(wrapper, "__globals__", {})
+        before = {name: found[name] for name in names if name in found}
+        found.update(names)
+        try:
+            return wrapper(*args, **kwargs)
+        finally:
+            found.update(before)
+    return call
 
 
-def _answer(function, asked: dict, data: bytes) -> tuple[dict, bytes]:
-    inputs, decoys = _inputs(asked, data), {}
+def _record(notebook: Notebook, asked: dict, _: bytes) -> tuple[dict, bytes]:
+    """What the call asks for, from inputs of which only the layout is known here."""
+    inputs = {name: _outline(*value[1:4]) if value[0] == "tensor" else decode_inputs({name: value}, b"")[name]
+              for name, value in asked["inputs"].items()}
+    try:
+        with deadline(asked["timeout_s"]):
+            recording = record(_function(notebook, asked), inputs)
+        packed = pack(recording)
+    except (NeedsNumbers, NotAsData) as error:
+        return {"needs_numbers": str(error)[:300]}, b""
+    described, payload = encode(recording.constants.values())
+    return {"recording": packed, "constants": described}, payload
+
+
+def _outline(dtype: str, shape: list[int], strides: list[int]) -> torch.Tensor:
+    return torch.empty_strided(shape, strides, dtype=getattr(torch, dtype), device="meta")
+
+
+def _call(notebook: Notebook, asked: dict, data: bytes) -> tuple[dict, bytes]:
+    inputs, decoys = decode_inputs(asked["inputs"], data), {}
     operators, files = _Operators(), set(os.listdir("."))  # noqa: PTH208
+    function = _function(notebook, asked)
     if asked["mode"] == "decoys":  # the real numbers arrive only when a kernel is launched
         decoys = {name: torch.zeros_like(value) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 
@@ -174,56 +264,11 @@ def _answer(function, asked: dict, data: bytes) -> tuple[dict, bytes]:
             _Case.before_launch, _Case.without_launches = None, False
 
     tried = attempt(call, inputs | decoys, asked["timeout_s"])
-    outputs = tried.outputs if tried.error is None else ()
-    maps = _maps(tried, outputs) if asked["maps"] and INTERPRETED and tried.launches else {}
-    described, payload = encode([*outputs, *maps.values()])
-    answer = {"outputs": described[:len(outputs)],
-              "maps": [[*key, one] for key, one in zip(maps, described[len(outputs):], strict=True)],
-              "broken": tried.broken, "changed": [] if decoys else tried.changed,
-              "error": None if tried.error is None else _error(tried.error, tried.line),
-              "launches": [_launch(launch) for launch in tried.launches],
-              "operators": dict(operators.ran), "threads": threading.active_count() - 1,
-              "files": sorted(set(os.listdir(".")) - files)[:5],  # noqa: PTH208
-              "aliases": _aliases(tried)}
-    return answer, payload
+    if decoys:
+        tried.changed = []
+    answer, payload = answer_for(tried, asked["maps"])
+    return answer | {"operators": dict(operators.ran), "threads": threading.active_count() - 1,
+                     "files": sorted(set(os.listdir(".")) - files)[:5]}, payload  # noqa: PTH208
 
 
-def _inputs(asked: dict, data: bytes) -> dict:
-    return dict(zip(asked["inputs"], decode(list(asked["inputs"].values()), data, strided=True), strict=True))
-
-
-def _maps(tried, outputs: tuple) -> dict[tuple, torch.Tensor]:
-    """Which elements of each output were stored, and of each input loaded."""
-    maps: dict[tuple, torch.Tensor] = {("stored", index): stored(tried.launches, value)
-                                       for index, value in enumerate(outputs) if isinstance(value, torch.Tensor)}
-    return maps | {("loaded", name): loaded(tried.launches, value)
-                   for name, value in tried.given.items() if isinstance(value, torch.Tensor)}
-
-
-def _launch(launch) -> dict:
-    moved, touched = launch.traffic(), launch.footprint()
-    try:
-        specialized = signature(launch)
-    except ValueError as error:
-        specialized = {"unfit": str(error)[:300]}
-    return {"kernel": launch.kernel.__name__, "traffic": [[*key, count] for key, count in moved.items()],
-            "footprint": [[*key, count] for key, count in touched.items()], "accesses": len(launch.accesses) + launch.idle,
-            "options": launch.options} | specialized
-
-
-def _aliases(tried) -> list[str]:
-    inputs = {value.untyped_storage().data_ptr(): name for name, value in tried.given.items()
-              if isinstance(value, torch.Tensor)}
-    return [inputs[value.untyped_storage().data_ptr()] for value in tried.outputs
-            if isinstance(value, torch.Tensor) and value.untyped_storage().data_ptr() in inputs]
-
-
-def _error(error: BaseException, line: str | None) -> dict:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    said: dict[str, Any] = {"type": type(error).__name__[:80], "text": str(error)[:2000], "line": line and line[:300]}
-    if isinstance(error, OutOfBounds):
-        said["bounds"] = [error.kind, error.tensor, list(error.program), list(error.lane), error.offset,
-                          list(error.shape), error.lanes, error.masked]
-    return said
-
+_MODES = {"candidates": _candidates, "record": _record, "plain": _call, "no launches": _call, "decoys": _call}

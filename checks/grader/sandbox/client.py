@@ -47,11 +47,12 @@ def environment(kind: str, scratch: str) -> dict[str, str]:
     variables = {name: value for name, value in os.environ.items() if name in PASSED_ON}
     variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     variables |= {"PYTHONHASHSEED": "0", "TRITON_CACHE_DIR": scratch, "TMPDIR": scratch}
-    return variables | ({"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""} if kind == "run" else {})
+    return variables | ({"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""} if kind in ("run", "play") else {})
 
 
 class ForkServer:
-    """A process that has torch and Triton imported and forks a child for each job: of kind "run", "compile" or "gpu"."""
+    """A process that has torch and Triton imported and forks a child for each job: of kind "run" for
+    students' cells, "play" for their recordings, "gpu" for the same on a GPU, or "compile"."""
 
     def __init__(self, kind: str, timeout_s: float, variables: dict[str, str] | None = None):
         """`timeout_s` is how long each child may take; `variables` are added to its environment."""
@@ -76,12 +77,12 @@ class ForkServer:
         self.log.seek(0)
         return self.log.read()[-500:].strip()
 
-    def child(self, job: dict, data_bytes: int = 3 * GIGABYTE) -> "Child":
-        """A new child at work on `job`. Raises Fault when none can be had."""
+    def child(self, job: dict, data_bytes: int = 3 * GIGABYTE, exercises: int = 1) -> "Child":
+        """A new child at work on `job`, for as many exercises. Raises Fault when none can be had."""
         scratch = tempfile.mkdtemp(dir=self.scratch)
         ours, theirs = socket.socketpair()
         status, their_status = socket.socketpair()
-        order = {"levels": self.levels, "timeout_s": self.timeout_s, "data_bytes": data_bytes,
+        order = {"levels": self.levels, "timeout_s": self.timeout_s * exercises, "data_bytes": data_bytes,
                  "memory_bytes": (16 if self.kind == "gpu" else 2) * GIGABYTE,
                  "file_bytes": 64 << 20, "scratch": scratch}
         try:
@@ -109,8 +110,8 @@ class Child:
 
     def __init__(self, server: ForkServer, sock: socket.socket, status: socket.socket, scratch: str, job: dict):
         self.kind, self.sock, self.status, self.scratch = server.kind, sock, status, scratch
-        self.deadline = time.monotonic() + server.timeout_s
-        self.job = job
+        self.timeout_s, self.job = server.timeout_s, job
+        self.restart_clock()
 
     def __enter__(self) -> "Child":
         return self
@@ -120,6 +121,10 @@ class Child:
         self.finish()
         self.status.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def restart_clock(self) -> None:
+        """Give it, from now, the time that one exercise may take."""
+        self.deadline = time.monotonic() + self.timeout_s
 
     def finish(self) -> dict:
         """End the child and say how it ended, as its supervisor has it; empty when that is gone too."""

@@ -1,11 +1,12 @@
-"""In a child: compiles kernels whose source the grader has read as text, for GPUs that need not be here."""
+"""In a child: compiles described kernels, to TTIR for the executor, and for GPUs that need not be here."""
 
 import os
 import sys
 import tempfile
 
+from checks.executor.errors import CompileError
+from checks.executor.frontend import compile_request
 from checks.grader.sandbox import wire
-from checks.grader.sandbox.virtual import install
 from checks.judge.compile_worker import compile_job
 
 
@@ -22,10 +23,16 @@ def warm_up() -> None:
 
 
 def serve(sock) -> None:
-    """Answer one frame of jobs (checks/judge/compile_worker.py) with their reports."""
+    """Answer one frame: `texts` for checks/executor/frontend.py, `reports` for checks/judge/compile_worker.py."""
     job, _ = wire.receive(sock, 0)
     os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp()
     sys.dont_write_bytecode = True
-    install(job["modules"])
-    reports = [compile_job(one, tempfile.mkdtemp()) for one in job["jobs"]]
-    wire.send(sock, {"reports": reports})
+    wire.send(sock, {"texts": [_text(one) for one in job["texts"]],
+                     "reports": [compile_job(one, tempfile.mkdtemp()) for one in job["reports"]]})
+
+
+def _text(request: dict[str, str]) -> dict[str, str]:
+    try:
+        return {"text": compile_request(request)}
+    except CompileError as error:
+        return {"error": str(error)[:2000]}

@@ -1,6 +1,6 @@
 """A fork server: it has torch and Triton imported, and forks a sandboxed child for each job: started as a script.
 
-    forkserver.py run|compile|gpu ROOT CONTROL
+    forkserver.py run|play|compile|gpu ROOT CONTROL
 
 ROOT is the workshop's folder and CONTROL a connected socket. It never imports `kernels` or `checks`: of the two it loads,
 by path, the few files that hold neither an answer nor a case. Each job brings two sockets: one for the child's frames, and
@@ -24,12 +24,14 @@ import types
 from pathlib import Path
 
 KIND, ROOT, CONTROL = sys.argv[1], sys.argv[2], int(sys.argv[3])
+CHILD = {"run": "child", "play": "play_child", "compile": "compile_child", "gpu": "play_child"}[KIND]
 POLL_S = 0.05
 
 
 def load(name: str, path: str):
     """The module at ROOT/`path`, known as `name`."""
-    spec = importlib.util.spec_from_file_location(name, Path(ROOT, path))
+    folder = [str(Path(ROOT, path).parent)] if path.endswith("__init__.py") else None
+    spec = importlib.util.spec_from_file_location(name, Path(ROOT, path), submodule_search_locations=folder)
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -45,20 +47,22 @@ def prepare() -> None:
     load("checks.grader.sandbox.wire", "checks/grader/sandbox/wire.py")
     load("checks.grader.sandbox.isolation", "checks/grader/sandbox/isolation.py")
     load("checks.grader.sandbox.virtual", "checks/grader/sandbox/virtual.py")
+    load("checks.executor", "checks/executor/__init__.py")
     if KIND == "compile":
         load("checks.judge.compile_worker", "checks/judge/compile_worker.py")
-        load("checks.grader.sandbox.compile_child", "checks/grader/sandbox/compile_child.py").warm_up()
     else:
         load("checks.grader.sandbox.values", "checks/grader/sandbox/values.py")
         load("kernels.runtime", "kernels/runtime.py")
         load("kernels.launch", "kernels/launch.py")  # which sees every launch
         load("checks.paths", "checks/paths.py")
-        for name in ("launches", "memory", "attempt", "source", "compiler"):
+        load("checks.host", "checks/host/__init__.py")
+        for name in ("launches", "memory", "attempt", "execution"):
             load(f"checks.judge.{name}", f"checks/judge/{name}.py")
         if KIND == "gpu":
             load("kernels.cost", "kernels/cost.py")  # which the timer's module imports
             load("kernels.timing", "kernels/timing.py")
-        load("checks.grader.sandbox.child", "checks/grader/sandbox/child.py").warm_up()
+        load("checks.grader.sandbox.answers", "checks/grader/sandbox/answers.py")
+    load(f"checks.grader.sandbox.{CHILD}", f"checks/grader/sandbox/{CHILD}.py").warm_up()
     gc.collect()
     gc.freeze()
 
@@ -217,12 +221,8 @@ def run_job(job: dict, answers: socket.socket) -> None:
             wire.send(answers, {"fault": f"{type(error).__name__}: {error}"[:500]})
         os._exit(90)
     sys.argv[:] = ["python"]
-    if KIND == "compile":
-        from checks.grader.sandbox.compile_child import serve
-    else:
-        from checks.grader.sandbox.child import serve
     try:
-        serve(answers)
+        sys.modules[f"checks.grader.sandbox.{CHILD}"].serve(answers)
     except BaseException:
         os._exit(91)
     os._exit(0)

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 
-HEADER_LIMIT = 1 << 20  # bytes of JSON; an honest header has a few thousand
+HEADER_LIMIT = 4 << 20  # bytes of JSON; an honest header has a few hundred thousand, most of them compiled text
 
 
 class ProtocolError(Exception):
