@@ -129,6 +129,7 @@ def define(description: str) -> Any:
                 namespaces[path][name] = tl.constexpr(value[0]) if kind == "constexpr" else value[0]
     for path, file in described["files"].items():
         for name, (first, text, noinline) in file["functions"].items():
+            _expect_plain_head(ast.parse(text).body[0])
             exec(compile("\n" * (first - 1) + text, path, "exec"), namespaces[path])
             namespaces[path][name] = triton.jit(namespaces[path][name], noinline=noinline)
     for path, file in described["files"].items():
@@ -136,3 +137,13 @@ def define(description: str) -> Any:
             if kind == "function":
                 namespaces[path][name] = namespaces[value[0]][value[1]]
     return namespaces[described["file"]][described["name"]]
+
+
+def _expect_plain_head(definition: ast.stmt) -> None:
+    """Raises CompileError for a `def` that runs more than names and constants when it is executed."""
+    assert isinstance(definition, ast.FunctionDef)
+    of, plain = definition.args, (ast.Name, ast.Attribute, ast.Constant, ast.UnaryOp, ast.Load, ast.USub)
+    arguments = [*of.posonlyargs, *of.args, *of.kwonlyargs, *filter(None, [of.vararg, of.kwarg])]
+    parts = [argument.annotation for argument in arguments] + [definition.returns, *of.defaults, *of.kw_defaults]
+    if definition.decorator_list or not all(isinstance(node, plain) for part in parts if part for node in ast.walk(part)):
+        raise CompileError(f"the annotations and defaults of `{definition.name}` must be names or constants")

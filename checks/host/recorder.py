@@ -53,6 +53,10 @@ def record(function: Callable[..., Any], inputs: dict[str, Any]) -> Recording:
             result = function(**given)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise NeedsNumbers(str(error.func)) from error
+        except RuntimeError as error:
+            if ".numpy() is not supported for tensor subclasses" in str(error):
+                raise NeedsNumbers("Tensor.numpy") from error
+            raise
     outputs = result if isinstance(result, tuple) else (result,)
     recorder.recording.outputs = tuple(recorder.described(value) for value in outputs)
     return recorder.recording

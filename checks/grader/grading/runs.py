@@ -24,6 +24,7 @@ from checks.judge.trial import CRASHED, OUT_OF_MEMORY, PASSED, TIMEOUT, TIMEOUT_
 PROVEN, OPEN, HARNESS = "proven", "open", "harness"
 """Trust: of a proven result the numbers were made by executed kernels alone; an open one comes out of the student's Python,
 and its outputs alone count; a harness makes those outputs beside the student's Python, which could reach it."""
+NO_NUMBERS = ("DataDependentOutputException", "DynamicOutputShapeException")
 MOST_CANDIDATES = 6
 TABLE = 64  # numbers that host code may write into tensors; more could be a table of results
 
@@ -53,6 +54,7 @@ class Run:
     own_wrapper: bool = False
     why_open: str | None = None
     lent: tuple[str, ...] = ()  # other exercises' functions that it calls, ours in place of the student's
+    cell_error: str | None = None  # what a statement of the exercise's cell raised
     problem: tuple[str, str] | None = None  # the status and the message where there was nothing to run
 
     @property
@@ -91,7 +93,7 @@ def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, 
             used |= set(map(str, said["uses"])) & set(EXERCISES)
             done = _run(case_set, code, sandbox, child, _Asked(index, numbers, alone, lent), cases)
             done.function, done.own_wrapper, done.lent = str(said["function"])[:200], bool(said["own_wrapper"]), lent
-            done.is_kernel = bool(said["is_kernel"])
+            done.is_kernel, done.cell_error = bool(said["is_kernel"]), _cell_error(code, errors)
             yield done
             child = sandbox.notebooks.child(case_set.exercise, code, numbers, alone, lent)[0]
 
@@ -128,11 +130,19 @@ def _candidates(exercise: Exercise, child: Child) -> list[dict]:
 
 
 def _nothing_defined(exercise: Exercise, code: Code, errors: list[dict]) -> tuple[str, str]:
-    mine = next((error for error in errors if error.get("cell") == code.index), None)
-    if mine is None:
+    said = _cell_error(code, errors)
+    if said is None:
         return "missing", f"its cell does not define `{exercise.name}`."
+    return CRASHED, f"its cell did not run: {said}"
+
+
+def _cell_error(code: Code, errors: list[dict]) -> str | None:
+    """What the exercise's cell raised, unless that is only for want of numbers."""
+    mine = next((error for error in errors if error.get("cell") == code.index and error.get("type") not in NO_NUMBERS), None)
+    if mine is None:
+        return None
     line = f"\n  at: {str(mine['line'])[:300]}" if mine.get("line") else ""
-    return CRASHED, f"its cell did not run: {str(mine.get('type'))[:80]}: {str(mine.get('text'))[:400]}{line}"
+    return f"{str(mine.get('type'))[:80]}: {str(mine.get('text'))[:400]}{line}"
 
 
 def _run(case_set: CaseSet, code: Code, sandbox: Sandbox, child: Child, asked: _Asked, cases: tuple[Case, ...]) -> Run:

@@ -43,6 +43,8 @@ def grade_exercise(case_set: CaseSet, code: Code, course: Course, sandbox: Sandb
         names = " and ".join(f"`{name}`" for name in done.lent)
         result["notices"] = [*code.notices, f"judged with our {names}, for with yours it is not right"]
     result |= {"trust": done.trust, "own_entry": done.own_wrapper}
+    if done.cell_error and not done.passed:
+        result["notices"] = [*result["notices"], f"a line of its cell did not run: {done.cell_error}"]
     result["flags"] = _flags(exercise, code, done)
     items = _items(case_set, code, done, sandbox.compiler if compiles else None, result)
     if warm_gpu is not None and exercise.is_kernel and done.trust == PROVEN and items["public"][0] == RIGHT:

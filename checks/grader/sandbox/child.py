@@ -129,7 +129,7 @@ class Notebook:
 
     def _note(self, function: Any = None, *_: Any, **__: Any) -> None:
         """What `check` does here: remember what it was given, and what names meant then."""
-        self.checked[getattr(_plain(function), "__name__", "")] = function, dict(self.namespace)
+        self.checked[_name(function)] = function, dict(self.namespace)
 
     def candidates(self, name: str, wrapper: str | None) -> list[Candidate]:
         """What was checked, and what the name means at the end, the latter with the student's own wrapper too."""
@@ -143,6 +143,10 @@ class Notebook:
             if callable(own) and not _same_code(own, self.given.get(str(wrapper))):
                 found.append(Candidate(names[name], own))
         return list({(id(one.function), id(one.own_wrapper)): one for one in found}.values())
+
+
+def _name(function: Any) -> str:
+    return str(getattr(_plain(function), "__name__", ""))
 
 
 def _plain(function: Any) -> Any:
@@ -191,7 +195,7 @@ def serve(sock) -> None:
 
 def _candidates(notebook: Notebook, asked: dict, _: bytes) -> tuple[dict, bytes]:
     found, others = notebook.candidates(asked["name"], asked["wrapper"]), set(asked["others"])
-    return {"candidates": [{"own_wrapper": one.own_wrapper is not None, "function": _plain(one.function).__name__,
+    return {"candidates": [{"own_wrapper": one.own_wrapper is not None, "function": _name(one.function),
                             "is_kernel": isinstance(one.function, KernelInterface),
                             "uses": sorted(_used(one.own_wrapper, others, set()) | _used(one.function, others, set()))}
                            for one in found]}, b""
