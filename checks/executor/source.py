@@ -18,7 +18,8 @@ from triton.runtime.jit import JITCallable
 from checks.executor.errors import CompileError
 
 Binding = list[Any]
-"""["module", name], ["attribute", module, name], ["constant", value], ["constexpr", value] or ["function", file, name]."""
+"""["module", name], ["attribute", module, name], ["constant", value], ["constexpr", value], ["dtype", name] or
+["function", file, name]."""
 
 
 def plain_function(kernel: Any) -> types.FunctionType:
@@ -86,7 +87,7 @@ def _bind(name: str, value: Any, user: str, files: dict[str, dict[str, Any]]) ->
     if value is None or isinstance(value, bool | int | float | str):
         return [kind, value]
     if isinstance(value, tl.dtype):
-        return ["attribute", "triton.language", str(value)]
+        return ["dtype", value.name]
     if isinstance(value, KernelInterface | JITCallable | types.FunctionType):
         function = plain_function(value)
         if not _is_known(function.__module__):
@@ -125,6 +126,8 @@ def define(description: str) -> Any:
                 namespaces[path][name] = importlib.import_module(value[0])
             elif kind == "attribute":
                 namespaces[path][name] = getattr(importlib.import_module(value[0]), value[1])
+            elif kind == "dtype":
+                namespaces[path][name] = tl.dtype(value[0])
             elif kind != "function":
                 namespaces[path][name] = tl.constexpr(value[0]) if kind == "constexpr" else value[0]
     for path, file in described["files"].items():

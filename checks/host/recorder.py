@@ -6,6 +6,7 @@ Whatever Python the host code is written in, the numbers cannot pass through it:
 import contextlib
 import functools
 import inspect
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ def record(function: Callable[..., Any], inputs: dict[str, Any]) -> Recording:
             if ".numpy() is not supported for tensor subclasses" in str(error):
                 raise NeedsNumbers("Tensor.numpy") from error
             raise
-    outputs = result if isinstance(result, tuple) else (result,)
+    outputs = result if isinstance(result, tuple | list) else (result,)
     recorder.recording.outputs = tuple(recorder.described(value) for value in outputs)
     return recorder.recording
 
@@ -129,7 +130,7 @@ def discarding_launches() -> Iterator[None]:
 
 
 def _install() -> None:
-    """Send launches to this thread's recorder, if any; an autotuner then times nothing and takes its first choice."""
+    """Send launches to this thread's recorder, if any; an autotuner then times nothing and takes its largest blocks."""
     for interface in (JITFunction, InterpretedFunction):
         interface.run = _noted(interface.run)
     run, bench = Autotuner.run, Autotuner._bench
@@ -143,8 +144,10 @@ def _install() -> None:
         finally:
             self.cache = choices
 
-    def no_bench(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return bench(self, *args, **kwargs) if getattr(_here, "recorder", None) is None else 0.0
+    def no_bench(self: Any, *args: Any, config: Any, **kwargs: Any) -> Any:
+        if getattr(_here, "recorder", None) is None:
+            return bench(self, *args, config=config, **kwargs)
+        return 1 / math.prod(value for name, value in config.kwargs.items() if "BLOCK" in name and isinstance(value, int))
 
     Autotuner.run, Autotuner._bench = run_untimed, no_bench
 

@@ -43,10 +43,15 @@ def attempt(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) 
     except Exception as error:
         tried.line, tried.error = student_line(error), root_cause(error)
         return tried
-    tried.outputs = result if isinstance(result, tuple) else (result,)
+    tried.outputs = as_outputs(result)
     tried.broken = arena.broken_bands()
     tried.changed = changed_inputs(inputs, tried.given)
     return tried
+
+
+def as_outputs(result: Any) -> tuple[Any, ...]:
+    """What a call returned, one by one: of a list as of a tuple."""
+    return tuple(result) if isinstance(result, tuple | list) else (result,)
 
 
 def changed_inputs(inputs: dict[str, Any], given: dict[str, Any]) -> list[str]:

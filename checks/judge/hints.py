@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from checks.judge.source import Function, source_of
@@ -24,12 +24,12 @@ def definition(function: Function | str) -> ast.FunctionDef | None:
     return tree if isinstance(tree, ast.FunctionDef) else None
 
 
-def unused_stride(function: Function | str) -> str | None:
-    """The first argument `stride_...` that a kernel (or its source) never uses."""
+def unused_stride(function: Function | str, needed: Collection[str]) -> str | None:
+    """The first argument `stride_...` among those `needed` that a kernel (or its source) never uses."""
     tree = _tree(function)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
     strides = [a.arg for a in tree.args.args if a.arg.startswith("stride_")] if isinstance(tree, ast.FunctionDef) else []
-    return next((name for name in strides if name not in used), None)
+    return next((name for name in strides if name in needed and name not in used), None)
 
 
 def _tree(function: Function | str) -> ast.stmt | None:

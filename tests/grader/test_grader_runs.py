@@ -11,7 +11,7 @@ from grading import ADD, NEEDED
 
 from checks.grader import gpu
 from checks.grader.grading import runs, verdicts
-from checks.grader.grading.cases import HIDDEN, CaseSet, vary
+from checks.grader.grading.cases import HIDDEN, HIDDEN_NUMBERS, CaseSet, vary
 from checks.grader.intake.code import OPEN, PROVEN, Program
 from checks.grader.results import new_exercise_result
 from checks.grader.sandbox.client import Child, ChildExited, Fault
@@ -199,6 +199,19 @@ def test_sizes_are_drawn_and_the_rest_is_kept():
     assert held(made(**SIZES)) == SIZES
 
 
+def test_equal_sizes_and_multiples_stay_so():
+    sizes = {"sizes": {"M": 64, "N": 64, "K": 256, "BLOCK": 16, "part": 0.5, "prime": 7}}
+    for seed in range(50):
+        other = held(vary(made_of(sizes), "new", random.Random(seed)))["sizes"]
+        assert other["M"] == other["N"] and other["M"] % 16 == 0 and other["K"] % other["M"] == 0
+        assert 0 < other["part"] < 1 and other["BLOCK"] == 16 and other["prime"] > 7
+
+
+def made_of(held):
+    sizes = held["sizes"]
+    return Case("case", lambda generator: dict(sizes))
+
+
 def test_sizes_may_be_given_and_some_cases_have_none():
     other = vary(made(**SIZES), "large", random.Random(0), {"M": 4096})
     assert other.name == "large" and held(other) == SIZES | {"M": 4096}
@@ -208,7 +221,7 @@ def test_sizes_may_be_given_and_some_cases_have_none():
 
 def test_the_seed_decides_hidden_cases():
     sizes = [[str(CaseSet(NEEDED, seed).asked(case).inputs) for case in CaseSet(NEEDED, seed).hidden] for seed in (1, 1, 2)]
-    assert len(sizes[0]) == HIDDEN
+    assert len(sizes[0]) == HIDDEN_NUMBERS and len(CaseSet(ADD, 1).hidden) == HIDDEN
     assert sizes[0] == sizes[1] != sizes[2]
 
 

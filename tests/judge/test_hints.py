@@ -200,12 +200,13 @@ def test_the_first_slip_in_the_source_precedes_triton_s_words():
 
 def test_what_is_no_source_gets_no_hint():
     assert hint("def f(:", "cannot broadcast") is None and hint(eval("lambda: 0"), "cannot broadcast") is None
-    assert "Two blocks" in hint("x = 3\n", "cannot broadcast") and unused_stride("def f(:") is None
-    assert unused_stride("stride_x = 3\n") is None and unused_stride(eval("lambda: 0")) is None
+    assert "Two blocks" in hint("x = 3\n", "cannot broadcast") and unused_stride("def f(:", "x") is None
+    assert unused_stride("stride_x = 3\n", "x") is None and unused_stride(eval("lambda: 0"), "x") is None
 
 
 @pytest.mark.parametrize(("arguments", "unused"), [
     ("x_ptr, stride_x", None), ("x_ptr, stride_x, stride_y", "stride_y"), ("stride_a, stride_b, stride_x", "stride_a"),
-    ("x_ptr, other", None)])
+    ("x_ptr, other", None), ("stride_z, stride_x", None)])
 def test_a_stride_that_is_never_used(arguments, unused):
-    assert unused_stride(f"def f({arguments}):\n    x_ptr + stride_x\n") == unused
+    needed = "stride_a", "stride_b", "stride_x", "stride_y"
+    assert unused_stride(f"def f({arguments}):\n    x_ptr + stride_x\n", needed) == unused

@@ -11,7 +11,9 @@ from checks.judge.exercise import Case, Exercise
 from checks.judge.trial import PASSED, Outcome, prepare, try_case
 
 HIDDEN = 2  # cases of sizes that no notebook shows
-TRIES = 12
+HIDDEN_NUMBERS = 24  # of them where the inputs are numbers alone: a table or a rule with exceptions could guess a few
+TRIES = 6  # for each
+KEPT = "BLOCK", "low", "high"  # beginnings of names whose values are not varied
 
 
 class CaseSet:
@@ -32,12 +34,13 @@ class CaseSet:
         """Cases of sizes drawn from the seed, which the answer passes. Empty where sizes cannot be varied."""
         rng = random.Random(f"{self.seed} {self.exercise.name}")
         found: list[Case] = []
-        for index in range(TRIES):
+        wanted = HIDDEN_NUMBERS if self.only_numbers else HIDDEN
+        for index in range(TRIES * wanted):
             base = self.exercise.cases[index % len(self.exercise.cases)]
             case = vary(base, f"hidden case {len(found) + 1}", rng)
             if case is not None and self._admissible(case, base):
                 found.append(case)
-            if len(found) == HIDDEN:
+            if len(found) == wanted:
                 break
         return tuple(found)
 
@@ -96,14 +99,30 @@ def vary(case: Case, name: str, rng: random.Random, sizes: dict[str, int] | None
 
 def _other(name: str, value, rng: random.Random):
     if isinstance(value, dict):
-        return {key: _other(key, inner, rng) for key, inner in value.items()}
-    if isinstance(value, bool) or name.startswith(("BLOCK", "low", "high")):
+        return _same_structure(value, {key: _other(key, inner, rng) for key, inner in value.items()}, rng)
+    if isinstance(value, bool) or name.startswith(KEPT):
         return value
     if isinstance(value, int) and value > 1:
         return value + rng.randint(1, max(2, min(value // 4, 37)))
+    if isinstance(value, float) and 0 < value < 1:  # a part of something stays one
+        return value + (1 - value) * rng.uniform(0.05, 0.5)
     if isinstance(value, float):
         return value * rng.uniform(1.05, 1.5)
     return value
+
+
+def _same_structure(value: dict, drawn: dict, rng: random.Random) -> dict:
+    """`drawn` with numbers that are equal, or multiples of another, where those of `value` are."""
+    whole = [key for key, number in value.items() if type(number) is int and number > 1]
+    for key in (key for key in whole if not key.startswith(KEPT)):
+        divisor = max((other for other in whole if value[other] < value[key] and value[key] % value[other] == 0),
+                      key=lambda other: value[other], default=None)
+        same = next((other for other in whole[:whole.index(key)] if value[other] == value[key]), None)
+        if same is not None:
+            drawn[key] = drawn[same]
+        elif divisor is not None:
+            drawn[key] = drawn[divisor] * (value[key] // value[divisor] + rng.randint(0, 2))
+    return drawn
 
 
 def _sizes(inputs: dict) -> list:

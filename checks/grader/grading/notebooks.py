@@ -1,5 +1,7 @@
 """A submission's notebooks, run in children that are kept for all exercises of a lesson."""
 
+import time
+
 from checks.exercises import EXERCISES
 from checks.grader.intake.code import Code
 from checks.grader.intake.library import answer_text, library_for, shared_modules
@@ -14,7 +16,7 @@ class Notebooks:
     """The children in which the cells of one submission have run. Use it in a `with` block, which ends them."""
 
     def __init__(self, server: ForkServer):
-        self.server = server
+        self.server, self.deadline = server, float("inf")
         self._open: dict[Key, tuple[Child, list[dict]]] = {}
 
     def __enter__(self) -> "Notebooks":
@@ -40,8 +42,12 @@ class Notebooks:
         if key not in self._open:
             self._open[key] = self._start(exercise, code, numbers, alone, lent)
         child, errors = self._open[key]
-        child.restart_clock()
+        child.deadline = self.deadline
         return child, errors
+
+    def restart_clock(self) -> None:
+        """From now on an exercise has its time."""
+        self.deadline = time.monotonic() + self.server.timeout_s
 
     def drop(self, child: Child) -> None:
         """Do without a child that has ended, or that did something odd."""

@@ -77,6 +77,7 @@ def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, 
     A last time with a library of its own and with ours in the place of other exercises' functions that it uses: a mistake in
     one exercise is not to be paid for in the next. Raises Fault where the sandbox itself fails.
     """
+    sandbox.notebooks.restart_clock()
     used: set[str] = set()
     for alone in (False, True):
         lent = tuple(sorted(used))

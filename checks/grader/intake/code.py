@@ -56,10 +56,14 @@ def _setup(handed_out: tuple[str, ...]) -> tuple[str, ...]:
 def function_source(cell: str, name: str) -> str:
     """The lines of a cell that define the function `name`; all of them where it is not defined by `def`."""
     try:
-        own = extract.statements(cell)
+        tree, text = extract.parse(cell)
     except SyntaxError:
         return cell
-    return next((statement.source for statement in reversed(own) if name in statement.binds), cell)
+    for node in reversed(tree.body):
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            return "\n".join(text.splitlines()[first - 1:node.end_lineno])
+    return cell
 
 
 def suspicious(source: str, private: bool = False) -> list[str]:

@@ -117,6 +117,8 @@ class Notebook:
     """A lesson's cells, run from top to bottom."""
 
     def __init__(self, job: dict):
+        if not job["numbers"]:  # kernels are then what they are on a GPU, and none is run
+            os.environ.pop("TRITON_INTERPRET", None)
         self.checked: dict[str, tuple[Any, dict[str, Any]]] = {}
         install(job["modules"], self._note)
         self.namespace: dict[str, Any] = {"__name__": "__main__"}

@@ -110,8 +110,8 @@ class Child:
 
     def __init__(self, server: ForkServer, sock: socket.socket, status: socket.socket, scratch: str, job: dict):
         self.kind, self.sock, self.status, self.scratch = server.kind, sock, status, scratch
-        self.timeout_s, self.job = server.timeout_s, job
-        self.restart_clock()
+        self.job = job
+        self.deadline = time.monotonic() + server.timeout_s
 
     def __enter__(self) -> "Child":
         return self
@@ -121,10 +121,6 @@ class Child:
         self.finish()
         self.status.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
-
-    def restart_clock(self) -> None:
-        """Give it, from now, the time that one exercise may take."""
-        self.deadline = time.monotonic() + self.timeout_s
 
     def finish(self) -> dict:
         """End the child and say how it ended, as its supervisor has it; empty when that is gone too."""
