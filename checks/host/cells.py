@@ -11,7 +11,7 @@ import io
 import itertools
 import linecache
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -69,10 +69,9 @@ class _Shell:
         text = self._transformer.transform_cell(source)
         file = f"<cell {next(_serial)}>"
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        for statement in ast.parse(text, file).body:
+        for statement in _statements(text, file):
             try:
-                code = self._compile(ast.Module([statement], []), file, "exec")  # type: ignore[arg-type]  # as `compile` does
-                exec(code, self.user_ns)
+                exec(self._compile(statement, file, "exec"), self.user_ns)
             except TimeoutError:
                 raise
             except BaseException as error:  # SystemExit and KeyboardInterrupt end a statement and no notebook
@@ -97,6 +96,19 @@ class _Shell:
         if name.startswith("__"):
             raise AttributeError(name)
         return lambda *_, **__: None
+
+
+def _statements(text: str, file: str) -> Iterator[str]:
+    """The top-level statements, each at its place among empty lines; those that share a line together."""
+    lines, places = text.split("\n"), list[list[int]]()
+    for node in ast.parse(text, file).body:
+        first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+        if places and first <= places[-1][1]:
+            places[-1][1] = node.end_lineno or first
+        else:
+            places.append([first, node.end_lineno or first])
+    for first, last in places:
+        yield "\n" * (first - 1) + "\n".join(lines[first - 1:last]) + "\n"
 
 
 def _described(index: int, error: BaseException) -> CellError:

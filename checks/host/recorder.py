@@ -147,7 +147,7 @@ def _install() -> None:
     def no_bench(self: Any, *args: Any, config: Any, **kwargs: Any) -> Any:
         if getattr(_here, "recorder", None) is None:
             return bench(self, *args, config=config, **kwargs)
-        return 1 / math.prod(value for name, value in config.kwargs.items() if "BLOCK" in name and isinstance(value, int))
+        return 1 / math.prod(value for value in config.kwargs.values() if type(value) is int and value > 0)
 
     Autotuner.run, Autotuner._bench = run_untimed, no_bench
 

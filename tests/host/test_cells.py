@@ -16,6 +16,7 @@ LINES = "a = 1\n%matplotlib inline\nb = 2\n"
     (["%time b = 7"], "b", 7), (["b = 8", "b = b ** 2"], "b", 64), (["b = []", "b.append(1)", "b.append(2)"], "b", [1, 2]),
     (["configs = [w for w in (1, 2)]"], "configs", [1, 2]), (["x = (10\n     % 4)\n%timeit 1"], "x", 2),
     (["def f():\n    return 1", "def f():\n    return 2", "b = f()"], "b", 2), (["?print\nb = 9"], "b", 9),
+    (["b = 1; b += 1; c = b"], "c", 2), ([f"b = {' + '.join(['1'] * 2000)}"], "b", 2000),
     (["from __future__ import annotations", "def f(x: nowhere):\n    return 12\nb = f(0)"], "b", 12),
     (["display(1)\nget_ipython().user_ns['b'] = 10"], "b", 10), (["print('\\ud800')\nb = 11"], "b", 11)])
 def test_cells_mean_what_they_mean_in_a_notebook(cells, name, value):

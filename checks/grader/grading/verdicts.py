@@ -14,8 +14,8 @@ from checks.grader.gpu import on_gpu
 from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.compiling import Compiler
 from checks.grader.grading.runs import OPEN, PROVEN, Run, Sandbox, left_behind, runs_of
-from checks.grader.intake import extract
 from checks.grader.intake.code import Code
+from checks.grader.intake.submissions import normal_form
 from checks.grader.results import ExerciseResult, Flag, new_exercise_result
 from checks.grader.sandbox.client import ChildExited, Fault, ForkServer
 from checks.host.steps import LaunchStep
@@ -89,7 +89,7 @@ def _right(done: Run, exercise) -> bool:
 def _blank_result(case_set: CaseSet, code: Code, points: float) -> ExerciseResult:
     result = new_exercise_result(case_set.exercise, points)
     result["notices"] = code.notices
-    result["code"] = hashlib.sha256(extract.normal_form(code.source).encode()).hexdigest() if code.source else None
+    result["code"] = hashlib.sha256(normal_form(code.source).encode()).hexdigest() if code.source else None
     return result
 
 
