@@ -1,4 +1,4 @@
-"""The grader, piece by piece: submissions, the trusted language, the course, the sandbox."""
+"""The grader, piece by piece: submissions, what is run of them, the course, the sandbox."""
 
 import ast
 import os
@@ -10,17 +10,17 @@ import types
 
 import pytest
 import torch
-from grading import ADD, CHEAP, IMPORTS, NEEDED, exercise_cell
+from grading import ADD, CHEAP, NEEDED, exercise_cell
 
 from checks.exercises import EXERCISES
 from checks.grader import gpu, results
 from checks.grader.course import read_course, split_points
 from checks.grader.grader import Grader
-from checks.grader.grading.cases import CaseSet
-from checks.grader.grading.verdicts import grade_exercise
-from checks.grader.intake import extract, language
-from checks.grader.intake.code import PROVEN, code_for
-from checks.grader.intake.library import lesson_cells, library_for
+from checks.grader.grading.cases import HIDDEN, HIDDEN_NUMBERS, CaseSet
+from checks.grader.grading.runs import PROVEN, runs_of
+from checks.grader.intake import extract
+from checks.grader.intake.code import code_for
+from checks.grader.intake.library import lesson_cells, library_for, shared_modules
 from checks.grader.intake.submissions import (
     Cell,
     Submission,
@@ -96,41 +96,12 @@ def test_shell_lines_do_not_hide_a_cell():
         extract.statements("(" * 100_000)
 
 
-KERNEL = "@triton.jit\ndef k(x_ptr, N, BLOCK: tl.constexpr):\n    offs = tl.arange(0, BLOCK)\n    {}\n"
-HOST = "def f(x, w):\n    {}\n"
-
-
-@pytest.mark.parametrize("text", [
-    KERNEL.format("import os"), KERNEL.format("os = __import__('os')"), KERNEL.format("eval('1')"),
-    KERNEL.format("offs.handle.data"), KERNEL.format("tl.core.builtins"), KERNEL.format("a = tl"),
-    KERNEL.format("offs.__class__"), KERNEL.format("f'{offs}'.format(offs)"), KERNEL.format("torch.add(x_ptr, x_ptr)"),
-    KERNEL.format("getattr(tl, 'core')"), KERNEL.format("g = lambda a: a"), KERNEL.format("global g"),
-    KERNEL.format("try:\n        pass\n    except Exception:\n        pass"),
-    KERNEL.format("with open('f'):\n        pass"),
-    KERNEL.format("tl.load = 3"), KERNEL.format("triton.runtime.driver"), KERNEL.format("unknown(offs)"),
-    HOST.format("return torch.matmul(x, w)"), HOST.format("return x.matmul(w)"), HOST.format("x.copy_(w)"),
-    HOST.format("return x.numpy()"), HOST.format("torch.empty = x"), HOST.format("x.data = w"), HOST.format("import os"),
-    HOST.format("return x.__add__(w)"), HOST.format("exec('1')"), HOST.format("return type(x)"), HOST.format("yield x"),
-    "import os\n", "import torch.nn\n", "from torch import matmul\n", "from kernels.hello import vector_add\n",
-    "from triton.language import core\n", "import numpy as np\n", "class A:\n    pass\n", "torch = tl\n",
-    "@property\ndef f(x):\n    return x\n", "def f(x, y=torch.matmul):\n    return x\n", "from . import x\n",
-    "from triton.tools.tensor_descriptor import triton\n", "import triton.language\n"])
-def test_refused(text):
-    assert language.outside(f"{IMPORTS}\n{text}", {"kernels.arguments": ""})
-
-
-@pytest.mark.parametrize("name", [name for name, exercise in EXERCISES.items() if exercise.is_kernel])
-def test_every_answer_and_entry_is_in_the_trusted_language(name):
-    exercise = EXERCISES[name]
-    code = code_for(exercise, submission_with(exercise, answer_source(exercise.name)))
-    assert [program.trust for program in code.programs] == [PROVEN], code.programs[0].why_open
-
-
 @pytest.mark.parametrize("name", EXERCISES)
 def test_no_child_is_given_the_answer(name):
     exercise = EXERCISES[name]
     library = library_for(exercise)
-    for text in [*library.modules.values(), library.entry_code or ""]:
+    shared = shared_modules(tuple(one for one in EXERCISES.values() if one.lesson == exercise.lesson))
+    for text in [*library.modules.values(), *shared.values(), library.entry_code or ""]:
         assert all(getattr(node, "name", None) != name for node in ast.parse(text).body)
 
 
@@ -141,14 +112,11 @@ def test_a_mistake_is_not_paid_for_twice(grader):
     submission = submission_with(benchmark, answer_source(benchmark.name))
     cells = [Cell(exercise_cell(timer, broken), cell.file, cell.index) if cell.mark == ("exercise", timer.name) else cell
              for cell in submission.cells]
-    course = read_course()
-    result = grade_exercise(CaseSet(benchmark, 1), code_for(benchmark, Submission("ada", cells)), course,
-                            grader.server, None)
+    submission = Submission("ada", cells)
+    result = grader.grade_exercise(benchmark.name, submission)
     assert result["status"] == "passed", result["message"]
     assert "judged with our" in result["notices"][-1]
-    result = grade_exercise(CaseSet(timer, 1), code_for(timer, Submission("ada", cells)), course,
-                            grader.server, None)
-    assert result["points"] == 0
+    assert grader.grade_exercise(timer.name, submission)["points"] == 0
 
 
 # the course
@@ -191,11 +159,11 @@ def test_a_wrong_course_file_is_named(tmp_path, text, said):
 def test_hidden_sizes_differ_from_public_ones():
     for name in ("vector_add_kernel", "gemv_bytes", "quantize_int8_perrow_torch", "row_sum_kernel"):
         case_set = CaseSet(EXERCISES[name], 5)
-        assert len(case_set.hidden) == 2
-        assert [case.name for case in case_set.hidden] == ["hidden case 1", "hidden case 2"]
+        assert len(case_set.hidden) == (HIDDEN_NUMBERS if name == "gemv_bytes" else HIDDEN)
+        assert [case.name for case in case_set.hidden[:2]] == ["hidden case 1", "hidden case 2"]
         shapes = [str({k: getattr(v, "shape", v) for k, v in case_set.asked(case).inputs.items()})
                   for case in (*EXERCISES[name].cases, *case_set.hidden)]
-        assert len(set(shapes)) >= len(shapes) - 1
+        assert len(set(shapes)) >= 0.8 * len(shapes)
 
 
 # the sandbox
@@ -233,11 +201,12 @@ def test_a_description_that_does_not_fit_is_no_result(described):
 def test_inputs_and_results_travel_with_any_strides(grader, x):
     code = ("import torch\n\n\ndef f(x, dtype):\n"
             "    return x.to(dtype), x.stride(0), torch.stack([x, 2 * x], -1)[..., 1]\n")
-    job = {"modules": {}, "code": code, "name": "f", "call": "f", "entry": None, "entry_code": None, "through": None}
+    job = {"modules": {}, "setup": [], "cells": [code], "numbers": True, "lent": {}}
     with grader.server.child(job) as child:
         child.begin()
         described, payload = encode_inputs({"x": x, "dtype": torch.float16})
-        answer, raw = child.ask({"inputs": described, "mode": "plain", "maps": False}, payload, 10)
+        answer, raw = child.ask({"inputs": described, "mode": "plain", "maps": False, "name": "f", "wrapper": None,
+                                 "candidate": 0, "through": None}, payload, 10)
     copy, stride, double = decode(answer["outputs"], raw)
     assert torch.equal(copy, x.half()) and torch.equal(double, 2 * x)
     assert stride == 6
@@ -261,13 +230,22 @@ def test_honest_work_passes_at_lower_levels(grader, levels, monkeypatch):
     assert honest["status"] == "passed", honest["message"]
 
 
-def test_what_a_gpu_would_be_asked(grader):
-    """The way of a proven program to a GPU and back, as far as it goes without one: right, and not timed."""
+def test_what_a_gpu_would_be_asked(grader, monkeypatch):
+    """The way of a recording to a GPU and back, as far as it goes without one: right, and not timed."""
     case_set = grader.case_set("vector_add_kernel")
-    code = code_for(ADD, submission_with(ADD, answer_source(ADD.name)))
-    assert gpu.on_gpu(case_set, code.programs[0], grader.server) == (None, None)
-    wrong = code_for(ADD, submission_with(ADD, answer_source(ADD.name).replace("x + y", "x - y")))
-    assert "elements are wrong" in gpu.on_gpu(case_set, wrong.programs[0], grader.server)[0]
+
+    def asked(source):
+        submission = submission_with(ADD, source)
+        sandbox = grader.sandbox(submission)
+        done = next(runs_of(case_set, code_for(ADD, submission), sandbox, ADD.cases))
+        assert done.trust == PROVEN
+        monkeypatch.setattr(gpu, "LARGE", 64)
+        found = gpu.on_gpu(case_set, done, sandbox.compiler, sandbox.players)
+        monkeypatch.undo()
+        return found
+
+    assert asked(answer_source(ADD.name)) == (None, None)
+    assert "elements are wrong" in asked(answer_source(ADD.name).replace("x + y", "x - y"))[0]
     sizes = gpu.large(ADD.cases[0]).inputs(torch.Generator())
     assert sizes["x"].numel() == gpu.LARGE**2
     assert sizes["BLOCK"] == 128
@@ -294,7 +272,7 @@ def test_a_sandbox_that_breaks_is_tried_again_and_is_no_zero(grader, monkeypatch
         raise Fault("no more processes")
 
     monkeypatch.setattr(ForkServer, "child", broken)
-    result = grader.exercise_result("programs_needed", submission)
+    result = grader.exercise_result("programs_needed", submission_with(NEEDED, answer_source(NEEDED.name)))
     assert result["status"] == results.FAULT
     assert result["points"] is None
     assert "no more processes" in result["message"]

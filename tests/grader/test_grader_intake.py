@@ -1,13 +1,10 @@
-"""What is read of a submission, and what of it is run, in which order of trust."""
-
-import re
+"""What is read of a submission, and what of it is run."""
 
 import pytest
 from grading import ADD, NEEDED, exercise_cell
 
-from checks.grader.intake.code import OPEN, PROVEN, code_for, suspicious
+from checks.grader.intake.code import code_for, function_source, suspicious
 from checks.grader.intake.submissions import Cell, Submission
-from checks.judge.source import answer_source
 
 # what is run of it
 
@@ -26,26 +23,26 @@ def test_private_names_reach_into_a_harness():
     assert suspicious("gpu._now_us", private=True) == ["_now_us"]
 
 
-@pytest.mark.parametrize("source, status, said", [
-    (None, "missing", "no cell with the line"), ("def other():\n    pass", "missing", "does not define `programs_needed`"),
-    ("def def", "crashed", r"no Python: .*\(line 2\)")])
-def test_what_is_not_run(source, status, said):
-    cells = [] if source is None else [Cell(exercise_cell(NEEDED, source), "a.py", 0)]
-    code = code_for(NEEDED, Submission("ada", cells))
-    assert code.status == status and re.search(said, code.message) and not code.programs
+def code_of(exercise, *cells):
+    return code_for(exercise, Submission("ada", [Cell(source, "a.py", index) for index, source in enumerate(cells)]))
 
 
-def test_trust_by_kind_of_exercise(monkeypatch):
-    def trust(exercise, source=None):
-        cells = [Cell("import torch\nimport triton\nimport triton.language as tl", "a.py", 0),
-                 Cell(exercise_cell(exercise, source), "a.py", 1)]
-        return [(program.trust, program.own_entry) for program in code_for(exercise, Submission("ada", cells)).programs]
+def test_what_is_not_run():
+    assert code_of(NEEDED).status == "missing" and "no cell with the line" in code_of(NEEDED).message
+    stub = code_of(NEEDED, exercise_cell(NEEDED, "def programs_needed(N, BLOCK):\n    ...  # TODO: your code\n"))
+    assert (stub.status is None) != ("TODO" in stub.source and stub.status == "not attempted")
 
-    answer = answer_source(ADD.name)
-    assert trust(NEEDED) == [(OPEN, False)]
-    assert trust(ADD) == [(PROVEN, False)]
-    wrapper = "\n\ndef vector_add(x, y, BLOCK=128):\n    out = torch.empty_like(x)\n    return out\n"
-    assert trust(ADD, answer + wrapper) == [(PROVEN, False), (PROVEN, True)]
-    assert trust(ADD, answer + wrapper.replace("out = ", "out = x + y\n    open('f')\n    out = ")) == [
-        (PROVEN, False), (OPEN, True)]
-    assert trust(ADD, answer.replace("@triton.jit\n", "")) == [(OPEN, False)]
+
+def test_what_is_run_of_a_notebook():
+    """All its cells in their order, after the lesson's imports and what the lesson gives."""
+    cells = "import torch", exercise_cell(ADD), "print(1)"
+    code = code_of(ADD, *cells)
+    assert code.cells == cells and code.index == 1 and code.file == "a.py" and code.status is None
+    assert "import" in code.setup[0] and any("# given: vector_add" in cell for cell in code.setup)
+    assert not any("# exercise:" in cell for cell in code.setup)
+
+
+def test_the_source_of_a_function_is_its_own():
+    cell = "%time\nx = 1\n@dec\ndef f(a):\n    return a\n\ndef g():\n    pass\n"
+    assert function_source(cell, "f") == "@dec\ndef f(a):\n    return a"
+    assert function_source("f = make()", "f") == "f = make()" and function_source("def def", "f") == "def def"

@@ -160,10 +160,11 @@ def returned(server: ForkServer, body: str):
     """What a student's function with this body returns."""
     code = "import ctypes\nimport json\nimport os\nimport resource\nimport sys\nimport threading\n\n\ndef f():\n"
     code += "".join(f"    {line}\n" for line in body.splitlines())
-    job = {"modules": {}, "code": code, "name": "f", "call": "f", "entry": None, "entry_code": None, "through": None}
+    job = {"modules": {}, "setup": [], "cells": [code], "numbers": True, "lent": {}}
     with server.child(job) as child:
         assert child.begin().get("ready")
-        answer, raw = child.ask({"inputs": {}, "mode": "plain", "maps": False}, b"", 20)
+        answer, raw = child.ask({"inputs": {}, "mode": "plain", "maps": False, "name": "f", "wrapper": None, "candidate": 0,
+                                 "through": None}, b"", 20)
     assert answer["error"] is None, answer["error"]
     (value,) = decode(answer["outputs"], raw)
     return json.loads(value) if isinstance(value, str) else value
