@@ -61,16 +61,15 @@ class Roster:
             found = {one.id for who in handed_in.owners for one in self.matches(who)}
             student = found.pop() if len(found) == 1 else handed_in.student
             if len(found) > 1:
-                handed_in.notices.append(f"the roster has several students that this may be: {', '.join(sorted(found))}")
+                applied.notices.append(f"{student} may be several students of the roster: {', '.join(sorted(found))}")
             elif student not in self.students:
-                handed_in.notices.append(f"`{student}` is in no row of the roster")
+                applied.notices.append(f"{student} is in no row of the roster")
             one = applied.students.setdefault(student, HandedIn(student))
             if one.paths:
                 one.notices.append("several submissions, which the roster gives to one student, were read together")
             one.paths += handed_in.paths
             one.notices += handed_in.notices
             one.owners += handed_in.owners
-        applied.notices += [f"{name} is in no row of the roster" for name in applied.students if name not in self.students]
         return applied
 
     def absent(self, present: Iterable[str]) -> list[str]:

@@ -87,8 +87,7 @@ def test_the_roster_decides_who_is_who(tmp_path):
     assert set(listing.students) == {"s1", "s3", "lian_77", "eve"}
     assert len(listing.students["s1"].paths) == 3 and listing.students["s1"].late and not listing.students["s3"].late
     assert "read together" in " ".join(listing.students["s1"].notices)
-    assert "several students that this may be: s2, s3" in listing.students["lian_77"].notices[0]
-    assert listing.notices == ["eve is in no row of the roster", "lian_77 is in no row of the roster"]
+    assert listing.notices == ["eve is in no row of the roster", "lian_77 may be several students of the roster: s2, s3"]
     assert roster(tmp_path).absent(listing.students) == ["s2", "s4", "s5"]
     without = find_submissions(folder)
     assert Roster().apply(without) is without and "lovelaceada_11" in without.students
@@ -374,6 +373,13 @@ def test_the_class_page_leads_with_what_a_person_must_see(book, tmp_path):
     assert text.index("Work that could not be read") < text.index("<h2>Scores")
     page = (tmp_path / "pages" / "students" / "s1.html").read_text()
     assert '<pre class="code">def f():\n    &lt;b&gt;</pre>' in page and "<script" not in page
+
+
+def test_a_notice_of_a_whole_notebook_stands_there_once(tmp_path):
+    ones = [exercise(name, notices=["the given cell is missing", name]) for name in ("programs_needed", "vector_add_kernel")]
+    write_pages(tmp_path, Gradebook(read_course(), [result("ada", *ones)]))
+    page = (tmp_path / "pages" / "students" / "ada.html").read_text()
+    assert page.count("Note: the given cell is missing.") == 1 and page.count("Note: programs_needed.") == 1
 
 
 def test_anonymous_pages_name_nobody(book, tmp_path):

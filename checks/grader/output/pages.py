@@ -51,9 +51,16 @@ def _student(result: SubmissionResult, course: Course) -> dict:
                            "rubric": items_for_student(one, course), "notices": notices_for_student(one),
                            "picture": picture(one["picture"]), "picture_of": (one["picture"] or {}).get("output", 0) + 1,
                            "earned": one["points"] or 0.0, "source": one.get("source", "")})
-    lessons = [(lesson, list(group)) for lesson, group in groupby(ones, key=lambda one: one["lesson"])]
+    lessons = [_once(lesson, list(group)) for lesson, group in groupby(ones, key=lambda one: one["lesson"])]
     return {"result": result, "course": course, "sentences": sentences_on_all(result), "lessons": lessons,
             "open": is_open(result), "name": result.get("name") or result["student"]}
+
+
+def _once(lesson: str, ones: list[dict]) -> tuple[str, list[dict], list[str]]:
+    """A lesson's exercises, and the notices that several of them share, which are taken out of each."""
+    counts = Counter(notice for one in ones for notice in set(one["notices"]))
+    shared = [notice for notice in counts if counts[notice] > 1]
+    return lesson, [one | {"notices": [n for n in one["notices"] if n not in shared]} for one in ones], sorted(shared)
 
 
 def _class(book: Gradebook) -> dict:
