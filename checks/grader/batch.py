@@ -193,6 +193,7 @@ def grade(grader: Grader, handed_in: HandedIn) -> SubmissionResult:
     submission = Submission(handed_in.student)
     try:
         submission = read(handed_in)
+        submission.until = time.monotonic() + grader.settings.student_timeout_s
         graded = grader.grade_submission(submission)
         details = {"handed_in": handed_in_times(grader, submission), "platform_late": handed_in.late,
                    "ids": {who.platform: who.id for who in handed_in.owners if who.platform}}

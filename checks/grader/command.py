@@ -78,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--exercise", action="append", default=[], help="this exercise alone; may be repeated")
         added.add_argument("--timeout", type=float, default=Settings.timeout_s, metavar="S",
                            help="for all cases of one exercise")
+        added.add_argument("--student-timeout", type=float, default=Settings.student_timeout_s, metavar="S",
+                           help="for all exercises of one submission")
         added.add_argument("--require-isolation", action="store_true", help="refuse to grade with less than full isolation")
         added.add_argument("--gpus", default="", metavar="0,1", help="also run passing kernels on these GPUs, and time them")
         added.add_argument("--no-compile", action="store_true", help="leave out compiling for real GPUs")
@@ -100,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(args, seed: int) -> Settings:
-    if args.timeout <= 0:
-        raise ValueError("--timeout must be more than 0 seconds")
+    if min(args.timeout, args.student_timeout) <= 0:
+        raise ValueError("--timeout and --student-timeout must be more than 0 seconds")
     if not all(index.isdecimal() for index in args.gpus.split(",") if args.gpus):
         raise ValueError(f"--gpus takes numbers such as 0,1, not {args.gpus}")
     gpus = tuple(int(index) for index in args.gpus.split(",") if args.gpus)
@@ -114,7 +116,7 @@ def _settings(args, seed: int) -> Settings:
     if lessons and not chosen:
         raise ValueError(f"the course has no exercise of {', '.join(lessons)}")
     return Settings(seed, path, chosen, not args.no_compile, args.require_isolation, args.timeout,
-                    gpus)
+                    args.student_timeout, gpus)
 
 
 def _course_path(args) -> Path:

@@ -139,6 +139,9 @@ class Grader:
 
     def exercise_result(self, name: str, submission: Submission) -> ExerciseResult:
         """An exercise's result; a failure of the grader's own is tried once more, and then is the result."""
+        if time.monotonic() > submission.until:
+            exercise, possible = self.course.exercises[name], self.course.points[name]
+            return results.out_of_time(exercise, possible, self.settings.student_timeout_s)
         try:
             return self.grade_exercise(name, submission)
         except Exception:  # whatever it is, it is not the student's

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from checks.files import write_atomically
 from checks.grader.intake.text import all_printable
 from checks.judge.exercise import Exercise
-from checks.judge.trial import FAILED
+from checks.judge.trial import FAILED, TIMEOUT
 from checks.paths import ROOT
 
 SCHEMA = 1
@@ -19,6 +19,9 @@ FAULT = "infrastructure error"
 """The grader or the machine failed: no points are given or taken until it has been graded again."""
 UNREAD = "not read"
 """There is work that could not be read, and the exercise may be in it: no points are given or taken."""
+BESIDE_VERDICTS = ("checks/pictures/", "checks/course/", "checks/dev/", "checks/grader/output/", "checks/grader/command.py",
+                   "checks/grader/gradebook.py", "checks/grader/overrides.py", "checks/grader/roster.py")
+"""Code that changes no verdict: editing it grades nobody again."""
 VOLATILE = ("graded_at", "seconds")  # what may differ between two runs that agree
 
 
@@ -105,6 +108,14 @@ def new_exercise_result(exercise: Exercise, possible: float, status: str = FAILE
             "picture": None, "code": None, "seconds": 0.0}
 
 
+def out_of_time(exercise: Exercise, possible: float, seconds: float) -> ExerciseResult:
+    """For an exercise that was not begun, since those before it took all the time of the submission. A person is to look."""
+    said = f"{exercise.name}: not run, since the exercises before it took the {seconds:g} s that one submission has."
+    result = new_exercise_result(exercise, possible, TIMEOUT, 0.0, said)
+    result["flags"].append({"kind": "no time left", "text": "it was not run; --student-timeout gives more time"})
+    return result
+
+
 def finished(result: SubmissionResult, unread: bool) -> SubmissionResult:
     """A result as it is kept: all its texts printable, and no zero for what may stand in work that was not read."""
     exercises = result["exercises"]
@@ -171,11 +182,16 @@ def read_results(grades: Path) -> list[SubmissionResult]:
 
 @cache
 def grader_digest() -> str:
-    """Of every file that a verdict depends on."""
+    """Of all that a verdict depends on: code, and of the lessons what is no prose."""
     digest = hashlib.sha256()
-    for folder, pattern in (("checks", "**/*.py"), ("kernels", "**/*.py"), ("lessons", "*.ipynb")):
-        for path in sorted((ROOT / folder).glob(pattern)):
-            digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    for folder in ("checks", "kernels"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if not name.startswith(BESIDE_VERDICTS):
+                digest.update(name.encode() + path.read_bytes())
+    for path in sorted((ROOT / "lessons").glob("*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        digest.update(json.dumps([path.name, [cell["source"] for cell in cells if cell["cell_type"] == "code"]]).encode())
     return digest.hexdigest()
 
 

@@ -16,4 +16,5 @@ class Settings:
     compiles: bool = True  # passing kernels also for real GPUs
     require_isolation: bool = False  # refuse to grade with less than full isolation
     timeout_s: float = 60.0  # for all cases of one exercise; an honest one takes a few seconds
+    student_timeout_s: float = 900.0  # for all exercises of one submission; an honest one takes seconds
     gpus: tuple[int, ...] = ()  # on which passing kernels also run, each worker on one

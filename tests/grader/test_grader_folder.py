@@ -1,5 +1,6 @@
 """A class's folder: whose each file is, by its name, and that none is left out without a word."""
 
+import dataclasses
 import os
 import zipfile
 from pathlib import Path
@@ -142,6 +143,13 @@ def test_whatever_goes_wrong_is_that_student_s_result(tmp_path, monkeypatch, whe
     result = batch.grade(Grader(Settings(7, exercises=CHEAP[:1])), HandedIn("ada", [tmp_path / "ada.ipynb"]))
     assert [(one["status"], one["points"]) for one in result["exercises"]] == [(results.FAULT, None)]
     assert "KeyError" in result["exercises"][0]["message"]
+
+
+def test_a_submission_has_a_budget_of_time(grader, tmp_path, monkeypatch):
+    (tmp_path / "ada.ipynb").write_text(SOLVED)
+    monkeypatch.setattr(grader, "settings", dataclasses.replace(grader.settings, student_timeout_s=0.0))
+    (one,) = batch.grade(grader, HandedIn("ada", [tmp_path / "ada.ipynb"]))["exercises"]
+    assert (one["status"], one["points"]) == ("timeout", 0.0) and one["flags"], "a person looks at it"
 
 
 def test_a_full_disk_is_an_infrastructure_error(grader, tmp_path, monkeypatch):

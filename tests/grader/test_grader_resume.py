@@ -15,7 +15,7 @@ from checks.grader.settings import Settings
 
 DEADLINE = "2026-10-01T12:00:00Z"
 OTHER = {"seed": 4, "exercises": ("programs_needed",), "compiles": False, "require_isolation": True, "timeout_s": 61.0,
-         "gpus": (1,)}
+         "student_timeout_s": 10.0,         "gpus": (1,)}
 
 
 @pytest.fixture
@@ -66,8 +66,9 @@ def test_the_key_does_not_depend_on_what_changes_nothing(course):
 
 
 def test_the_code_that_judges_is_part_of_the_digest(tmp_path, monkeypatch):
-    files = ["checks/grader/grading/runs.py", "kernels/hello.py", "kernels/deep/er.py", "lessons/00.ipynb"]
-    for name in [*files, "checks/notes.txt"]:
+    files = ["checks/grader/grading/runs.py", "kernels/hello.py", "kernels/deep/er.py"]
+    beside = ["checks/notes.txt", "checks/grader/output/pages.py", "checks/pictures/hello.py", "checks/grader/command.py"]
+    for name in [*files, *beside]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("before")
     monkeypatch.setattr(results, "ROOT", tmp_path)
@@ -78,8 +79,20 @@ def test_the_code_that_judges_is_part_of_the_digest(tmp_path, monkeypatch):
     (tmp_path / "kernels" / "hello.py").rename(tmp_path / "kernels" / "other.py")
     digests.add(results.grader_digest.__wrapped__())
     assert len(digests) == 2 + len(files)
-    (tmp_path / "checks" / "notes.txt").write_text("after")
+    for name in beside:
+        (tmp_path / name).write_text("after")
     assert results.grader_digest.__wrapped__() in digests
+
+
+def test_a_lesson_s_code_is_in_the_digest_and_its_prose_is_not(tmp_path, monkeypatch):
+    def digest(code: str, prose: str) -> str:
+        cells = [{"cell_type": "code", "source": [code]}, {"cell_type": "markdown", "source": [prose]}]
+        (tmp_path / "lessons").mkdir(exist_ok=True)
+        (tmp_path / "lessons" / "00.ipynb").write_text(json.dumps({"cells": cells}))
+        return results.grader_digest.__wrapped__()
+
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    assert digest("x = 1", "why") == digest("x = 1", "how") != digest("x = 2", "how")
 
 
 # a class that is resumed: who is graded again

@@ -95,3 +95,8 @@ def test_code_that_is_no_python_is_compared_by_its_words():
     broken = CODE.replace("def f", "def def f")
     assert fingerprints(broken) == fingerprints(broken.replace(" ", "  "))
     assert not fingerprints(broken) & fingerprints("def def g(a, b): return a is not b")
+
+
+@pytest.mark.parametrize("source", ["x = " + "0 + " * 3000 + "1", "x" + ".a" * 3000, "(" * 300, "\0"])
+def test_no_text_is_too_odd_to_be_compared(source):
+    assert fingerprints(source)

@@ -98,8 +98,11 @@ class Walk:
         elif depth == DEPTH_LIMIT:
             self._not_read(name, f"it lies in archives nested more than {DEPTH_LIMIT} deep", work=True)
         else:
+            before = self.seen
             for inner, inner_data in self._members(name, inside, data):
                 yield from self._content(inner, inner + "/", inner_data, modified, depth + 1)
+            if self.seen == before:
+                self._not_read(name, "there is no file in it", work=True)
 
     def _members(self, name: str, inside: str, data: bytes) -> Iterator[tuple[str, bytes | None]]:
         try:
@@ -116,6 +119,7 @@ class Walk:
         except Spent:
             raise
         except Exception as error:  # a stranger's bytes: what their formats' libraries raise is in no list
+            self.seen += 1  # which is to be said once
             self._not_read(name, f"it is no archive that can be read ({said(error)})", work=True)
 
     def _is_looked_at(self, name: str, folder: bool) -> bool:

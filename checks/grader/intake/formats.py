@@ -4,9 +4,9 @@ import ast
 import json
 import re
 
-CELL_LIMIT = 100_000  # characters of one cell
-CODE_LIMIT = 2_000_000  # characters of all cells of a submission
-CELLS_LIMIT = 5000
+CELL_LIMIT = 50_000  # characters of one cell; the longest of the lessons has 2,000
+CODE_LIMIT = 400_000  # characters of all cells of a submission; the whole course has 100,000
+CELLS_LIMIT = 2000
 SHORT = 2000  # characters of a cell that cannot harm a parser
 _SPLIT = re.compile(r"^(?=# (?:%%|In\[|exercise: |given: ))", re.MULTILINE)
 _LONE = re.compile("[\ud800-\udfff]")

@@ -42,6 +42,7 @@ def read(paths: list[Path]) -> dict:
     walk, digest, cards, latest, size = Walk(), hashlib.sha256(), [], None, 0
     cells: list[tuple[str, str, int]] = []
     times: dict[str, float] = {}
+    empty: list[str] = []
     for name, data, modified in walk.files(paths):
         digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
         latest = max(latest or 0, modified)
@@ -54,6 +55,8 @@ def read(paths: list[Path]) -> dict:
         except (ValueError, MemoryError) as error:
             walk.unread.append(f"{name} cannot be read: {error or 'it is too large'}")
             continue
+        if not found:
+            empty.append(f"{name} has no code cell")
         for index, source in enumerate(found):
             harm = harms(source)
             if harm is None and (len(cells) == CELLS_LIMIT or size + len(source) > CODE_LIMIT):
@@ -64,7 +67,7 @@ def read(paths: list[Path]) -> dict:
             else:
                 walk.unread.append(f"cell {index + 1} of {name} was not read: {harm}")
     return {"cells": cells, "cards": cards, "unread": first(walk.unread), "ignored": first(walk.ignored),
-            "digest": digest.hexdigest(), "modified": latest, "times": times}
+            "empty": first(empty), "digest": digest.hexdigest(), "modified": latest, "times": times}
 
 
 def first(sentences: list[str]) -> list[str]:

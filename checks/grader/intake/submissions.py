@@ -1,12 +1,15 @@
 """Submissions: the cells of what one student handed in, read as text and never run, and the cell of each exercise."""
 
+import ast
 import functools
+import math
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from checks.capstone.report_card import BadCard, parse_card, summary
+from checks.exercises import EXERCISES
 from checks.grader.intake import extract
 from checks.grader.intake.reader import READER, CannotBeRead
 from checks.grader.intake.text import printable
@@ -43,6 +46,7 @@ class Submission:
     modified: float | None = None  # the latest time of the files, seconds since 1970
     unread: bool = False
     times: dict[str, float] = field(default_factory=dict)  # of each file, seconds since 1970
+    until: float = math.inf  # by when it is to be graded, time.monotonic()
 
     def in_file(self, file: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.file == file]
@@ -63,8 +67,8 @@ def read_submission(student: str, paths: list[Path]) -> Submission:
     except CannotBeRead as error:
         return Submission(student, problems=[f"nothing was read: {error}"], unread=True)
     cells = [Cell(source, file, index) for source, file, index in read["cells"]]
-    submission = Submission(student, cells, read["unread"] + read["ignored"], None, read["digest"], read["modified"],
-                            bool(read["unread"]), read["times"])
+    submission = Submission(student, cells, read["unread"] + read["ignored"] + read["empty"], None, read["digest"],
+                            read["modified"], bool(read["unread"]), read["times"])
     for name, text in read["cards"]:
         _read_card(submission, name, text.encode("latin-1"))
     if not cells and submission.card is None:
@@ -92,7 +96,7 @@ def _handed_in_twice(submission: Submission) -> list[str]:
     for cell in submission.cells:
         if cell.mark and cell.mark[0] == "exercise":
             marked.setdefault(cell.mark[1], []).append(cell)
-    written = {name: _written(cells) for name, cells in marked.items() if len(cells) > 1}
+    written = {name: _written(cells) for name, cells in marked.items() if len(cells) > 1 and name in EXERCISES}
     return [f"`{name}` was handed in {len(cells)} times, not alike ({_places(cells)}); the last one counts"
             for name, cells in written.items() if len({normal_form(cell.source) for cell in cells}) > 1]
 
@@ -125,7 +129,15 @@ def find_exercise_cell(submission: Submission, name: str) -> Found:
 
 def defines(source: str, name: str) -> bool:
     """Whether a cell defines a function `name` at its top level."""
-    return name in source and extract.function_in(source, name)
+    return name in source and name in _functions(source)
+
+
+@functools.lru_cache(1000)
+def _functions(source: str) -> frozenset[str]:
+    try:
+        return frozenset(node.name for node in extract.parse(source)[0].body if isinstance(node, ast.FunctionDef))
+    except SyntaxError:
+        return frozenset()
 
 
 @functools.lru_cache(1000)

@@ -11,9 +11,8 @@ from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 
-from checks.grader.intake import extract
 from checks.grader.intake.library import lesson_cells
-from checks.grader.intake.submissions import Submission, find_exercise_cell, is_stub
+from checks.grader.intake.submissions import Submission, find_exercise_cell, is_stub, normal_form
 from checks.grader.intake.text import printable
 from checks.grader.output.rendering import write_from_template
 from checks.judge.exercise import Exercise
@@ -87,11 +86,11 @@ def fingerprints(source: str) -> set[int]:
 
 def _tokens(source: str) -> list[str]:
     try:
-        tree = ast.parse(extract.normal_form(source))
-    except SyntaxError:
+        nodes = list(_in_order(ast.parse(normal_form(source))))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return source.split()
     tokens = []
-    for node in _in_order(tree):
+    for node in nodes:
         match node:
             case ast.Name() | ast.arg():
                 tokens.append("name")
