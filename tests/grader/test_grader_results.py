@@ -338,7 +338,7 @@ def test_a_picture_of_many_columns_has_fields_that_can_be_seen():
 
 @pytest.mark.parametrize(("status", "sign"), [("passed", "✓"), ("not attempted", "○"), ("missing", "○"), ("failed", "✗")])
 def test_a_page_tells_what_is_wrong_from_what_is_not_there(status, sign):
-    ((_, (one,)),) = pages._student(result("ada", 0.0, status), read_course())["lessons"]
+    ((_, (one,), _),) = pages._student(result("ada", 0.0, status), read_course())["lessons"]
     assert one["sign"] == sign
 
 
