@@ -8,6 +8,7 @@ import torch
 
 from checks.capstone import accuracy, training
 from checks.capstone.accuracy import Scheme
+from kernels import error as kernel_error
 from kernels.runtime import device
 from kernels.transformer import Config, Transformer
 
@@ -51,6 +52,23 @@ def test_a_scheme_s_codes_and_scales(scheme, name, codes, scales):
     x = torch.tensor([[127.0, -76.4], [0.0, 0.0], [15.9, 31.75]])
     found, scale = scheme.codes(x)
     assert scheme.name == name and found.tolist() == codes and scale.tolist() == pytest.approx(scales)
+
+
+def test_one_scale_for_all_is_that_of_the_largest_magnitude():
+    codes, scale = Scheme(per="tensor").codes(torch.tensor([[-254.0, 3.0], [2.0, 1.0]]))
+    assert codes[0, 0] == -127 and scale.tolist() == [2.0, 2.0]
+
+
+def test_a_layer_s_sqnr_is_of_its_own_output(model, rows):
+    found = accuracy.layer_sqnr_db(model, Scheme(4), rows[:2])
+    name, linear = next(iter(accuracy.linears(model).items()))
+    inputs = []
+    with linear.register_forward_hook(lambda _, given, __: inputs.append(given[0])):
+        model(rows[:2].to(device()))
+    (x,) = inputs
+    output, quantized = linear(x), accuracy.SimulatedLinear(linear, Scheme(4))(x)
+    assert found[name] == kernel_error.sqnr_db(output, quantized) != kernel_error.sqnr_db(quantized, output)
+    assert not any(layer._forward_hooks for layer in accuracy.linears(model).values()), "nothing is left behind"
 
 
 def test_the_schemes_that_are_measured():

@@ -14,7 +14,7 @@ from grading import ADD, CHEAP, NEEDED, exercise_cell
 
 from checks.exercises import EXERCISES
 from checks.grader import gpu, results
-from checks.grader.course import read_course, split_points
+from checks.grader.course import read_course
 from checks.grader.grader import Grader
 from checks.grader.grading.cases import HIDDEN, HIDDEN_NUMBERS, CaseSet
 from checks.grader.grading.runs import PROVEN, runs_of
@@ -119,41 +119,7 @@ def test_a_mistake_is_not_paid_for_twice(grader):
     assert grader.grade_exercise(timer.name, submission)["points"] == 0
 
 
-# the course
-
-
-def test_the_course_covers_every_exercise():
-    course = read_course()
-    assert set(course.exercises) == set(EXERCISES)
-    assert course.points == {name: e.points for name, e in EXERCISES.items()}
-
-
-def test_points_are_shared_and_gates_hold():
-    course = read_course()
-    everything = dict.fromkeys(("triton", "public", "hidden", "economical", "compiles"), "right")
-    assert sum(earned for earned, _ in split_points(course, 5, everything).values()) == pytest.approx(5)
-    some = split_points(course, 5, {"public": "right", "hidden": "wrong"})
-    assert sum(possible for _, possible in some.values()) == pytest.approx(5)
-    for gate in ("triton", "public"):
-        assert not any(earned for earned, _ in split_points(course, 5, everything | {gate: "wrong"}).values())
-    assert 0 < sum(earned for earned, _ in split_points(course, 5, everything | {"economical": "wrong"}).values()) < 5
-
-
-@pytest.mark.parametrize("text, said", [
-    ("[rubric.speed]\nweight = 1", "no rubric item `speed`"), ("[rubric.public]\nweight = -1", "weight of `public`"),
-    ("[rubric.public]\nweight = 1\n[exercise.nothing]\nskip = true", "`nothing`, which is no exercise"),
-    ("[rubric.public]\nweight = 1\n[deadlines]\nlesson = 2026-10-01T00:00:00Z", "no lesson"),
-    ("[rubric.public]\nweight = 1\n[deadlines]\n00_hello_triton = 2026-10-01T00:00:00", "offset"),
-    ("[rubric.public]\nweight = 1\n[visibility]\nhidden = 'all'", "visibility of `hidden`"), ("x = ", "Invalid value"),
-    ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\nweight = 2", "`points` and `skip`"),
-    ("", "no rubric item has"),
-    ("points = 3", "unknown entry points")])
-def test_a_wrong_course_file_is_named(tmp_path, text, said):
-    path = tmp_path / "course.toml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"course\.toml") as error:
-        read_course(path)
-    assert said in str(error.value)
+# hidden sizes
 
 
 def test_hidden_sizes_differ_from_public_ones():

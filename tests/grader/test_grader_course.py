@@ -73,16 +73,25 @@ def test_what_decides_a_result_is_in_its_key(course, tmp_path, old, new, decides
     assert (read_course(tmp_path / "other.toml").text != course.text) == decides
 
 
-@pytest.mark.parametrize(("text", "said"), [
+@pytest.mark.parametrize("text, said", [
+    ("[rubric.speed]\nweight = 1", "no rubric item `speed`"), ("[rubric.public]\nweight = -1", "weight of `public`"),
+    ("[rubric.public]\nweight = 1\n[exercise.nothing]\nskip = true", "`nothing`, which is no exercise"),
+    ("[rubric.public]\nweight = 1\n[deadlines]\nlesson = 2026-10-01T00:00:00Z", "no lesson"),
+    ("[rubric.public]\nweight = 1\n[deadlines]\n00_hello_triton = 2026-10-01T00:00:00", "offset"),
+    ("[rubric.public]\nweight = 1\n[visibility]\nhidden = 'all'", "visibility of `hidden`"), ("x = ", "Invalid value"),
+    ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\nweight = 2", "`points` and `skip`"),
+    ("", "no rubric item has"),
+    ("points = 3", "unknown entry points"),
     ("[rubric.public]\nweight = 'one'", "the weight of `public` must be a number"),
     ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\npoints = 'many'", "the points of `programs_needed`"),
     ("[rubric.public]\nweight = 1\n[deadlines]\n00_hello_triton = 3", "the deadline of `00_hello_triton`"),
     ("[rubric.public]\ntitle = 'no weight'", "no rubric item has a weight")])
-def test_an_entry_of_the_wrong_kind_is_named(tmp_path, text, said):
+def test_a_wrong_course_file_is_named(tmp_path, text, said):
     path = tmp_path / "course.toml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="course.toml: .*" + said):
+    with pytest.raises(ValueError, match=r"course\.toml") as error:
         read_course(path)
+    assert said in str(error.value)
 
 
 @pytest.mark.parametrize(("results", "earned"), [
@@ -98,3 +107,23 @@ def test_points_go_by_weight_to_what_is_right_behind_open_gates(course, results,
 def test_what_is_possible_does_not_depend_on_the_results(course):
     wrong = split_points(course, 4.0, {"public": "wrong", "hidden": "wrong", "triton": "wrong"})
     assert {name: possible for name, (_, possible) in wrong.items()} == {"triton": 0.0, "public": 3.0, "hidden": 1.0}
+
+
+# the workshop's own
+
+
+def test_the_course_covers_every_exercise():
+    course = read_course()
+    assert set(course.exercises) == set(EXERCISES)
+    assert course.points == {name: e.points for name, e in EXERCISES.items()}
+
+
+def test_points_are_shared_and_gates_hold():
+    course = read_course()
+    everything = dict.fromkeys(("triton", "public", "hidden", "economical", "compiles"), "right")
+    assert sum(earned for earned, _ in split_points(course, 5, everything).values()) == pytest.approx(5)
+    some = split_points(course, 5, {"public": "right", "hidden": "wrong"})
+    assert sum(possible for _, possible in some.values()) == pytest.approx(5)
+    for gate in ("triton", "public"):
+        assert not any(earned for earned, _ in split_points(course, 5, everything | {gate: "wrong"}).values())
+    assert 0 < sum(earned for earned, _ in split_points(course, 5, everything | {"economical": "wrong"}).values()) < 5

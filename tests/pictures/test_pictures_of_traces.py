@@ -8,6 +8,7 @@ import torch
 from drawn import bars, colour_of, image, rectangles, texts, ticks
 
 from checks.bench.figures import COLOURS
+from checks.exercises import EXERCISES
 from checks.judge.tracing import trace
 from checks.pictures import common, decode, fused, gemv, hello, matmul, perrow_w8a8, quantize
 from checks.simulated.l2_cache import bytes_from_memory
@@ -65,6 +66,15 @@ def test_many_fields_have_no_names():
     top, bottom = common.show_accesses(gemv_fp16_row, N=31, K=8).axes
     assert texts(top) == []
     assert texts(bottom) == ["31 time(s)"]
+
+
+def test_an_element_that_several_lanes_read_counts_for_each():
+    exercise = EXERCISES["gemv_fp16_kernel"]
+    kernel = exercise.edited(
+        ("x_ptr + offs_k, mask=mask_k", "x_ptr + 0 * offs_n[:, None] + offs_k[None, :], mask=mask_n[:, None]"),
+        ("x.to(tl.float32)[None, :]", "x.to(tl.float32)"))
+    _, bottom = common.show_accesses(exercise.callable_for(kernel), N=16, K=128).axes
+    assert texts(bottom) == ["16 time(s)"], "each row of one program reads all of x"
 
 
 def test_bytes_of_a_block_of_rows():

@@ -51,9 +51,58 @@ def test_resources_show_the_formula_and_the_report():
     assert "8 bytes spilled" in right.texts[0].get_text()
 
 
+def test_spills_are_named_only_where_there_are_some():
+    sizes = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2}
+    left, right = tuning.show_resources(stage_bytes, accumulator_registers, [
+        ("one", sizes, Compiled(registers=90, shared=2048)), ("two", sizes, Compiled(registers=None, shared=0))]).axes
+    assert [text.get_text() for text in left.texts] == ["2 KiB", "0 KiB", "most: 227"]
+    assert [text.get_text() for text in right.texts] == ["90", "0", "most: 255"]
+    assert [line.get_xdata()[0] for axes in (left, right) for line in axes.lines] == [227, 255]
+
+
 def test_buckets_are_counted():
     top, bottom = tuning.show_buckets(bucket_m, torch.tensor([3, 4, 5, 7, 8, 100])).axes
     assert (top.get_title(), bottom.get_title()) == ("6 different M", "3 buckets")
+
+
+def test_calls_are_counted_by_m_and_by_bucket_of_the_limit():
+    def bucket_m(M, largest):
+        return min(M, largest) // 100
+
+    top, bottom = tuning.show_buckets(bucket_m, torch.tensor([9000, 9000, 8200, 150, 120])).axes
+    counts = [{int(path[0, 0]): path[1, 1] for path in axes.collections[0].get_segments()} for axes in (top, bottom)]
+    assert counts == [{120: 1, 150: 1, 8200: 1, 9000: 2}, {1: 2, 81: 3}]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="on a GPU it measures")
+def test_which_recorded_rows_are_drawn(monkeypatch):
+    """Of all products recorded: those of BIG under their roofs, and those of one K against N."""
+    shapes = [*BIG, (16384, 2048, 4096)]
+    rows = [row("gemm", name, M, N, K) for M, K, N in shapes for name in BESIDE]
+    monkeypatch.setattr("checks.pictures.common.recorded", lambda: {"gpu": "Some GPU", "rows": rows})
+    monkeypatch.setattr(tuning, "recorded", lambda: {"roofs": ROOFS})
+    drawn = []
+    for name in ("roof_figure", "tflops_figure"):
+        monkeypatch.setattr(tuning, name, lambda found, roofs, title: drawn.append(found))
+    monkeypatch.setattr(tuning, "show_figure", lambda figure: figure)
+    tuning.show_roofs()
+    tuning.show_baselines()
+    under_roofs, against_n = ({(row["M"], row["K"], row["N"]) for row in found} for found in drawn)
+    assert under_roofs == set(BIG) and against_n == {shape for shape in shapes if shape[1] == 2048}
+
+
+def test_the_roofs_measured_here_are_those_of_one_large_product(monkeypatch):
+    asked = []
+
+    def measured(functions, shapes):
+        asked.append((list(functions), shapes))
+        return [{"tflops": 600.0}, {"tflops": 1100.0}]
+
+    monkeypatch.setattr(tuning, "test_perf_gemm", measured)
+    monkeypatch.setattr(tuning, "copy_roof", lambda: {"copy_gb_per_s": 4000.0})
+    monkeypatch.setattr(tuning, "_measured", {})
+    assert tuning._roofs() == tuning._roofs() == {"copy_gb_per_s": 4000.0, "fp16_tflops": 600.0, "int8_tops": 1100.0}
+    assert asked == [(["cuBLAS FP16", "perrow_w8a8_matmul"], [(8192, 8192, 8192)])], "measured once"
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="on a GPU it measures")

@@ -7,10 +7,8 @@ import triton.language as tl
 @triton.jit
 def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = offs < N
-    x = tl.load(x_ptr + offs, mask=mask)
-    y = tl.load(y_ptr + offs, mask=mask)
-    tl.store(out_ptr + offs, x + y, mask=mask)
+    total = tl.load(x_ptr + offs, mask=offs < N) + tl.load(y_ptr + offs, mask=offs < N)
+    tl.store(out_ptr + offs, total, mask=offs < N)
 
 # given: vector_add
 def vector_add(x, y, BLOCK=1024):
