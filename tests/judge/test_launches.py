@@ -11,6 +11,7 @@ from triton.runtime.errors import InterpreterError
 from checks.judge import launches
 from checks.judge.launches import OutOfBounds, watch
 from checks.judge.source import define
+from checks.judge.tracing import trace
 from kernels.runtime import INTERPRETED
 
 pytestmark = pytest.mark.skipif(not INTERPRETED, reason="of the interpreter")
@@ -94,6 +95,15 @@ def test_a_load_past_the_end_is_named_with_its_place():
     assert (error.kind, error.tensor, error.program, error.lane, error.offset) == ("load", "x_ptr", (1, 0, 0), (2,), 10)
     assert error.lanes == 6
     assert "is a mask missing?" in str(error)
+
+
+def test_a_trace_that_fails_says_why_in_words():
+    def past_the_end(x, y):
+        copy_kernel[(2,)](x, y, 10, MASK_LOAD=False, MASK_STORE=True, BLOCK=8)
+
+    with pytest.raises(InterpreterError, match="^out-of-bounds load on `x_ptr`, which has shape") as caught:
+        trace(past_the_end, x=torch.ones(10), y=torch.zeros(10))
+    assert isinstance(caught.value.__cause__, OutOfBounds)
 
 
 def test_a_store_past_the_end_is_named_and_does_not_happen():
