@@ -1,6 +1,7 @@
 """Pictures of lesson 00: which program touches what, and which lanes a mask turns off."""
 
 import math
+from collections import Counter
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,9 +63,9 @@ def show_lanes(function, **inputs):
         loads.setdefault(key, {})[access.program] = np.stack([access.offsets.ravel(), access.live.ravel()])
     most = max(lanes.shape[1] for rows in loads.values() for lanes in rows.values())
     blank = np.stack([np.zeros(most, dtype=int), np.full(most, -1)])  # -1: no lane at all
-    panels = _merged((f"{kind} {_name(tensor)}", np.stack([
+    panels = _merged((title, np.stack([
         np.pad(rows[p], ((0, 0), (0, most - rows[p].shape[1])), constant_values=-1) if p in rows else blank
-        for p in programs])) for (kind, tensor, _), rows in loads.items())
+        for p in programs])) for title, rows in zip(_numbered(loads), loads.values(), strict=True))
     figure, axes = plt.subplots(len(panels), 1, figsize=(7, len(panels) * (0.7 + 0.3 * len(programs))), squeeze=False,
                                 sharex=True, layout="constrained")
     for ax, (title, lanes) in zip(axes[:, 0], panels, strict=True):
@@ -125,6 +126,18 @@ def _lines(tensor) -> tuple[int, int]:
     width = max(tensor.stride()) if tensor.ndim > 1 else 1
     extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return math.ceil(extent / width), width
+
+
+def _numbered(accesses) -> list[str]:
+    """A title for each (kind, tensor, …); where a tensor has several of one kind they are counted: load 2 of x."""
+    total = Counter(key[:2] for key in accesses)
+    seen: Counter[tuple] = Counter()
+    titles = []
+    for kind, tensor, _ in accesses:
+        seen[kind, tensor] += 1
+        many = total[kind, tensor] > 1
+        titles.append(f"{kind} {seen[kind, tensor]} of {_name(tensor)}" if many else f"{kind} {_name(tensor)}")
+    return titles
 
 
 def _merged(panels) -> list[tuple[str, np.ndarray]]:

@@ -244,6 +244,11 @@ def test_lanes_show_their_elements_and_which_are_off():
     assert axes.get_title().endswith("(hatched: off)") and ticks(axes, "y") == ["program 0", "program 1"]
 
 
+def test_several_loads_of_a_tensor_are_numbered_in_the_order_of_the_code():
+    titles = [axes.get_title() for axes in hello.show_lanes(vectors.smooth, x=torch.ones(22), BLOCK=8).axes]
+    assert titles == [f"{title} (hatched: off)" for title in ("load 1 of x", "load 2 of x · store out", "load 3 of x")]
+
+
 def test_memory_is_cut_into_lines_of_the_largest_stride():
     x, out = hello.show_memory(vectors.copy_2d, x=torch.ones(3, 12)[:, ::2]).axes
     assert image(x).tolist() == [[0, -1] * 6] * 3 and image(out).tolist() == [[0] * 6] * 3
