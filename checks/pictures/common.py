@@ -92,7 +92,8 @@ def show_bandwidth(**functions):
     if found is None:
         return None
     rows, title = found
-    return show_figure(bandwidth_figure(rows, recorded()["roofs"] if INTERPRETED else perf.copy_roof(), title))
+    roofs = recorded()["roofs"] if INTERPRETED else perf.copy_roof()
+    return show_figure(bandwidth_figure(rows, roofs, f"{title}\neager: each call launched by itself"))
 
 
 def figures_of(tests: tuple[str, ...], measure, **wanted) -> tuple[list[dict], str] | None:

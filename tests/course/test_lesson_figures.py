@@ -2,9 +2,10 @@
 
 import pytest
 
+from checks.bench.results import recorded, select
 from checks.course.notebooks import LESSONS, read
 from checks.judge.compiler import start
-from kernels import hello
+from kernels import cost, gemv, hello
 
 
 def text(lesson: str) -> str:
@@ -12,9 +13,10 @@ def text(lesson: str) -> str:
     return " ".join(" ".join(cell.source for cell in read(next(LESSONS.glob(f"{lesson}_*.ipynb"))).cells).split())
 
 
-def compiled(jobs):
-    """Compiled for GPUs that are not here, in the order of the jobs."""
-    return start(list(jobs), processes=2)()
+def us(test: str, function: str, mode: str = "eager", **shape) -> float:
+    """The recorded time."""
+    (row,) = select(recorded(), test=test, function=function, mode=mode, **shape)
+    return row["median_us"]
 
 
 @pytest.fixture
@@ -23,9 +25,9 @@ def registers():
     def count(kernel, types, **constexprs):
         names = kernel.arg_names
         signature = {name: "constexpr" if name in constexprs else types.get(name, "i32") for name in names}
-        (report,) = compiled([{"module": kernel.fn.__module__, "name": kernel.fn.__name__, "signature": signature,
+        (report,) = start([{"module": kernel.fn.__module__, "name": kernel.fn.__name__, "signature": signature,
                                "constexprs": constexprs, "aligned": [n for n in names if n not in constexprs],
-                               "options": {}, "capability": 90}])
+                               "options": {}, "capability": 90}])()
         return report.registers
     return count
 
@@ -35,3 +37,21 @@ def test_00_registers_grow_with_the_lanes_of_a_thread(registers):
     few, many = (registers(hello.vector_add_kernel, fp32, BLOCK=block) for block in (128, 1024))
     assert f"our kernel takes {few} registers with `BLOCK=128`" in text("00")
     assert f"and {many} with `BLOCK=1024`" in text("00")
+
+
+def test_01_times_of_the_roofline_in_both_modes():
+    shape, least = {"N": 4096, "K": 4096}, cost.gemv_bytes(4096, 4096) / 4800e3
+    names = ("cuBLAS FP16", "gemv_fp16_row", "gemv_fp16")
+    assert all(us("gemv", name, **shape) > 2 * least for name in names)
+    assert "Eager, every kernel takes more than twice the predicted time, cuBLAS too." in text("01")
+    cublas, ours = (us("gemv", name, "graph", **shape) / least for name in ("cuBLAS FP16", "gemv_fp16"))
+    assert f"In a graph cuBLAS takes {cublas:.2f} times and our kernel {ours:.2f} times." in text("01")
+    halfway = least * 4800 / us("gemv", "gemv_fp16", **shape) / recorded()["roofs"]["copy_gb_per_s"]
+    assert "In the figure $N = 4096$ is about halfway to the dashed line." in text("01") and 0.4 < halfway < 0.6
+
+
+def test_01_registers_of_both_block_sizes(registers):
+    interpreted, on_a_gpu = (registers(gemv.gemv_fp16_kernel, dict.fromkeys(("x_ptr", "w_ptr", "y_ptr"), "*fp16"),
+                                       BLOCK_N=rows, BLOCK_K=columns) for rows, columns in ((64, 128), (2, 1024)))
+    assert abs(interpreted - 158) < 10 and "reported about 158 registers" in text("01")
+    assert f"compiled for `sm_90` the kernel then needs {on_a_gpu}." in text("01")
