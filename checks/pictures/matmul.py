@@ -73,10 +73,12 @@ def show_one_tile(kernel, program: tuple[int, int] = (1, 1), M: int = 200, N: in
     return show_figure(figure)
 
 
-def show_order(naive, grouped):
-    """Which tiles your two kernels work on together, and the loads from memory that the order leaves to a small cache."""
-    if not ready_to_draw(naive) or not _helper_ready(grouped):
+def show_order(naive, tile):
+    """Which tiles run together, by your naive kernel and in the order of your `grouped_tile`, and what a small cache leaves
+    to memory of their loads."""
+    if not ready_to_draw(naive) or not ready_to_draw(tile):
         return None
+    grouped = triton.jit(rebind(python_function(matmul_fp16_grouped_kernel), grouped_tile=tile))
     size = TILE * TILES
     x, w = torch.randn(size, TILE).half(), torch.randn(size, TILE).half()
     block = {"BLOCK_M": TILE, "BLOCK_N": TILE, "BLOCK_K": TILE}
@@ -107,11 +109,6 @@ def show_tflops(function):
     figure = tflops_figure(rows, {"fp16_tflops": peak}, title)
     figure.axes[0].set_ylabel("TFLOPS")
     return show_figure(figure)
-
-
-def _helper_ready(grouped) -> bool:
-    """Whether the `grouped_tile` that the kernel calls has been written."""
-    return ready_to_draw(python_function(grouped).__globals__["grouped_tile"])
 
 
 def _draw_map(panel, name: str, launch: Launch) -> None:

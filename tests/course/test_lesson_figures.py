@@ -50,6 +50,17 @@ def test_01_times_of_the_roofline_in_both_modes():
     assert "In the figure $N = 4096$ is about halfway to the dashed line." in text("01") and 0.4 < halfway < 0.6
 
 
+def test_02_speeds_of_the_naive_kernel_and_gain_of_the_grouped_order():
+    shapes = [{"M": 16384, "K": 2048, "N": N} for N in (2048, 4096, 6144, 11008, 22016)]
+    naive = [us("gemm", "matmul_fp16_naive", **shape) for shape in shapes]
+    tflops = [cost.matmul_flops(**shape) / time / 1e6 for shape, time in zip(shapes, naive, strict=True)]
+    gains = [time / us("gemm", "matmul_fp16_grouped", **shape) - 1 for shape, time in zip(shapes, naive, strict=True)]
+    assert f"recorded at {min(tflops):.0f} to {max(tflops):.0f} on the H200" in text("02")
+    assert f"gained {min(gains):.0%} to {max(gains):.0%}".replace("% to", " to").replace("%", " %") in text("02")
+    bound = cost.matmul_flops(16384, 6144, 2048) / cost.tiled_matmul_bytes(16384, 6144, 2048, 128, 128)
+    assert f"does {bound:.0f} operations for each byte" in text("02") and 4.8 * round(bound) == pytest.approx(300, abs=3)
+
+
 def test_01_registers_of_both_block_sizes(registers):
     interpreted, on_a_gpu = (registers(gemv.gemv_fp16_kernel, dict.fromkeys(("x_ptr", "w_ptr", "y_ptr"), "*fp16"),
                                        BLOCK_N=rows, BLOCK_K=columns) for rows, columns in ((64, 128), (2, 1024)))

@@ -17,7 +17,7 @@ from kernels import hello as vectors
 from kernels.fused import rmsnorm_quantize_int8_long, rmsnorm_quantize_int8_plain
 from kernels.gemv import gemv_fp16, gemv_fp16_kernel, gemv_fp16_row
 from kernels.int_mm import int_mm
-from kernels.matmul import matmul_fp16_grouped_kernel, matmul_fp16_naive, matmul_fp16_naive_kernel
+from kernels.matmul import grouped_tile, matmul_fp16_naive, matmul_fp16_naive_kernel
 from kernels.perrow_w8a8 import perrow_w8a8_matmul_plain
 from kernels.quantize import quantize_int8_perrow_long, quantize_int8_perrow_plain
 from kernels.runtime import INTERPRETED
@@ -121,7 +121,7 @@ def test_the_order_of_tiles_and_the_loads_it_leaves(monkeypatch):
     figures = []
     monkeypatch.setattr(matmul, "TILES", 8)  # along either side of y, of 16 elements each
     monkeypatch.setattr(matmul, "show_figure", lambda figure: figures.append(figure) or figure)
-    matmul.show_order(matmul_fp16_naive_kernel, matmul_fp16_grouped_kernel)
+    matmul.show_order(matmul_fp16_naive_kernel, grouped_tile)
     (columns, groups), (loads,) = (figure.axes for figure in figures)
     m, n = np.mgrid[:8, :8]
     for axes, order, needs in ((columns, n * 8 + m, "8 of x + 2 of w = 10"),
