@@ -66,3 +66,18 @@ def test_01_registers_of_both_block_sizes(registers):
                                        BLOCK_N=rows, BLOCK_K=columns) for rows, columns in ((64, 128), (2, 1024)))
     assert abs(interpreted - 158) < 10 and "reported about 158 registers" in text("01")
     assert f"compiled for `sm_90` the kernel then needs {on_a_gpu}." in text("01")
+
+
+def test_03_predicted_gains_beside_measured_ones():
+    roofs, shape, page = recorded()["roofs"], {"N": 4096, "K": 4096}, text("03")
+
+    def gain(M: int, mode: str) -> tuple[float, float]:
+        measured = us("matmul_int8", "cuBLAS FP16", mode, M=M, **shape) / us("matmul_int8", "matmul_int8", mode, M=M, **shape)
+        return cost.int8_gain(M, 4096, 4096, roofs["fp16_tflops"], roofs["int8_tops"], roofs["copy_gb_per_s"]), measured
+
+    (few, few_met), (more, more_met), (many, many_met) = gain(128, "graph"), gain(256, "graph"), gain(16384, "eager")
+    assert (f"At $M = 128$ it is {few:.2f}, and {few_met:.2f} was measured; at $M = 256$ it is {more:.2f}, and "
+            f"{more_met:.2f} was measured.") in page
+    int8 = [us("matmul_int8", "matmul_int8", "graph", M=M, **shape) for M in (128, 256)]
+    assert f"so short ({int8[0]:.0f} and {int8[1]:.0f} µs with INT8)" in page
+    assert f"agree to {many_met / many - 1:.0%}, and the measured point lies *above*".replace("%", " %") in page

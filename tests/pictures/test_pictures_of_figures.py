@@ -190,14 +190,18 @@ def test_the_roofline_holds_the_measured_products(record):
     assert axes.texts[5].xy == (want[128], allowed[want[128]]) and axes.get_title() == GPU
 
 
-def test_the_gain_is_predicted_beside_the_measured_one(record):
-    rows = [row("gemm", name, M, 4096, 4096) for name in ("cuBLAS FP16", "matmul_int8") for M in (1, 64, 1024)]
+def test_the_gain_is_predicted_beside_the_measured_one(record, capsys):
+    rows = [row("gemm", name, M, 4096, 4096, mode=mode) for name in ("cuBLAS FP16", "matmul_int8")
+            for M, mode in ((1, "graph"), (64, "graph"), (1024, "eager"))]
     record(rows)
     (axes,) = measuring.show_gain(cost.int8_gain, timing.time_us).axes
     drawn = lines(axes)
-    assert drawn["matmul_int8 beside cuBLAS FP16, measured"] == {
-        M: values(rows, "cuBLAS FP16", "M", "median_us")[M] / values(rows, "matmul_int8", "M", "median_us")[M]
-        for M in (1, 64, 1024)}
+    gains = {M: values(rows, "cuBLAS FP16", "M", "median_us")[M] / values(rows, "matmul_int8", "M", "median_us")[M]
+             for M in (1, 64, 1024)}
+    assert drawn["matmul_int8 beside cuBLAS FP16, measured in a CUDA graph"] == {M: gains[M] for M in (1, 64)}
+    assert drawn["matmul_int8 beside cuBLAS FP16, measured eager"] == {1024: gains[1024]}
+    predicted = cost.int8_gain(64, 4096, 4096, 700, 1400, 4000)
+    assert f"M =     64: predicted {predicted:.2f}, measured {gains[64]:.2f} (graph)" in capsys.readouterr().out
     prediction = drawn["your prediction"]
     assert prediction[16384] == cost.int8_gain(16384, 4096, 4096, 700, 1400, 4000) and min(prediction) == 1
     assert prediction[1] == cost.int8_gain(1, 4096, 4096, 700, 1400, 4000)
