@@ -5,7 +5,7 @@ import pytest
 from checks.bench.results import recorded, select
 from checks.course.notebooks import LESSONS, read
 from checks.judge.compiler import start
-from kernels import cost, gemv, hello
+from kernels import configs, cost, gemv, hello, quantize
 
 
 def text(lesson: str) -> str:
@@ -19,22 +19,18 @@ def us(test: str, function: str, mode: str = "eager", **shape) -> float:
     return row["median_us"]
 
 
-@pytest.fixture
-def registers():
-    """`registers(kernel, types, **constexprs)`: of each thread, for `sm_90`."""
-    def count(kernel, types, **constexprs):
-        names = kernel.arg_names
-        signature = {name: "constexpr" if name in constexprs else types.get(name, "i32") for name in names}
-        (report,) = start([{"module": kernel.fn.__module__, "name": kernel.fn.__name__, "signature": signature,
-                               "constexprs": constexprs, "aligned": [n for n in names if n not in constexprs],
-                               "options": {}, "capability": 90}])()
-        return report.registers
-    return count
+def registers(kernel, types: dict[str, str], *blocks: dict[str, int]) -> list[int]:
+    """Of each thread, compiled for `sm_90` with each of `blocks`."""
+    names = kernel.arg_names
+    return [report.registers for report in start([{
+        "module": kernel.fn.__module__, "name": kernel.fn.__name__, "constexprs": constexprs, "options": {}, "capability": 90,
+        "signature": {name: "constexpr" if name in constexprs else types.get(name, "i32") for name in names},
+        "aligned": [name for name in names if name not in constexprs]} for constexprs in blocks], processes=2)()]
 
 
-def test_00_registers_grow_with_the_lanes_of_a_thread(registers):
+def test_00_registers_grow_with_the_lanes_of_a_thread():
     fp32 = dict.fromkeys(("x_ptr", "y_ptr", "out_ptr"), "*fp32")
-    few, many = (registers(hello.vector_add_kernel, fp32, BLOCK=block) for block in (128, 1024))
+    few, many = registers(hello.vector_add_kernel, fp32, {"BLOCK": 128}, {"BLOCK": 1024})
     assert f"our kernel takes {few} registers with `BLOCK=128`" in text("00")
     assert f"and {many} with `BLOCK=1024`" in text("00")
 
@@ -61,9 +57,10 @@ def test_02_speeds_of_the_naive_kernel_and_gain_of_the_grouped_order():
     assert f"does {bound:.0f} operations for each byte" in text("02") and 4.8 * round(bound) == pytest.approx(300, abs=3)
 
 
-def test_01_registers_of_both_block_sizes(registers):
-    interpreted, on_a_gpu = (registers(gemv.gemv_fp16_kernel, dict.fromkeys(("x_ptr", "w_ptr", "y_ptr"), "*fp16"),
-                                       BLOCK_N=rows, BLOCK_K=columns) for rows, columns in ((64, 128), (2, 1024)))
+def test_01_registers_of_both_block_sizes():
+    fp16 = dict.fromkeys(("x_ptr", "w_ptr", "y_ptr"), "*fp16")
+    interpreted, on_a_gpu = registers(gemv.gemv_fp16_kernel, fp16, {"BLOCK_N": 64, "BLOCK_K": 128},
+                                      {"BLOCK_N": 2, "BLOCK_K": 1024})
     assert abs(interpreted - 158) < 10 and "reported about 158 registers" in text("01")
     assert f"compiled for `sm_90` the kernel then needs {on_a_gpu}." in text("01")
 
@@ -81,3 +78,21 @@ def test_03_predicted_gains_beside_measured_ones():
     int8 = [us("matmul_int8", "matmul_int8", "graph", M=M, **shape) for M in (128, 256)]
     assert f"so short ({int8[0]:.0f} and {int8[1]:.0f} µs with INT8)" in page
     assert f"agree to {many_met / many - 1:.0%}, and the measured point lies *above*".replace("%", " %") in page
+
+
+def test_04_speeds_lanes_and_threads():
+    page = text("04")
+    for K, block, chunks in ((2048, 2048, 4096), (4096, 4096, 4096), (5120, 8192, 8192), (11008, 16384, 12288)):
+        copy, *ours = (us("quant_prefill", name, M=16384, K=K)
+                       for name in ("copy", "quantize_int8_perrow_plain", "quantize_int8_perrow_long"))
+        cells = [f"{K:,}"]
+        for lanes, time in zip((block, chunks), ours, strict=True):
+            cells += [f"{lanes:,}", f"{1 - K / lanes:.0%}" if lanes > K else "none", f"{copy / time:.0%}"]
+        assert f"| {' | '.join(cells)} |".replace("%", " %") in page
+    types, blocks = {"x_ptr": "*fp16", "q_ptr": "*i8", "scale_ptr": "*fp32"}, (2048, 4096, 8192, 16384)
+    counts = registers(quantize.quantize_int8_perrow_plain_kernel, types, *({"BLOCK_K": lanes} for lanes in blocks))
+    for lanes, count in zip(blocks, counts, strict=True):
+        programs = configs.programs_per_multiprocessor(count, 16, 4, 228 * 1024)
+        assert f"| {lanes:,} | {count} | {programs} | {128 * programs:,} |" in page
+    decode = [us("quant_decode", "quantize_int8_perrow", "graph", M=M) for M in (1, 128)]
+    assert "took about 2 µs for 1 row of 4,096 numbers, and for 128 rows" in page and [round(time) for time in decode] == [2, 2]
