@@ -96,3 +96,23 @@ def test_04_speeds_lanes_and_threads():
         assert f"| {lanes:,} | {count} | {programs} | {128 * programs:,} |" in page
     decode = [us("quant_decode", "quantize_int8_perrow", "graph", M=M) for M in (1, 128)]
     assert "took about 2 µs for 1 row of 4,096 numbers, and for 128 rows" in page and [round(time) for time in decode] == [2, 2]
+
+
+def test_05_scaling_by_groups_beside_the_product():
+    product = cost.matmul_flops(4096, 4096, 4096) / 1979e6
+
+    def share(groups: float) -> float:
+        return 4096 * 4096 * (3 * groups - 1) / 33.5e6 / product
+
+    assert cost.scaling_flops(4096, 4096, 4096, 128) / 33.5e6 / product == pytest.approx(share(32))
+    assert f"With groups of 128 it takes {share(32):.2f} times as long as the product." in text("05")
+    assert "equally long with about 47 groups, that is `GROUP_K` = 88." in text("05")
+    assert share(4096 / 88) == pytest.approx(1, abs=0.01) and round(4096 / 88) == 47
+
+
+def test_05_speeds_of_the_ladder():
+    plain, grouped, fastest = (cost.matmul_flops(16384, 6144, 2048) / us("gemm", name, M=16384, N=6144, K=2048) / 1e6 for name in (
+        "perrow_w8a8_matmul_plain", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul"))
+    page = text("05")
+    assert f"the H200 recorded {plain:,.0f} TOPS for it" in page and 0.45 < plain / 1979 < 0.55
+    assert f"It reaches {grouped:,.0f} TOPS." in page and f"avoids all three and reaches {fastest:,.0f} TOPS." in page
