@@ -31,6 +31,11 @@ def measured_errors(K: int) -> tuple[torch.Tensor, list[dict]]:
     return errors.cpu(), [{"K": K, **dict(zip(names, values, strict=True))} for values in zip(*sides, strict=True)]
 
 
+ORDINARY = "ordinary channels' part of y"
+SWEEP = (COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[5])
+THRESHOLD = 6.0  # of LLM.int8()
+
+
 def show_product_error(function):
     """The error of products of K terms: as your function predicts it, and measured on 1,024 products for each K."""
     if not ready_to_draw(function):
@@ -98,30 +103,36 @@ def int8_product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 
 
 def show_alpha_sweep(smoothquant, size: float = 100.0):
-    """The SQNR of x, of w and of y = x wᵀ after your `smoothquant`, for alpha from 0 to 1, outlier channels of this size."""
+    """The SQNR of x, of w, of y = x wᵀ and of what the ordinary channels add to y, after your `smoothquant`, for alpha from
+    0 to 1, outlier channels of this size."""
     if not ready_to_draw(smoothquant):
         return None
-    x, _ = activations(size)
+    x, ordinary = activations(size)
     w = weights()
-    exact = x.double() @ w.double().T
+    exact, exact_part = x.double() @ w.double().T, x[:, ordinary].double() @ w[:, ordinary].double().T
     alphas = torch.linspace(0, 1, 21).tolist()
-    lines: dict[str, list[float]] = {"x / s": [], "w · s": [], "y": []}
+    lines: dict[str, list[float]] = {"x / s": [], "w · s": [], "y": [], ORDINARY: []}
     for alpha in alphas:
         pair = smoothquant(x, w, alpha)
-        for name, factor in zip(("x / s", "w · s"), pair, strict=True):
-            lines[name].append(error.sqnr_db(factor, error.fake_quantize_int8(factor, 1, factor.shape[1])))
-        lines["y"].append(error.sqnr_db(exact, int8_product(*pair)))
-    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
-    for (name, values), colour, style in zip(lines.items(), COLOURS, ("--", "-.", "-"), strict=False):
-        axes.plot(alphas, values, style, color=colour, label=f"SQNR of {name}", linewidth=2.5 if name == "y" else 1.5)
+        x_hat, w_hat = (error.fake_quantize_int8(factor, 1, factor.shape[1]) for factor in pair)
+        for name, factor, rounded in zip(("x / s", "w · s"), pair, (x_hat, w_hat), strict=True):
+            lines[name].append(error.sqnr_db(factor, rounded))
+        lines["y"].append(error.sqnr_db(exact, x_hat @ w_hat.T))
+        lines[ORDINARY].append(error.sqnr_db(exact_part, x_hat[:, ordinary] @ w_hat[:, ordinary].T))
+    figure, axes = plt.subplots(figsize=(8.4, 4.2), layout="constrained")
+    for (name, values), colour, style in zip(lines.items(), SWEEP, ("--", "-.", "-", "-"), strict=True):
+        axes.plot(alphas, values, style, color=colour, label=f"SQNR of {name}", linewidth=1.5 if name.endswith("s") else 2.5)
+    apart = error.sqnr_db(exact_part, error.matmul_decomposed(torch.where(ordinary, x, 0), w, THRESHOLD))
+    axes.axhline(apart, color=SWEEP[3], linestyle=":", linewidth=1.5, label=f"{ORDINARY},\noutliers apart: {apart:.1f} dB")
+    part = max(lines[ORDINARY])
+    axes.annotate(f"{part:.1f} dB", (alphas[lines[ORDINARY].index(part)], part), ha="center", va="top", xytext=(0, -8),
+                  textcoords="offset points", fontsize=9)
     best = max(range(len(alphas)), key=lambda i: lines["y"][i])
     axes.plot(alphas[best], lines["y"][best], "o", color=COLOURS[2], markersize=9)
     axes.annotate(f"alpha = {alphas[best]:.2f}: {lines['y'][best]:.1f} dB", (alphas[best], lines["y"][best]), ha="center",
                   va="bottom", xytext=(0, 8), textcoords="offset points", fontsize=9)
     before = error.sqnr_db(exact, int8_product(x.float(), w.float()))
-    axes.axhline(before, color="black", linestyle=":", linewidth=1)
-    axes.annotate(f"y without smoothing: {before:.1f} dB", (0.5, before), ha="center", va="bottom", xytext=(0, 2),
-                  textcoords="offset points", fontsize=9)
+    axes.axhline(before, color="black", linestyle=":", linewidth=1, label=f"y without smoothing: {before:.1f} dB")
     axes.set(xlabel="alpha: 0 leaves the outliers in x, 1 moves them all into w", ylabel="SQNR, dB",
              title=f"Six outlier channels of size {size:.0f}")
     axes.title.set_fontsize(10)
@@ -140,7 +151,7 @@ def show_layers(layers_to_keep, rankings: dict[str, dict[str, float]], weights_o
         for place, (value, kept) in enumerate(zip(ranking.values(), keep, strict=True)):
             look = {"color": COLOURS[1], "hatch": "//"} if kept else {"color": COLOURS[0]}
             panel.bar(place, value, edgecolor="white", **look)
-            panel.annotate(f"{value:.0f}", (place, value), ha="center", va="bottom", fontsize=8)
+            panel.annotate(f"{value:.1f}", (place, value), ha="center", va="bottom", fontsize=8)
         panel.set_xticks(range(len(ranking)), ranking, fontsize=9)
         kept = sum(size for size, kept in zip(sizes.tolist(), keep, strict=True) if kept)
         panel.set_title(f"{title}\nkept in FP16 (hatched): {kept:,} of {int(sizes.sum()):,} weights", fontsize=9)

@@ -29,11 +29,12 @@ class Block:
     """One block of a transformer as in Llama, one head, random weights: `block(x, product)` with a product of your own.
 
     The norms' weights are 1, but for three channels, 20 before the attention and 40 before the MLP: a stand-in for the
-    outlier channels of trained models. `layers` holds the weights (N, K) of the seven linear layers by name.
+    outlier channels of trained models. `layers` holds the weights (N, K) of the seven linear layers by name. Each `seed` gives
+    other weights and other channels.
     """
 
-    def __init__(self, width: int = 256, hidden: int = 704):
-        g = torch.Generator().manual_seed(0)
+    def __init__(self, width: int = 256, hidden: int = 704, seed: int = 0):
+        g = torch.Generator().manual_seed(seed)
         sizes = dict.fromkeys(("q", "k", "v", "o"), (width, width)) | {
             "gate": (hidden, width), "up": (hidden, width), "down": (width, hidden)}
         self.layers = {name: (torch.randn(size, generator=g) / size[1]**0.5).to(device()) for name, size in sizes.items()}

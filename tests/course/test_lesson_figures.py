@@ -1,11 +1,16 @@
 """What the lessons say in numbers is what is recorded in results/, what their cells print, or what is compiled."""
 
+from collections import Counter
+
 import pytest
+import torch
 
 from checks.bench.results import recorded, select
 from checks.course.notebooks import LESSONS, read
 from checks.judge.compiler import start
-from kernels import configs, cost, gemv, hello, quantize
+from checks.pictures.error import int8_product
+from checks.simulated.synthetic import Block, activations, weights
+from kernels import configs, cost, error, gemv, hello, quantize
 
 
 def text(lesson: str) -> str:
@@ -21,11 +26,13 @@ def us(test: str, function: str, mode: str = "eager", **shape) -> float:
 
 def registers(kernel, types: dict[str, str], *blocks: dict[str, int]) -> list[int]:
     """Of each thread, compiled for `sm_90` with each of `blocks`."""
-    names = kernel.arg_names
-    return [report.registers for report in start([{
-        "module": kernel.fn.__module__, "name": kernel.fn.__name__, "constexprs": constexprs, "options": {}, "capability": 90,
-        "signature": {name: "constexpr" if name in constexprs else types.get(name, "i32") for name in names},
-        "aligned": [name for name in names if name not in constexprs]} for constexprs in blocks], processes=2)()]
+    names, jobs = kernel.arg_names, []
+    for constexprs in blocks:
+        signature = {name: "constexpr" if name in constexprs else types.get(name, "i32") for name in names}
+        jobs.append({"module": kernel.fn.__module__, "name": kernel.fn.__name__, "signature": signature,
+                     "constexprs": constexprs, "aligned": [name for name in names if name not in constexprs],
+                     "options": {}, "capability": 90})
+    return [report.registers for report in start(jobs, processes=2)()]
 
 
 def test_00_registers_grow_with_the_lanes_of_a_thread():
@@ -111,8 +118,39 @@ def test_05_scaling_by_groups_beside_the_product():
 
 
 def test_05_speeds_of_the_ladder():
-    plain, grouped, fastest = (cost.matmul_flops(16384, 6144, 2048) / us("gemm", name, M=16384, N=6144, K=2048) / 1e6 for name in (
-        "perrow_w8a8_matmul_plain", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul"))
+    names = ("perrow_w8a8_matmul_plain", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul")
+    flops = cost.matmul_flops(16384, 6144, 2048)
+    plain, grouped, fastest = (flops / us("gemm", name, M=16384, N=6144, K=2048) / 1e6 for name in names)
     page = text("05")
     assert f"the H200 recorded {plain:,.0f} TOPS for it" in page and 0.45 < plain / 1979 < 0.55
     assert f"It reaches {grouped:,.0f} TOPS." in page and f"avoids all three and reaches {fastest:,.0f} TOPS." in page
+
+
+def test_06_the_ordinary_channels_part_of_y():
+    (x, ordinary), w = activations(size=100), weights()
+    exact = x[:, ordinary].double() @ w[:, ordinary].double().T
+
+    def decibels(x, w):
+        rounded = (error.fake_quantize_int8(side, 1, side.shape[1])[:, ordinary] for side in (x, w))
+        return error.sqnr_db(exact, next(rounded) @ next(rounded).T)
+
+    best = max(decibels(*error.smoothquant(x, w, alpha / 20)) for alpha in range(21))
+    apart = decibels(torch.where(ordinary, x, 0), torch.where(ordinary, w, 0))
+    assert (f"**Look at the ordinary channels' part of $y$:** {decibels(x, w):.1f} dB without smoothing, {best:.1f} dB at best "
+            f"with it, and {apart:.1f} dB with LLM.int8() or without outliers.") in text("06")
+    assert f"The part of $y$ that comes from ordinary channels has {apart:.1f} dB" in text("06")
+    plain = activations(size=1)[0]
+    assert error.sqnr_db(plain.double() @ w.double().T, int8_product(plain, w)) == pytest.approx(apart, abs=0.1)
+
+
+def test_06_how_often_each_layer_is_kept_over_20_seeds():
+    tokens, kept = torch.randn(128, 256, generator=torch.Generator().manual_seed(5)), Counter()
+    for seed in range(20):
+        block, own = Block(seed=seed), {}
+        block(tokens, lambda name, x, w, own=own: own.setdefault(name, (x, w)) and x @ w.T)
+        decibels = torch.tensor([error.sqnr_db(x @ w.T, int8_product(x, w)) for x, w in own.values()])
+        sizes = torch.tensor([w.numel() for _, w in own.values()])
+        keep = error.layers_to_keep(decibels, sizes, 200_000).tolist()
+        kept[" ".join(sorted(name for name, stays in zip(own, keep, strict=True) if stays))] += 1
+    assert set(kept) == {"gate", "up", "k q v"}
+    assert f"kept gate {kept['gate']} times, up {kept['up']} times, and q, k and v {kept['k q v']} times." in text("06")

@@ -176,15 +176,27 @@ def test_the_alpha_sweep_marks_the_best(monkeypatch):
             assert drawn[name][alpha] == pytest.approx(kernel_error.sqnr_db(t, kernel_error.fake_quantize_int8(t, 1, 128)))
     best = max(ys, key=ys.get)
     before = sqnr_of_y(x.float(), w.float())
-    assert texts(axes) == [f"alpha = {best:.2f}: {ys[best]:.1f} dB", f"y without smoothing: {before:.1f} dB"]
-    assert axes.lines[3].get_xydata().tolist() == [[best, ys[best]]] and axes.lines[4].get_ydata()[0] == before
+    parts = drawn[f"SQNR of {error.ORDINARY}"]
+    ordinary = activations(50.0, M=16, K=128)[1]
+    exact_part = x[:, ordinary].double() @ w[:, ordinary].double().T
+
+    def sqnr_of_part(a, b):
+        quantized = [kernel_error.fake_quantize_int8(t, 1, 128)[:, ordinary] for t in (a, b)]
+        return kernel_error.sqnr_db(exact_part, quantized[0] @ quantized[1].T)
+
+    assert parts[list(ys)[12]] == pytest.approx(sqnr_of_part(a, b))
+    assert texts(axes) == [f"{max(parts.values()):.1f} dB", f"alpha = {best:.2f}: {ys[best]:.1f} dB"]
+    assert [best, ys[best]] in [line.get_xydata().tolist()[0] for line in axes.lines if len(line.get_xdata()) == 1]
+    whole = torch.where(ordinary, x, 0).float()
+    apart = kernel_error.sqnr_db(exact_part, kernel_error.matmul_decomposed(whole, w.float(), 6.0))
+    assert {f"y without smoothing: {before:.1f} dB", f"{error.ORDINARY},\noutliers apart: {apart:.1f} dB"} < set(drawn)
     assert axes.get_title() == "Six outlier channels of size 50"
 
 
 def test_layers_left_in_fp16_are_hatched():
     rankings = {"alone": {"q": 30.4, "k": 20.0, "v": 40.0}, "together": {"q": 10.0, "k": 35.0, "v": 25.0}}
     alone, together = error.show_layers(kernel_error.layers_to_keep, rankings, {"q": 100, "k": 200, "v": 1000}, 250).axes
-    assert [bar.get_height() for bar in alone.patches] == [30.4, 20.0, 40.0] and texts(alone) == ["30", "20", "40"]
+    assert [bar.get_height() for bar in alone.patches] == [30.4, 20.0, 40.0] and texts(alone) == ["30.4", "20.0", "40.0"]
     assert [bool(bar.get_hatch()) for bar in alone.patches] == [False, True, False]
     assert [bool(bar.get_hatch()) for bar in together.patches] == [True, False, False]
     assert [colour == COLOURS[1] for colour in colour_of(together)] == [True, False, False]
