@@ -29,8 +29,8 @@ class Block:
     """One block of a transformer as in Llama, one head, random weights: `block(x, product)` with a product of your own.
 
     The norms' weights are 1, but for three channels, 20 before the attention and 40 before the MLP: a stand-in for the
-    outlier channels of trained models. `layers` holds the weights (N, K) of the seven linear layers by name. Each `seed` gives
-    other weights and other channels.
+    outlier channels of trained models. `layers` holds the weights (N, K) of the seven linear layers by name. Each `seed`
+    gives other weights and other channels.
     """
 
     def __init__(self, width: int = 256, hidden: int = 704, seed: int = 0):
