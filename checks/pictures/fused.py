@@ -1,6 +1,7 @@
 """Pictures for the lesson on fusion: where the time goes, and the bytes of each plan."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
@@ -45,20 +46,21 @@ def count_plans(M: int = 64, N: int = 128, K: int = 256) -> None:
 
 
 def show_plans(**models: Callable[[int, int, int], int]):
-    """The bytes of each plan against N and against M, as your functions have them."""
+    """The bytes that each plan saves over the one before it, against N and against K, as your functions have them."""
     if not all(ready_to_draw(model) for model in models.values()):
         return None
     figure, panels = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained", sharey=True)
     sizes = [2**n for n in range(8, 16)]
-    for panel, label, place in [(panels[0], "N, rows of w (M = 16,384, K = 4,096)", lambda n: (16384, n, 4096)),
-                                (panels[1], "M, rows of x (N = K = 4,096)", lambda n: (n, 4096, 4096))]:
-        for (name, model), colour, marker in zip(models.items(), COLOURS, "osD", strict=False):
-            panel.plot(sizes, [model(*place(n)) / 1e6 for n in sizes], color=colour, marker=marker, markersize=4,
-                       label=name.removesuffix("_bytes").replace("_", " "))
-        panel.set(yscale="log", xlabel=label)
+    for panel, across, place in [(panels[0], "N, rows of w (M = 16,384, K = 4,096)", lambda n: (16384, n, 4096)),
+                                 (panels[1], "K, length of a row (M = 16,384, N = 4,096)", lambda n: (16384, 4096, n))]:
+        for (before, after), colour, marker in zip(pairwise(models), COLOURS, "os", strict=False):
+            saved = [(models[before](*place(n)) - models[after](*place(n))) / 1e6 for n in sizes]
+            label = f"{after.removesuffix('_bytes').replace('_', ' ')} saves"
+            panel.plot(sizes, saved, color=colour, marker=marker, markersize=4, label=label)
+        panel.set(yscale="log", xlabel=across)
         panel.set_xscale("log", base=2)
         panel.set_xticks(sizes[::2], [f"{n:,}" for n in sizes[::2]])
-    panels[0].set_ylabel("MB moved")
+    panels[0].set_ylabel("MB saved")
     panels[0].legend(frameon=False)
     return show_figure(figure)
 

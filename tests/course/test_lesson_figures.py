@@ -154,3 +154,22 @@ def test_06_how_often_each_layer_is_kept_over_20_seeds():
         kept[" ".join(sorted(name for name, stays in zip(own, keep, strict=True) if stays))] += 1
     assert set(kept) == {"gate", "up", "k q v"}
     assert f"kept gate {kept['gate']} times, up {kept['up']} times, and q, k and v {kept['k q v']} times." in text("06")
+
+
+def test_07_the_epilogue_s_step_beside_its_prediction():
+    ratios = []
+    for N in (2048, 6144, 22016):
+        shape = {"M": 16384, "N": N, "K": 2048}
+        predicted = (cost.unfused_bytes(**shape) - cost.epilogue_fused_bytes(**shape)) / recorded()["roofs"]["copy_gb_per_s"]
+        ratios.append(1e3 * (us("plans", "unfused INT8", **shape) - us("plans", "epilogue-fused INT8", **shape)) / predicted)
+    assert f"The first is {min(ratios):.1f} to {max(ratios):.1f} times as long as predicted where $K$ = 2,048" in text("07")
+
+
+def test_07_quantizing_in_the_loop():
+    shape = {"M": 16384, "N": 22016, "K": 2048}
+    bound = 5 * cost.main_loop_quantizations(**shape, BLOCK_M=128, BLOCK_N=128) / 33.5e6
+    assert (f"the larger of the two times, {bound:.0f} µs, and our two separate kernels were measured at "
+            f"{us('matmul_int8', 'matmul_int8', **shape):,.0f} µs.") in text("07")
+    ratio = 5 * 1979 / 33.5 / 2
+    assert f"ratio is ${ratio:.0f} / \\text{{BLOCK\\_N}}$ at every $N$: {ratio / 128:.2f} with tiles" in text("07")
+    assert f"of 128 columns, and {ratio / 256:.2f} with 256." in text("07") and 64 * 2048 == 131_072

@@ -204,14 +204,15 @@ def test_layers_left_in_fp16_are_hatched():
     assert ticks(alone) == ["q", "k", "v"]
 
 
-def test_the_bytes_of_plans_against_both_sizes():
-    models = {f.__name__: f for f in (cost.unfused_bytes, cost.producer_fused_bytes)}
-    over_n, over_m = fused.show_plans(**models).axes
-    for axes, shape in ((over_n, lambda n: (16384, n, 4096)), (over_m, lambda n: (n, 4096, 4096))):
+def test_the_bytes_that_plans_save_against_both_sizes():
+    models = {f.__name__: f for f in (cost.unfused_bytes, cost.epilogue_fused_bytes, cost.producer_fused_bytes)}
+    over_n, over_k = fused.show_plans(**models).axes
+    for axes, shape in ((over_n, lambda n: (16384, n, 4096)), (over_k, lambda n: (16384, 4096, n))):
         assert lines(axes) == {
-            name: {2**n: pytest.approx(model(*shape(2**n)) / 1e6) for n in range(8, 16)}
-            for name, model in (("unfused", cost.unfused_bytes), ("producer fused", cost.producer_fused_bytes))}
-    assert "N, rows of w" in over_n.get_xlabel() and "M, rows of x" in over_m.get_xlabel()
+            name: {2**n: pytest.approx((before(*shape(2**n)) - after(*shape(2**n))) / 1e6) for n in range(8, 16)}
+            for name, before, after in (("epilogue fused saves", cost.unfused_bytes, cost.epilogue_fused_bytes),
+                                        ("producer fused saves", cost.epilogue_fused_bytes, cost.producer_fused_bytes))}
+    assert "N, rows of w" in over_n.get_xlabel() and "K, length of a row" in over_k.get_xlabel()
 
 
 def test_the_timeline_of_a_chain_eager_and_in_a_graph():
