@@ -21,7 +21,6 @@ from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
 
 FP16, DECODE, PREFILL = "cuBLAS FP16", "decode_w8a8", "quantize_int8_perrow, perrow_w8a8_matmul"
-QUANTIZE = "quantize_int8_perrow"
 
 
 def show_programs(*functions, M: int = 4, N: int = 256, K: int = 2048):
@@ -108,8 +107,8 @@ def show_timeline(eager_us, graph_us, kernel_us=(1.5, 6.0, 1.5, 6.0, 1.5, 6.0), 
 
 
 def show_latency_stack():
-    """Where the time of one product goes, M = 1 and M = 16: quantize, multiply, and what launching adds, by itself and in a
-    graph."""
+    """Where the time of one product goes, M = 1 and M = 16: its kernels, and the wait for their launches, by itself and in
+    a graph."""
     found = figures_of(("launches",), _measure_launches)
     return found and show_figure(latency_stack_figure(*found))
 
@@ -121,27 +120,29 @@ def _measure_launches() -> list[dict]:
 
 
 def latency_stack_figure(rows: list[dict], title: str):
-    """Bars of FP16 whole and INT8 in its two parts: left launched on an idle GPU ("idle"), right inside a graph ("graph"),
-    each panel with an axis of its own."""
-    time = {(row["function"], row["M"], row["mode"]): row["median_us"] for row in rows}
+    """Bars of FP16 and INT8: left launched on an idle GPU ("idle"), right inside a graph ("graph"), each panel with an axis
+    of its own. A whisker holds the middle 80 % of calls."""
+    found = {(row["function"], row["M"], row["mode"]): row for row in rows}
+    time = {key: row["median_us"] for key, row in found.items()}
     bars = [(M, function) for M in sorted({row["M"] for row in rows}) for function in (FP16, DECODE)]
     figure, panels = plt.subplots(1, 2, sharey=True, figsize=(8.2, 2.6), layout="constrained")
     for axes, mode, words in zip(panels, ("idle", "graph"), ("launched alone", "in a graph"), strict=True):
         for place, (M, function) in enumerate(bars):
             kernels, whole = time[function, M, "graph"], time[function, M, mode]  # back to back, and as this mode has it
-            quantize = min(time[QUANTIZE, M, "graph"], kernels) if function == DECODE else 0.0
-            axes.barh([place] * 3, [quantize, kernels - quantize, max(0.0, whole - kernels)], left=[0.0, quantize, kernels],
-                      height=0.7, edgecolor="white", color=[COLOURS[4], COLOURS[0], COLOURS[1]])
-            axes.text(whole, place, f" {whole:.1f} µs", va="center", fontsize=9)
-        axes.set(xlabel="µs", xlim=(0, 1.3 * max(time[function, M, mode] for M, function in bars)))
+            axes.barh([place] * 2, [kernels, max(0.0, whole - kernels)], left=[0.0, kernels], height=0.7, edgecolor="white",
+                      color=[COLOURS[0], COLOURS[1]])
+            low, high = (found[function, M, mode][edge] for edge in ("low_us", "high_us"))
+            axes.errorbar(whole, place, xerr=[[whole - low], [high - whole]], color="black", capsize=3, linewidth=1)
+            axes.text(high, place, f"  {whole:.1f} µs", va="center", fontsize=9)
+        axes.set(xlabel="µs", xlim=(0, 1.35 * max(found[function, M, mode]["high_us"] for M, function in bars)))
         axes.set_title(words, fontsize=10)
     panels[0].set_yticks(range(len(bars)),
                          [f"M = {M}, {'INT8' if function == DECODE else 'cuBLAS FP16'}" for M, function in bars])
     panels[0].invert_yaxis()
     figure.suptitle(f"{title}: one product, N = {rows[0]['N']:,}, K = {rows[0]['K']:,}", fontsize=10)
-    figure.legend(handles=[Patch(color=COLOURS[4], label="quantize"), Patch(color=COLOURS[0], label="multiply"),
-                           Patch(color=COLOURS[1], label="launches, waited for")],
-                  frameon=False, fontsize=8, ncols=3, loc="outside lower center")
+    figure.legend(handles=[Patch(color=COLOURS[0], label="kernels, back to back"),
+                           Patch(color=COLOURS[1], label="waiting for launches")],
+                  frameon=False, fontsize=8, ncols=2, loc="outside lower center")
     return figure
 
 

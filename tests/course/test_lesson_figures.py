@@ -173,3 +173,15 @@ def test_07_quantizing_in_the_loop():
     ratio = 5 * 1979 / 33.5 / 2
     assert f"ratio is ${ratio:.0f} / \\text{{BLOCK\\_N}}$ at every $N$: {ratio / 128:.2f} with tiles" in text("07")
     assert f"of 128 columns, and {ratio / 256:.2f} with 256." in text("07") and 64 * 2048 == 131_072
+
+
+def test_08_waiting_for_launches_and_its_spread():
+    rows = {(row["function"], row["M"]): row for row in select(recorded(), test="launches", mode="idle")}
+    cublas = rows["cuBLAS FP16", 1]
+    assert (f"the median of cuBLAS at $M = 1$ is {cublas['median_us']:.0f} µs, and the middle 80 % of its calls go from "
+            f"{cublas['low_us']:.0f} to {cublas['high_us']:.0f} µs") in text("08")
+    for M in (1, 16):
+        fp16, int8 = (rows[name, M]["median_us"] - us("launches", name, "graph", M=M) for name in ("cuBLAS FP16", "decode_w8a8"))
+        assert int8 > fp16
+    x, parts = 2 * 16 * 4096 / 1e6, 2 * 2 * 16 * 4096 * 4 / 1e6  # written and read
+    assert f"$x$ and $y$ are {x:.2f} MB each, and the partial sums move {parts:.2f} MB." in text("08")

@@ -2,26 +2,29 @@
 
 import pytest
 
-from checks.bench.workloads import BREAK_EVEN_M, FEW_OR_MANY, LAUNCHES, plan
+from checks.bench.workloads import BREAK_EVEN_M, FEW_OR_MANY, plan
 from checks.pictures import common, decode
-from checks.pictures.decode import DECODE, FP16, PREFILL, QUANTIZE
+from checks.pictures.decode import DECODE, FP16, PREFILL
 from kernels.decode import MAX_M
 from kernels.latency import break_even_m, compute_bound_from
 from kernels.runtime import INTERPRETED
 
 
 def row(test, function, M, mode, us):
-    return {"test": test, "function": function, "M": M, "N": 4096, "K": 4096, "mode": mode, "median_us": us}
+    return {"test": test, "function": function, "M": M, "N": 4096, "K": 4096, "mode": mode, "median_us": us,
+            "low_us": us - 1, "high_us": us + 2}
 
 
-def test_the_stack_shows_quantize_multiply_and_launches():
-    us = {FP16: 13.0, DECODE: 8.0, QUANTIZE: 2.0}
+def test_the_stack_shows_kernels_and_launches():
+    us = {FP16: 13.0, DECODE: 8.0}
     rows = [row("launches", name, M, mode, us[name] + (20.0 if mode == "idle" else 0.0))
-            for name in LAUNCHES for M in (1, 16) for mode in ("idle", "graph")]
+            for name in us for M in (1, 16) for mode in ("idle", "graph")]
     alone, graph = decode.latency_stack_figure(rows, "synthetic").axes
     assert len(alone.get_yticklabels()) == 4
-    assert [bar.get_width() for bar in alone.patches[3:6]] == [2.0, 6.0, 20.0]  # INT8
-    assert [bar.get_width() for bar in graph.patches[3:6]] == [2.0, 6.0, 0.0]
+    assert [bar.get_width() for bar in alone.patches[2:4]] == [8.0, 20.0]  # INT8
+    assert [bar.get_width() for bar in graph.patches[2:4]] == [8.0, 0.0]
+    (whisker,) = alone.collections[1].get_segments()
+    assert whisker.tolist() == [[27.0, 1.0], [30.0, 1.0]]
     assert graph.get_xlim()[1] < alone.get_xlim()[1]
 
 
