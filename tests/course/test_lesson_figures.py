@@ -1,6 +1,7 @@
 """What the lessons say in numbers is what is recorded in results/, what their cells print, or what is compiled."""
 
 from collections import Counter
+from itertools import product
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from checks.bench.results import recorded, select
 from checks.course.notebooks import LESSONS, read
 from checks.judge.compiler import start
+from checks.pictures import tuning
 from checks.pictures.error import int8_product
 from checks.simulated.synthetic import Block, activations, weights
 from kernels import configs, cost, error, gemv, hello, quantize
@@ -181,7 +183,33 @@ def test_08_waiting_for_launches_and_its_spread():
     assert (f"the median of cuBLAS at $M = 1$ is {cublas['median_us']:.0f} µs, and the middle 80 % of its calls go from "
             f"{cublas['low_us']:.0f} to {cublas['high_us']:.0f} µs") in text("08")
     for M in (1, 16):
-        fp16, int8 = (rows[name, M]["median_us"] - us("launches", name, "graph", M=M) for name in ("cuBLAS FP16", "decode_w8a8"))
+        fp16, int8 = (rows[name, M]["median_us"] - us("launches", name, "graph", M=M)
+                      for name in ("cuBLAS FP16", "decode_w8a8"))
         assert int8 > fp16
     x, parts = 2 * 16 * 4096 / 1e6, 2 * 2 * 16 * 4096 * 4 / 1e6  # written and read
     assert f"$x$ and $y$ are {x:.2f} MB each, and the partial sums move {parts:.2f} MB." in text("08")
+
+
+def test_09_full_waves_and_the_fastest_configuration():
+    def met(M: int) -> list[tuple[float, float]]:
+        times = {row["function"]: row["median_us"] for row in select(recorded(), test="config", M=M, K=4096, N=4096)}
+        pairs = []
+        for name, sizes, report in tuning.report_configs()[:6]:
+            fit = configs.programs_per_multiprocessor(report.registers, report.shared, sizes["num_warps"], 233472)
+            full = configs.wave_efficiency(M, 4096, sizes["BLOCK_M"], sizes["BLOCK_N"], 132 * fit)
+            pairs.append((full, times[name] / min(times.values())))
+        return pairs
+
+    assert max(met(65))[1] == 1
+    (full, times), best = max(met(512)), next(full for full, times in met(512) if times == 1)
+    assert (f"configuration that fills {full:.0%} of the places takes {times:.2f} times as long as the best, which fills "
+            f"{best:.0%}.").replace("%", " %") in text("09")
+
+
+def test_09_what_the_two_formulas_rule_out():
+    space = list(product((64, 128, 256), (64, 128, 256), (64, 128, 256), (4, 8, 16), (2, 3, 4, 5)))
+    fits = [c for c in space if configs.stage_bytes(*c[:3], c[4], 1) <= 227 * 1024
+            and configs.accumulator_registers(*c[:2], c[3]) <= 128]
+    left = [c for c in fits if configs.accumulator_registers(*c[:2], c[3]) >= 32]
+    assert f"rule out {len(space) - len(fits)} of {len(space)} configurations." in text("09")
+    assert f"rules out another {len(fits) - len(left)}. So {len(left)} are left." in text("09")
