@@ -92,6 +92,16 @@ def cost_percent(quantized: float, baseline: float) -> float:
     return 100 * (quantized / baseline - 1)
 
 
+def standard_error_percent(quantized: list[float], baseline: list[float]) -> float:
+    """The standard error of `cost_percent`, from the two perplexities of each of n pieces of text of one length.
+
+    The loss of a piece is the logarithm of its perplexity, and the cost, while it is small, is the mean of the n differences
+    of losses: it varies by their standard deviation over √n.
+    """
+    differences = torch.tensor(quantized, dtype=torch.float64).log() - torch.tensor(baseline, dtype=torch.float64).log()
+    return float(100 * differences.std() / len(differences) ** 0.5)
+
+
 @torch.no_grad()
 def layer_sqnr_db(model: Transformer, scheme: Scheme, rows: torch.Tensor) -> dict[str, float]:
     """SQNR of each layer's output by name, its input being that of the unquantized model."""

@@ -26,6 +26,7 @@ BEGIN, END = "<!-- report card: begin -->", "<!-- report card: end -->"
 NUMBER = (int, float)
 FIELDS = {"schema": int, "date": str, "torch": str, "triton": str, "accuracy_on": str, "bytes": int, "perplexity": dict,
           "cost_percent": dict, "sqnr_db": dict, "gpu": (str, type(None)), "rows": list}
+MADE_BY = ("date", "torch", "triton")
 ROW = {"test": str, "function": str, "phase": str, "batch": int, "context": int, "M": int, "mode": str,
        "median_us": NUMBER, "low_us": NUMBER, "high_us": NUMBER}
 
@@ -35,11 +36,12 @@ class BadCard(ValueError):
 
 
 def report_card(perplexity: dict[str, float], sqnr_db: dict[str, float], num_bytes: int, rows: list[dict],
-                gpu: str | None) -> dict:
+                gpu: str | None, timed: dict[str, str] | None = None) -> dict:
     """A card from measurements.
 
     perplexity: on the held-out text of `num_bytes` guesses, by variant, "FP16" among them; sqnr_db: of each quantized
-    layer's output, by its name; rows: the times of `checks.capstone.block` on a GPU named `gpu`, none without one.
+    layer's output, by its name; rows: the times of `checks.capstone.block` on a GPU named `gpu`, none without one;
+    timed: the date and the versions, by the names of `MADE_BY`, of a run before this one that the times are from.
     Raises BadCard where these do not fit together.
     """
     if "FP16" not in perplexity:
@@ -50,6 +52,8 @@ def report_card(perplexity: dict[str, float], sqnr_db: dict[str, float], num_byt
         "bytes": num_bytes, "perplexity": perplexity,
         "cost_percent": {name: 100 * (value / perplexity["FP16"] - 1) for name, value in perplexity.items()},
         "sqnr_db": sqnr_db, "gpu": gpu, "rows": rows}
+    if timed is not None:
+        card["timed"] = {name: timed[name] for name in MADE_BY}
     check_card(card)
     return card
 
@@ -75,6 +79,8 @@ def check_card(card, where: str = "the card") -> None:
         _expect(row, ROW, f"{where}: row {number}")
         if not 0 < row["low_us"] <= row["median_us"] <= row["high_us"]:
             raise BadCard(f"{where}: row {number} needs 0 < low_us <= median_us <= high_us, got {row}")
+    if "timed" in card:
+        _expect(card["timed"], dict.fromkeys(MADE_BY, str), f"{where}: timed")
     if card["rows"] and card["gpu"] is None:
         raise BadCard(f"{where} has times but no gpu: name the GPU that they were measured on")
 
@@ -136,6 +142,8 @@ def summary(card: dict) -> str:
     """A card in a sentence: what INT8 cost, on how much text, and whether times are in it."""
     costs = ", ".join(f"{name} {cost:+.2f} %" for name, cost in card["cost_percent"].items() if name != "FP16")
     times = f"{len(card['rows'])} times from an {card['gpu']}" if card["rows"] else "no times"
+    if "timed" in card:
+        times += f", recorded on {card['timed']['date']} with torch {card['timed']['torch']}"
     return f"perplexity {card['perplexity']['FP16']:.3f} in FP16 on {card['bytes']:,} bytes; {costs or 'no INT8'}; {times}"
 
 

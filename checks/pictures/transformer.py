@@ -11,7 +11,7 @@ from checks.capstone import accuracy, block, report_card
 from checks.capstone.accuracy import Scheme, recorded_accuracy
 from checks.capstone.training import FOLDER, tokens_of, windows
 from checks.pictures.common import ready_to_draw, show_figure
-from kernels.block_cost import LLAMA_3_8B_DIMS, block_weights
+from kernels.block_cost import LLAMA_3_8B_DIMS, block_weights, products_fp16_us, products_int8_us
 from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import INTERPRETED, device
 from kernels.transformer import Transformer
@@ -106,13 +106,14 @@ def show_cost(model: Transformer, int8_linear, perplexity):
     found = {name: perplexity(values, rows) for name, values in logits.items()}
     pieces = {name: [perplexity(values[i:i + 1], rows[i:i + 1]) for i in range(len(rows))]
               for name, values in logits.items()}
+    error = accuracy.standard_error_percent(pieces["INT8"], pieces["FP16"])
     figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
     ends = [min(pieces["FP16"]) * 0.9, max(pieces["FP16"]) * 1.1]
     axes.plot(ends, ends, color="black", linewidth=1)
     axes.plot(pieces["FP16"], pieces["INT8"], "o", color=COLOURS[0], alpha=0.7)
     axes.set(xscale="log", yscale="log", xlabel="perplexity in FP16", ylabel="perplexity in INT8",
              title=f"{len(rows)} pieces of {rows.shape[1] - 1} bytes, perplexity {found['FP16']:.4f} in FP16,\n"
-             f"{found['INT8']:.4f} in INT8 ({accuracy.cost_percent(found['INT8'], found['FP16']):+.3f} %)")
+             f"{found['INT8']:.4f} in INT8 ({accuracy.cost_percent(found['INT8'], found['FP16']):+.3f} ± {error:.3f} %)")
     axes.title.set_fontsize(9)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -240,7 +241,7 @@ def _where(card: dict) -> str:
 
 
 def show_time_now(card: dict | None):
-    """Where the time of a block goes in FP16 and in INT8, as parts of a CUDA graph's time."""
+    """Where the time of a block goes in FP16 and in INT8: parts timed alone, and what they leave of a CUDA graph's time."""
     if card is None:
         return None
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
@@ -271,6 +272,21 @@ def draw_time_now(axes, rows: list[dict]) -> None:
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
+def print_products(card: dict | None) -> None:
+    """The least time of a block's seven products by the roofline of an H200's datasheet, beside the sum of their times."""
+    if card is None:
+        return
+    print(f"{'':28} {'FP16: least':>12} {'measured':>9}    {'INT8: least':>12} {'measured':>9}")
+    for place in _places(card["rows"]):
+        M = place[2] if place[0] == "prefill" else place[1]
+        fp16 = products_fp16_us(M, **LLAMA_3_8B_DIMS, tflops=989, gb_per_s=4800)
+        int8 = products_int8_us(M, **LLAMA_3_8B_DIMS, tops=1979, gb_per_s=4800)
+        found = [report_card.time_now(card["rows"], name, *place[:2]) for name in ("FP16", "INT8")]
+        met = [parts["products"] + parts["quantization"] for parts in found]
+        print(f"{_place(*place).replace(chr(10), ', '):28} {fp16:9,.0f} us {met[0]:6,.0f} us    "
+              f"{int8:9,.0f} us {met[1]:6,.0f} us")
+
+
 def print_amdahl(amdahl_speedup, card: dict | None) -> None:
     """What Amdahl's law, by your function, says of the whole block from its products' speed-up, beside what was measured."""
     if card is None or not ready_to_draw(amdahl_speedup):
@@ -297,7 +313,8 @@ def show_card(model: Transformer, int8_linear, perplexity, card: dict | None, pa
     for scheme in (Scheme(truncate=True), Scheme(per="tensor")):
         found[scheme.name] = perplexity(accuracy.simulated(model, scheme)(rows), rows)
     made = report_card.report_card(found, accuracy.layer_sqnr_db(model, Scheme(), rows), rows[:, 1:].numel(),
-                                   card["rows"] if card else [], card["gpu"] if card else None)
+                                   card["rows"] if card else [], card["gpu"] if card else None,
+                                   card if card and "date" in card else None)
     figure = report_card.write_card(made, Path(path), card_figure)
     print(f"written to {path}")
     return show_figure(figure)
@@ -338,6 +355,8 @@ def card_figure(card: dict):
         draw_time_now(panels[1, 1], card["rows"])
         panels[1, 1].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=8)
         panels[1, 1].set_title("Where its time goes, each part timed alone", fontsize=10)
-    times = "" if graphs else " · no times: there was no GPU"
+    timed, times = card.get("timed"), "" if graphs else " · no times: there was no GPU"
+    if timed:
+        times = f"\ntimes recorded on an {card['gpu']} on {timed['date']}, torch {timed['torch']}, Triton {timed['triton']}"
     figure.suptitle(f"Report card: a transformer in INT8 · {card['date']} · torch {card['torch']}{times}", fontsize=12)
     return figure

@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from checks.capstone import block, command
+from checks.capstone import accuracy, block, command
+from checks.capstone.accuracy import Scheme
 from checks.capstone.command import main
 from checks.capstone.report_card import (
     BEGIN,
@@ -25,14 +26,20 @@ from checks.capstone.report_card import (
     time_now,
     write_card,
 )
-from checks.capstone.training import FOLDER
+from checks.capstone.training import FOLDER, load, tokens_of, windows
 from checks.course.notebooks import LESSONS, read
 from checks.paths import ROOT
 from checks.pictures import transformer
-from kernels.block_cost import amdahl_speedup, block_products
+from kernels.block_cost import (
+    LLAMA_3_8B_DIMS,
+    amdahl_speedup,
+    block_products,
+    products_fp16_us,
+    products_int8_us,
+)
 from kernels.linear import Int8Linear
-from kernels.runtime import INTERPRETED
-from kernels.transformer import Config
+from kernels.runtime import INTERPRETED, device
+from kernels.transformer import Config, perplexity
 
 TINY = Config(vocabulary=256, layers=1, dim=32, heads=2, kv_heads=1, hidden=48)
 
@@ -289,3 +296,65 @@ def test_the_lesson_says_what_the_recorded_card_says():
             gain = before["products"] / (after["products"] + after["quantization"])
             predicted = amdahl_speedup(before["products"] / sum(before.values()), gain)
             assert abs(measured / predicted - 1) < (0.01 if phase == "prefill" else 0.06), "it says how far they differ"
+
+
+def test_a_card_with_times_of_another_run_says_whose(card, tmp_path):
+    mine = report_card({"FP16": 4.0, "INT8": 4.02}, {"a.q": 44.0}, 127, card["rows"], card["gpu"],
+                       card | {"date": "2001-02-03", "torch": "1.2", "triton": "0.1"})
+    assert mine["timed"] == {"date": "2001-02-03", "torch": "1.2", "triton": "0.1"} and mine["date"] != "2001-02-03"
+    assert "2 times".join(summary(mine).split(f"{len(card['rows'])} times")).endswith(
+        "2 times from an A synthetic GPU, recorded on 2001-02-03 with torch 1.2")
+    figure = write_card(mine, tmp_path / "card.json", transformer.card_figure)
+    assert "times recorded on an A synthetic GPU on 2001-02-03, torch 1.2, Triton 0.1" in figure.get_suptitle()
+    assert read_card(tmp_path / "card.json") == mine
+    with pytest.raises(BadCard, match="timed has no 'torch'"):
+        check_card(mine | {"timed": {"date": "2001-02-03", "triton": "0.1"}})
+
+
+def test_products_are_predicted_beside_their_times(card, capsys):
+    transformer.print_products(card)
+    lines = capsys.readouterr().out.splitlines()
+    least = [f(100, **LLAMA_3_8B_DIMS, gb_per_s=4800, **peak) for f, peak in (
+        (products_fp16_us, {"tflops": 989}), (products_int8_us, {"tops": 1979}))]
+    assert lines[1].split()[-8:] == [f"{least[0]:.0f}", "us", "70", "us", f"{least[1]:.0f}", "us", "42", "us"]
+    assert transformer.print_products(None) is None
+
+
+def test_the_lesson_says_how_far_the_bound_and_the_error_bar_are():
+    rows, page = read_card(FOLDER / RECORDED)["rows"], " ".join(
+        " ".join(cell.source for cell in read(LESSONS / "10_transformer.ipynb").cells).split())
+    us = {(row["function"], row["mode"]): row["median_us"] for row in rows
+          if (row["test"], row["phase"]) == ("block", "prefill")}
+    eager, compiled, graph = (f"{us['INT8', mode]:,.0f}" for mode in ("eager", "compile", "graph"))
+    assert f"even there INT8 takes {eager} µs eager and {compiled} compiled, and {graph} in a graph" in page
+    assert f"FP16 takes {us['FP16', 'eager']:,.0f}, {us['FP16', 'compile']:,.0f} and {us['FP16', 'graph']:,.0f}." in page
+
+    def met(name, phase, batch, M):
+        parts = time_now(rows, name, phase, batch)
+        least = (products_fp16_us(M, **LLAMA_3_8B_DIMS, tflops=989, gb_per_s=4800) if name == "FP16" else
+                 products_int8_us(M, **LLAMA_3_8B_DIMS, tops=1979, gb_per_s=4800))
+        return parts["products"] + parts["quantization"], least
+
+    (fp16, fp16_least), (int8, int8_least) = (met(name, "decode", 1, 1) for name in ("FP16", "INT8"))
+    assert (f"{fp16:.0f} µs and not {fp16_least:.0f} in FP16 for one token, and {int8:.0f} µs and not {int8_least:.0f} in "
+            "INT8.") in page
+    prefill = [measured / least for measured, least in (met(name, "prefill", 1, 8192) for name in ("FP16", "INT8"))]
+    assert "In prefill they take 1.3 times" in page and [f"{ratio:.1f}" for ratio in prefill] == ["1.3", "1.3"]
+    decode = [met(name, "decode", batch, batch) for name in ("FP16", "INT8") for batch in (1, 16, 64)]
+    assert all(measured > 1.99 * least for measured, least in decode)
+
+
+def test_the_lesson_s_error_bars_are_those_of_its_pieces_of_text():
+    model, pieces = load(), windows(tokens_of("held_out"))
+    page = " ".join(" ".join(cell.source for cell in read(LESSONS / "10_transformer.ipynb").cells).split())
+    with torch.no_grad():
+        fp16, int8 = ([perplexity(logits[None], row[None]) for rows in pieces.to(device()).split(64)
+                       for logits, row in zip(made(rows), rows, strict=True)]
+                      for made in (model, accuracy.simulated(model, Scheme())))
+    for step, sentence in ((1, "On all 233 pieces of the held-out text it is {:.3f} ± {:.3f} %"),
+                           (7, "On these 34 pieces the rise is {:.3f} ± {:.3f} %")):
+        losses = [torch.tensor(found[::step]).double().log().mean() for found in (int8, fp16)]
+        cost, error = 100 * (losses[0] - losses[1]).expm1(), accuracy.standard_error_percent(int8[::step], fp16[::step])
+        if INTERPRETED:  # a GPU adds up in another order
+            assert sentence.format(cost, error) in page
+        assert len(int8[::step]) == (233 if step == 1 else 34)

@@ -106,8 +106,9 @@ def test_the_cost_of_int8_by_piece(model, sample):
     assert points.get_xydata().tolist() == [list(pair) for pair in zip(fp16, int8, strict=True)] and fp16 != int8
     assert diagonal.get_xydata().tolist() == [[min(fp16) * 0.9] * 2, [max(fp16) * 1.1] * 2]
     whole, quantized = perplexity(logits, sample), perplexity(yours, sample)
+    error = accuracy.standard_error_percent(int8, fp16)
     assert axes.get_title() == (f"3 pieces of 11 bytes, perplexity {whole:.4f} in FP16,\n{quantized:.4f} in INT8 "
-                                f"({100 * (quantized / whole - 1):+.3f} %)")
+                                f"({100 * (quantized / whole - 1):+.3f} ± {error:.3f} %)")
 
 
 def test_the_frontier_s_points_are_bytes_and_perplexities(model, sample, monkeypatch):
