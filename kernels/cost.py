@@ -15,6 +15,14 @@ def gemv_bytes(N: int, K: int) -> int:
     return 2 * (N * K + K + N)
 
 
+def sectors_per_request(stride: int, element_bytes: int) -> int:
+    """Sectors of 32 bytes that a warp touches when thread i of its 32 loads element i * stride.
+
+    An element takes 1, 2, 4, 8, 16 or 32 bytes; the first one begins a sector; stride ≥ 0.
+    """
+    return max(1, min(32, stride * element_bytes))
+
+
 def matmul_flops(M: int, N: int, K: int) -> int:
     """Operations of y = x wᵀ with x (M, K), w (N, K), integer or not: two for each product."""
     return 2 * M * N * K

@@ -14,6 +14,7 @@ from checks.exercises import (
     measuring,
     perrow_w8a8,
     quantize,
+    sectors,
     skinny,
     speed,
     transformer,
@@ -21,7 +22,7 @@ from checks.exercises import (
 )
 from checks.judge.exercise import Exercise
 
-NOUNS = (hello, gemv, matmul, measuring, speed, quantize, int_mm, perrow_w8a8, error,
+NOUNS = (hello, gemv, sectors, matmul, measuring, speed, quantize, int_mm, perrow_w8a8, error,
          matmul_int8, fused, gemv_int8, skinny, latency, tuning, transformer, block_cost)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 

@@ -1,18 +1,22 @@
-"""A picture for the lesson on the FP16 matrix-vector product: what the size of a block costs in bytes."""
+"""Pictures for the lesson on the FP16 matrix-vector product: what a block costs in bytes, and a stride in sectors."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import triton
+from matplotlib.colors import ListedColormap
 
 from checks.bench.figures import COLOURS
 from checks.judge.source import python_function, rebind
 from checks.judge.tracing import trace
-from checks.pictures.common import ready_to_draw, show_figure
+from checks.pictures.common import NOTHING, ready_to_draw, show_figure
 from kernels import cost
 from kernels.gemv import gemv_fp16_kernel
+from kernels.hello import copy_2d
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)  # per program
+STRIDES = (1, 2, 3, 4, 6, 8, 12, 16)
+DRAWN, SECTOR, WARP = (1, 2, 4, 8), 8, 32  # strides in the map; FP32 elements of a sector; threads
 
 
 def _in_blocks(x, w, BLOCK_N, BLOCK_K):
@@ -43,4 +47,40 @@ def show_bytes(kernel, N: int = 128, K: int = 256):
     axes.set(xlabel="BLOCK_N, rows per program", ylabel="kB asked for", ylim=(0, 1.15 * max(below)))
     axes.set_title(f"W ({N}, {K}): bytes counted in runs of your kernel, and how many times the least", fontsize=10)
     figure.legend(frameon=False, loc="outside right center", fontsize=9)
+    return show_figure(figure)
+
+
+def count_sectors(stride: int) -> int:
+    """Sectors that 32 neighbouring lanes of a load touch in a run: those of every stride-th of many FP32 numbers."""
+    load = trace(copy_2d, x=torch.zeros(1, WARP * stride)[:, ::stride])[-1].accesses[0]
+    return len(set((load.offsets[load.live][:WARP] // SECTOR).tolist()))
+
+
+def show_sectors(sectors_per_request):
+    """Which elements and sectors of memory a warp's load touches for some strides, and how many sectors: by your function,
+    and counted in a run."""
+    if not ready_to_draw(sectors_per_request):
+        return None
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", width_ratios=[3, 2])
+    shown = WARP * max(DRAWN) // 4
+    touched = np.zeros((len(DRAWN), shown), dtype=int)  # 0: not read, 1: read for nothing, 2: wanted
+    for line, stride in enumerate(DRAWN):
+        wanted = np.arange(0, WARP * stride, stride)
+        for sector in set(wanted // SECTOR):
+            touched[line, sector * SECTOR:(sector + 1) * SECTOR] = 1
+        touched[line, wanted[wanted < shown]] = 2
+    left.imshow(touched, cmap=ListedColormap([NOTHING, COLOURS[1], COLOURS[0]]), vmin=0, vmax=2, aspect="auto",
+                interpolation="nearest")
+    left.set_xticks(np.arange(0, shown + 1, SECTOR) - 0.5, minor=True)
+    left.set_yticks(np.arange(len(DRAWN) + 1) - 0.5, minor=True)
+    left.grid(which="minor", color="white", linewidth=2)
+    left.tick_params(which="minor", length=0)
+    left.set_xticks(range(0, shown + 1, 4 * SECTOR))
+    left.set_yticks(range(len(DRAWN)), [f"stride {stride}" for stride in DRAWN])
+    left.set(xlabel="FP32 element in memory; a box is a sector of 32 bytes")
+    left.set_title("blue: wanted, orange: read with it", fontsize=10)
+    right.plot(STRIDES, [sectors_per_request(stride, 4) for stride in STRIDES], color=COLOURS[0], label="your function")
+    right.plot(STRIDES, [count_sectors(stride) for stride in STRIDES], "o", color=COLOURS[5], label="counted in a run")
+    right.set(xticks=STRIDES, xlabel="stride, elements of 4 bytes", ylabel="sectors of a warp's load", ylim=(0, 35))
+    right.legend(frameon=False, fontsize=9, loc="lower right")
     return show_figure(figure)

@@ -38,7 +38,7 @@ def test_perplexity_is_over_all_rows_however_they_are_split(model, rows):
     assert accuracy.perplexity_of(model, rows) == pytest.approx(math.exp(-picked.mean()), rel=1e-3)
 
 
-def test_the_error_of_a_cost_is_that_of_the_mean_difference_of_losses():
+def test_the_error_of_a_cost_is_that_of_a_mean():
     losses, differences = [1.0, 1.5, 2.0, 3.0], [0.001, 0.003, -0.001, 0.001]  # of standard deviation 0.001633
     fp16 = [math.exp(loss) for loss in losses]
     int8 = [math.exp(loss + more) for loss, more in zip(losses, differences, strict=True)]

@@ -320,7 +320,7 @@ def test_products_are_predicted_beside_their_times(card, capsys):
     assert transformer.print_products(None) is None
 
 
-def test_the_lesson_says_how_far_the_bound_and_the_error_bar_are():
+def test_the_lesson_says_how_far_the_bound_is():
     rows, page = read_card(FOLDER / RECORDED)["rows"], " ".join(
         " ".join(cell.source for cell in read(LESSONS / "10_transformer.ipynb").cells).split())
     us = {(row["function"], row["mode"]): row["median_us"] for row in rows
@@ -344,7 +344,7 @@ def test_the_lesson_says_how_far_the_bound_and_the_error_bar_are():
     assert all(measured > 1.99 * least for measured, least in decode)
 
 
-def test_the_lesson_s_error_bars_are_those_of_its_pieces_of_text():
+def test_the_lesson_s_error_bars_are_those_of_its_text():
     model, pieces = load(), windows(tokens_of("held_out"))
     page = " ".join(" ".join(cell.source for cell in read(LESSONS / "10_transformer.ipynb").cells).split())
     with torch.no_grad():

@@ -55,7 +55,7 @@ def test_01_times_of_the_roofline_in_both_modes():
     assert "In the figure $N = 4096$ is about halfway to the dashed line." in text("01") and 0.4 < halfway < 0.6
 
 
-def test_02_speeds_of_the_naive_kernel_and_gain_of_the_grouped_order():
+def test_02_speed_of_naive_and_gain_of_grouped():
     shapes = [{"M": 16384, "K": 2048, "N": N} for N in (2048, 4096, 6144, 11008, 22016)]
     naive = [us("gemm", "matmul_fp16_naive", **shape) for shape in shapes]
     tflops = [cost.matmul_flops(**shape) / time / 1e6 for shape, time in zip(shapes, naive, strict=True)]
@@ -213,3 +213,14 @@ def test_09_what_the_two_formulas_rule_out():
     left = [c for c in fits if configs.accumulator_registers(*c[:2], c[3]) >= 32]
     assert f"rule out {len(space) - len(fits)} of {len(space)} configurations." in text("09")
     assert f"rules out another {len(fits) - len(left)}. So {len(left)} are left." in text("09")
+
+
+def test_01_occupancy_of_both_block_sizes():
+    fp16 = dict.fromkeys(("x_ptr", "w_ptr", "y_ptr"), "*fp16")
+    on_a_gpu, interpreted = registers(gemv.gemv_fp16_kernel, fp16, {"BLOCK_N": 2, "BLOCK_K": 1024},
+                                      {"BLOCK_N": 64, "BLOCK_K": 128})
+    assert f"in ((2, 1024, {on_a_gpu}, 32), (64, 128, {interpreted}, 256)):" in text("01")
+    assert f"16 of the {on_a_gpu} registers that the compiler reports" in text("01")
+    assert "2.9 MB, or 22 kB on each multiprocessor: about 1,360 loads of 16 bytes" in text("01")
+    in_flight = 4800e9 * 0.6e-6
+    assert [round(in_flight / 1e6, 1), round(in_flight / 132e3), round(in_flight / 132 / 16, -1)] == [2.9, 22, 1360]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from drawn import bars, colour_of, image, rectangles, texts, ticks
+from drawn import bars, colour_of, image, lines, rectangles, texts, ticks
 
 from checks.bench.figures import COLOURS
 from checks.exercises import EXERCISES
@@ -244,7 +244,15 @@ def test_lanes_show_their_elements_and_which_are_off():
     assert axes.get_title().endswith("(hatched: off)") and ticks(axes, "y") == ["program 0", "program 1"]
 
 
-def test_several_loads_of_a_tensor_are_numbered_in_the_order_of_the_code():
+def test_the_sectors_of_a_stride_predicted_and_counted():
+    left, right = gemv.show_sectors(cost.sectors_per_request).axes
+    assert image(left)[1].tolist() == [2, 1] * 32 and image(left)[0].tolist() == [2] * 32 + [0] * 32
+    assert image(left)[3].tolist() == ([2] + [1] * 7) * 8 and ticks(left, "y") == [f"stride {s}" for s in (1, 2, 4, 8)]
+    drawn = lines(right)
+    assert drawn["your function"] == drawn["counted in a run"] == {s: min(32, 4 * s) for s in gemv.STRIDES}
+
+
+def test_several_loads_of_a_tensor_are_numbered():
     titles = [axes.get_title() for axes in hello.show_lanes(vectors.smooth, x=torch.ones(22), BLOCK=8).axes]
     assert titles == [f"{title} (hatched: off)" for title in ("load 1 of x", "load 2 of x · store out", "load 3 of x")]
 
