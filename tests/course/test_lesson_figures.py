@@ -1,5 +1,9 @@
 """What the lessons say in numbers is what is recorded in results/, what their cells print, or what is compiled."""
 
+import os
+import re
+import subprocess
+import sys
 from collections import Counter
 from itertools import product
 
@@ -9,6 +13,7 @@ import torch
 from checks.bench.results import recorded, select
 from checks.course.notebooks import LESSONS, read
 from checks.judge.compiler import start
+from checks.judge.source import answer_source
 from checks.pictures import tuning
 from checks.pictures.error import int8_product
 from checks.simulated.synthetic import Block, activations, weights
@@ -224,3 +229,27 @@ def test_01_occupancy_of_both_block_sizes():
     assert "2.9 MB, or 22 kB on each multiprocessor: about 1,360 loads of 16 bytes" in text("01")
     in_flight = 4800e9 * 0.6e-6
     assert [round(in_flight / 1e6, 1), round(in_flight / 132e3), round(in_flight / 132 / 16, -1)] == [2.9, 22, 1360]
+
+
+PTX = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+signature = dict(x_ptr="*fp16", w_ptr="*fp16", y_ptr="*fp16", N="i32", K="i32", stride_wn="i32")
+aligned = {(place,): [["tt.divisibility", 16]] for place in range(6)}
+blocks = {(6,): 2, (7,): 1024}
+source = ASTSource(gemv_fp16_kernel, signature | dict(BLOCK_N="constexpr", BLOCK_K="constexpr"), blocks, aligned)
+compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+print(compiled.metadata.shared, compiled.asm["ptx"])
+"""
+
+
+def test_01_loads_and_the_sum_as_compiled(tmp_path):
+    script = tmp_path / "compile_gemv.py"
+    script.write_text(f"import triton\nimport triton.language as tl\n\n{answer_source('gemv_fp16_kernel')}\n{PTX}")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    shared, _, ptx = done.stdout.partition(" ")
+    assert set(re.findall(r"ld\.global[\w.]*", ptx)) == {"ld.global.v4.b32"} and "`ld.global.v4.b32`" in text("01")
+    assert f"({len(re.findall(r'shfl', ptx))} `shfl` instructions in this kernel)" in text("01")
+    assert f"**shared memory**: {shared} bytes, 2 rows times 4 warps times 4 bytes" in text("01") and shared == "32"

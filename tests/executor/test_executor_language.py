@@ -370,6 +370,18 @@ def test_tensors_and_other_globals_are_no_part_of_a_kernel():
         execute(global_kernel, (1,), {"x_ptr": table})
 
 
+def test_a_kernel_s_own_name_hides_the_notebook_s():
+    doubled = torch.ones(4)
+
+    @triton.jit
+    def own_kernel(x_ptr):
+        doubled = 2 * tl.load(x_ptr)
+        tl.store(x_ptr, doubled)
+
+    execute(own_kernel, (1,), {"x_ptr": doubled})
+    assert doubled.tolist() == [2, 1, 1, 1]
+
+
 def test_inline_assembly_is_not_executed():
     @triton.jit
     def asm_kernel(x_ptr, N: tl.constexpr):
