@@ -64,7 +64,7 @@ def test_prose_and_source_are_read_and_no_code_of_lessons(tmp_path, monkeypatch)
         training.freeze_text(tmp_path / "out")
 
 
-def test_the_rate_rises_for_a_twentieth_and_falls_along_a_cosine(optimizers):
+def test_the_rate_rises_first_then_falls_along_a_cosine(optimizers):
     train(steps=40, learning_rate=0.5, weight_decay=0.3)
     (optimizer,) = optimizers
     assert [(group["weight_decay"], {weight.ndim for weight in group["params"]}) for group in optimizer.param_groups] == [

@@ -14,7 +14,6 @@ from grading import ADD, CHEAP, NEEDED, exercise_cell
 
 from checks.exercises import EXERCISES
 from checks.grader import gpu, results
-from checks.grader.course import read_course
 from checks.grader.grader import Grader
 from checks.grader.grading.cases import HIDDEN, HIDDEN_NUMBERS, CaseSet
 from checks.grader.grading.runs import PROVEN, runs_of
