@@ -7,6 +7,8 @@ from typing import Any
 
 from checks.judge.source import Function, source_of
 
+DEEPEST = 300  # levels of a syntax tree
+
 
 def hint(function: Function | str, message: str) -> str | None:
     """A sentence for the student whose `function` (or its source) failed with `message`, or None if nothing here fits."""
@@ -33,10 +35,15 @@ def unused_stride(function: Function | str, needed: Collection[str]) -> str | No
 
 
 def _tree(function: Function | str) -> ast.stmt | None:
+    """Its first statement; None where there is none, or one nested beyond what is read here by recursion."""
     try:
-        return ast.parse(function if isinstance(function, str) else source_of(function)).body[0]
-    except (OSError, SyntaxError):
+        tree = ast.parse(function if isinstance(function, str) else source_of(function)).body[0]
+    except (OSError, SyntaxError, ValueError, IndexError, MemoryError, RecursionError):
         return None
+    level: list[ast.AST] = [tree]
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return None if level else tree
 
 
 def _is_kernel(tree: ast.FunctionDef) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 
 from checks.exercises import EXERCISES
-from checks.judge.hints import hint, unused_stride
+from checks.judge.hints import DEEPEST, definition, hint, unused_stride
 from checks.judge.verdict import NOT_ATTEMPTED, judge
 from kernels.runtime import INTERPRETED
 
@@ -210,3 +210,13 @@ def test_what_is_no_source_gets_no_hint():
 def test_a_stride_that_is_never_used(arguments, unused):
     needed = "stride_a", "stride_b", "stride_x", "stride_y"
     assert unused_stride(f"def f({arguments}):\n    x_ptr + stride_x\n", needed) == unused
+
+
+@pytest.mark.parametrize("source", ["", "# nothing\n", "\0", "def def", "(" * 300,
+                                    "def f():\n    return " + "~" * 1900 + "1", "def f():\n    return " + "0 + " * 2000 + "1", "x" + ".a" * 20_000])
+def test_source_that_nobody_reads_has_no_definition(source):
+    assert definition(source) is None and hint(source, "wrong") is None
+
+
+def test_source_is_read_to_a_depth():
+    assert definition("def f():\n    return " + "~" * (DEEPEST - 10) + "1") is not None
