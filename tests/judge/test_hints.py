@@ -212,8 +212,9 @@ def test_a_stride_that_is_never_used(arguments, unused):
     assert unused_stride(f"def f({arguments}):\n    x_ptr + stride_x\n", needed) == unused
 
 
-@pytest.mark.parametrize("source", ["", "# nothing\n", "\0", "def def", "(" * 300,
-                                    "def f():\n    return " + "~" * 1900 + "1", "def f():\n    return " + "0 + " * 2000 + "1", "x" + ".a" * 20_000])
+@pytest.mark.parametrize("source", [
+    "", "# nothing\n", "\0", "def def", "(" * 300, "def f():\n    return " + "~" * 1900 + "1",
+    "def f():\n    return " + "0 + " * 2000 + "1", "x" + ".a" * 20_000])
 def test_source_that_nobody_reads_has_no_definition(source):
     assert definition(source) is None and hint(source, "wrong") is None
 
