@@ -59,7 +59,7 @@ def read_gradebook(grades: Path, course: Path | None = None, lessons: list[str] 
     chosen, roster = read_course(course or course_of(grades)), roster_of(grades)
     found = results.read_results(grades)
     if chosen.attempts == "best":
-        found = [_best(grades, result) for result in found]
+        found = [_best(grades, result, chosen, roster.students.get(result["student"])) for result in found]
     found = apply_overrides(found, read_overrides(grades))
     if lessons:
         found = [_of_lessons(result, lessons) for result in found]
@@ -78,22 +78,28 @@ def _of_lessons(result: SubmissionResult, lessons: list[str]) -> SubmissionResul
                      "possible": sum(one["possible"] for one in exercises)}
 
 
+def _lateness(result: SubmissionResult, lesson: str, course: Course, student: Student | None) -> float:
+    """Seconds by which a lesson was handed in late; more time shifts a deadline by days."""
+    handed_in = student.handed_in.timestamp() if student and student.handed_in else result.get("handed_in", {}).get(lesson)
+    deadline = course.deadlines.get(lesson)
+    if handed_in is None or deadline is None:
+        return 0.0
+    return max(0.0, handed_in - (deadline + timedelta(days=student.extension_days if student else 0)).timestamp())
+
+
+def _of(lesson: str, result: SubmissionResult) -> list[ExerciseResult]:
+    return [one for one in result["exercises"] if one["lesson"] == lesson]
+
+
 def _late(result: SubmissionResult, course: Course, student: Student | None) -> SubmissionResult:
-    """The result with what is taken off for lateness, lesson by lesson; more time shifts a deadline by days."""
-    seconds, taken = {}, {}
-    for lesson, deadline in course.deadlines.items():
-        ones = [one for one in result["exercises"] if one["lesson"] == lesson]
-        handed_in = result.get("handed_in", {}).get(lesson)
-        if student and student.handed_in:
-            handed_in = student.handed_in.timestamp()
-        due = (deadline + timedelta(days=student.extension_days if student else 0)).timestamp()
-        if ones and handed_in is not None and handed_in > due:
-            seconds[lesson] = handed_in - due
-            percent = course.late.percent(seconds[lesson])
-            if percent:
-                taken[lesson] = round(total(ones) * percent / 100, 4)
-    return result | {"late_seconds": seconds, "late_taken": taken, "late": {**dict.fromkeys(result["late"], False),
-                     **dict.fromkeys(seconds, True)}, "points": round(result["points"] - sum(taken.values()), 4)}
+    """The result with what is taken off for lateness, lesson by lesson."""
+    seconds = {lesson: _lateness(result, lesson, course, student) for lesson in course.deadlines if _of(lesson, result)}
+    seconds = {lesson: late for lesson, late in seconds.items() if late}
+    taken = {lesson: round(total(_of(lesson, result)) * percent / 100, 4) for lesson, late in seconds.items()
+             if (percent := course.late.percent(late))}
+    late = dict.fromkeys(result["late"], False) | dict.fromkeys(seconds, True)
+    return result | {"late_seconds": seconds, "late_taken": taken, "late": late,
+                     "points": round(result["points"] - sum(taken.values()), 4)}
 
 
 def _with_student(result: SubmissionResult, student: Student | None) -> SubmissionResult:
@@ -102,28 +108,35 @@ def _with_student(result: SubmissionResult, student: Student | None) -> Submissi
     return result | {"name": student.name, "email": student.email, "section": student.section}
 
 
-def _best(grades: Path, result: SubmissionResult) -> SubmissionResult:
-    """The result with each exercise from the attempt that got most points for it."""
+def _best(grades: Path, result: SubmissionResult, course: Course, student: Student | None) -> SubmissionResult:
+    """The result with each lesson from the attempt that got most points for it, lateness taken off."""
     attempts = [attempt for path in sorted((grades / "attempts" / file_name(result["student"])).glob("*.json"))
                 if (attempt := results.read_result(path))]
 
-    def best(one: ExerciseResult) -> ExerciseResult:
-        same = [old for attempt in attempts for old in attempt["exercises"]
-                if old["exercise"] == one["exercise"] and old["possible"] == one["possible"]]
-        most = max([one, *same], key=lambda each: -1.0 if each["points"] is None else each["points"])
-        notice = "from an earlier attempt, which got more points"
-        return one if most is one else most | {"notices": [*most["notices"], notice]}
+    def worth(attempt: SubmissionResult, lesson: str) -> float:
+        ones = _of(lesson, attempt)
+        if any(one["points"] is None for one in ones):
+            return -1.0
+        return total(ones) * (1 - course.late.percent(_lateness(attempt, lesson, course, student)) / 100)
 
-    exercises = [best(one) for one in result["exercises"]]
-    return result | {"exercises": exercises, "points": total(exercises)}
+    exercises, handed_in = [], dict(result.get("handed_in", {}))
+    for lesson in dict.fromkeys(one["lesson"] for one in result["exercises"]):
+        asked = {one["exercise"]: one["possible"] for one in _of(lesson, result)}
+        same = [old for old in attempts if {one["exercise"]: one["possible"] for one in _of(lesson, old)} == asked]
+        best = max([result, *same], key=lambda attempt: worth(attempt, lesson))  # noqa: B023  called at once
+        said = [] if best is result else ["from an earlier attempt, which got more points"]
+        exercises += [one | {"notices": [*one["notices"], *said]} for one in _of(lesson, best)]
+        if lesson in best.get("handed_in", {}):
+            handed_in[lesson] = best["handed_in"][lesson]
+    return result | {"exercises": exercises, "points": total(exercises), "handed_in": handed_in}
 
 
 def keep_attempt(grades: Path, new: SubmissionResult) -> None:
     """Before a result of other files takes its place, keep the old one among the attempts."""
     old = results.read_result(results.result_path(grades, new["student"]))
-    if old is not None and old["submission"] != new["submission"]:
-        folder = grades / "attempts" / file_name(new["student"])
-        write_atomically(folder / f"{old['graded_at'].replace(':', '')}-{old['submission'][:12]}.json", results.to_json(old))
+    if old is not None and old.get("submission") != new["submission"]:
+        name = f"{old.get('graded_at', '').replace(':', '')}-{old.get('submission', '')[:12]}.json"
+        write_atomically(grades / "attempts" / file_name(new["student"]) / name, results.to_json(old))
 
 
 def keep_points(grades: Path) -> None:

@@ -220,8 +220,8 @@ def test_a_decision_shows_everywhere(tmp_path, points, status):
 
 
 def test_the_best_attempt_counts_where_the_course_says_so(tmp_path):
-    first = result("ada", exercise(points=2.0), exercise("gemv_fp16", points=0.0), submission="first")
-    second = result("ada", exercise(points=1.0), exercise("gemv_fp16", points=1.0), submission="second")
+    first = result("ada", exercise(points=2.0), exercise("gemv_fp16", GEMV, points=0.0), submission="first")
+    second = result("ada", exercise(points=1.0), exercise("gemv_fp16", GEMV, points=1.0), submission="second")
     kept(tmp_path, first)
     for one in (second, second):  # graded again, the same files are no attempt
         gradebook.keep_attempt(tmp_path, one)
@@ -232,6 +232,18 @@ def test_the_best_attempt_counts_where_the_course_says_so(tmp_path):
     (best,) = read_gradebook(tmp_path).results
     assert [one["points"] for one in best["exercises"]] == [2.0, 1.0] and best["points"] == 3.0
     assert "an earlier attempt" in best["exercises"][0]["notices"][0] and not best["exercises"][1]["notices"]
+
+
+def test_the_best_attempt_is_the_one_that_is_worth_most(tmp_path):
+    early = result("ada", exercise(points=1.5), submission="first", handed_in={HELLO: DUE.timestamp() - 1})
+    late = result("ada", exercise(points=2.0), submission="second", handed_in={HELLO: DUE.timestamp() + 1})
+    unread = result("ada", exercise(points=None, status=results.UNREAD), submission="third")
+    for one in (early, late, unread):
+        gradebook.keep_attempt(tmp_path, one)
+        kept(tmp_path, one)
+    for percent, points in ((50, 1.5), (10, 1.8)):
+        with_course(tmp_path, f'[assignment]\nattempts = "best"\n[late]\npercent_per_day = {percent}')
+        assert [one["points"] for one in read_gradebook(tmp_path).results] == [points]
 
 
 def test_what_has_changed_since_the_last_grading(tmp_path):
