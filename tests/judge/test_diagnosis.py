@@ -26,7 +26,20 @@ CASE = numbers(n=3)
     (torch.ones(3), torch.full((3,), 1.5), torch.tensor([1.0, 1.0]), False),  # of another shape: no bound is theirs
     (torch.ones(3), torch.ones(3), torch.tensor([1.0, 1.0]), True)])
 def test_when_two_values_are_the_same_mistake(a, b, tolerance, same):
-    assert diagnosis._same_value(a, b, tolerance) is same
+    assert diagnosis._same_value(a, b, Expected(0.0, tolerance), False) is same
+
+
+RIGHT = torch.zeros(200)
+
+
+@pytest.mark.parametrize(("a", "b", "same"), [
+    (torch.full((200,), 1.01), torch.ones(200), True), (torch.full((200,), 1.03), torch.ones(200), False),
+    (torch.ones(200).index_fill(0, torch.tensor([3, 7]), 5.0), torch.ones(200), True),
+    (torch.ones(200).index_fill(0, torch.tensor([3, 7, 9]), 5.0), torch.ones(200), False),
+    (RIGHT.index_fill(0, torch.tensor([3]), 5.0), RIGHT, False)])
+def test_two_results_that_add_in_another_order_are_the_same_mistake(a, b, same):
+    assert diagnosis._same_value(a, b, Expected(RIGHT.double(), 1e-6), True) is same
+    assert diagnosis._same_value(a, b, Expected(RIGHT.double(), 1e-6), False) is False
 
 
 def bounds(offset: int) -> OutOfBounds:
