@@ -12,9 +12,12 @@ from checks.exercises import (
     matmul,
     matmul_int8,
     measuring,
+    outliers,
     perrow_w8a8,
     quantize,
+    quantize_kernels,
     sectors,
+    silu_mul,
     skinny,
     speed,
     transformer,
@@ -22,8 +25,8 @@ from checks.exercises import (
 )
 from checks.judge.exercise import Exercise
 
-NOUNS = (hello, gemv, sectors, matmul, measuring, speed, quantize, int_mm, perrow_w8a8, error,
-         matmul_int8, fused, gemv_int8, skinny, latency, tuning, transformer, block_cost)
+NOUNS = (hello, gemv, sectors, matmul, measuring, speed, quantize, quantize_kernels, int_mm, perrow_w8a8,
+         error, outliers, matmul_int8, fused, silu_mul, gemv_int8, skinny, latency, tuning, transformer, block_cost)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 

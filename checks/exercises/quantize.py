@@ -93,18 +93,18 @@ def least_bytes(x: torch.Tensor) -> int:
 
 
 _ROUND = "Truncation throws the fraction away; the definition takes the nearest whole number."
-_HALVES = "Numbers half-way between two codes go to the even one: 0.5 to 0, 1.5 to 2, 2.5 to 2."
-_127 = "Codes go from -127 to 127, so the largest magnitude must become 127: scale = amax / 127."
-_ABS = "The largest magnitude may belong to a negative number: take the maximum of |x|."
-_FP16_SCALE = ("A scale in FP16 is off by up to 0.05 %, and the scales of small rows become 0: compute and keep it in FP32 "
+HALVES = "Numbers half-way between two codes go to the even one: 0.5 to 0, 1.5 to 2, 2.5 to 2."
+BY_127 = "Codes go from -127 to 127, so the largest magnitude must become 127: scale = amax / 127."
+ABS = "The largest magnitude may belong to a negative number: take the maximum of |x|."
+FP16_SCALE = ("A scale in FP16 is off by up to 0.05 %, and the scales of small rows become 0: compute and keep it in FP32 "
                "(turn x into FP32 first).")
-_TINY = "A tiny row has a tiny scale, and FP32 can hold it: no lower bound is needed, for only scale = 0 is a special case."
-_ZERO = "A row of zeros has amax = 0, so scale = amax / 127 = 0 and every code is 0."
-_UNSEEN = ("A maximum on the GPU passes over NaN. Turn NaN into Inf first, `tl.where(magnitude < inf, magnitude, inf)`: "
+TINY = "A tiny row has a tiny scale, and FP32 can hold it: no lower bound is needed, for only scale = 0 is a special case."
+ZERO = "A row of zeros has amax = 0, so scale = amax / 127 = 0 and every code is 0."
+UNSEEN = ("A maximum on the GPU passes over NaN. Turn NaN into Inf first, `tl.where(magnitude < inf, magnitude, inf)`: "
            "then amax < inf tells the two kinds of rows apart.")
-_INF = "A row that holds Inf has no scale: amax / 127 is Inf there, and NaN is wanted."
-_DIVIDE = "x = q · scale, so q is x divided by scale."
-_INVERTED = "The scale is what a code is multiplied with to give x back: amax / 127, not 127 / amax."
+INF = "A row that holds Inf has no scale: amax / 127 is Inf there, and NaN is wanted."
+DIVIDE = "x = q · scale, so q is x divided by scale."
+INVERTED = "The scale is what a code is multiplied with to give x back: amax / 127, not 127 / amax."
 
 QUANTIZE_TORCH = Exercise(
     name="quantize_int8_perrow_torch",
@@ -124,28 +124,28 @@ QUANTIZE_TORCH = Exercise(
         Mutant("always rounded down", ((".round()", ".floor()"),), "floor goes down, to the nearest one only by chance."),
         Mutant("halves away from zero",
                (("(x / scale[:, None]).round()",
-                 "((x / scale[:, None]).abs() + 0.5).floor().mul((x / scale[:, None]).sign())"),), _HALVES),
-        Mutant("halves up", (("(x / scale[:, None]).round()", "(x / scale[:, None] + 0.5).floor()"),), _HALVES),
-        Mutant("divided by 128", (("amax / 127", "amax / 128"),), _127),
-        Mutant("divided by 127.5", (("amax / 127", "amax / 127.5"),), _127),
-        Mutant("the maximum of x, not of |x|", (("x.abs().amax(dim=1)", "x.amax(dim=1)"),), _ABS),
-        Mutant("multiplied by the scale", (("(x / scale[:, None])", "(x * scale[:, None])"),), _DIVIDE),
+                 "((x / scale[:, None]).abs() + 0.5).floor().mul((x / scale[:, None]).sign())"),), HALVES),
+        Mutant("halves up", (("(x / scale[:, None]).round()", "(x / scale[:, None] + 0.5).floor()"),), HALVES),
+        Mutant("divided by 128", (("amax / 127", "amax / 128"),), BY_127),
+        Mutant("divided by 127.5", (("amax / 127", "amax / 127.5"),), BY_127),
+        Mutant("the maximum of x, not of |x|", (("x.abs().amax(dim=1)", "x.amax(dim=1)"),), ABS),
+        Mutant("multiplied by the scale", (("(x / scale[:, None])", "(x * scale[:, None])"),), DIVIDE),
         Mutant("one scale for the whole tensor",
                (("x.abs().amax(dim=1)", "x.abs().amax().expand(len(x))"),),
                "Each row has an amax of its own: amax(dim=1)."),
-        Mutant("all of it in FP16", (("x = x.float()", "x = x.half()"),), _FP16_SCALE),
-        Mutant("scale in FP16", (("amax / 127", "(amax / 127).half().float()"),), _FP16_SCALE),
-        Mutant("scale inverted", (("return q.to(torch.int8), scale", "return q.to(torch.int8), 1 / scale"),), _INVERTED),
+        Mutant("all of it in FP16", (("x = x.float()", "x = x.half()"),), FP16_SCALE),
+        Mutant("scale in FP16", (("amax / 127", "(amax / 127).half().float()"),), FP16_SCALE),
+        Mutant("scale inverted", (("return q.to(torch.int8), scale", "return q.to(torch.int8), 1 / scale"),), INVERTED),
         Mutant("amax returned, not scale", (("return q.to(torch.int8), scale", "return q.to(torch.int8), amax"),),
                "The second result is scale = amax / 127."),
         Mutant("the scale keeps a second dimension",
                (("return q.to(torch.int8), scale", "return q.to(torch.int8), scale[:, None]"),),
                "scale is (M,), one number for each row: use keepdim only for the division."),
-        Mutant("tiny rows are flushed", (("amax(dim=1)", "amax(dim=1).clamp(min=1e-5)"),), _TINY),
+        Mutant("tiny rows are flushed", (("amax(dim=1)", "amax(dim=1).clamp(min=1e-5)"),), TINY),
         Mutant("a row of zeros gets scale 1",
-               (("return q.to(torch.int8), scale", "return q.to(torch.int8), torch.where(scale == 0, 1, scale)"),), _ZERO),
+               (("return q.to(torch.int8), scale", "return q.to(torch.int8), torch.where(scale == 0, 1, scale)"),), ZERO),
         Mutant("a row with Inf gets scale Inf",
-               (("torch.where(amax.isfinite(), amax / 127, torch.nan)", "amax / 127"),), _INF),
+               (("torch.where(amax.isfinite(), amax / 127, torch.nan)", "amax / 127"),), INF),
         Mutant("a row with NaN or Inf gets scale 0", (("torch.nan)", "0.0)"),),
                "Scale 0 would hide that something went wrong: NaN shows it, in this row and only there."),
     ),
@@ -256,165 +256,4 @@ QUANTIZE_BYTES = Exercise(
     ),
 )
 
-_MASK = "BLOCK_K is a power of two and K need not be: load and store only lanes where `offs_k < K`."
-_STORE_MASK = "After a row's K codes come those of the next row: store only where `offs_k < K`."
-_GARBAGE = "Lanes that a mask turns off hold anything at all, and here amax is taken over them: load with `other=0.0`."
-_64_BITS = "m * stride_xm can pass 2³¹, where 32-bit numbers wrap around: keep the given `.to(tl.int64)`."
-_FIRST_DIVISION = "tl.where(amax < float(\"inf\"), tl.div_rn(amax, 127.0), float(\"nan\"))"
-_NAN_TO_INF = "    magnitude = tl.where(magnitude < float(\"inf\"), magnitude, float(\"inf\"))"
-_NEAREST = "(quotient + 12582912.0) - 12582912.0"
-
-QUANTIZE_PLAIN = Exercise(
-    name="quantize_int8_perrow_plain_kernel",
-    lesson="04_quantize",
-    wrapper="quantize_int8_perrow_plain",
-    outputs=("q", "scale"),
-    points=5,
-    least_bytes=least_bytes,
-    oracle=exact_codes,
-    cases=(
-        Case("normal, M=2 K=300", normal(2, 300)),
-        Case("a power of two, M=1 K=256", normal(1, 256)),
-        Case("exactly between two codes, M=3 K=257", ties(3, 257)),
-        Case("zero and tiny rows, K=129", special(129)),
-        Case("NaN and Inf, K=127", not_finite(127)),
-        Case("rows of a wider matrix, M=3 K=100", rows_of_a_wider_matrix(3, 100)),
-        Case("rows 2^30 elements apart, M=3 K=5", far_rows(3, 5)),
-        Case("one element, M=1 K=1", normal(1, 1)),
-    ),
-    mutants=(
-        Mutant("truncation", ((_NEAREST, "quotient"),), "`.to(tl.int8)` throws the fraction away: round before it."),
-        Mutant("halves away from zero", ((_NEAREST, "quotient + tl.where(quotient < 0.0, -0.5, 0.5)"),), _HALVES),
-        Mutant("halves up", ((_NEAREST, "tl.floor(quotient + 0.5)"),), _HALVES),
-        Mutant("a half added, then truncated", ((_NEAREST, "quotient + 0.5"),),
-               "`.to(tl.int8)` goes towards 0, so that rounds positive numbers alone: -1.7 + 0.5 becomes -1."),
-        Mutant("always rounded down", ((_NEAREST, "tl.floor(quotient)"),), "tl.floor alone goes down, not to the nearest."),
-        Mutant("rounded with 2²³", ((_NEAREST, "(quotient + 8388608.0) - 8388608.0"),),
-               "For a negative number the sum falls below 2²³, where FP32 still has halves: add 1.5 · 2²³ = 12582912.0."),
-        Mutant("divided by 128", (("tl.div_rn(amax, 127.0)", "tl.div_rn(amax, 128.0)"),), _127),
-        Mutant("divided by 127.5", (("tl.div_rn(amax, 127.0)", "tl.div_rn(amax, 127.5)"),), _127),
-        Mutant("the maximum of x, not of |x|", (("magnitude = tl.abs(x)", "magnitude = x"),), _ABS),
-        Mutant("amax of the masked garbage", (("mask=mask_k, other=0.0", "mask=mask_k"),), _GARBAGE),
-        Mutant("the mask is missing when x is loaded", ((", mask=mask_k, other=0.0", ""),), _MASK),
-        Mutant("the mask is missing when q is stored", (("q.to(tl.int8), mask=mask_k", "q.to(tl.int8)"),), _STORE_MASK),
-        Mutant("scale in FP16", (("    quotient = tl.where", "    scale = scale.to(tl.float16).to(tl.float32)\n"
-                                  "    quotient = tl.where"),), _FP16_SCALE),
-        Mutant("scale inverted", (("scale_ptr + m, scale", "scale_ptr + m, tl.div_rn(1.0, scale)"),), _INVERTED),
-        Mutant("amax stored, not scale", (("scale_ptr + m, scale", "scale_ptr + m, scale * 127.0"),),
-               "Store scale = amax / 127, the factor that turns a code back into a number."),
-        Mutant("multiplied by the scale", (("tl.div_rn(x, scale)", "x * scale"),), _DIVIDE),
-        Mutant("amax used as the scale", (("tl.div_rn(amax, 127.0)", "amax"),),
-               "x / amax lies between -1 and 1: scale = amax / 127."),
-        Mutant("0 / 0 in a row of zeros", (("tl.where(scale > 0.0, tl.div_rn(x, scale), 0.0)", "tl.div_rn(x, scale)"),),
-               "0 / 0 is NaN, and a GPU's tl.maximum(NaN, -127.0) is -127: keep the quotient 0 unless scale is above 0."),
-        Mutant("tiny rows are flushed", (("tl.max(magnitude, axis=0)", "tl.maximum(tl.max(magnitude, axis=0), 1e-5)"),),
-               _TINY),
-        Mutant("a small number added to amax", (("tl.max(magnitude, axis=0)", "tl.max(magnitude, axis=0) + 1e-8"),), _TINY),
-        Mutant("a row of zeros gets scale 1",
-               (("scale_ptr + m, scale", "scale_ptr + m, tl.where(scale == 0.0, 1.0, scale)"),), _ZERO),
-        Mutant("a row of zeros gets scale NaN", (("tl.where(amax < float", "tl.where((amax > 0.0) & (amax < float"),
-                                                 ("\"), tl.div_rn(amax", "\")), tl.div_rn(amax")), _ZERO),
-        Mutant("NaN passes unseen",
-               ((_NAN_TO_INF, "    magnitude = magnitude"),),
-               _UNSEEN),
-        Mutant("NaN and Inf pass unseen",
-               ((_NAN_TO_INF, "    magnitude = magnitude"),
-                (_FIRST_DIVISION, "tl.div_rn(amax, 127.0)")), _UNSEEN),
-        Mutant("a row with Inf gets scale Inf", ((_FIRST_DIVISION, "tl.div_rn(amax, 127.0)"),), _INF),
-        Mutant("every program quantizes row 0", (("m * stride_xm + offs_k", "offs_k"),),
-               "Row m of x starts m * stride_xm elements after x_ptr."),
-        Mutant("every program writes row 0", (("m * stride_qm + offs_k", "offs_k"),),
-               "Row m of q starts m * stride_qm elements after q_ptr."),
-        Mutant("rows of x taken to be K apart", (("m * stride_xm + offs_k", "m * K + offs_k"),),
-               "x may be part of a wider matrix: its rows are stride_xm elements apart, not K."),
-        Mutant("every scale is written to scale[0]", (("scale_ptr + m,", "scale_ptr,"),),
-               "Program m owns scale[m]: store at scale_ptr + m."),
-        Mutant("the mask lets one element too many through", (("offs_k < K", "offs_k <= K"),),
-               "The last element of a row is number K - 1: the mask is `offs_k < K`, not `<=`."),
-        Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),), _64_BITS),
-        Mutant("x is loaded twice",
-               (("tl.div_rn(x, scale)", "tl.div_rn(tl.load(x_ptr + m * stride_xm + offs_k, mask=mask_k)"
-                 ".to(tl.float32), scale)"),),
-               "The row is in registers already: compute amax and the codes from the same x."),
-    ),
-)
-
-_LOAD_1 = "x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)  #"
-_LOAD_2 = "x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0, eviction"
-_OFFSETS = "offs_k = k + tl.arange(0, BLOCK_K)\n        "
-_LOOP = "for k in range(0, K, BLOCK_K):\n        "
-_FIRST_LOOP, _SECOND_LOOP = _LOOP + _OFFSETS + _LOAD_1, _LOOP + _OFFSETS + _LOAD_2
-
-QUANTIZE_LONG = Exercise(
-    name="quantize_int8_perrow_long_kernel",
-    lesson="04_quantize",
-    wrapper="quantize_int8_perrow_long",
-    outputs=("q", "scale"),
-    points=4,
-    least_bytes=least_bytes,
-    oracle=exact_codes,
-    cases=(
-        Case("normal, M=2 K=9000", normal(2, 9000)),
-        Case("two whole chunks, M=1 K=8192", normal(1, 8192)),
-        Case("less than a chunk, M=2 K=100", normal(2, 100)),
-        Case("zero and tiny rows, K=4097", special(4097)),
-        Case("NaN and Inf, K=5000", not_finite(5000)),
-        Case("rows of a wider matrix, M=2 K=4200", rows_of_a_wider_matrix(2, 4200)),
-        Case("rows 2^30 elements apart, M=3 K=5", far_rows(3, 5)),
-    ),
-    mutants=(
-        Mutant("the mask is missing when x is loaded", ((_LOAD_1, "x = tl.load(x_row + offs_k)  #"),),
-               "The last chunk reaches past the row unless BLOCK_K divides K: in both loops, load only where `offs_k < K`."),
-        Mutant("the mask is missing when q is stored", (("codes(x, scale), mask=offs_k < K", "codes(x, scale)"),),
-               _STORE_MASK),
-        Mutant("amax of the masked garbage", ((_LOAD_1, _LOAD_1.replace(", other=0.0", "")),), _GARBAGE),
-        Mutant("amax of the first chunk alone", ((_FIRST_LOOP, _FIRST_LOOP.replace("(0, K,", "(0, BLOCK_K,")),),
-               "The largest magnitude may stand in any chunk: the first loop goes over all of K, and offs_k moves with k."),
-        Mutant("amax of the last chunk alone", (("tl.maximum(magnitude, finite_or_inf(x))", "finite_or_inf(x)"),),
-               "Each chunk must be compared with the maximum so far: tl.maximum(magnitude, ...)."),
-        Mutant("the last, partial chunk left out of amax",
-               ((_FIRST_LOOP, _FIRST_LOOP.replace("(0, K,", "(0, K - BLOCK_K + 1,")),),
-               "When BLOCK_K does not divide K, the last, partial chunk counts too: loop while k < K."),
-        Mutant("the last, partial chunk gets no codes",
-               ((_SECOND_LOOP, _SECOND_LOOP.replace("(0, K,", "(0, K - BLOCK_K + 1,")),),
-               "When BLOCK_K does not divide K, the last, partial chunk counts too: loop while k < K."),
-        Mutant("nothing is advanced in the second loop", ((_SECOND_LOOP, _SECOND_LOOP.replace("k + tl", "tl")),),
-               "Step k works on the elements from k on: offs_k is k + tl.arange(0, BLOCK_K)."),
-        Mutant("nothing is advanced in either loop",
-               ((_FIRST_LOOP, _FIRST_LOOP.replace("k + tl", "tl")), (_SECOND_LOOP, _SECOND_LOOP.replace("k + tl", "tl"))),
-               "Step k works on the elements from k on: offs_k is k + tl.arange(0, BLOCK_K)."),
-        Mutant("codes by the largest magnitude so far",
-               (("finite_or_inf(x))\n", "finite_or_inf(x))\n        tl.store(q_row + offs_k, "
-                 "codes(x, row_scale(tl.max(magnitude, axis=0))), mask=offs_k < K)\n"),
-                (_SECOND_LOOP, _SECOND_LOOP.replace("range(0, K,", "range(0, 0,"))),
-               "The scale is known only after the whole row was seen: the codes need a second loop."),
-        Mutant("the steps are counted, not their elements",
-               ((_FIRST_LOOP, _FIRST_LOOP.replace("range(0, K, BLOCK_K)", "range(0, tl.cdiv(K, BLOCK_K))")),
-                (_SECOND_LOOP, _SECOND_LOOP.replace("range(0, K, BLOCK_K)", "range(0, tl.cdiv(K, BLOCK_K))"))),
-               "k counts chunks here, and the chunk starts at element k * BLOCK_K."),
-        Mutant("a scale for each chunk", (("codes(x, scale)", "codes(x, row_scale(tl.max(finite_or_inf(x), axis=0)))"),),
-               "A row has one scale: the codes have to wait until the whole row was seen."),
-        Mutant("the maximum of x, not of |x|", (("finite_or_inf(x)", "x.to(tl.float32)"),), _ABS),
-        Mutant("magnitudes added up", (("tl.maximum(magnitude, finite_or_inf(x))", "magnitude + finite_or_inf(x)"),),
-               "The largest magnitude is wanted, not their sum: tl.maximum."),
-        Mutant("NaN passes unseen", (("finite_or_inf(x)", "tl.abs(x.to(tl.float32))"),),
-               "A maximum on the GPU passes over NaN: `finite_or_inf(x)` turns it into Inf, which a maximum keeps."),
-        Mutant("a row with Inf gets scale Inf",
-               (("row_scale(tl.max(magnitude, axis=0))", "tl.max(magnitude, axis=0) / 127.0"),),
-               _INF + " `row_scale` sees to it."),
-        Mutant("codes of one chunk alone", ((_LOAD_2 + '_policy="evict_first")\n        ', ""),),
-               "After the first loop x is its last chunk: the second loop has to load each chunk again."),
-        Mutant("truncation", (("codes(x, scale)", "x.to(tl.float32) / scale"),),
-               "A store of fractions as int8 throws them away: `codes(x, scale)` divides, rounds and clamps."),
-        Mutant("amax used as the scale", (("row_scale(tl.max(magnitude, axis=0))", "tl.max(magnitude, axis=0)"),),
-               "scale = amax / 127: call `row_scale`."),
-        Mutant("every scale is written to scale[0]", (("scale_ptr + m,", "scale_ptr,"),),
-               "Program m owns scale[m]: store at scale_ptr + m."),
-        Mutant("x is loaded three times",
-               (("codes(x, scale)", "codes(tl.maximum(x, tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)), scale)"),),
-               "Two readings are needed: one for amax, one for the codes."),
-        Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),), _64_BITS),
-    ),
-)
-
-EXERCISES = [QUANTIZE_TORCH, SQNR, UNIFORM, QUANTIZE_BYTES, QUANTIZE_PLAIN, QUANTIZE_LONG]
+EXERCISES = [QUANTIZE_TORCH, SQNR, UNIFORM, QUANTIZE_BYTES]

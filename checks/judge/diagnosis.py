@@ -1,18 +1,18 @@
 """Why a result is wrong: the same mistake, made on purpose, gives the same output."""
 
+import ast
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
 import torch
 
-from checks.judge import hints
+from checks.judge import hints, slips
 from checks.judge.exercise import Exercise, Expected, Mutant
 from checks.judge.launches import OutOfBounds, Traffic
 from checks.judge.relations import relation
-from checks.judge.slips import find_slip
 from checks.judge.source import Function, answer_source
 from checks.judge.trial import PASSED, TIMEOUT, Outcome, try_again, where
 from checks.judge.variations import variations_of, varied
@@ -25,14 +25,21 @@ def reason(exercise: Exercise, written: Function | str, outcomes: Sequence[Outco
     mutant that does nearly the same or the same on some cases, the answer with one thing changed, or with two mistakes.
     """
     failed = next(outcome for outcome in outcomes if outcome.status != PASSED)
-    return (explained(exercise, failed) or _slip(exercise, written) or relation(outcomes)
+    return (explained(exercise, failed) or _slip(exercise, written, slips.find_slip) or relation(outcomes)
             or _nearly_a_mutant(exercise, outcomes, seed) or _variation(exercise, outcomes)
             or _two_mutants(exercise, outcomes) or never_read(failed))
 
 
-def _slip(exercise: Exercise, written: Function | str) -> str | None:
+def certain_slip(exercise: Exercise, written: Function | str) -> str | None:
+    """A sentence on a slip in the source that is wrong in any function."""
+    return _slip(exercise, written, slips.find_certain_slip)
+
+
+def _slip(exercise: Exercise, written: Function | str, find: Callable[[ast.FunctionDef, ast.FunctionDef], str | None]
+          ) -> str | None:
     mine, answer = hints.definition(written), hints.definition(answer_source(exercise.name))
-    return find_slip(mine, answer) if mine and answer else None
+    # A wrapper takes arguments of its own.
+    return find(mine, answer) if mine and answer and mine.name == answer.name else None
 
 
 def _variation(exercise: Exercise, outcomes: Sequence[Outcome]) -> str | None:
@@ -65,7 +72,8 @@ def _nearly_a_mutant(exercise: Exercise, outcomes: Sequence[Outcome], seed: int)
     for mutant in exercise.mutants:
         same = [_alike(outcome, _mutant_on(exercise, mutant, outcome, seed)[0], loosely=True) for outcome in failed[:2]]
         if any(same) and all(_mutant_on(exercise, mutant, outcome, seed)[0].status == PASSED for outcome in passed):
-            rest = [outcome for outcome in failed if not _alike(outcome, _mutant_on(exercise, mutant, outcome, seed)[0], True)]
+            rest = [outcome for outcome in failed
+                    if not _alike(outcome, _mutant_on(exercise, mutant, outcome, seed)[0], loosely=True)]
             if failed[0].expected[0].dtype is None and 2 * len(rest) > len(failed):
                 continue  # one number may be the same by chance
             more = f" It is not the only mistake: the case '{rest[0].case.name}' is wrong in another way." if rest else ""
@@ -150,7 +158,8 @@ def _alike(mine: Outcome, theirs: Outcome, loosely: bool = False) -> bool:
         return False
     if mine.error is not None or theirs.error is not None:
         return _same_error(mine.error, theirs.error, loosely)
-    return all(_same_value(a, b, want, loosely) for a, b, want in zip(mine.outputs, theirs.outputs, mine.expected, strict=True))
+    return all(_same_value(a, b, want, loosely)
+               for a, b, want in zip(mine.outputs, theirs.outputs, mine.expected, strict=True))
 
 
 def _same_error(a: BaseException | None, b: BaseException | None, loosely: bool) -> bool:

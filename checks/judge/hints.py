@@ -1,6 +1,7 @@
 """What often-made slips look like in the source or in Triton's own words, and what to say instead."""
 
 import ast
+import difflib
 import re
 from collections.abc import Callable, Collection
 from typing import Any
@@ -17,7 +18,22 @@ def hint(function: Function | str, message: str) -> str | None:
         return None
     found = (sentence for test, sentence in _SOURCE if isinstance(tree, ast.FunctionDef) and test(tree))
     said = (sentence for pattern, sentence in _MESSAGE if re.search(pattern, message))
-    return next(found, None) or next(said, None)
+    return _unknown_name(tree, message) or next(found, None) or next(said, None)
+
+
+def _unknown_name(tree: ast.stmt, message: str) -> str | None:
+    """A sentence on a name that is not defined: the one it is like, or why it is not there yet."""
+    unknown = re.search(r"(?:name )?'?(\w+)'? is not defined", message)
+    if not unknown:
+        return None
+    name, stored = unknown[1], ast.Store
+    assigned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, stored)}
+    given = {argument.arg for argument in ast.walk(tree) if isinstance(argument, ast.arg)}
+    if name in assigned:
+        return (f"`{name}` is not defined here: it is assigned in a loop or under an `if` alone, or further down. Give it a "
+                "value before.")
+    like = difflib.get_close_matches(name, sorted(assigned | given), 1, 0.5)
+    return f"The name `{name}` is not defined" + (f": is `{like[0]}` meant?" if like else ".")
 
 
 def definition(function: Function | str) -> ast.FunctionDef | None:
@@ -114,6 +130,34 @@ _SOURCE = [
 ]
 
 _MESSAGE = [
+    (r"unsupported AST node type: Break|unsupported AST node type: Continue",
+     "Triton compiles no `break` and no `continue`: let `range` end the loop, and turn lanes off with a mask."),
+    (r"unsupported AST node type: (JoinedStr|Try|With|ListComp|DictComp|Lambda|Raise|Dict|Set)\b",
+     "A kernel is compiled, and knows only a part of Python: no f-strings, lists of values, `try`, `with` or `lambda`."),
+    (r"unsupported AST node type", "A kernel is compiled, and knows only a part of Python."),
+    (r"[Rr]eturn.* (inside|in) .*(loop|for|while|if)",
+     "A kernel cannot return from inside a loop: turn lanes off with a mask."),
+    (r"arange\(\) missing", "`tl.arange` takes a start and an end: tl.arange(0, BLOCK)."),
+    (r"unexpected type fp(16|32)[^\n]*\n +at: .*//",
+     "`//` divides whole numbers and rounds down: fractions are divided with `/`."),
+    (r"unexpected type fp(16|32)[^\n]*\n +at: .*[&|^]|unexpected type fp(16|32)[^\n]*\n +at: .*<<",
+     "`&`, `|` and shifts work on whole numbers and masks, not on fractions."),
+    (r"[Oo]nly (one|1)[- ]element tensors? can be converted|only length-1 arrays|can be converted to Python scalars",
+     "Functions of `math`, `float()` and `int()` take a single number. For a tensor use torch's, such as torch.log10."),
+    (r"Boolean value of Tensor with more than one value",
+     "`and`, `or`, `not` and `if` want one truth value, and this tensor has many: join tensors with `&`, `|` and `~`, or "
+     "ask `.all()` or `.any()`."),
+    (r"size of tensor a \(\d+\) must match|shape mismatch|shapes? .* cannot be multiplied|The shape of the mask",
+     "Two tensors whose shapes do not fit meet in this line. `v[:, None]` makes a column of a vector, `v[None, :]` a row; "
+     "`dim=0` runs down the columns, `dim=1` along the rows; `.T` turns a matrix."),
+    (r"shape '[^']*' is invalid for input of size",
+     "A reshape keeps the number of elements: the sizes asked for multiply to another number than there are."),
+    (r"(must be|expected) .*, got ",
+     "A function is called with an argument that does not fit: are they in the right order?"),
+    (r"'float' object cannot be interpreted as an integer",
+     "`range` and indices want whole numbers, and `/` gives a fraction: divide with `//`, or leave the division out."),
+    (r"is not callable", "Something is called that is no function: is a `*` missing before a parenthesis?"),
+    (r"[Dd]ivision by zero|ZeroDivisionError", "Something is divided by 0: what should come out in this case?"),
     (r"must have equal ranks",
      "`tl.dot` takes blocks with two axes. For a row and a vector, multiply lane by lane and add up with `tl.sum`."),
     (r"make_shape_compatible|[Ii]ncompatible (shapes|dimensions)|could not be broadcast|cannot broadcast",

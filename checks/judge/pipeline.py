@@ -163,7 +163,8 @@ def _explain(evidence: Evidence, outcome: Outcome, outcomes: Sequence[Outcome], 
 
     The reason is a slip that is wrong in every kernel, a mutant, or what `diagnosis.reason` finds.
     """
-    said, mutant = hints.hint(evidence.written, message), None
+    said = diagnosis.certain_slip(evidence.exercise, evidence.written) or hints.hint(evidence.written, message)
+    mutant = None
     if said is None:
         mutant = recognise()
         said = f"{mutant.name}. {mutant.advice}" if mutant else None

@@ -12,13 +12,37 @@ _PURE = ("to", "abs", "round", "clamp", "float", "half", "double", "int", "bool"
          "max", "min", "amax", "t", "transpose", "contiguous", "masked_fill")
 
 
-def find_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
-    """A sentence on the first slip in `function`, whose exercise has `answer`, or None."""
-    for test in (_lost_values, _returns_in_a_loop, _foreign_strides, _steps, _still, _masks, _axes, _unused):
+def find_certain_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
+    """A sentence on what is wrong in any function, or None: other arguments than those given, a value that is lost."""
+    for test in (_other_arguments, _lost_values, _returns_in_a_loop, _turned):
         found = next(test(function, answer), None)
         if found is not None:
             return found
     return None
+
+
+def find_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
+    """A sentence on the first slip in `function`, whose exercise has `answer`, or None."""
+    for test in (_foreign_strides, _steps, _still, _masks, _axes, _unused):
+        found = next(test(function, answer), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _other_arguments(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    mine, theirs = _arguments(function), _arguments(answer)
+    if len(mine) != len(theirs):
+        yield f"The function takes other arguments than those given, which are ({', '.join(theirs)}): keep the given lines."
+    elif mine != theirs and sorted(mine) == sorted(theirs):
+        yield f"The arguments stand in another order than ({', '.join(theirs)}), in which they come: keep the given lines."
+    given = {argument.arg: argument.annotation for argument in function.args.args}
+    for argument in answer.args.args:
+        wanted, kept = argument.annotation, given.get(argument.arg)
+        if wanted and "constexpr" in ast.unparse(wanted) and argument.arg in given and not (
+                kept and "constexpr" in ast.unparse(kept)):
+            yield (f"The argument `{argument.arg}` has lost its `: tl.constexpr`: a block's size must be known when the "
+                   "kernel is compiled.")
 
 
 def _lost_values(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
@@ -77,6 +101,22 @@ class _Flow:
                     found |= self.names(value, seen | {node.id})
             return found
         return set().union(*(self.names(child, seen) for child in ast.iter_child_nodes(node)))
+
+
+    def turns(self, node: ast.AST, seen: frozenset[str] = frozenset()) -> dict[str, set[str]]:
+        """How offsets and masks are made columns or rows in an expression: {"n": {"[:, None]"}}."""
+        found: dict[str, set[str]] = {}
+        if isinstance(node, ast.Subscript):
+            letters = {name[5:] for name in self.names(node.value) if re.fullmatch(r"(offs|mask)_[a-z]", name)}
+            if len(letters) == 1:
+                found.setdefault(letters.pop(), set()).add(f"[{ast.unparse(node.slice).strip('()')}]")
+            return found
+        below = [node] if not isinstance(node, ast.Name) or node.id in seen else self.made.get(node.id, [])
+        for part in (child for value in below for child in ([value] if value is not node else ast.iter_child_nodes(node))):
+            after = seen | ({node.id} if isinstance(node, ast.Name) else set())
+            for size, turns in self.turns(part, after).items():
+                found.setdefault(size, set()).update(turns)
+        return found
 
 
 def _foreign_strides(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
@@ -158,6 +198,19 @@ def _masks(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
                    f"`{left} < {limit}`.")
 
 
+def _turned(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    """Masks that run along the other axis of a block than the address does."""
+    flow = _Flow(function)
+    for access, pointer, _ in flow.accesses():
+        masks = [keyword.value for keyword in access.keywords if keyword.arg == "mask"]
+        place = flow.turns(access.args[0])
+        for size, turns in flow.turns(masks[0]).items() if masks else ():
+            if size in place and not turns & place[size]:
+                here, there = turns.pop(), place[size].pop()
+                yield (f"The mask of `{pointer[:-4]}` is turned the other way than its address: offs_{size}{there}, but "
+                       f"mask_{size}{here}.")
+
+
 def _axes(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
     mine, theirs = (set(re.findall(r"program_id\((?:axis=)?(\d)\)", ast.unparse(tree))) for tree in (function, answer))
     for axis in sorted(theirs - mine):
@@ -171,3 +224,11 @@ def _unused(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]
     for name in _arguments(function):
         if name not in used and name in wanted:
             yield f"The argument `{name}` is never used."
+    read = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name not in read and "program_id" in ast.unparse(node.value):
+                yield f"`{name}`, the number of the program, is never used: every program does the same work."
+            elif name not in read and not name.startswith("_"):
+                yield f"`{name}` is computed and then never used."

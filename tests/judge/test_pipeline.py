@@ -15,7 +15,13 @@ CASES = (numbers(n=1), numbers(n=2), numbers(n=3))
 KERNEL = Exercise("any_kernel", "lesson", 1, CASES, lambda n: (Expected(n),), (), wrapper="any",
                   least_bytes=lambda n: 100 * n, traffic_limit=1.5)
 PLAIN = Exercise("any", "lesson", 1, CASES, lambda n: (Expected(n),), ())
-SOURCE = "@triton.jit\ndef any_kernel(x_ptr, stride_x):\n    place = x_ptr + stride_x\n"
+SOURCE = "@triton.jit\ndef any_kernel(x_ptr, stride_x):\n    tl.store(x_ptr + stride_x, 0)\n"
+
+
+@pytest.fixture(autouse=True)
+def answers(monkeypatch):
+    """These exercises have no answer among the kernels."""
+    monkeypatch.setattr("checks.judge.diagnosis.answer_source", lambda name: SOURCE)
 
 
 @dataclass
@@ -66,8 +72,7 @@ def traced(loaded=100, stored=10, distinct=None, read=100, accesses=2, idle=0) -
     (("passed", "timeout"), "timeout", "any_kernel: it timeout on n=2"),
     (("crashed", "failed"), "crashed", "any_kernel: it crashed on n=1"),
     (("passed",), "failed", "any_kernel: it passed on n=1")])  # the next case was never reached
-def test_the_first_case_that_failed_is_reported(monkeypatch, statuses, status, message):
-    monkeypatch.setattr("checks.judge.diagnosis.answer_source", lambda name: SOURCE)
+def test_the_first_case_that_failed_is_reported(statuses, status, message):
     verdict = check_results(seen(statuses=statuses))
     assert (verdict.status, verdict.message) == (status, message)
     assert verdict.passed == (status == "passed") == (verdict.outcome is None)
@@ -118,7 +123,7 @@ def test_what_never_moves_is_blamed_first_an_unused_stride_last():
     mine, answer = traced(loaded=120, stored=60), traced(loaded=100)
     answer.launches[0].accesses.pop()
     assert "it stores each element of `y_ptr` 1.0 times (the answer: 0.0)" in check_traffic(seen(), mine, answer).message
-    unused = seen(source="@triton.jit\ndef any_kernel(x_ptr, stride_x, stride_y):\n    x_ptr + stride_x\n")
+    unused = seen(source="@triton.jit\ndef any_kernel(x_ptr, stride_x, stride_y):\n    tl.store(x_ptr + stride_x, 0)\n")
     assert "the kernel never uses `stride_y`" in check_traffic(unused, traced(), traced()).message
     assert "work on whole blocks" in check_traffic(unused, traced(accesses=9), traced()).message
 
@@ -157,10 +162,9 @@ def test_the_order_of_reasons_for_a_wrong_result(monkeypatch):
     exercise = replace(PLAIN, explain=lambda outcome: "It is one too many.")
     outcome = replace(outcomes("failed")[0], outputs=(2,), expected=(Expected(1),))
     monkeypatch.setattr("checks.judge.diagnosis.recognise", lambda *_: None)
-    monkeypatch.setattr("checks.judge.diagnosis.answer_source", lambda name: SOURCE)
     monkeypatch.setattr("checks.judge.diagnosis.variations_of", lambda name: [])
     monkeypatch.setattr("checks.judge.diagnosis.never_read", lambda _: "x[2] is never read.")
-    for judged, source, reason in ((exercise, SOURCE + "    x_ptr @ x_ptr\n", "Blocks have no `@`"),
+    for judged, source, reason in ((exercise, SOURCE + "    return x_ptr @ x_ptr\n", "Blocks have no `@`"),
                                    (exercise, SOURCE, "It is one too many."), (PLAIN, SOURCE, "x[2] is never read.")):
         said = wrong_result(seen(judged, source=source), outcome, [outcome]).message.split("\n")
         assert said[0].startswith(f"any: {reason}") and said[1] == "It failed on n=1" and len(said) == 2

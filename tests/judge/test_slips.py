@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from checks.exercises import EXERCISES
-from checks.judge.slips import find_slip
+from checks.judge.slips import find_certain_slip, find_slip
 from checks.judge.source import answer_source
 
 TILE, LAYOUT = "matmul_fp16_naive_kernel", "int_mm_kernel"
@@ -17,7 +17,8 @@ def slip(name: str, *edits: tuple[str, str]) -> str | None:
     for old, new in edits:
         assert source.count(old) == 1, f"{old!r} must stand there once"
         source = source.replace(old, new)
-    return find_slip(ast.parse(source).body[0], ast.parse(answer).body[0])
+    both = ast.parse(source).body[0], ast.parse(answer).body[0]
+    return find_certain_slip(*both) or find_slip(*both)
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -40,6 +41,13 @@ def test_no_answer_has_a_slip(name):
     ("gemv_bytes", ("    return", "    gemv_bytes\n    return"), "The line `gemv_bytes` does nothing"),
     ("gemv_bytes", ("    return", "    N == K\n    return"), "The line `N == K` compares and keeps nothing"),
     ("sqnr_db", ("    return", "    x.double()\n    return"), "The line `x.double()` computes a value and drops it"),
+    (TILE, ("x_ptr, w_ptr, y_ptr", "w_ptr, x_ptr, y_ptr"), "The arguments stand in another order than (x_ptr, w_ptr"),
+    (TILE, ("BLOCK_K: tl.constexpr", "BLOCK_K"), "`BLOCK_K` has lost its `: tl.constexpr`"),
+    ("gemv_bytes", ("N: int, K: int", "N: int"), "other arguments than those given, which are (N, K)"),
+    (TILE, ("mask_w = mask_n[:, None] & mask_k[None, :]", "mask_w = mask_n[None, :] & mask_k[:, None]"),
+     "The mask of `w` is turned the other way"),
+    ("gemv_fp16_row_kernel", ("w.to(tl.float32) * x", "x.to(tl.float32) * x"), "`w` is computed and then never used"),
+    ("vector_add_kernel", ("p * BLOCK + tl", "tl"), "`p`, the number of the program, is never used"),
     ("eager_us", ("    return done", "        return done"), "A `return` stands inside the loop")])
 def test_a_slip_is_named(name, edit, said):
     assert said in slip(name, edit)
