@@ -91,6 +91,9 @@ GEMV_BYTES = Exercise(
         Mutant("x counted once per row", (("N * K + K + N", "N * K + N * K + N"),),
                "The least is to read x once and keep it on the chip, not once for each row."),
         Mutant("FP32 sizes", (("2 * (", "4 * ("),), "An FP16 element takes two bytes, not four."),
+        Mutant("W is taken for square", (("N * K + K + N", "N * N + K + N"),), "W is (N, K): N · K elements."),
+        Mutant("inputs counted as read and written", (("2 * (N * K + K + N)", "2 * (2 * N * K + 2 * K + N)"),),
+               "W and x are read once and not written; y is written once and not read."),
     ),
 )
 
@@ -120,6 +123,10 @@ ROOFLINE_US = Exercise(
         Mutant("bytes alone", (("max(flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))",
                                 "num_bytes / (gb_per_s * 1e3)"),),
                "The arithmetic takes time too: flops / (tflops * 1e12) seconds."),
+        Mutant("the quotients are turned over",
+               (("flops / (tflops * 1e6)", "tflops * 1e6 / flops"),
+                ("num_bytes / (gb_per_s * 1e3)", "gb_per_s * 1e3 / num_bytes")),
+               "A time is work divided by speed: flops / (operations a second)."),
     ),
 )
 
@@ -173,6 +180,12 @@ GEMV_FP16_ROW = Exercise(
                "n * stride_wn can pass 2³¹, where 32-bit numbers wrap around: keep n in 64 bits."),
         Mutant("x is read from a place that moves with n", (("x_ptr + offs_k", "x_ptr + n + offs_k"),),
                "Every row needs the same x: its address does not depend on n."),
+        Mutant("x times x", (("w.to(tl.float32) * x.to(tl.float32)", "x.to(tl.float32) * x.to(tl.float32)"),),
+               "The products are w[n, k] · x[k]: multiply w with x."),
+        Mutant("w times w", (("w.to(tl.float32) * x.to(tl.float32)", "w.to(tl.float32) * w.to(tl.float32)"),),
+               "The products are w[n, k] · x[k]: multiply w with x."),
+        Mutant("added, not multiplied", (("w.to(tl.float32) * x.to(tl.float32)", "w.to(tl.float32) + x.to(tl.float32)"),),
+               "The products are w[n, k] · x[k]: multiply w with x."),
     ),
 )
 
@@ -263,6 +276,22 @@ GEMV_FP16 = Exercise(
                (("        acc += w", "        again = tl.load(row_ptrs + offs_k[None, :], mask=mask, other=1.0)\n"
                  "        w = 0.5 * (w + again)\n        acc += w"),),
                "W is nearly all the traffic, and traffic is the time: load each element of W once and keep it."),
+        Mutant("x times x",
+               (("w.to(tl.float32) * x.to(tl.float32)[None, :]",
+                 "w * 0.0 + x.to(tl.float32)[None, :] * x.to(tl.float32)[None, :]"),),
+               "The products are w[n, k] · x[k]: multiply w with x."),
+        Mutant("w times w", (("w.to(tl.float32) * x.to(tl.float32)[None, :]", "w.to(tl.float32) * w.to(tl.float32)"),),
+               "The products are w[n, k] · x[k]: multiply w with x."),
+        Mutant("added, not multiplied",
+               (("w.to(tl.float32) * x.to(tl.float32)[None, :]", "w.to(tl.float32) + x.to(tl.float32)[None, :]"),),
+               "The products are w[n, k] · x[k]: multiply w with x."),
+        Mutant("each step is added onto y, which holds nothing yet",
+               (("        acc += w.to(tl.float32) * x.to(tl.float32)[None, :]",
+                 "        part = tl.sum(w.to(tl.float32) * x.to(tl.float32)[None, :], axis=1)\n        "
+                 "tl.atomic_add(y_ptr + offs_n, part.to(tl.float16), mask=mask_n)"),
+                ("    tl.store(y_ptr + offs_n, y, mask=mask_n)", "    tl.store(y_ptr + offs_n, y, mask=offs_n < 0)")),
+               "y comes uninitialized, and FP16 rounds at each step: add up in acc, in FP32, and store y once, "
+               "after the loop."),
     ),
 )
 

@@ -19,6 +19,14 @@ def integers(M: int, N: int):
     return lambda g: {"x": torch.randint(1, 9, (M, N), generator=g).float()}
 
 
+def far_rows(M: int, N: int):
+    """Rows 2³⁰ elements apart, parts of a matrix that is never made: the third starts where 32 bits no longer reach."""
+    def inputs(g: torch.Generator) -> dict:
+        far = torch.empty((M - 1) * 2**30 + N).as_strided((M, N), (2**30, 1))
+        return {"x": far.copy_(integers(M, N)(g)["x"])}
+    return inputs
+
+
 def normal(M: int, N: int):
     return lambda g: {"x": torch.randn(M, N, generator=g)}
 
@@ -123,6 +131,14 @@ VECTOR_ADD = Exercise(
                "The second load must read from y_ptr."),
         Mutant("every program stores in the first block", (("out_ptr + offs", "out_ptr + tl.arange(0, BLOCK)"),),
                _STORE_AT_OFFS),
+        Mutant("every program does all blocks",
+               (("    x = tl.load(x_ptr",
+                 "    for b in range(0, N, BLOCK):\n        at = b + tl.arange(0, BLOCK)\n        tl.store(out_ptr "
+                 "+ at, tl.load(x_ptr + at, mask=at < N) + tl.load(y_ptr + at, mask=at < N), mask=at < N)\n    "
+                 "mask = offs < 0\n    x = tl.load(x_ptr"),),
+               "There are as many programs as blocks: program p does block p alone, without a loop."),
+        Mutant("subtracted, not added", (("x + y, mask", "x - y, mask"),), "out is the sum, x + y."),
+        Mutant("multiplied, not added", (("x + y, mask", "x * y, mask"),), "out is the sum, x + y."),
     ),
 )
 
@@ -181,6 +197,13 @@ SMOOTH = Exercise(
                (("x_ptr + offs - 1, mask=mask & (offs > 0)", "x_ptr + offs, mask=mask & (offs > 0)"),
                 ("x_ptr + offs + 1, mask", "x_ptr + offs, mask")),
                "The neighbours stand at x_ptr + offs - 1 and x_ptr + offs + 1."),
+        Mutant("not divided by 4", (("(left + 2 * here + right) / 4", "left + 2 * here + right"),),
+               "The weights 1, 2 and 1 add up to 4: divide the sum by 4."),
+        Mutant("the mean of three", (("(left + 2 * here + right) / 4", "(left + here + right) / 3"),),
+               "The element itself counts twice, and the sum is divided by 4: (left + 2 * here + right) / 4."),
+        Mutant("only the right neighbour is divided", (("(left + 2 * here + right) / 4", "left + 2 * here + right / 4"),),
+               "`/` binds more tightly than `+`: put the sum in parentheses."),
+        Mutant("the middle not doubled", (("2 * here", "here"),), "The element itself counts twice: 2 * here."),
     ),
 )
 
@@ -198,6 +221,7 @@ ROW_SUM = Exercise(
         Case("one element, M=1 N=1", integers(1, 1)),
         Case("rows of a wider matrix, M=5 N=127", rows_of_a_wider_matrix(5, 127)),
         Case("normal, M=6 N=129", normal(6, 129)),
+        Case("rows 2^30 elements apart, M=3 N=5", far_rows(3, 5)),
     ),
     mutants=(
         Mutant("the mask is missing", (("offs_n, mask=mask_n, other=0.0", "offs_n"),),
@@ -228,6 +252,14 @@ ROW_SUM = Exercise(
                "The last element of a row is number N - 1: the mask is `offs_n < N`, not `<=`."),
         Mutant("the last element of each row is left out", (("offs_n < N", "offs_n < N - 1"),),
                "The last element of a row is number N - 1: the mask is `offs_n < N`."),
+        Mutant("the mean, not the sum", (("tl.sum(x, axis=0)", "tl.sum(x, axis=0) / N"),),
+               "The sum is wanted: do not divide by N."),
+        Mutant("the largest, not the sum", (("tl.sum(x, axis=0)", "tl.max(x, axis=0)"),),
+               "The sum of the row is wanted: tl.sum."),
+        Mutant("the squares are summed", (("tl.sum(x, axis=0)", "tl.sum(x * x, axis=0)"),),
+               "The elements are summed, not their squares."),
+        Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),),
+               "m * stride_xm can pass 2³¹, where 32-bit numbers wrap around: widen m first, .to(tl.int64)."),
     ),
 )
 
@@ -293,6 +325,15 @@ COPY_2D = Exercise(
         Mutant("x is read with out's strides",
                (("* stride_xm + offs_n[None, :] * stride_xn", "* stride_om + offs_n[None, :] * stride_on"),),
                "x has strides of its own, stride_xm and stride_xn."),
+        Mutant("the two axes of the grid are swapped",
+               (("tl.program_id(0)", "tl.program_id(2)"),
+                ("tl.program_id(1)", "tl.program_id(0)"),
+                ("tl.program_id(2)", "tl.program_id(1)")),
+               "The grid counts blocks of rows along axis 0 and blocks of columns along axis 1."),
+        Mutant("every program copies the first columns", (("tl.program_id(1).to(tl.int64) * BLOCK_N + ", ""),),
+               "Program (i, j) owns the columns from j * BLOCK_N on: add that to tl.arange(0, BLOCK_N)."),
+        Mutant("every program copies the first rows", (("tl.program_id(0).to(tl.int64) * BLOCK_M + ", ""),),
+               "Program (i, j) owns the rows from i * BLOCK_M on: add that to tl.arange(0, BLOCK_M)."),
     ),
 )
 

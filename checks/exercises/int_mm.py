@@ -72,7 +72,8 @@ MAX_K = Exercise(
     name="max_k",
     lesson="05_int8_gemm",
     points=1,
-    cases=(numbers(bits=32, code=127), numbers(bits=32, code=128), numbers(bits=16, code=7), numbers(bits=8, code=127),
+    cases=(numbers(bits=32, code=127), numbers(bits=32, code=128), numbers(bits=16, code=7), numbers(bits=16, code=128),
+           numbers(bits=8, code=127),
            numbers(bits=25, code=127)),
     oracle=add_up,
     mutants=(
@@ -92,6 +93,8 @@ MAX_K = Exercise(
                "The last, partial product does not fit any more: round down, with //."),
         Mutant("both signs counted", (("(2 ** (bits - 1) - 1) // code**2", "(2 ** (bits - 1) - 1) // code**2 // 2"),),
                "The bound holds for the sum's magnitude: all products may have the same sign."),
+        Mutant("code fixed at 128", (("code**2", "128**2"),), "The largest code is an argument: code²."),
+        Mutant("code fixed at 127", (("code**2", "127**2"),), "The largest code is an argument: code²."),
     ),
 )
 
@@ -114,11 +117,14 @@ INT_MM = Exercise(
         Case("sums beyond 2^24, M=4 N=7 K=1300", large_sums(4, 7, 1300)),
         Case("parts of wider matrices, M=33 N=20 K=65", parts_of_wider_matrices(33, 20, 65)),
         Case("rows 2^30 elements apart, M=3 N=3 K=5", far_rows(3, 3, 5)),
+        Case("several steps of w stored as (K, N), M=4 N=70 K=300", n_major(4, 70, 300)),
+        Case("several tiles of wider matrices, M=130 N=140 K=128", parts_of_wider_matrices(130, 140, 128)),
         Case("columns of w 2^30 elements apart, M=1 N=5 K=3", far_columns(1, 5, 3)),
     ),
     mutants=(
-        Mutant("INT8 accumulation", ((_ZEROS, "dtype=tl.int8)\n"), (_DOT, f"(acc + {_STEP}).to(tl.int8)")),
-               "An INT8 ends at 127 and wraps around; one product is up to 16,129. Keep acc in tl.int32."),
+        Mutant("sums in INT8", ((_ZEROS, "dtype=tl.int8)\n"), (_DOT, f"(acc + {_STEP}).to(tl.int8)")),
+               "An INT8 ends at 127 and wraps around; one product is up to 16,129. Keep acc in tl.int32, and store it so, "
+               "without `.to(tl.int8)`."),
         Mutant("INT16 accumulation", ((_ZEROS, "dtype=tl.int16)\n"), (_DOT, f"(acc + {_STEP}).to(tl.int16)")),
                "An INT16 ends at 32,767: two products of 16,129 fit, three do not. Keep acc in tl.int32."),
         Mutant("FP16 accumulation", ((_ZEROS, "dtype=tl.float16)\n"), (_DOT, f"acc + {_STEP}.to(tl.float16)")),
@@ -186,6 +192,30 @@ INT_MM = Exercise(
                  "        w = tl.maximum(w, tl.load(w_rows + offs_k[None, :] * stride_wk, mask=mask_w, other=1))\n"
                  "        acc = tl.dot"),),
                "Load each block of w once in a step, and keep it."),
+        Mutant("the loop stops one block early", (("range(0, K, BLOCK_K)", "range(0, K - BLOCK_K, BLOCK_K)"),),
+               "The loop goes on while k < K: the last block counts too, whole or partial."),
+        Mutant("the first block of K is skipped", (("range(0, K, BLOCK_K)", "range(BLOCK_K, K, BLOCK_K)"),),
+               "The loop starts at 0."),
+        Mutant("only whole steps are counted, and k counts them", (("range(0, K, BLOCK_K)", "range(0, K // BLOCK_K)"),),
+               "k counts steps here, and a step starts at element k * BLOCK_K; and a last, partial step counts "
+               "too, with tl.cdiv."),
+        Mutant("the two axes of the grid are swapped",
+               (("tl.program_id(0) * BLOCK_M", "tl.program_id(1) * BLOCK_M"),
+                ("tl.program_id(1) * BLOCK_N", "tl.program_id(0) * BLOCK_N")),
+               "The wrapper's grid counts rows of tiles along axis 0 and columns along axis 1: keep the given lines."),
+        Mutant("every program works on the first columns", (("tl.program_id(1) * BLOCK_N + ", ""),),
+               "Program (i, j) owns the columns from j * BLOCK_N on."),
+        Mutant("every program works on the first rows", (("tl.program_id(0) * BLOCK_M + ", ""),),
+               "Program (i, j) owns the rows from i * BLOCK_M on."),
+        Mutant("w's columns are taken to lie side by side after the first step",
+               (("offs_k[None, :] * stride_wk", "(k + tl.arange(0, BLOCK_K) * stride_wk)[None, :]"),),
+               "A step along K is stride_wk codes for each k: add BLOCK_K * stride_wk to the pointers, or use "
+               "offs_k * stride_wk."),
+        Mutant("w read along the wrong axis for rows",
+               (("offs_n.to(tl.int64)[:, None] * stride_wn", "offs_n.to(tl.int64)[:, None]"),),
+               "Row n of w starts n * stride_wn codes after w_ptr."),
+        Mutant("x is advanced by w's stride", (("x_rows + offs_k[None, :]", "x_rows + offs_k[None, :] * stride_wk"),),
+               "stride_wk is a stride of w: the codes of a row of x lie side by side."),
     ),
 )
 
@@ -230,6 +260,8 @@ WORDS = Exercise(
                  "(n * stride_n + (k + 3) * stride_k) // 4 - (n * stride_n + k * stride_k) // 4 + 1"),),
                "The words in between hold none of the four codes: count the different words b // 4."),
         Mutant("three codes", (("range(4)", "range(3)"),), "There are four codes: i goes from 0 to 3."),
+        Mutant("the first code left out", (("range(4)", "range(1, 4)"),), "There are four codes: i goes from 0 to 3."),
+        Mutant("five codes", (("range(4)", "range(5)"),), "There are four codes: i goes from 0 to 3."),
     ),
 )
 

@@ -75,6 +75,10 @@ MATMUL_FLOPS = Exercise(
                "This is the GEMV of lesson 01: now there are M tokens, each with N elements of y."),
         Mutant("the elements of y alone", (("2 * M * N * K", "2 * M * N"),),
                "Each of the M · N elements of y is a sum of K products."),
+        Mutant("divided by two", (("2 * M * N * K", "M * N * K / 2"),),
+               "Each product is a multiplication and an addition: times two, not divided by it."),
+        Mutant("K - 1 additions", (("2 * M * N * K", "M * N * (2 * K - 1)"),),
+               "Count two operations for each product, as the docstring says: the first addition, to zero, counts too."),
     ),
 )
 
@@ -95,6 +99,9 @@ MATMUL_FP16_BYTES = Exercise(
         Mutant("w read once for each token", (("N * K", "M * N * K"),),
                "The least is to read w once and use each element for all M tokens."),
         Mutant("y in FP32", (("M * N)", "2 * M * N)"),), "The sums are kept in FP32 on the chip, but y is stored in FP16."),
+        Mutant("the product of all three sizes", (("2 * (M * K + N * K + M * N)", "2 * M * N * K"),),
+               "That is the number of products, which are arithmetic. Bytes come from the three matrices: M · K, "
+               "N · K and M · N numbers."),
     ),
 )
 
@@ -158,6 +165,7 @@ MATMUL_FP16_NAIVE = Exercise(
         Case("rows of x 2^30 elements apart, M=3 N=4 K=5", far_rows("x", 3, 4, 5)),
         Case("rows of w 2^30 elements apart, M=4 N=3 K=5", far_rows("w", 3, 4, 5)),
         Case("normal, M=40 N=24 K=70", normal(40, 24, 70)),
+        Case("four tiles of wider matrices, M=129 N=70 K=128", parts_of_wider_matrices(129, 70, 128)),
     ),
     mutants=(
         Mutant("the mask on K is missing",
@@ -244,6 +252,17 @@ MATMUL_FP16_NAIVE = Exercise(
                  "        w = tl.maximum(w, tl.load(w_rows + offs_k[None, :], mask=mask_w, other=1.0))\n"
                  "        acc = tl.dot"),),
                "Load each block of w once in a step, and keep it."),
+        Mutant("the loop stops one block early", (("range(0, K, BLOCK_K)", "range(0, K - BLOCK_K, BLOCK_K)"),),
+               "The loop goes on while k < K: the last block counts too, whole or partial."),
+        Mutant("the first block of K is skipped", (("range(0, K, BLOCK_K)", "range(BLOCK_K, K, BLOCK_K)"),),
+               "The loop starts at 0."),
+        Mutant("only whole steps are counted, and k counts them", (("range(0, K, BLOCK_K)", "range(0, K // BLOCK_K)"),),
+               "k counts steps here, and a step starts at element k * BLOCK_K; and a last, partial step counts "
+               "too, with tl.cdiv."),
+        Mutant("every program works on the first columns", (("tl.program_id(1) * BLOCK_N + ", ""),),
+               "Program (i, j) owns the columns from j * BLOCK_N on."),
+        Mutant("every program works on the first rows", (("tl.program_id(0) * BLOCK_M + ", ""),),
+               "Program (i, j) owns the rows from i * BLOCK_M on."),
     ),
 )
 
@@ -312,6 +331,10 @@ GROUPED_TILE = Exercise(
         Mutant("the last group's columns taken to be GROUP_M tiles high",
                (("pid_n = (pid % group_size) // rows", "pid_n = (pid % group_size) // GROUP_M"),),
                "In the last group a column has only `rows` tiles: `// rows` for the column, as `% rows` for the row."),
+        Mutant("divided with `/`",
+               (("(pid // group_size)", "(pid / group_size)"),
+                ("(pid % group_size) // rows", "(pid % group_size) / rows")),
+               "`/` gives fractions: divide with `//`, which rounds down, for the group's number and for the column."),
     ),
 )
 

@@ -96,6 +96,13 @@ MATMUL_INT8 = Exercise(
         Mutant("quantized before it is a matrix of rows",
                (("x.reshape(-1, x.shape[-1])", "x.reshape(x.shape[-1], -1)"),),
                "Each row of the matrix is one token, K numbers: x.reshape(-1, K)."),
+        Mutant("y in the shape of x", (("y.reshape(*x.shape[:-1], len(w_q))", "y.reshape(x.shape)"),),
+               "y has N numbers where x has K: reshape it to (*x.shape[:-1], N)."),
+        Mutant("codes and scales in another order",
+               (("x_q, x_scale, w_q, w_scale, bias", "x_q, w_q, x_scale, w_scale, bias"),),
+               "The product takes x's codes and scales first, then w's: (x_q, x_scale, w_q, w_scale, bias)."),
+        Mutant("codes and scale of x exchanged", (("x_q, x_scale = quantize", "x_scale, x_q = quantize"),),
+               "The quantizer returns the codes first, then the scales."),
     ),
 )
 
@@ -151,6 +158,10 @@ UNFUSED_BYTES = Exercise(
         Mutant("the scales of x are not read again", (("4 * (M + N) + 2 * M * N", "4 * N + 2 * M * N"),),
                "The scaling reads the scales of both: M of x, N of w."),
         Mutant("w in two bytes", (("N * K + 4 * M * N", "2 * N * K + 4 * M * N"),), "w is there as codes: one byte each."),
+        Mutant("the norm's weight in four bytes, or read twice", (("2 * K + 2 * M * K", "4 * K + 2 * M * K"),),
+               "The norm's weight is FP16, K numbers of two bytes, and it is read once."),
+        Mutant("the quantizer in FP32", (("quantizer = 2 * M * K + ", "quantizer = 4 * M * K + "),),
+               "The norm's result is FP16: two bytes for each of M · K."),
     ),
 )
 
@@ -175,6 +186,10 @@ EPILOGUE_BYTES = Exercise(
                 ("N * K + 4 * (M + N)", "N * K")), _VECTORS),
         Mutant("no quantizer", (("return norm + quantizer + product", "return norm + product"),),
                "Here the quantizer still is a pass of its own."),
+        Mutant("INT32 sums written as well", (("4 * (M + N) + 2 * M * N", "4 * (M + N) + 4 * M * N + 2 * M * N"),),
+               "The sums never leave the chip: the product scales them in registers and writes y."),
+        Mutant("the norm's weight in four bytes, or read twice", (("2 * K + 2 * M * K", "4 * K + 2 * M * K"),),
+               "The norm's weight is FP16, K numbers of two bytes, and it is read once."),
     ),
 )
 
@@ -199,6 +214,13 @@ PRODUCER_BYTES = Exercise(
         Mutant("the weight and the scales left out",
                (("2 * K + M * K + 4 * M", "M * K"), ("N * K + 4 * (M + N)", "N * K")), _VECTORS),
         Mutant("x is not read", (("norm = 2 * M * K + ", "norm = "),), "The norm reads x: two bytes for each number."),
+        Mutant("codes and scales of x never in memory",
+               (("2 * K + M * K + 4 * M", "2 * K"),
+                ("product = M * K + N * K + 4 * (M + N)", "product = N * K + 4 * N")),
+               "Norm and product are two kernels: the codes and the scales of x are written by the one and read "
+               "by the other."),
+        Mutant("the norm's weight in four bytes, or read twice", (("2 * K + M * K + 4 * M", "4 * K + M * K + 4 * M"),),
+               "The norm's weight is FP16, K numbers of two bytes, and it is read once."),
     ),
 )
 
@@ -234,6 +256,12 @@ MAIN_LOOP = Exercise(
                "w is there as codes already; only x is quantized."),
         Mutant("once for each column of y", (("-(-N // BLOCK_N)", "N"),),
                "Within a tile the codes serve all of its columns: count programs, not columns."),
+        Mutant("once for each tile of y",
+               (("return M * K * columns_of_tiles", "return M * K * columns_of_tiles * -(-M // BLOCK_M)"),),
+               "A program quantizes its own rows of x alone, not all M: only the programs of one row of tiles "
+               "share them."),
+        Mutant("bytes, not numbers", (("return M * K * columns_of_tiles", "return 2 * M * K * columns_of_tiles"),),
+               "Wanted is how many numbers are quantized, whatever each of them takes."),
     ),
 )
 

@@ -148,6 +148,19 @@ QUANTIZE_TORCH = Exercise(
                (("torch.where(amax.isfinite(), amax / 127, torch.nan)", "amax / 127"),), INF),
         Mutant("a row with NaN or Inf gets scale 0", (("torch.nan)", "0.0)"),),
                "Scale 0 would hide that something went wrong: NaN shows it, in this row and only there."),
+        Mutant("divided by 256", (("amax / 127", "amax / 256"),), BY_127),
+        Mutant("divided by 255", (("amax / 127", "amax / 255"),), BY_127),
+        Mutant("a small number added to the scale", (("amax / 127, torch.nan)", "amax / 127 + 1e-8, torch.nan)"),), TINY),
+        Mutant("a small number added to amax", (("amax / 127, torch.nan)", "(amax + 1e-8) / 127, torch.nan)"),), TINY),
+        Mutant("a maximum for each column", (("amax(dim=1)", "amax(dim=0)"),),
+               "Each row has a scale of its own: amax(dim=1) looks along the row."),
+        Mutant("the mean of |x|, not its maximum", (("x.abs().amax(dim=1)", "x.abs().mean(dim=1)"),),
+               "The scale must fit the largest magnitude of the row: amax, or large numbers are cut off."),
+        Mutant("rounded before the division", (("(x / scale[:, None]).round()", "(x.round() / scale[:, None])"),),
+               "Divide by the scale first, then round: a code is a whole number of steps."),
+        Mutant("codes of 8 bits without sign", (("torch.int8), scale", "torch.uint8), scale"),),
+               "Codes are signed, from -127 to 127: torch.int8."),
+        Mutant("the codes not cast", (("q.to(torch.int8), scale", "q, scale"),), "The codes are INT8: `.to(torch.int8)`."),
     ),
 )
 
@@ -205,6 +218,21 @@ SQNR = Exercise(
                (("signal = x.square().sum()", "signal = x.square().mean()"),
                 ("(approximation - x).square().sum()", "(approximation - x).var(correction=0)")),
                "A variance leaves out the mean of the error, and an error that leans to one side is an error too."),
+        Mutant("the square of the sums",
+               (("x.square().sum()", "x.sum() ** 2"),
+                ("(approximation - x).square().sum()", "(approximation - x).sum() ** 2")),
+               "Square each element, then sum: numbers of both signs must not cancel."),
+        Mutant("the peak in place of the power, as in PSNR",
+               (("x.square().sum()", "x.abs().max() ** 2"),
+                ("(approximation - x).square().sum()", "(approximation - x).square().mean()")),
+               "The signal is the sum of x², not the square of its largest magnitude."),
+        Mutant("the largest error in place of the noise's power",
+               (("(approximation - x).square().sum()", "(approximation - x).abs().max() ** 2"),),
+               "The noise is the sum of all squared errors, not the largest alone."),
+        Mutant("a mean beside a sum", (("(approximation - x).square().sum()", "(approximation - x).square().mean()"),),
+               "Take the sum of both, or the mean of both: signal and noise."),
+        Mutant("a mean beside a sum, the other way round", (("x.square().sum()\n", "x.square().mean()\n"),),
+               "Take the sum of both, or the mean of both: signal and noise."),
     ),
 )
 
@@ -230,6 +258,8 @@ UNIFORM = Exercise(
                "That holds for an error that starts at 0. Integrate e² from low to high, and divide by high - low."),
         Mutant("the root of it", (("(low**2 + low * high + high**2) / 3", "((low**2 + low * high + high**2) / 3)**0.5"),),
                "The mean square is wanted, without a root."),
+        Mutant("the sign turned", (("(low**2 + low * high + high**2) / 3", "-(low**2 + low * high + high**2) / 3"),),
+               "A mean square is positive: divide (high³ - low³) / 3 by high - low, not by low - high."),
     ),
 )
 
@@ -251,8 +281,10 @@ QUANTIZE_BYTES = Exercise(
         Mutant("x left out", (("2 * M * K + M * K", "M * K"),), "x has to be read: two bytes an element."),
         Mutant("codes of two bytes", (("2 * M * K + M * K", "2 * M * K + 2 * M * K"),), "An INT8 code takes one byte."),
         Mutant("x of one byte", (("2 * M * K + M * K", "M * K + M * K"),), "x is FP16: two bytes an element."),
-        Mutant("x read twice", (("2 * M * K + M * K", "2 * 2 * M * K + M * K"),),
-               "The least is to read x once and keep the row on the chip until its maximum is known."),
+        Mutant("2 · M · K too many: x read twice, or four bytes for each number of x",
+               (("2 * M * K + M * K", "2 * 2 * M * K + M * K"),),
+               "x is FP16, two bytes a number; and the least is to read it once and keep the row on the chip until its "
+               "maximum is known."),
     ),
 )
 

@@ -102,6 +102,20 @@ QUANTIZE_PLAIN = Exercise(
                (("tl.div_rn(x, scale)", "tl.div_rn(tl.load(x_ptr + m * stride_xm + offs_k, mask=mask_k)"
                  ".to(tl.float32), scale)"),),
                "The row is in registers already: compute amax and the codes from the same x."),
+        Mutant("codes by a scale in FP16", (("tl.div_rn(x, scale)", "tl.div_rn(x, scale.to(tl.float16).to(tl.float32))"),),
+               FP16_SCALE),
+        Mutant("divided by 255", (("tl.div_rn(amax, 127.0)", "tl.div_rn(amax, 255.0)"),), BY_127),
+        Mutant("divided by 256", (("tl.div_rn(amax, 127.0)", "tl.div_rn(amax, 256.0)"),), BY_127),
+        Mutant("the mean of |x|, not its maximum", (("tl.max(magnitude, axis=0)", "tl.sum(magnitude, axis=0) / K"),),
+               "The scale must fit the largest magnitude of the row: tl.max."),
+        Mutant("the codes are a little too large", (("tl.div_rn(x, scale), 0.0)", "tl.div_rn(x, scale) * 1.01, 0.0)"),),
+               "The quotient x / scale lies between -127 and 127 as it is: no factor belongs there."),
+        Mutant("the codes are a little too large, and clamped at -128",
+               (("tl.div_rn(x, scale), 0.0)", "tl.div_rn(x, scale) * 1.01, 0.0)"),
+                ("quotient, -127.0", "quotient, -128.0")),
+               "The codes go from -127 to 127: clamp there, and let the quotient be x / scale."),
+        Mutant("every code is that of its row's largest number", (("tl.div_rn(x, scale)", "tl.div_rn(amax, scale)"),),
+               "Each element has a code of its own: x / scale."),
     ),
 )
 
@@ -146,9 +160,10 @@ QUANTIZE_LONG = Exercise(
                "When BLOCK_K does not divide K, the last, partial chunk counts too: loop while k < K."),
         Mutant("nothing is advanced in the second loop", ((_SECOND_LOOP, _SECOND_LOOP.replace("k + tl", "tl")),),
                "Step k works on the elements from k on: offs_k is k + tl.arange(0, BLOCK_K)."),
-        Mutant("nothing is advanced in either loop",
+        Mutant("both loops see the first chunk alone",
                ((_FIRST_LOOP, _FIRST_LOOP.replace("k + tl", "tl")), (_SECOND_LOOP, _SECOND_LOOP.replace("k + tl", "tl"))),
-               "Step k works on the elements from k on: offs_k is k + tl.arange(0, BLOCK_K)."),
+               "Both loops go over all of K, `range(0, K, BLOCK_K)`, and step k works on the elements from k on: "
+               "offs_k is k + tl.arange(0, BLOCK_K)."),
         Mutant("codes by the largest magnitude so far",
                (("finite_or_inf(x))\n", "finite_or_inf(x))\n        tl.store(q_row + offs_k, "
                  "codes(x, row_scale(tl.max(magnitude, axis=0))), mask=offs_k < K)\n"),
@@ -180,6 +195,25 @@ QUANTIZE_LONG = Exercise(
                (("codes(x, scale)", "codes(tl.maximum(x, tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)), scale)"),),
                "Two readings are needed: one for amax, one for the codes."),
         Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),), _64_BITS),
+        Mutant("the second loop is there twice",
+               (("    for k in range(0, K, BLOCK_K):\n        offs_k = k + tl.arange(0, BLOCK_K)\n        x = "
+                 "tl.load(x_row + offs_k, mask=offs_k < K, other=0.0, eviction",
+                 "    for k in range(0, K, BLOCK_K):\n        offs_k = k + tl.arange(0, BLOCK_K)\n        x = "
+                 "tl.load(x_row + offs_k, mask=offs_k < K, other=0.0)\n        tl.store(q_row + offs_k, codes(x, "
+                 "scale), mask=offs_k < K)\n    for k in range(0, K, BLOCK_K):\n        offs_k = k + tl.arange(0, "
+                 "BLOCK_K)\n        x = tl.load(x_row + offs_k, mask=offs_k < K, other=0.0, eviction"),),
+               "Two loops are enough, one for amax and one for the codes: each element of q is stored once."),
+        Mutant("a scale for each chunk, and the last one stored",
+               (("    scale = row_scale(tl.max(magnitude, axis=0))\n    tl.store(scale_ptr + m, scale)\n", ""),
+                ("eviction_policy=\"evict_first\")\n",
+                 "eviction_policy=\"evict_first\")\n        scale = row_scale(tl.max(finite_or_inf(x), axis=0))\n    "
+                 "    tl.store(scale_ptr + m, scale)\n")),
+               "A row has one scale: a first loop finds amax over the whole row, and a second one makes the codes."),
+        Mutant("codes by a scale in FP16", (("codes(x, scale)", "codes(x, scale.to(tl.float16).to(tl.float32))"),),
+               FP16_SCALE),
+        Mutant("divided by 128",
+               (("row_scale(tl.max(magnitude, axis=0))", "row_scale(tl.max(magnitude, axis=0)) * (127.0 / 128.0)"),),
+               BY_127),
     ),
 )
 

@@ -122,6 +122,18 @@ SILU_PLAIN = Exercise(
                                         "/ (1.0 + tl.exp(-gate)) * up, scale)"),),
                "The row is in registers already: use the same gate in both places."),
         Mutant("32-bit offsets", (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),), WIDEN),
+        Mutant("the 1 is missing", (("(1.0 + tl.exp(-gate))", "tl.exp(-gate)"),),
+               "silu(g) = g / (1 + exp(-g)): 1 is added to the exponential."),
+        Mutant("amax of gate", (("tl.max(finite_or_inf(y), axis=0)", "tl.max(finite_or_inf(gate), axis=0)"),),
+               "It is y that is quantized: amax is the largest magnitude of silu(gate) · up."),
+        Mutant("amax of up", (("tl.max(finite_or_inf(y), axis=0)", "tl.max(finite_or_inf(up), axis=0)"),),
+               "It is y that is quantized: amax is the largest magnitude of silu(gate) · up."),
+        Mutant("codes of gate", (("codes(y, scale)", "codes(gate, scale)"),), "It is y that is quantized: codes(y, scale)."),
+        Mutant("up twice", (("tl.exp(-gate)) * up", "tl.exp(-gate)) * up * up"),), "up is a factor once: silu(gate) · up."),
+        Mutant("the power of 2, not of e", (("tl.exp(-gate)", "tl.exp2(-gate)"),), "silu(g) = g / (1 + e⁻ᵍ): tl.exp."),
+        Mutant("every program takes row 0", (("gate_ptr + m * stride_gm", "gate_ptr"), ("up_ptr + m * stride_um", "up_ptr")),
+               "Row m of gate starts m * stride_gm elements after gate_ptr, and of up m * stride_um after up_ptr."),
+        Mutant("divided by up", (("tl.exp(-gate)) * up", "tl.exp(-gate)) / up"),), "silu(gate) multiplies up."),
     ),
 )
 

@@ -32,6 +32,10 @@ ACHIEVED_GB_PER_S = Exercise(
         Mutant("bytes per microsecond", ((" / 1e3", ""),), "Bytes per microsecond are MB/s: one more factor of 1,000."),
         Mutant("microseconds taken for milliseconds", (("/ 1e3", "/ 1e6"),), "A microsecond is 10⁻⁶ seconds."),
         Mutant("upside down", (("num_bytes / us / 1e3", "us / num_bytes / 1e3"),), "Bytes divided by time."),
+        Mutant("twice as many", (("num_bytes / us / 1e3", "2 * num_bytes / us / 1e3"),),
+               "Bytes are those moved, reads and writes together, as they are given: no factor 2."),
+        Mutant("half as many", (("num_bytes / us / 1e3", "num_bytes / us / 1e3 / 2"),),
+               "Bytes are those moved, reads and writes together, as they are given: no factor 2."),
     ),
 )
 
@@ -47,6 +51,10 @@ ACHIEVED_TFLOPS = Exercise(
                "Operations per microsecond divided by 10³ are GFLOPS; 1 TFLOPS is 1,000 of them."),
         Mutant("microseconds taken for milliseconds", (("/ 1e6", "/ 1e9"),), "A microsecond is 10⁻⁶ seconds."),
         Mutant("upside down", (("flops / us / 1e6", "us / flops / 1e6"),), "Operations divided by time."),
+        Mutant("twice as many", (("flops / us / 1e6", "2 * flops / us / 1e6"),),
+               "A multiplication and an addition are two operations already, as they are given: no factor 2."),
+        Mutant("half as many", (("flops / us / 1e6", "flops / us / 1e6 / 2"),),
+               "A multiplication and an addition are two operations already, as they are given: no factor 2."),
     ),
 )
 

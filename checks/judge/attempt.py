@@ -50,8 +50,8 @@ def attempt(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) 
 
 
 def as_outputs(result: Any) -> tuple[Any, ...]:
-    """What a call returned, one by one: of a list as of a tuple."""
-    return tuple(result) if isinstance(result, tuple | list) else (result,)
+    """What a call returned, one by one: of a list as of a tuple, but one of one alone stays what it is."""
+    return tuple(result) if isinstance(result, tuple | list) and len(result) != 1 else (result,)
 
 
 def changed_inputs(inputs: dict[str, Any], given: dict[str, Any]) -> list[str]:
@@ -86,13 +86,13 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def student_line(error: BaseException | None) -> str | None:
-    """The last line of code outside libraries that the error passed through."""
+    """The last line of code outside libraries, ours among them, that the error passed through."""
     found = None
     while error is not None:
         traceback = error.__traceback__
         while traceback is not None:
             filename = traceback.tb_frame.f_code.co_filename
-            if "site-packages" not in filename and f"checks{'/'}" not in filename:
+            if not any(folder in filename for folder in ("site-packages", "checks/", "kernels/")):
                 found = linecache.getline(filename, traceback.tb_lineno).strip() or found
             traceback = traceback.tb_next
         error = error.__cause__

@@ -11,14 +11,20 @@ from checks.judge.source import Function, source_of
 DEEPEST = 300  # levels of a syntax tree
 
 
-def hint(function: Function | str, message: str) -> str | None:
-    """A sentence for the student whose `function` (or its source) failed with `message`, or None if nothing here fits."""
+def in_source(function: Function | str) -> str | None:
+    """A sentence on a slip in `function` (or its source) that is wrong in every kernel, or None."""
+    tree = _tree(function)
+    found = (sentence for test, sentence in _SOURCE if isinstance(tree, ast.FunctionDef) and test(tree))
+    return next(found, None)
+
+
+def in_message(function: Function | str, message: str) -> str | None:
+    """What the `message` with which `function` failed says in plain words, or None."""
     tree = _tree(function)
     if tree is None:
         return None
-    found = (sentence for test, sentence in _SOURCE if isinstance(tree, ast.FunctionDef) and test(tree))
     said = (sentence for pattern, sentence in _MESSAGE if re.search(pattern, message))
-    return _unknown_name(tree, message) or next(found, None) or next(said, None)
+    return _unknown_name(tree, message) or next(said, None)
 
 
 def _unknown_name(tree: ast.stmt, message: str) -> str | None:
@@ -147,7 +153,7 @@ _MESSAGE = [
     (r"Boolean value of Tensor with more than one value",
      "`and`, `or`, `not` and `if` want one truth value, and this tensor has many: join tensors with `&`, `|` and `~`, or "
      "ask `.all()` or `.any()`."),
-    (r"size of tensor a \(\d+\) must match|shape mismatch|shapes? .* cannot be multiplied|The shape of the mask",
+    (r"size of tensor a \(\d+\) must match|shape mismatch|shapes? .*cannot be multiplied|The shape of the mask",
      "Two tensors whose shapes do not fit meet in this line. `v[:, None]` makes a column of a vector, `v[None, :]` a row; "
      "`dim=0` runs down the columns, `dim=1` along the rows; `.T` turns a matrix."),
     (r"shape '[^']*' is invalid for input of size",

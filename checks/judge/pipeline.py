@@ -139,7 +139,7 @@ def check_compilation(evidence: Evidence, mine: dict[int, Compiled], answer: dic
     for capability, report in mine.items():
         theirs = answer[capability]
         if report.error and not theirs.error:
-            hint = hints.hint(evidence.written, report.error)
+            hint = hints.in_source(evidence.written) or hints.in_message(evidence.written, report.error)
             problem = (f"it runs in the interpreter, but the compiler refuses it for {TARGETS[capability]}: {report.error}"
                        + (f"\n{hint}" if hint else ""))
             break
@@ -163,13 +163,13 @@ def _explain(evidence: Evidence, outcome: Outcome, outcomes: Sequence[Outcome], 
 
     The reason is a slip that is wrong in every kernel, a mutant, or what `diagnosis.reason` finds.
     """
-    said = diagnosis.certain_slip(evidence.exercise, evidence.written) or hints.hint(evidence.written, message)
-    mutant = None
+    written = evidence.written
+    said, mutant = diagnosis.certain_slip(evidence.exercise, written) or hints.in_source(written), None
     if said is None:
         mutant = recognise()
-        said = f"{mutant.name}. {mutant.advice}" if mutant else None
+        said = f"{mutant.name}. {mutant.advice}" if mutant else hints.in_message(written, message)
     if said is None and any(seen.status != PASSED for seen in outcomes):
-        said = diagnosis.reason(evidence.exercise, evidence.written, outcomes, evidence.seed)
+        said = diagnosis.reason(evidence.exercise, written, outcomes, evidence.seed)
     status = FAILED if outcome.status == PASSED else outcome.status
     told = f"{said}\n{message[0].upper()}{message[1:]}" if said else message
     return Verdict(evidence.exercise, status, f"{evidence.exercise.name}: {told}", mutant.name if mutant else None, outcome)

@@ -3,7 +3,7 @@
 import pytest
 
 from checks.exercises import EXERCISES
-from checks.judge.hints import DEEPEST, definition, hint, unused_stride
+from checks.judge.hints import DEEPEST, definition, in_message, in_source, unused_stride
 from checks.judge.verdict import NOT_ATTEMPTED, judge
 from kernels.runtime import INTERPRETED
 
@@ -167,10 +167,10 @@ HEAD = "@triton.jit\ndef f(x_ptr, K, stride_x, BLOCK: tl.constexpr):\n    "
     ("x = x @ w", "Blocks have no `@`"), ("x = x * w", None),
     ("x = max(x)", "Python's sum, max and min"), ("x = min(x, w)", "Python's sum"), ("x = tl.max(x)", None)])
 def test_a_slip_in_the_source_is_told_from_what_is_right(line, sentence):
-    found = hint(HEAD + line + "\n", "")
+    found = in_source(HEAD + line + "\n")
     assert (found is None) if sentence is None else sentence in found
     plain = HEAD.replace("x_ptr", "x").replace("@triton.jit\n", "") + line + "\n"
-    assert hint(plain, "") is None  # what is no kernel may do all of it
+    assert in_source(plain) is None  # what is no kernel may do all of it
 
 
 @pytest.mark.parametrize(("message", "sentence"), [
@@ -186,21 +186,41 @@ def test_a_slip_in_the_source_is_told_from_what_is_right(line, sentence):
     ("'int' object is not iterable", "is a `tl.load` missing?"), ("Loop-carried variable acc", "must keep its type"),
     ("AssertionError: \n  at: acc = tl.dot(a, b, acc)", "tl.int32 for INT8"), ("AssertionError: \n  at: x = y", None),
     ("Expected dtype ['fp32', 'fp64']", "This works in FP32 only"),
+    ("unsupported AST node type: Break", "no `break`"), ("unsupported AST node type: JoinedStr", "no f-strings"),
+    ("unsupported AST node type: Odd", "only a part of Python"), ("arange() missing 1 required", "a start and an end"),
+    ("unexpected type fp32\n  at: x // 4", "fractions are divided with `/`"),
+    ("unexpected type fp32\n  at: x & 4", "work on whole numbers and masks"), ("unexpected type fp32\n  at: x + 4", None),
+    ("only one element tensors can be converted to Python scalars", "take a single number"),
+    ("Boolean value of Tensor with more than one value is ambiguous", "join tensors with `&`"),
+    ("The size of tensor a (5) must match the size of tensor b (3)", "Two tensors whose shapes do not fit"),
+    ("mat1 and mat2 shapes cannot be multiplied (9x6 and 4x9)", "Two tensors whose shapes do not fit"),
+    ("shape '[2, 96]' is invalid for input of size 144", "A reshape keeps the number of elements"),
+    ("w_q must be (N, 96) int8, got (2,) float32", "are they in the right order?"),
+    ("'float' object cannot be interpreted as an integer", "want whole numbers"), ("'int' object is not callable", "a `*`"),
+    ("ZeroDivisionError: division by zero", "divided by 0"), ("return inside a while loop", "cannot return from inside"),
     ("'NoneType' object has no attribute 'type'", "An address here is None"), ("NoneType", "is a `return` missing?"),
     ("something else", None), ("", None)])
 def test_triton_s_words_are_put_plainly(message, sentence):
-    found = hint(HEAD + "pass\n", message)
+    found = in_message(HEAD + "pass\n", message)
     assert (found is None) if sentence is None else sentence in found
 
 
-def test_the_first_slip_in_the_source_precedes_triton_s_words():
-    assert "Blocks have no `@`" in hint(HEAD + "x = max(x @ w)\n", "cannot broadcast")
-    assert "`@triton.jit` above" in hint((HEAD + "x = x @ w\n").replace("@triton.jit\n", ""), "")
+def test_the_first_slip_in_the_source_is_told():
+    assert "Blocks have no `@`" in in_source(HEAD + "x = max(x @ w)\n")
+    assert "`@triton.jit` above" in in_source((HEAD + "x = x @ w\n").replace("@triton.jit\n", ""))
+
+
+def test_a_name_that_is_not_defined_is_compared_with_those_that_are():
+    assert in_message(HEAD + "offs = 3\n", "NameError('off is not defined')") == (
+        "The name `off` is not defined: is `offs` meant?")
+    assert in_message(HEAD + "pass\n", "name 'qqq' is not defined") == "The name `qqq` is not defined."
+    assert "is assigned in a loop or under an `if`" in in_message(HEAD + "acc = 3\n", "NameError('acc is not defined')")
 
 
 def test_what_is_no_source_gets_no_hint():
-    assert hint("def f(:", "cannot broadcast") is None and hint(eval("lambda: 0"), "cannot broadcast") is None
-    assert "Two blocks" in hint("x = 3\n", "cannot broadcast") and unused_stride("def f(:", "x") is None
+    assert in_message("def f(:", "cannot broadcast") is None and in_message(eval("lambda: 0"), "cannot broadcast") is None
+    assert in_source("def f(:") is None and in_source(eval("lambda: 0")) is None
+    assert "Two blocks" in in_message("x = 3\n", "cannot broadcast") and unused_stride("def f(:", "x") is None
     assert unused_stride("stride_x = 3\n", "x") is None and unused_stride(eval("lambda: 0"), "x") is None
 
 
