@@ -32,6 +32,12 @@ AMDAHL = Exercise(
                "Only `fraction` of the time becomes faster."),
         Mutant("the limit", (("1 / (1 - fraction + fraction / speedup)", "1 / max(1 - fraction, 1e-300)"),),
                "That is what no speed-up can pass; the part that became faster still takes fraction / speedup."),
+        Mutant("the whole becomes faster", (("1 - fraction + fraction / speedup", "1 - fraction + 1 / speedup"),),
+               "Only `fraction` of the time is divided by the speed-up: fraction / speedup."),
+        Mutant("a percentage", (("1 - fraction + fraction / speedup", "1 - fraction / 100 + fraction / 100 / speedup"),),
+               "`fraction` goes from 0 to 1: it is no percentage."),
+        Mutant("the speed-ups multiplied", (("1 / (1 - fraction + fraction / speedup)", "max(fraction * speedup, 1e-300)"),),
+               "Times add, speed-ups do not: add the times of the two parts."),
     ),
 )
 
@@ -55,6 +61,10 @@ BLOCK_WEIGHTS = Exercise(
                "The number of weights is wanted, whatever each of them takes."),
         Mutant("the attention alone", (("2 * dim * kv_dim + 3 * dim * hidden", "2 * dim * kv_dim"),),
                "The MLP's three matrices are most of the block."),
+        Mutant("keys and values square", (("2 * dim * kv_dim", "2 * kv_dim * kv_dim"),),
+               "k and v take x, dim numbers, to kv_dim: (kv_dim, dim) each."),
+        Mutant("the MLP square", (("3 * dim * hidden", "3 * hidden * hidden"),),
+               "gate, up and down go between dim and hidden: dim · hidden each."),
     ),
 )
 
@@ -76,6 +86,7 @@ KV_CACHE = Exercise(
                "Keys and values are both read, and each FP16 number takes two bytes: four bytes for each of kv_dim."),
         Mutant("read by each token of the context", (("batch * context", "batch * context * context"),),
                "There is one new token for each sequence, and it reads the cache once."),
+        Mutant("FP32", (("2 * kv_dim * 2", "2 * kv_dim * 4"),), "Keys and values are FP16: two bytes a number."),
     ),
 )
 
@@ -101,7 +112,8 @@ PRODUCTS_INT8_US = Exercise(
     mutants=(
         Mutant("quantization is free",
                (("us += roofline_us(0, quantize_int8_perrow_bytes(M, K), tops, gb_per_s)\n", "pass\n"),),
-               "x comes in FP16: a pass over it, 3 bytes a number, comes before each product."),
+               "x comes in FP16: a pass over it, 3 bytes a number, comes before each product. The two run one after the "
+               "other, so their times add."),
         Mutant("FP16 bytes", (("perrow_w8a8_matmul_bytes", "_fp16"), ("    us = 0.0", "    def _fp16(M, N, K):\n"
                "        return 2 * (M * K + N * K + M * N)\n    us = 0.0")),
                "Codes take one byte: perrow_w8a8_matmul_bytes counts the INT8 product's bytes."),
@@ -121,6 +133,16 @@ PRODUCTS_INT8_US = Exercise(
                "Each of the seven layers quantizes what it is given, also where two are given the same."),
         Mutant("one product's time", (("us += roofline_us(matmul", "us = roofline_us(matmul"),),
                "Add up all seven."),
+        Mutant("N and K exchanged", (("for N, K in", "for K, N in"),),
+               "block_products gives (N, K) for each product, the rows of the weight first."),
+        Mutant("x quantized once for all seven products",
+               (("us += roofline_us(0, quantize_int8_perrow_bytes(M, K), tops, gb_per_s)",
+                 "us += roofline_us(0, quantize_int8_perrow_bytes(M, dim) if us == 0 else 0, tops, gb_per_s)"),),
+               "Each of the seven products quantizes its own input."),
+        Mutant("the arithmetic of the product in the quantization too",
+               (("us += roofline_us(0, quantize_int8_perrow_bytes(M, K), tops, gb_per_s)",
+                 "us += roofline_us(matmul_flops(M, N, K), quantize_int8_perrow_bytes(M, K), tops, gb_per_s)"),),
+               "The quantization does hardly any arithmetic: its roofline has 0 operations."),
     ),
 )
 

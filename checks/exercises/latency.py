@@ -23,7 +23,8 @@ COMPUTE_BOUND_FROM = Exercise(
     points=1,
     cases=(numbers(weight_bytes=2, tflops=989, gb_per_s=4800), numbers(weight_bytes=1, tflops=1979, gb_per_s=4800),
            numbers(weight_bytes=1, tflops=989, gb_per_s=4800), numbers(weight_bytes=2, tflops=312, gb_per_s=2039),
-           numbers(weight_bytes=0.5, tflops=312, gb_per_s=1000), numbers(weight_bytes=1, tflops=512, gb_per_s=1000)),
+           numbers(weight_bytes=0.5, tflops=312, gb_per_s=1000), numbers(weight_bytes=1, tflops=0.004, gb_per_s=100),
+           numbers(weight_bytes=1, tflops=512, gb_per_s=1000)),
     oracle=least_m,
     mutants=(
         Mutant("one operation for each product", (("(2 * gb_per_s", "(gb_per_s"),),
@@ -38,6 +39,18 @@ COMPUTE_BOUND_FROM = Exercise(
                "Set the two times equal, 2 M / (operations a second) = weight_bytes / (bytes a second), and solve for M."),
         Mutant("bytes divided out", (("weight_bytes * tflops * 1e12 / (2", "tflops * 1e12 / (weight_bytes * 2"),),
                "More bytes for a weight take longer to read, so that arithmetic dominates later: a larger M."),
+        Mutant("the next power of two",
+               (("math.ceil(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9))",
+                 "2 ** math.ceil(math.log2(math.ceil(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9))))"),),
+               "Every M counts, not powers of two alone: round up to a whole number."),
+        Mutant("TFLOPS beside GB/s",
+               (("math.ceil(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9))",
+                 "math.ceil(weight_bytes * tflops / (2 * gb_per_s))"),),
+               "The units differ: 1 TFLOPS is 10¹² operations a second, 1 GB/s is 10⁹ bytes."),
+        Mutant("one row more",
+               (("math.ceil(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9))",
+                 "math.ceil(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9)) + 1"),),
+               "Where the two times are the same arithmetic takes as long already: round up, and add nothing."),
     ),
 )
 
@@ -69,6 +82,7 @@ EAGER_US = Exercise(
         Case("launches slower than kernels, 4 kernels", chain(2.0, 3.0, 2.5, 1.0, launch_us=6.0)),
         Case("kernels slower than launches, 4 kernels", chain(9.0, 7.0, 8.0, 20.0, launch_us=5.0)),
         Case("one kernel", chain(7.0, launch_us=4.0)),
+        Case("short kernels of different times", chain(0.5, 2.0, 1.0, 3.5, 0.25, launch_us=5.0)),
         Case("a long kernel first, then short ones", chain(50.0, 1.0, 1.0, 1.0, launch_us=5.0)),
         Case("short ones first, then a long one", chain(1.0, 1.0, 1.0, 50.0, launch_us=5.0)),
         Case("a long one, then enough short ones to catch up", chain(12.0, *[1.0] * 9, launch_us=4.0)),
@@ -100,6 +114,8 @@ EAGER_US = Exercise(
                "That holds while launches are slower than kernels; a long kernel makes the ones behind it wait."),
         Mutant("the last kernel's start", (("    return done", "    return done - duration"),),
                "It is done when the last kernel has finished, not when it starts."),
+        Mutant("the mean kernel's time", (("    return done", "    return done / len(kernel_us)"),),
+               "The time of all kernels is wanted, until the last one has finished."),
     ),
 )
 
@@ -127,6 +143,10 @@ GRAPH_US = Exercise(
                "One launch is left: that of the graph."),
         Mutant("the longest kernel alone", (("kernel_us.sum()", "kernel_us.max()"),),
                "In a chain each kernel waits for the one before it: their times add up."),
+        Mutant("the mean kernel alone", (("kernel_us.sum()", "kernel_us.mean()"),),
+               "In a chain each kernel waits for the one before it: their times add up."),
+        Mutant("a gap too many at both ends", (("(len(kernel_us) - 1) * gap_us", "(len(kernel_us) + 1) * gap_us"),),
+               "Gaps lie between neighbours: one fewer than there are kernels."),
     ),
 )
 
@@ -187,6 +207,11 @@ BREAK_EVEN_M = Exercise(
                "Of the M at which it is ahead for good, the least is wanted."),
         Mutant("the first M where it never is", (("    return found", "    return found or M[0].item()"),),
                "Where the second kernel is not ahead at the end of the list, there is no break-even: return 0."),
+        Mutant("the last M at which it is faster",
+               (("        if second >= first:\n            found = 0\n        elif found == 0:\n            found = m",
+                 "        if second < first:\n            found = m"),),
+               "Of the M at which it is ahead for good, the least is wanted: keep the first, and forget it where "
+               "it falls behind."),
     ),
 )
 

@@ -48,7 +48,7 @@ SKINNY_W8A8 = Exercise(
         Case("whole tiles, M=16 N=64 K=256", skinny(16, 64, 256)),
         Case("one row, M=1 N=3 K=40", skinny(1, 3, 40)),
         Case("the largest sums, M=2 N=3 K=600", largest(2, 3, 600)),
-        Case("parts of wider matrices, M=3 N=65 K=100", skinny(3, 65, 100, x_wider=24, w_wider=40)),
+        Case("parts of wider matrices, M=3 N=65 K=600", skinny(3, 65, 600, x_wider=24, w_wider=40)),
         Case("rows of w 2^30 elements apart, M=2 N=3 K=5", skinny(2, 3, 5, far=True)),
     ),
     mutants=(

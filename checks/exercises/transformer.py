@@ -90,6 +90,15 @@ PERPLEXITY = Exercise(
                  "torch.softmax(logits[:, :-1].float(), dim=-1).log()"),),
                "An unlikely token's probability becomes 0 in FP32, and its logarithm -inf: torch.log_softmax never leaves "
                "logarithms."),
+        Mutant("the logits taken for log-probabilities",
+               (("torch.log_softmax(logits[:, :-1].float(), dim=-1)", "logits[:, :-1].float()"),),
+               "Logits are no log-probabilities yet: torch.log_softmax makes them."),
+        Mutant("the most likely token's probability", (("log_p.gather(-1, tokens[:, 1:, None])", "log_p.amax(-1)"),),
+               "What counts is the probability of the token that came, not of the likeliest: gather it with `tokens`."),
+        Mutant("logits in FP16", (("logits[:, :-1].float()", "logits[:, :-1]"),),
+               "Turn the logits into FP32 first, `.float()`: FP16 keeps three digits of each logarithm."),
+        Mutant("a softmax without its logarithm", (("torch.log_softmax", "torch.softmax"),),
+               "The mean is that of log p: torch.log_softmax."),
     ),
 )
 
@@ -197,6 +206,19 @@ INT8_LINEAR = Exercise(
         Mutant("the bias is added after rounding",
                (("    if bias is not None:", "    y = y.half()\n    if bias is not None:"), ("bias.float()", "bias")),
                "Round once, at the very end: add the bias in FP32, then turn the sum into FP16."),
+        Mutant("x's scale along the columns", (("x_scale[:, None]", "x_scale"),),
+               "x_scale belongs to the rows of y: make it a column, x_scale[:, None]."),
+        Mutant("w's scale along the rows", (("* w_scale\n", "* w_scale[:, None]\n"),),
+               "w_scale belongs to the columns of y: a row, as it is or w_scale[None, :]."),
+        Mutant("x's scale twice",
+               (("acc.float() * x_scale[:, None] * w_scale",
+                 "acc.float() * x_scale[:, None] * w_scale * x_scale[:, None]"),),
+               "Each scale multiplies once."),
+        Mutant("w's scale twice",
+               (("acc.float() * x_scale[:, None] * w_scale", "acc.float() * x_scale[:, None] * w_scale * w_scale"),),
+               "Each scale multiplies once."),
+        Mutant("the bias is subtracted", (("y = y + bias.float()", "y = y - bias.float()"),), "The bias is added."),
+        Mutant("w is not transposed", (("w_q.double().T", "w_q.double()"),), "w is (N, K): the product is x_q @ w_q.T."),
     ),
 )
 
@@ -263,6 +285,12 @@ LAYERS_TO_SKIP = Exercise(
                "One bool for each layer, in the layers' order."),
         Mutant("no budget at all", (("fits & (cost[layer] > 0)", "cost[layer] > 0"),),
                "The weights left out are at most `budget` of all weights."),
+        Mutant("the budget taken for a number of weights", (("budget * weights.sum()", "budget"),),
+               "`budget` is a part of all weights: compare with budget * weights.sum()."),
+        Mutant("layers that cost exactly nothing are left out too", (("cost[layer] > 0", "cost[layer] >= 0"),),
+               "A layer that costs nothing is better quantized: take it only if its cost is above 0."),
+        Mutant("by cost times weights", (("(cost / weights)", "(cost * weights)"),),
+               "Order by what a layer costs for each of its weights: cost / weights."),
     ),
 )
 
@@ -318,6 +346,9 @@ PARETO = Exercise(
                "What lies between the fastest and the most accurate is what a frontier is for."),
         Mutant("the numbers of the points are returned",
                (("return ~(no_worse & better).any(dim=1)", "return (~(no_worse & better).any(dim=1)).nonzero()[:, 0]"),),
+               "One bool for each point, in the points' order."),
+        Mutant("the points in the order of their time",
+               (("return ~(no_worse & better).any(dim=1)", "return (~(no_worse & better).any(dim=1))[us.argsort()]"),),
                "One bool for each point, in the points' order."),
     ),
 )

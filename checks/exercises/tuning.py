@@ -1,5 +1,6 @@
 """Lesson 09: what a configuration asks for, how many fit, what tuning costs, and whether the tuned kernel is right."""
 
+import contextlib
 import math
 
 import torch
@@ -32,6 +33,12 @@ STAGE_BYTES = Exercise(
                "Two tiles, BLOCK_M · BLOCK_K and BLOCK_N · BLOCK_K: add them up."),
         Mutant("the tile of y as well", (("return num_stages", "return BLOCK_M * BLOCK_N * element_bytes + num_stages"),),
                "The tile of y is not kept in shared memory while the loop runs: its sums are in registers."),
+        Mutant("two bytes for each number", ((" * element_bytes", " * 2"),),
+               "How wide a number is is an argument: element_bytes."),
+        Mutant("one stage more", (("return num_stages * (", "return (num_stages + 1) * ("),),
+               "num_stages stages lie in shared memory, no more."),
+        Mutant("the tile of w alone", (("(BLOCK_M + BLOCK_N)", "BLOCK_N"),), "Each stage holds a tile of x as well."),
+        Mutant("bits", (("return num_stages * (", "return 8 * num_stages * ("),), "Wanted are bytes, not bits."),
     ),
 )
 
@@ -77,7 +84,8 @@ PROGRAMS = Exercise(
     cases=tuple(numbers(registers=r, shared=s, num_warps=w, capacity=c) for r, s, w, c in (
         (128, 98_304, 8, _H200), (234, 65_536, 4, _H200), (64, 116_000, 4, _H200), (32, 0, 4, _H200),
         (40, 1024, 8, _A100), (33, 2048, 8, _H200), (65, 0, 4, _H200), (129, 16_384, 4, _A100), (16, 0, 16, _A100),
-        (77, 76_800, 4, _H200), (96, 76_801, 4, _H200), (255, 147_456, 16, _H200), (32, 45_670, 4, _H200))),
+        (77, 76_800, 4, _H200), (96, 76_801, 4, _H200), (255, 147_456, 16, _H200),
+        (255, 0, 4, _H200), (32, 45_670, 4, _H200))),
     oracle=most_that_fit,
     mutants=(
         Mutant("registers not in steps of 8", ((_STEPS_OF_8, "(registers * 32 * num_warps)"),),
@@ -96,6 +104,13 @@ PROGRAMS = Exercise(
                "All programs on a multiprocessor share its `capacity` bytes of shared memory."),
         Mutant("the largest limit", ((_LEAST, f"max{_LEAST[3:]}"),), "The scarcest of the three decides: the least."),
         Mutant("at least one", ((_LEAST, f"max(1, {_LEAST})"),), "A program that asks for too much does not run: 0."),
+        Mutant("a fraction of a program by shared memory", (("capacity // (", "capacity / ("),),
+               "Only whole programs fit: divide with `//`."),
+        Mutant("a fraction of a program by registers", (("65536 // (", "65536 / ("),),
+               "Only whole programs fit: divide with `//`."),
+        Mutant("registers of a warp, not of a program", (("* 8 * 32 * num_warps)", "* 8 * 32)"),),
+               "A program has num_warps warps of 32 threads, and each thread has registers of its own."),
+        Mutant("32 warps in all", (("64 // num_warps", "32 // num_warps"),), "A multiprocessor holds 64 warps."),
     ),
 )
 
@@ -128,6 +143,19 @@ WAVE_EFFICIENCY = Exercise(
                "Wanted is the part of the places that have work: programs, over waves times places."),
         Mutant("upside down", (("return programs / (waves * at_once)", "return waves * at_once / programs"),),
                "The places are the whole, the programs the part: 1 at most."),
+        Mutant("the last wave alone",
+               (("return programs / (waves * at_once)", "return (programs % at_once or at_once) / at_once"),),
+               "All waves count: programs over the places of all waves together."),
+        Mutant("tiles added, not multiplied",
+               (("-(-M // BLOCK_M) * -(-N // BLOCK_N)", "-(-M // BLOCK_M) + -(-N // BLOCK_N)"),),
+               "y has rows of tiles times columns of tiles."),
+        Mutant("a whole number", (("return programs / (waves * at_once)", "return programs // (waves * at_once)"),),
+               "The part of the places that have work is a fraction: divide with `/`."),
+        Mutant("the part of the places that are empty",
+               (("return programs / (waves * at_once)", "return 1 - programs / (waves * at_once)"),),
+               "Wanted is the part that has work."),
+        Mutant("waves rounded down", (("-(-programs // at_once)", "max(1, programs // at_once)"),),
+               "The last wave takes as long as any other, however few programs it has: round up."),
     ),
 )
 
@@ -150,6 +178,8 @@ BUCKET_M = Exercise(
                "That makes a bucket for each M: round up to a power of two."),
         Mutant("multiples of 64", (("triton.next_power_of_2(M)", "-(-M // 64) * 64"),),
                "Multiples make as many buckets as M grows; powers of two make one more when M doubles."),
+        Mutant("the nearest power of two", (("triton.next_power_of_2(M)", "2 ** round(__import__('math').log2(M))"),),
+               "The bucket is the least power of two that is at least M: round up."),
     ),
 )
 
@@ -187,14 +217,34 @@ TUNING_SECONDS = Exercise(
         Mutant("only the key before is remembered", (("keys.unique(dim=0)", "keys.unique_consecutive(dim=0)"),),
                "The cache remembers all keys, not only that of the last call."),
         Mutant("one configuration", ((" * configs", ""),), "Each key tries all of the configurations."),
+        Mutant("the seconds left out", ((" * seconds", ""),), "Each try takes `seconds` seconds."),
+        Mutant("only configurations and seconds", (("len(keys.unique(dim=0)) * ", ""),),
+               "Each new key is tuned: count the different rows of `keys`."),
     ),
 )
+
+
+@contextlib.contextmanager
+def memory_that_held(answer: torch.Tensor):
+    """What is allocated without being filled holds the answer of a config before, as it may on a GPU."""
+    empty, empty_like = torch.empty, torch.empty_like
+
+    def held(made: torch.Tensor) -> torch.Tensor:
+        return answer.to(made.dtype) if made.shape == answer.shape else made
+
+    torch.empty = lambda *size, **options: held(empty(*size, **options))
+    torch.empty_like = lambda like, **options: held(empty_like(like, **options))
+    try:
+        yield
+    finally:
+        torch.empty, torch.empty_like = empty, empty_like
 
 
 def try_check(wrong_configs, planted: str, x_q: torch.Tensor, w_q: torch.Tensor):
     """A 1 for each place of TILES that is said to be wrong."""
     launch, _ = PLANTED[planted]
-    said = wrong_configs(launch, list(TILES), x_q, w_q)
+    with memory_that_held((x_q.double() @ w_q.double().T).to(torch.int32)):
+        said = wrong_configs(launch, list(TILES), x_q, w_q)
     if not isinstance(said, list) or not all(type(place) is int and 0 <= place < len(TILES) for place in said):
         raise WrongAnswer(f"it returns {said!r}; expected a list of places, whole numbers from 0 to {len(TILES) - 1}.")
     if said != sorted(set(said)):
@@ -240,10 +290,12 @@ WRONG_CONFIGS = Exercise(
                "A config cannot be its own judge: compute the product in torch, `x_q.double() @ w_q.double().T`."),
         Mutant("the product in FP32", ((_EXACT, _EXACT.replace("double", "float")),),
                "FP32 holds whole numbers up to 2²⁴; these sums are larger. Use `.double()`."),
-        Mutant("the product in INT8", ((_EXACT, "exact = (x_q @ w_q.T).to(torch.int32)"),),
-               "torch multiplies INT8 tensors in INT8, and the sums wrap around: turn both into `.double()` first."),
-        Mutant("y holds the right answer before", ((_Y, "        y = exact.clone()\n"),),
-               "What the kernel does not write must be found: fill y with numbers that are wrong."),
+        Mutant("every config counts as wrong", ((_EXACT, "exact = (x_q @ w_q.T).to(torch.int32)"),),
+               "Either `exact` is not exact: torch multiplies INT8 in INT8 and FP16 in FP16, so turn both into `.double()` "
+               "first. Or y is lost: `launch` writes into the y it is given, and returns nothing."),
+        Mutant("y may hold the right answer before", ((_Y, "        y = exact.clone()\n"),),
+               "What the kernel does not write must be found, and torch.empty may hold anything, the answer of the config before "
+               "too: fill y with numbers that are wrong, such as exact + 1."),
         Mutant("y holds zeros before", ((_Y, "        y = torch.zeros_like(exact)\n"),),
                "Zero may be the right number, and a kernel that adds to y looks right. Fill y with numbers that are wrong "
                "everywhere, such as exact + 1."),
@@ -265,6 +317,12 @@ WRONG_CONFIGS = Exercise(
         Mutant("the right ones", (("if not right:", "if right:"),), "Wanted are the places of the wrong ones."),
         Mutant("configs in place of their places", (("wrong.append(place)", "wrong.append(config)"),),
                "`enumerate(configs)` gives each config's place: return these."),
+        Mutant("the mean of the errors", (("torch.equal(y, exact)", "bool((y - exact).double().abs().mean() < 1)"),),
+               "One wrong element disappears in a mean: every element must be right, torch.equal."),
+        Mutant("the mean error, of both signs", (("torch.equal(y, exact)", "bool((y - exact).double().mean().abs() < 1)"),),
+               "Errors of both signs cancel, and one alone disappears in a mean: every element must be right, "
+               "torch.equal."),
+        Mutant("w is not transposed", (("w_q.double().T", "w_q.double()"),), "w is (N, K): the product is x_q @ w_q.T."),
     ),
 )
 
