@@ -32,11 +32,18 @@ def climbing(g: torch.Generator, N: int, K: int) -> tuple[torch.Tensor, torch.Te
 
 # W8A16: codes of w, x as it is.
 
-def w8a16(N: int, K: int, x_size: float = 1.0, w_scale: float = 1e-3, wider: int = 0, far: bool = False,
-          dtype: torch.dtype = torch.float16):
+def in_bf16(make):
+    """The same with x in BF16."""
+    def inputs(g: torch.Generator) -> dict:
+        made = make(g)
+        return made | {"x": made["x"].bfloat16()}
+    return inputs
+
+
+def w8a16(N: int, K: int, x_size: float = 1.0, w_scale: float = 1e-3, wider: int = 0, far: bool = False):
     def inputs(g: torch.Generator) -> dict:
         w_q = codes(g, N, K + wider)[:, :K]
-        return {"x": (torch.randn(K, generator=g).clamp(-2, 2) * x_size).to(dtype), "w_q": far_apart(w_q) if far else w_q,
+        return {"x": (torch.randn(K, generator=g).clamp(-2, 2) * x_size).half(), "w_q": far_apart(w_q) if far else w_q,
                 "w_scale": scales(g, N, w_scale)}
     return inputs
 
@@ -88,7 +95,7 @@ GEMV_W8A16_ROW = Exercise(
     cases=(
         Case("N=17 K=300", w8a16(17, 300)),
         Case("a power of two, N=3 K=256", w8a16(3, 256)),
-        Case("y in BF16 and large, N=9 K=130", w8a16(9, 130, x_size=1e6, dtype=torch.bfloat16)),
+        Case("y in BF16 and large, N=9 K=130", in_bf16(w8a16(9, 130, x_size=2e4, w_scale=1.0))),
         Case("one element, N=1 K=1", w8a16(1, 1)),
         Case("whole numbers, N=4 K=129", whole_w8a16(4, 129)),
         Case("rows of a wider matrix, N=5 K=127", w8a16(5, 127, wider=24)),

@@ -278,6 +278,7 @@ COPY_2D = Exercise(
         Case("every third column, M=15 N=63", every_third_column(15, 63, False)),
         Case("every third column to column by column, M=18 N=5", every_third_column(18, 5, True)),
         Case("whole blocks, M=16 N=64", row_by_row(16, 64, True)),
+        Case("rows 2^30 elements apart, M=3 N=5", lambda g: far_rows(3, 5)(g) | {"column_major": False}),
         Case("one element, M=1 N=1", row_by_row(1, 1, False)),
     ),
     mutants=(
@@ -334,6 +335,10 @@ COPY_2D = Exercise(
                "Program (i, j) owns the columns from j * BLOCK_N on: add that to tl.arange(0, BLOCK_N)."),
         Mutant("every program copies the first rows", (("tl.program_id(0).to(tl.int64) * BLOCK_M + ", ""),),
                "Program (i, j) owns the rows from i * BLOCK_M on: add that to tl.arange(0, BLOCK_M)."),
+        Mutant("32-bit offsets",
+               (("tl.program_id(0).to(tl.int64)", "tl.program_id(0)"),
+                ("tl.program_id(1).to(tl.int64)", "tl.program_id(1)")),
+               "offs_m * stride_xm can pass 2³¹, where 32-bit numbers wrap around: widen first, .to(tl.int64)."),
     ),
 )
 

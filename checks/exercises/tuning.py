@@ -294,8 +294,8 @@ WRONG_CONFIGS = Exercise(
                "Either `exact` is not exact: torch multiplies INT8 in INT8 and FP16 in FP16, so turn both into `.double()` "
                "first. Or y is lost: `launch` writes into the y it is given, and returns nothing."),
         Mutant("y may hold the right answer before", ((_Y, "        y = exact.clone()\n"),),
-               "What the kernel does not write must be found, and torch.empty may hold anything, the answer of the config before "
-               "too: fill y with numbers that are wrong, such as exact + 1."),
+               "What the kernel does not write must be found, and torch.empty may hold anything, the answer of the config "
+               "before too: fill y with numbers that are wrong, such as exact + 1."),
         Mutant("y holds zeros before", ((_Y, "        y = torch.zeros_like(exact)\n"),),
                "Zero may be the right number, and a kernel that adds to y looks right. Fill y with numbers that are wrong "
                "everywhere, such as exact + 1."),

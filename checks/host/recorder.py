@@ -58,7 +58,7 @@ def record(function: Callable[..., Any], inputs: dict[str, Any]) -> Recording:
             if ".numpy() is not supported for tensor subclasses" in str(error):
                 raise NeedsNumbers("Tensor.numpy") from error
             raise
-    outputs = result if isinstance(result, tuple | list) else (result,)
+    outputs = result if isinstance(result, tuple | list) and len(result) != 1 else (result,)
     recorder.recording.outputs = tuple(recorder.described(value) for value in outputs)
     return recorder.recording
 

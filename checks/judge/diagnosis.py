@@ -3,6 +3,7 @@
 import ast
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
@@ -21,10 +22,13 @@ from checks.judge.variations import variations_of, varied
 def reason(exercise: Exercise, written: Function | str, outcomes: Sequence[Outcome], seed: int) -> str | None:
     """A sentence on the mistake of a function that does what no mutant does, or None.
 
-    In this order: the exercise's own reading of the numbers, a slip in the source, how they relate to the right ones, a
-    mutant that does nearly the same or the same on some cases, the answer with one thing changed, or with two mistakes.
+    Of an error it is what the error means. Else, in this order: the exercise's own reading of the numbers, a slip in the
+    source, how the numbers relate to the right ones, a mutant that does nearly the same or the same on some cases, the
+    answer with one thing changed, or with two mistakes.
     """
     failed = next(outcome for outcome in outcomes if outcome.status != PASSED)
+    if failed.error is not None and (said := _variation(exercise, outcomes) or hints.in_message(written, failed.message)):
+        return said
     return (explained(exercise, failed) or _slip(exercise, written, slips.find_slip) or relation(outcomes)
             or _nearly_a_mutant(exercise, outcomes, seed) or _variation(exercise, outcomes)
             or _two_mutants(exercise, outcomes) or never_read(failed))
@@ -72,11 +76,12 @@ def _nearly_a_mutant(exercise: Exercise, outcomes: Sequence[Outcome], seed: int)
     for mutant in exercise.mutants:
         same = [_alike(outcome, _mutant_on(exercise, mutant, outcome, seed)[0], loosely=True) for outcome in failed[:2]]
         if any(same) and all(_mutant_on(exercise, mutant, outcome, seed)[0].status == PASSED for outcome in passed):
-            rest = [outcome for outcome in failed
-                    if not _alike(outcome, _mutant_on(exercise, mutant, outcome, seed)[0], loosely=True)]
+            others = [(outcome, _mutant_on(exercise, mutant, outcome, seed)[0]) for outcome in failed]
+            rest = [outcome for outcome, other in others if not _alike(outcome, other, loosely=True)]
             if failed[0].expected[0].dtype is None and 2 * len(rest) > len(failed):
                 continue  # one number may be the same by chance
-            more = f" It is not the only mistake: the case '{rest[0].case.name}' is wrong in another way." if rest else ""
+            alone = [outcome for outcome, other in others if other.status == PASSED]
+            more = f" It is not the only mistake: it does not explain the case '{alone[0].case.name}'." if alone else ""
             return f"{mutant.name}. {mutant.advice}{more}"
     return None
 
@@ -104,6 +109,7 @@ def recognise(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> Mut
     return None
 
 
+_PLACE = re.compile(r"<[^>]*>:\d+")  # a line of a cell
 KEPT = 4096  # outcomes of mutants
 _Tried = tuple[Outcome, Traffic]
 _tried: dict[tuple[str, str, str, int], _Tried] = {}
@@ -165,7 +171,9 @@ def _alike(mine: Outcome, theirs: Outcome, loosely: bool = False) -> bool:
 def _same_error(a: BaseException | None, b: BaseException | None, loosely: bool) -> bool:
     if loosely and isinstance(a, OutOfBounds) and isinstance(b, OutOfBounds):  # its lanes may lie in another order
         return (a.kind, a.tensor, a.program, a.lanes) == (b.kind, b.tensor, b.program, b.lanes)
-    return a.same_as(b) if isinstance(a, OutOfBounds) else type(a).__name__ == type(b).__name__ and str(a) == str(b)
+    if isinstance(a, OutOfBounds):
+        return a.same_as(b)
+    return type(a).__name__ == type(b).__name__ and _PLACE.sub("", str(a)) == _PLACE.sub("", str(b))
 
 
 def _same_value(a: Any, b: Any, want: Expected, loosely: bool) -> bool:

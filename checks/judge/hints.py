@@ -136,6 +136,7 @@ _SOURCE = [
 ]
 
 _MESSAGE = [
+    (r"f-string", "A kernel is compiled: a value that it computes cannot be put into an f-string. Use `tl.device_print`."),
     (r"unsupported AST node type: Break|unsupported AST node type: Continue",
      "Triton compiles no `break` and no `continue`: let `range` end the loop, and turn lanes off with a mask."),
     (r"unsupported AST node type: (JoinedStr|Try|With|ListComp|DictComp|Lambda|Raise|Dict|Set)\b",
@@ -159,7 +160,8 @@ _MESSAGE = [
     (r"shape '[^']*' is invalid for input of size",
      "A reshape keeps the number of elements: the sizes asked for multiply to another number than there are."),
     (r"(must be|expected) .*, got ",
-     "A function is called with an argument that does not fit: are they in the right order?"),
+     "A function is called with an argument that does not fit: look at its shape and dtype, and at the order of the "
+     "arguments."),
     (r"'float' object cannot be interpreted as an integer",
      "`range` and indices want whole numbers, and `/` gives a fraction: divide with `//`, or leave the division out."),
     (r"is not callable", "Something is called that is no function: is a `*` missing before a parenthesis?"),

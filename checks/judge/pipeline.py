@@ -167,7 +167,7 @@ def _explain(evidence: Evidence, outcome: Outcome, outcomes: Sequence[Outcome], 
     said, mutant = diagnosis.certain_slip(evidence.exercise, written) or hints.in_source(written), None
     if said is None:
         mutant = recognise()
-        said = f"{mutant.name}. {mutant.advice}" if mutant else hints.in_message(written, message)
+        said = f"{mutant.name}. {mutant.advice}" if mutant else None
     if said is None and any(seen.status != PASSED for seen in outcomes):
         said = diagnosis.reason(evidence.exercise, written, outcomes, evidence.seed)
     status = FAILED if outcome.status == PASSED else outcome.status

@@ -1,5 +1,7 @@
 """One function tried on one case: is it in bounds, of the right shape, wholly written, and right?"""
 
+import linecache
+import re
 import zlib
 from dataclasses import dataclass, field
 from numbers import Real
@@ -93,8 +95,10 @@ def _explain_exception(outcome: Outcome, error: BaseException, line: str | None)
     outcome.error = error
     at = f"\n  at: {line}" if line else ""
     match error:
-        case OutOfBounds() | Raced():
+        case OutOfBounds():
             outcome.fail(f"{_on(outcome.case)} {error}{at}")
+        case Raced():
+            outcome.fail(f"{_on(outcome.case)} {_with_line(str(error))}")
         case CompileError():
             outcome.fail(f"{_on(outcome.case)} Triton refuses the kernel: {error}", CRASHED)
         case WrongAnswer():
@@ -105,6 +109,15 @@ def _explain_exception(outcome: Outcome, error: BaseException, line: str | None)
             outcome.fail(f"{_on(outcome.case)} it ran out of memory.{at}", OUT_OF_MEMORY)
         case _:
             outcome.fail(f"{_on(outcome.case)} it raised {type(error).__name__}: {str(error).strip()[:400]}{at}", CRASHED)
+
+
+def _with_line(message: str) -> str:
+    """With the text of the line in place of where it is, such as `<cell 3>:7`."""
+    place = re.search(r",? *(<[^>]*>):(\d+)", message)
+    if place is None:
+        return message
+    line = linecache.getline(place[1], int(place[2])).strip()
+    return message.replace(place[0], "", 1) + (f"\n  at: {line}" if line else "")
 
 
 def _compare(exercise: Exercise, outcome: Outcome) -> None:
@@ -141,7 +154,8 @@ def _compare_tensor(outcome: Outcome, name: str, got: Any, want: Expected, store
     on, value = _on(outcome.case), want.value
     assert isinstance(value, torch.Tensor)  # as every output with a dtype is
     if not isinstance(got, torch.Tensor):
-        return outcome.fail(f"{on} `{name}`: expected a tensor, got {type(got).__name__}.")
+        return outcome.fail(f"{on} `{name}`: expected a tensor, got {type(got).__name__}."
+                            + (" A comma behind a value makes a tuple of it." if isinstance(got, tuple) else ""))
     if got.shape != value.shape:
         return outcome.fail(f"{on} `{name}` has shape {tuple(got.shape)}; expected {tuple(value.shape)}.")
     if got.dtype != want.dtype:

@@ -195,7 +195,7 @@ def test_a_slip_in_the_source_is_told_from_what_is_right(line, sentence):
     ("The size of tensor a (5) must match the size of tensor b (3)", "Two tensors whose shapes do not fit"),
     ("mat1 and mat2 shapes cannot be multiplied (9x6 and 4x9)", "Two tensors whose shapes do not fit"),
     ("shape '[2, 96]' is invalid for input of size 144", "A reshape keeps the number of elements"),
-    ("w_q must be (N, 96) int8, got (2,) float32", "are they in the right order?"),
+    ("w_q must be (N, 96) int8, got (2,) float32", "the order of the arguments"),
     ("'float' object cannot be interpreted as an integer", "want whole numbers"), ("'int' object is not callable", "a `*`"),
     ("ZeroDivisionError: division by zero", "divided by 0"), ("return inside a while loop", "cannot return from inside"),
     ("'NoneType' object has no attribute 'type'", "An address here is None"), ("NoneType", "is a `return` missing?"),
@@ -210,7 +210,7 @@ def test_the_first_slip_in_the_source_is_told():
     assert "`@triton.jit` above" in in_source((HEAD + "x = x @ w\n").replace("@triton.jit\n", ""))
 
 
-def test_a_name_that_is_not_defined_is_compared_with_those_that_are():
+def test_an_unknown_name_is_compared_with_the_known_ones():
     assert in_message(HEAD + "offs = 3\n", "NameError('off is not defined')") == (
         "The name `off` is not defined: is `offs` meant?")
     assert in_message(HEAD + "pass\n", "name 'qqq' is not defined") == "The name `qqq` is not defined."

@@ -22,6 +22,7 @@ SOURCE = "@triton.jit\ndef any_kernel(x_ptr, stride_x):\n    tl.store(x_ptr + st
 def answers(monkeypatch):
     """These exercises have no answer among the kernels."""
     monkeypatch.setattr("checks.judge.diagnosis.answer_source", lambda name: SOURCE)
+    monkeypatch.setattr(Exercise, "answer_function", lambda self: lambda x_ptr, stride_x, stride_y: None)
 
 
 @dataclass

@@ -11,10 +11,10 @@ from checks.judge.verdict import judge
 
 
 @pytest.mark.parametrize(("name", "body", "said"), [
-    ("gemv_bytes", "return 2 * (N * N + K + N)", "`N` stood where `K` belongs"),
     ("roofline_us", "return max(2 * flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))", "were twice what it should be"),
-    ("graph_us", "return launch_us + kernel_us.mean().item() + (len(kernel_us) - 1) * gap_us",
-     "`mean` stood where `sum` belongs")])
+    ("graph_us", "return launch_us + kernel_us.sum().item() + (len(kernel_us) - 1) / gap_us", "`/` stood where `*` belongs"),
+    ("wave_efficiency", "p = -(-M // BLOCK_M) * -(-N // BLOCK_M) + 0 * BLOCK_N\n    return p / (-(-p // at_once) * at_once)",
+     "`BLOCK_M` stood where `BLOCK_N` belongs")])
 def test_a_wrong_function_is_said_in_terms_of_the_answer(name, body, said):
     exercise = EXERCISES[name]
     head = f"def {name}({', '.join(inspect.signature(exercise.answer_function()).parameters)}):"
