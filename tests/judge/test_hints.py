@@ -236,7 +236,7 @@ def test_a_stride_that_is_never_used(arguments, unused):
     "", "# nothing\n", "\0", "def def", "(" * 300, "def f():\n    return " + "~" * 1900 + "1",
     "def f():\n    return " + "0 + " * 2000 + "1", "x" + ".a" * 20_000])
 def test_source_that_nobody_reads_has_no_definition(source):
-    assert definition(source) is None and hint(source, "wrong") is None
+    assert definition(source) is None and in_source(source) is None and in_message(source, "wrong") is None
 
 
 def test_source_is_read_to_a_depth():
