@@ -88,6 +88,7 @@ def test_the_roof_is_that_of_the_inputs_type():
     assert of_roof(large, ROOFS) == pytest.approx(large["flops"] / 1400e12)
     assert of_roof({**large, "function": "matmul_fp16"}, ROOFS) == pytest.approx(large["flops"] / 700e12)
     assert of_roof({**large, "flops": 0}, ROOFS) == pytest.approx(large["bytes"] / 4000e9)
+    assert of_roof({**large, "flops": 0}, {"copy_gb_per_s": 4000.0}) == pytest.approx(large["bytes"] / 4000e9)
     assert of_roof(large, {**ROOFS, "int8_tops": None}) is None
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from checks.bench import baselines, perf
 from checks.bench.baselines import OPTIONAL, fits, missing
-from checks.bench.workloads import LLAMA, BadShapes, find, key, measure, plan, unit
+from checks.bench.workloads import BREAK_EVEN_M, LLAMA, BadShapes, find, key, measure, plan, unit
 from kernels.runtime import INTERPRETED
 
 
@@ -35,6 +35,18 @@ def gpu_plan(monkeypatch):
     monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
     monkeypatch.setattr("checks.bench.workloads.missing", lambda name: "")
     return plan
+
+
+def test_a_file_of_shapes_is_found_from_where_the_user_is(gpu_plan, tmp_path, monkeypatch):
+    (tmp_path / "mine.json").write_text("[[300, 512, 1000]]")
+    monkeypatch.chdir(tmp_path)
+    assert [u["shape"] for u in gpu_plan("mine.json")["gemm"]] == [[300, 512, 1000]]
+
+
+def test_decode_s_kernel_takes_part_as_far_as_it_goes(gpu_plan):
+    found = {u["shape"][0]: u["functions"] for u in units_of(gpu_plan(), "decode") if u["name"] == "few or many"}
+    assert list(found) == BREAK_EVEN_M
+    assert [M for M in found if "decode_w8a8" in found[M]] == [M for M in BREAK_EVEN_M if M <= 128]
 
 
 @pytest.mark.parametrize("shapes, weights", LLAMA.items())

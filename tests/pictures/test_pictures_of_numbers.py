@@ -130,6 +130,8 @@ def test_the_predicted_error_stands_beside_the_measured_one(monkeypatch):
     assert (band.y0, band.y1) == (pytest.approx(1 - error.BOUND), pytest.approx(1 + error.BOUND))
     _, right = error.show_product_error(kernel_error_std(ratio)).axes
     assert right.get_title() == "4 of 4 within the bound" and right.get_ylim()[1] == pytest.approx(1 + 2.2 * error.BOUND)
+    _, right = error.show_product_error(kernel_error_std(ratio / (1 + 1.5 * error.BOUND))).axes
+    assert right.get_title() == "0 of 4 within the bound"
 
 
 def kernel_error_std(factor):

@@ -234,6 +234,18 @@ def test_programs_that_touch_one_element_twice_are_counted():
     assert texts(loads) == []  # too many for numbers
 
 
+def test_lanes_of_one_program_that_read_one_element_are_counted():
+    exercise = EXERCISES["vector_add_kernel"]
+    kernel = exercise.edited(("tl.load(x_ptr + offs,", "tl.load(x_ptr + offs // 2,"))
+    pairs, *_ = hello.show_programs(exercise.callable_for(kernel), x=torch.ones(4), y=torch.ones(4), BLOCK=4).axes
+    assert pairs.get_title() == "load x" and texts(pairs) == ["2", "2"]
+
+
+def test_loads_that_start_elsewhere_have_panels_of_their_own():
+    panels = hello.show_lanes(vectors.smooth, x=torch.ones(9), BLOCK=4).axes
+    assert [texts(axes)[:4] for axes in panels] == [["-1", "0", "1", "2"], ["0", "1", "2", "3"], ["1", "2", "3", "4"]]
+
+
 def test_lanes_show_their_elements_and_which_are_off():
     (axes, *_) = hello.show_lanes(vectors.vector_add, x=torch.ones(5), y=torch.ones(5), BLOCK=4).axes
     assert image(axes).tolist() == [[0, 0, 0, 0], [3, -1, -1, -1]]

@@ -41,6 +41,13 @@ def test_bars_are_parts_of_the_roof():
         r["M"], r["K"], r["N"]) == shape), ROOFS) for name in BESIDE for shape in BIG])
 
 
+def test_what_was_not_measured_has_no_bar_of_its_own():
+    rows = [row("gemm", name, M, N, K) for M, K, N in BIG for name in BESIDE]
+    kept = [r for r in rows if r["function"] != BESIDE[0] or r["N"] != BIG[0][2]]
+    axes = tuning.roof_figure(kept, ROOFS, "synthetic").axes[0]
+    assert sum(bar.get_height() > 0 for bar in axes.patches) == len(axes.texts) < len(rows)
+
+
 def test_resources_show_the_formula_and_the_report():
     sizes = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 8, "num_stages": 3}
     report = Compiled(registers=127, shared=98304, spills=8)

@@ -1,6 +1,7 @@
 """Lesson 03 beyond the contract: other right ways pass, wrong ones get a sentence, and its pictures show what they say."""
 
 import statistics
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -269,3 +270,16 @@ def test_the_prediction_is_two_at_both_ends_and_less_between():
     assert gain(16384, 2**20) == pytest.approx(2, abs=0.01)
     assert gain(16384, 4096) < statistics.fmean([gain(1, 4096), 1.6])
     assert gain(16384, 128) < 1
+
+
+@pytest.mark.parametrize(("steady", "gb_per_s", "speedup", "marks"), [
+    (True, 100.0, 2.0, 0), (True, 100.01, 2.0, 1), (True, 100.0, 2.001, 1),
+    (False, 50.0, 2.05, 0), (False, 100.0, 2.07, 1)])
+def test_a_lie_is_marked_where_the_truth_is_known(monkeypatch, capsys, steady, gb_per_s, speedup, marks):
+    """On a clock that sags the true GB/s are unknown, and a speed-up is right within STEADY."""
+    monkeypatch.setattr(measuring, "BENCHMARKS", {"one": SimpleNamespace(steady=steady)})
+    monkeypatch.setattr(measuring, "try_benchmark", lambda *_: (gb_per_s, speedup))
+    monkeypatch.setattr(measuring, "true_benchmark", lambda _: (100.0, 2.0))
+    measuring.show_lies(timing.benchmark)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("one")]
+    assert line.count("✗") == marks and ("?" in line) == (not steady)
