@@ -39,8 +39,10 @@ for unit in job["units"]:
         if function == "hangs":
             os.system("sleep 300 & echo $! > " + os.environ["GRANDCHILD"])
             time.sleep(300)
-        if function == "wrong":
-            send(left_out=function, kind="wrong", reason="wrong is wrong at M=1")
+        if function in ("wrong", "breaks"):
+            send(left_out=function, kind="wrong", reason=function + " is wrong at M=1")
+        if function == "breaks":  # as after an illegal access, when nothing works any more
+            os.abort()
     send(trying="")
     if "crashes when timed" in functions:
         sys.exit("RuntimeError: CUDA error")
@@ -74,6 +76,17 @@ def test_a_crash_costs_the_rows_of_one_function_alone(start):
     assert measured(kept) == [(1, "good"), (1, "fine"), (2, "good"), (1, "good")]
     note, = kept.notes
     assert note["what"] == "crashes" and "SIGABRT: an illegal memory access" in note["reason"]
+
+
+def test_a_crash_after_a_message_is_told_by_the_message(start):
+    kept = start({"one": [["breaks", "good"]]})
+    assert measured(kept) == [(1, "good")]
+    assert [(note["kind"], note["reason"]) for note in kept.notes] == [("crashed", "breaks is wrong at M=1")]
+
+
+def test_a_group_s_seconds_are_kept(start, monkeypatch):
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=iter([100.0, 107.26]).__next__))
+    assert start({"one": [["good"]]}).conditions["one"]["seconds"] == 7.3
 
 
 class Impatient(queue.Queue):
@@ -380,13 +393,13 @@ def test_only_the_recorded_file_goes_into_the_readme(monkeypatch, tmp_path):
 
 def test_how_a_worker_ended_is_described(tmp_path, monkeypatch):
     (tmp_path / "ends.py").write_text("import json, os, sys\njob = json.load(sys.stdin)\nprint(json.dumps(job))\n"
-                                      "sys.stderr.write('first\\nlast   \\n\\n')\n"
+                                      "sys.stderr.write('first\\nlast' + 400 * '!' + '   \\n\\n')\n"
                                       "os.kill(os.getpid(), 9) if job['kill'] else sys.exit(7)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for kill, code in ((True, "SIGKILL"), (False, "7")):
         with runner.Worker({"kill": kill}, 60, "ends") as worker:
             assert list(worker.events()) == [{"kill": kill}]
-        assert worker.failure == f"its process ended with {code}: last"
+        assert worker.failure == f"its process ended with {code}: last" + 396 * "!", "the last line, not all of a long one"
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
