@@ -6,6 +6,7 @@ from synthetic_figures import ROOFS, row
 
 from checks.bench import perf
 from checks.bench.baselines import PLANS
+from checks.judge.source import define
 from checks.pictures import common, decode, fused, matmul, measuring, perrow_w8a8, quantize, tuning
 from checks.pictures.decode import DECODE, FP16, PREFILL
 from kernels import cost, matmul_fp16_naive, timing
@@ -31,8 +32,11 @@ def record(monkeypatch):
 
 
 def with_strays(rows, **others):
-    """The rows, and for each change one copy of them all that no picture may show."""
-    return rows + [{**r, **{name: value}} for name, value in others.items() for r in rows]
+    """The rows, and for each change one copy of them all, with other figures, that no picture may show."""
+    def slower(r):
+        return {"median_us": 3 * r["median_us"], "gb_per_s": r["gb_per_s"] / 3, "tflops": r["tflops"] and r["tflops"] / 3}
+
+    return rows + [{**r, **slower(r), name: value} for name, value in others.items() for r in rows]
 
 
 def values(rows, function, x, y):
@@ -90,7 +94,7 @@ def test_where_the_time_of_matmul_int8_goes(record):
     us = {"cuBLAS FP16": 900.0, "matmul_int8": 500.0, "quantize_int8_perrow": 60.0, "perrow_w8a8_matmul": 400.0}
     rows = [row("matmul_int8", name, M, N, K) | {"median_us": us[name] * (1 + at)}
             for at, (M, K, N) in enumerate(fused.SHAPES) for name in fused.PARTS]
-    record(with_strays(rows, M=64, N=2048, mode="graph", test="others"))
+    record(with_strays(rows, M=64, mode="graph", test="others") + with_strays(rows[:4], N=2048)[4:])
     first, second = fused.show_breakdown().axes
     assert [bar.get_height() for bar in first.patches] == [900, 400, 60, 40]
     assert [bar.get_height() for bar in second.patches] == [1800, 800, 120, 80]
@@ -250,3 +254,15 @@ def test_a_student_s_kernel_is_measured_after_quantization(monkeypatch):
                for (M, _, _), (sides, _) in asked.items())
     monkeypatch.setattr(decode, "quantize_int8_perrow", lambda x: (x + 1, x + 2))
     assert asked[1, 4096, 4096][0]["mine"](0, 5, 6) == (1, 2, 5, 6)
+
+
+def test_one_by_one_launches_are_no_part_of_the_roofline():
+    rows = [row("matmul_int8", measuring.INT8, M, 4096, 4096, mode) for M in (1, 16) for mode in ("graph", "idle", "eager")]
+    assert [(r["M"], r["mode"]) for r in measuring._one_weight(rows)] == [
+        (M, mode) for M in (1, 16) for mode in ("eager", "graph")]
+
+
+def test_what_is_not_written_is_not_drawn(capsys):
+    stub = define('def gemv_bytes(N, K):\n    raise NotImplementedError("TODO: about 1 line")\n', "gemv_bytes", {})
+    assert not common.ready_to_draw(stub) and common.ready_to_draw(cost.gemv_bytes)
+    assert capsys.readouterr().out == "○ gemv_bytes is not attempted yet: there is nothing to draw.\n"
