@@ -41,18 +41,18 @@ def test_a_folder_without_submissions(tmp_path):
     ("team-1.py", "team-1"), ("eva_report_card.json", "eva"), (".py", ".py"), ("copy.py", "copy"), ("a.b.ipynb", "a.b"),
     ("Jose\u0301.py", "Jos\xe9")])
 def test_the_student_of_a_file(name, student):
-    assert owner(name, folder=False).student == student
+    assert owner(name, folder=False).name == student
 
 
 @pytest.mark.parametrize("name, platform, id, student, late", [
-    ("lovelaceada_123_4567_00_hello_triton.ipynb", "canvas", "123", "lovelaceada_123", False),
-    ("lovelaceada_LATE_123_4567_00_hello_triton-1.ipynb", "canvas", "123", "lovelaceada_123", True),
-    ("lovelaceada_123_4567_work.pdf", "canvas", "123", "lovelaceada_123", False),
+    ("lovelaceada_123_4567_00_hello_triton.ipynb", "canvas", "123", "lovelaceada", False),
+    ("lovelaceada_LATE_123_4567_00_hello_triton-1.ipynb", "canvas", "123", "lovelaceada", True),
+    ("lovelaceada_123_4567_work.pdf", "canvas", "123", "lovelaceada", False),
     ("Ada Lovelace_98765_assignsubmission_file_00.ipynb", "moodle", "98765", "Ada Lovelace", False),
     ("Ada_Maria Lovelace_98765_assignsubmission_file_a_b.zip", "moodle", "98765", "Ada_Maria Lovelace", False)])
 def test_platforms_names_of_files(name, platform, id, student, late):
     found = owner(name, folder=False)
-    assert (found.platform, found.id, found.student, found.late) == (platform, id, student, late)
+    assert (found.platform, found.id, found.name, found.late) == (platform, id, student, late)
 
 
 @pytest.mark.parametrize("name, platform, student", [
@@ -62,7 +62,7 @@ def test_platforms_names_of_files(name, platform, id, student, late):
     ("int8-ada-l", "", "int8-ada-l"), ("eva_00_hello_triton", "", "eva_00_hello_triton")])
 def test_platforms_names_of_folders(name, platform, student):
     found = owner(name, folder=True)
-    assert (found.platform, found.student) == (platform, student)
+    assert (found.platform, found.name) == (platform, student)
 
 
 def test_every_entry_is_a_student_s_or_named(tmp_path):
@@ -84,6 +84,15 @@ def test_names_in_two_unicode_forms_are_one_student(tmp_path):
         (tmp_path / name).mkdir()
     (one,) = find_submissions(tmp_path).students.values()
     assert one.student == "Jos\xe9" and len(one.paths) == 2 and "Unicode forms" in one.notices[0]
+
+
+def test_two_students_of_one_name_are_told_apart_by_number(tmp_path):
+    for name in ("anna_11_900_a.ipynb", "anna_11_901_b.ipynb", "anna_12_902_a.ipynb", "bob_13_903_a.ipynb",
+                 "Ann Lee_7_assignsubmission_file_a.ipynb", "Ann Lee_8_assignsubmission_file_a.ipynb"):
+        (tmp_path / name).write_bytes(b"x")
+    found = students(tmp_path)
+    assert {student: len(paths) for student, paths in found.items()} == {
+        "anna_11": 2, "anna_12": 1, "bob": 1, "Ann Lee_7": 1, "Ann Lee_8": 1}
 
 
 def test_two_forms_and_copies_are_named(tmp_path):

@@ -35,17 +35,20 @@ def find_submissions(folder: Path) -> Listing:
     """Who handed in what. Raises ValueError where there is nothing, OSError for a folder that cannot be read."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder of submissions")
-    listing, others = Listing(), []
+    listing, others, owners = Listing(), [], []
     for path in sorted(folder.iterdir()):
         name = printable_name(path.name)
         if name.startswith(".") or name in ("__MACOSX", "__pycache__"):
             listing.notices.append(f"{name} was not read: it is hidden, or a system's own")
         elif path.is_dir() or is_work(name) or is_archive(name) or owner(name, folder=False).platform:
-            _add(listing, path, owner(name, path.is_dir()))
+            owners.append((path, owner(name, path.is_dir())))
         else:
             others.append(path)
+    shared = _shared_names([who for _, who in owners])
+    for path, who in owners:
+        _add(listing, path, who, shared)
     for path in others:
-        found = listing.students.get(owner(printable_name(path.name), folder=False).student)
+        found = listing.students.get(owner(printable_name(path.name), folder=False).name)
         if found:
             found.paths.append(path)  # which is named there as what it is
         else:
@@ -57,8 +60,18 @@ def find_submissions(folder: Path) -> Listing:
     return listing
 
 
-def _add(listing: Listing, path: Path, who: Owner) -> None:
-    handed_in = listing.students.setdefault(who.student, HandedIn(who.student))
+def _shared_names(owners: list[Owner]) -> set[str]:
+    """The names that several students of one platform have."""
+    ids: dict[tuple[str, str], set[str]] = {}
+    for who in owners:
+        ids.setdefault((who.platform, who.name), set()).add(who.id)
+    return {name for (_, name), found in ids.items() if len(found) > 1}
+
+
+def _add(listing: Listing, path: Path, who: Owner, shared: set[str]) -> None:
+    """Give `path` to its student, known by name, and by number too where several have this name."""
+    student = f"{who.name}_{who.id}" if who.id and who.name in shared else who.name
+    handed_in = listing.students.setdefault(student, HandedIn(student))
     handed_in.paths.append(path)
     handed_in.owners.append(who)
 

@@ -25,11 +25,6 @@ class Owner:
     late: bool = False
     copied: bool = False  # whether its name was taken for that of a copy, which a person has to confirm
 
-    @property
-    def student(self) -> str:
-        """The name under which grades are kept where no roster says another."""
-        return f"{self.name}_{self.id}" if self.platform == "canvas" else self.name
-
 
 def owner(name: str, folder: bool) -> Owner:
     """Whose the file or folder `name` is."""
