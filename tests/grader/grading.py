@@ -1,8 +1,10 @@
 """Submissions for the grader's tests."""
 
 import json
+from pathlib import Path
 
 from checks.exercises import EXERCISES
+from checks.grader.roster import Roster, read_roster
 from checks.judge.source import answer_source
 
 CHEAP = ("programs_needed", "vector_add_kernel")
@@ -20,3 +22,11 @@ def exercise_cell(exercise, source: str | None = None) -> str:
 
 IMPORTS = "import torch\nimport triton\nimport triton.language as tl"
 SOLVED = notebook(IMPORTS, exercise_cell(NEEDED), exercise_cell(ADD))
+ROSTER = ("id,name,email,section,canvas,moodle,github,extension,handed_in\n"
+          "s1,Ada Lovelace,ada@x.org,A,11,,ada-l,,\ns2,Li An,la@x.org,A,,,,2,\ns3,An Li,al@x.org,B,,55,,,\n"
+          "s4,José Núñez,jn@x.org,B,,,,,2026-10-01T12:00:00+00:00\ns5,Alan Turing,at@x.org,B,15,,,,\n")
+
+
+def roster(tmp_path: Path, text: str = ROSTER) -> Roster:
+    (tmp_path / "roster.csv").write_text(text)
+    return read_roster(tmp_path / "roster.csv")

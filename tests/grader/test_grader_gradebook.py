@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from grading import SOLVED
+from grading import ROSTER, SOLVED, roster
 
 from checks.grader import gradebook, results
 from checks.grader.batch import Batch, locked
@@ -14,21 +14,16 @@ from checks.grader.command import main
 from checks.grader.course import DEFAULT, LateRule, lessons_named, read_course
 from checks.grader.gradebook import Change, Gradebook, read_gradebook
 from checks.grader.grader import Grader
-from checks.grader.intake.folder import find_submissions
-from checks.grader.intake.lms import Owner
 from checks.grader.intake.submissions import Submission
 from checks.grader.output.exports import FORMATS, export, unknown_to
 from checks.grader.output.feedback import lateness, messages_for_student, sentences_on_all
 from checks.grader.output.pages import write_pages
 from checks.grader.overrides import Override, apply_overrides, read_overrides, status_shown
-from checks.grader.roster import Roster, read_roster
 from checks.grader.settings import Settings
 
 HELLO, GEMV = "00_hello_triton", "01_gemv_fp16"
 DUE = datetime(2026, 10, 1, 12, tzinfo=UTC)
-ROSTER = ("id,name,email,section,canvas,moodle,github,extension,handed_in\n"
-          "s1,Ada Lovelace,ada@x.org,A,11,,ada-l,,\ns2,Li An,la@x.org,A,,,,2,\ns3,An Li,al@x.org,B,,55,,,\n"
-          "s4,José Núñez,jn@x.org,B,,,,,2026-10-01T12:00:00+00:00\ns5,Alan Turing,at@x.org,B,15,,,,\n")
+
 
 
 def exercise(name: str = "programs_needed", lesson: str = HELLO, points: float | None = 1.0, **more) -> dict:
@@ -57,56 +52,6 @@ def with_course(folder: Path, text: str) -> Path:
     more = f"{text}\n[deadlines]\n{HELLO} = {DUE.isoformat()}"
     (folder / "course.toml").write_text(DEFAULT.read_text().replace("[deadlines]", more))
     return folder
-
-
-def roster(tmp_path: Path, text: str = ROSTER) -> Roster:
-    (tmp_path / "roster.csv").write_text(text)
-    return read_roster(tmp_path / "roster.csv")
-
-
-# the roster
-
-
-@pytest.mark.parametrize("who, ids", [
-    (Owner("whoever", "canvas", "11"), ["s1"]), (Owner("lovelaceada", "canvas", "99"), ["s1"]),
-    (Owner("Ada Lovelace"), ["s1"]),
-    (Owner("s3"), ["s3"]), (Owner("X", "moodle", "55"), ["s3"]), (Owner("int8-Ada-L"), ["s1"]), (Owner("jn@x.org"), ["s4"]),
-    (Owner("Jose Nunez"), ["s4"]), (Owner("nunezjose"), ["s4"]), (Owner("at"), ["s5"]), (Owner("lian"), ["s2", "s3"]),
-    (Owner("nobody"), []), (Owner("-"), []), (Owner("Turing, Alan"), ["s5"])])
-def test_who_a_name_means(tmp_path, who, ids):
-    assert [one.id for one in roster(tmp_path).matches(who)] == ids
-
-
-def test_the_roster_decides_who_is_who(tmp_path):
-    folder = tmp_path / "sub"
-    folder.mkdir()
-    for name in ("lovelaceada_11_901_00_hello_triton.ipynb", "lovelaceada_LATE_11_902_01_gemv_fp16.ipynb",
-                 "Ada Lovelace.zip", "lian_77_903_a.ipynb", "eve.ipynb", "Li_55_assignsubmission_file_a.ipynb"):
-        (folder / name).write_text("x")
-    listing = roster(tmp_path).apply(find_submissions(folder))
-    assert set(listing.students) == {"s1", "s3", "lian", "eve"}
-    assert len(listing.students["s1"].paths) == 3 and listing.students["s1"].late and not listing.students["s3"].late
-    assert "read together" in " ".join(listing.students["s1"].notices)
-    assert listing.notices == ["eve is in no row of the roster", "lian may be several students of the roster: s2, s3"]
-    assert roster(tmp_path).absent(listing.students) == ["s2", "s4", "s5"]
-    without = find_submissions(folder)
-    assert Roster().apply(without) is without and "lovelaceada" in without.students
-
-
-@pytest.mark.parametrize("text, said", [
-    ("name\nAda", "`id` among them"), ("id\n\"\"\n", "line 2: there is no id"), ("id,extension\na,two", "line 2: extension"),
-    ("id,extension\na,-1", "extension"), ("id\na\na", "line 3: the id `a` is there twice"),
-    ("id,extension\na,nan", "extension"),
-    ("id,handed_in\na,noon", "handed_in must be"), ("id,handed_in\na,2026-10-01T00:00", "needs its offset")])
-def test_a_wrong_roster_is_named(tmp_path, text, said):
-    with pytest.raises(ValueError, match=r"roster\.csv") as error:
-        roster(tmp_path, text)
-    assert said in str(error.value)
-
-
-def test_a_roster_from_a_spreadsheet(tmp_path):
-    found = roster(tmp_path, "\ufeffName, ID ,Comment\n\x1b[1mAda,s1,x\n")
-    assert found.students["s1"].name == "\\x1b[1mAda"
 
 
 # lateness
