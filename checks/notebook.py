@@ -1,5 +1,8 @@
 """Notebook API: `check(function)`."""
 
+import ast
+import html
+import re
 import sys
 
 from triton.runtime.errors import InterpreterError
@@ -11,11 +14,31 @@ from checks.judge.verdict import NOT_ATTEMPTED, judge
 
 
 class CheckFailed(AssertionError):
-    """The function is not right yet; the message says why. Notebooks show the message alone."""
+    """The function is not right yet; the message says why. Notebooks show the message alone: its first line leads, in the
+    colours of the page."""
+
+    shown = False  # whether the page has the message already
 
     def _render_traceback_(self) -> list[str]:
         # Jupyter asks an exception for its traceback: the way from `check` to here would teach nothing.
-        return [f"✗ {self}"]
+        return ["✗ not right yet: see above"] if self.shown else [f"✗ {self}"]
+
+    def page(self) -> dict[str, str]:
+        """The message as HTML and as text, by MIME type."""
+        headline, *evidence = f"✗ {self}".splitlines()
+        return {"text/plain": f"✗ {self}", "text/html": _HTML.format(
+            headline=_with_code(headline), evidence="".join(f"<div>{_with_code(line)}</div>" for line in evidence))}
+
+
+_HTML = ('<div style="border-left: 4px solid #d55e00; padding: 0.2em 0 0.2em 0.8em">'
+         '<div style="font-weight: 600">{headline}</div>'
+         '<div style="font-size: 90%; opacity: 0.85; white-space: pre-wrap">{evidence}</div></div>')
+
+
+def _with_code(text: str) -> str:
+    """Text as HTML: what stands between backquotes, and the line of a place, in a fixed width."""
+    escaped = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text))
+    return re.sub(r"^( +at: )(.*)", r"\1<code>\2</code>", escaped)
 
 
 def _say_briefly(error: InterpreterError) -> list[str]:
@@ -33,7 +56,11 @@ def check(function) -> None:
     if not callable(plain) or not hasattr(plain, "__name__"):
         raise CheckFailed(f"check takes a function, such as check(gemv_fp16); this is a {type(function).__name__}")
     try:
-        verdict = judge(find_exercise(plain.__name__), function)
+        exercise = find_exercise(plain.__name__)
+        broken = _cell_that_did_not_run(exercise.name, plain.__name__)
+        if broken:
+            raise NameError(f"{exercise.name}: your cell did not run: {broken}")
+        verdict = judge(exercise, function)
     except (LookupError, NameError) as error:
         failure = CheckFailed(str(error).strip('"'))
     else:
@@ -43,13 +70,42 @@ def check(function) -> None:
         if verdict.passed:
             print(f"✓ {verdict.message}")
             return
-        _draw(verdict)
         failure = CheckFailed(verdict.message)
+        _show(failure)
+        _draw(verdict)
     raise failure from None
 
 
+def _shell():
+    """IPython's shell, where there is one."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
+def _cell_that_did_not_run(*names: str) -> str | None:
+    """What is wrong with the syntax of the last cell that was to define one of these functions, if it is that."""
+    cells = getattr(_shell(), "user_ns", {}).get("In", [])
+    for cell in reversed(cells):
+        if re.search(rf"^ *def ({'|'.join(map(re.escape, names))})\(", cell, re.MULTILINE):
+            try:
+                ast.parse(_shell().transform_cell(cell))
+            except SyntaxError as error:
+                line = (error.text or "").strip()
+                return f"{type(error).__name__}: {error.msg}, line {error.lineno}" + (f"\n  at: {line}" if line else "")
+            return None
+    return None
+
+
+def _show(failure: CheckFailed) -> None:
+    """Lay the message out on a notebook's page; elsewhere the error says it."""
+    if hasattr(_shell(), "kernel"):
+        from IPython.display import display
+
+        display(failure.page(), raw=True)
+        failure.shown = True
+
+
 def _draw(verdict) -> None:
-    if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
+    if _shell() is None:
         return
     from checks.pictures.common import draw_errors
 

@@ -108,7 +108,22 @@ def _explain_exception(outcome: Outcome, error: BaseException, line: str | None)
         case MemoryError() | torch.OutOfMemoryError():
             outcome.fail(f"{_on(outcome.case)} it ran out of memory.{at}", OUT_OF_MEMORY)
         case _:
-            outcome.fail(f"{_on(outcome.case)} it raised {type(error).__name__}: {str(error).strip()[:400]}{at}", CRASHED)
+            outcome.fail(f"{_on(outcome.case)} it raised {type(error).__name__}: {str(error).strip()[:400]}{at}"
+                         f"{_with_shapes(error, line)}", CRASHED)
+
+
+def _with_shapes(error: BaseException, line: str | None) -> str:
+    """The shapes of the tensors that the line with the error names, where its variables are still known."""
+    frame, traceback = None, error.__traceback__
+    while traceback is not None:
+        inside = traceback.tb_frame
+        if line and linecache.getline(inside.f_code.co_filename, traceback.tb_lineno).strip() == line:
+            frame = inside
+        traceback = traceback.tb_next
+    known = {name: value for name, value in (frame.f_locals if frame else {}).items()
+             if isinstance(value, torch.Tensor) and re.search(rf"\b{name}\b", line or "")}
+    shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in list(known.items())[:6])
+    return f"\n  where: {shapes}" if shapes else ""
 
 
 def _with_line(message: str) -> str:

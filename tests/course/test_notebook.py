@@ -41,9 +41,36 @@ def test_a_mistake_in_a_notebook_has_no_library_frames(session, index):
     (error,) = [o for o in session[3 + 3 * index].outputs if o.output_type == "error"]
     assert error.ename == "CheckFailed"
     assert TYPED[index].advice in error.evalue
-    shown = "\n".join(error.traceback)
-    assert TYPED[index].advice in shown
+    (laid_out,) = [o for o in session[3 + 3 * index].outputs if "text/html" in o.get("data", {})]
+    assert laid_out.data["text/plain"] == f"✗ {error.evalue}"
+    assert error.evalue.split("\n")[0].endswith(TYPED[index].advice)
+    assert laid_out.data["text/html"].count("font-weight") == 1
+    shown = "\n".join(error.traceback) + laid_out.data["text/plain"]
     assert "site-packages" not in shown and "Traceback" not in shown and ".py" not in shown
+    assert error.traceback == ["✗ not right yet: see above"], error.traceback
+
+
+def test_a_message_is_laid_out_with_the_student_s_text_escaped():
+    failure = CheckFailed("gemv: `x < <b>` is wrong.\nIt is 3 & 4.\n  at: if a < b: <script>")
+    bundle = failure.page()
+    assert bundle["text/plain"] == f"✗ {failure}"
+    page = bundle["text/html"]
+    assert "<code>x &lt; &lt;b&gt;</code> is wrong.</div>" in page and "<div>It is 3 &amp; 4.</div>" in page
+    assert "  at: <code>if a &lt; b: &lt;script&gt;</code></div>" in page and "<script>" not in page
+    assert page.count("<div") == page.count("</div>") and "color:" not in page.replace("#d55e00", "")
+
+
+@pytest.mark.parametrize(("cells", "said"), [
+    (["def gemv_bytes(N, K):\nreturn 4"], "your cell did not run: IndentationError: expected an indented block"),
+    (["def gemv_bytes(N, K):\n    return (4", "x = 3"], "your cell did not run: SyntaxError: .* was never closed, line 2"),
+    (["def gemv_bytes(N, K):\n    return (4", "def gemv_bytes(N, K):\n    return 4"], "every case|W|returns"),
+    (["%time x = 3"], "every case|W|returns")])
+def test_a_cell_with_a_syntax_error_is_no_stub(monkeypatch, cells, said):
+    shell = SimpleNamespace(user_ns={"In": ["", *cells]}, transform_cell=lambda cell: cell.replace("%time ", ""))
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    wrong = define("def gemv_bytes(N, K):\n    return 4\n", "gemv_bytes", {})
+    with pytest.raises(CheckFailed, match=said):
+        check(wrong)
 
 
 def test_a_wrong_result_comes_with_a_picture(session):

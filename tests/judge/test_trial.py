@@ -1,5 +1,7 @@
 """Each decision about one case, on functions of plain numbers and tensors that need no kernel."""
 
+import linecache
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from checks.judge import trial
 from checks.judge.exercise import Case, Exercise, Expected, WrongAnswer, numbers
 from checks.judge.launches import OutOfBounds
 from checks.judge.memory import poison_
+from checks.judge.source import define
 from kernels.runtime import device
 
 NAN, INF = float("nan"), float("inf")
@@ -134,3 +137,24 @@ def test_an_input_that_was_changed_or_left_is_noticed():
 def test_an_adapter_makes_the_outputs():
     outcome = outcome_of(lambda: 4, Expected(5), adapter=lambda function, n: function() + 1)
     assert outcome.status == "passed"
+
+
+def test_an_error_in_a_line_tells_the_shapes_of_its_tensors():
+    source = "def f(n):\n    a, b, c = torch.ones(2, 3), torch.ones(4), n\n    return a + b + c\n"
+    outcome = outcome_of(define(source, "f", {"torch": torch}), Expected(1))
+    assert outcome.status == trial.CRASHED
+    assert outcome.message.endswith("\n  at: return a + b + c\n  where: a (2, 3), b (4,)")
+
+
+def test_a_tuple_of_one_is_no_number_and_no_tensor():
+    assert "it returns (3,); expected a number" in outcome_of(lambda n: (3,), Expected(3)).message
+    got = outcome_of(lambda n: (torch.ones(2),), Expected(torch.ones(2), dtype=torch.float32)).message
+    assert "expected a tensor, got tuple. A comma behind a value makes a tuple of it." in got
+
+
+def test_where_two_programs_race_the_line_is_shown():
+    source = "x = 3\n"
+    define(source, None, namespace := {})
+    place = next(name for name in linecache.cache if linecache.cache[name][2] == ["x = 3\n"])
+    assert trial._with_line(f"they race, {place}:1") == "they race\n  at: x = 3" and namespace["x"] == 3
+    assert trial._with_line("they race") == "they race"
