@@ -103,6 +103,11 @@ MATMUL_INT8 = Exercise(
                "The product takes x's codes and scales first, then w's: (x_q, x_scale, w_q, w_scale, bias)."),
         Mutant("codes and scale of x exchanged", (("x_q, x_scale = quantize", "x_scale, x_q = quantize"),),
                "The quantizer returns the codes first, then the scales."),
+        Mutant("x is handed on as it is",
+               (("x.reshape(-1, x.shape[-1])", "x"),
+                ("        rows = rows.contiguous()", "        pass")),
+               "The quantizer takes a matrix whose rows lie side by side: x.reshape(-1, K), made contiguous where "
+               "rows.stride(-1) != 1."),
     ),
 )
 

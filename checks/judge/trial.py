@@ -159,6 +159,7 @@ def _compare_number(outcome: Outcome, name: str, got: Any, want: Expected) -> No
     is_number = isinstance(got, Real) and not isinstance(got, bool)
     if not is_number:
         hint = (" Is a `return` missing?" if got is None else
+                " A comma behind a value makes a tuple of it." if isinstance(got, tuple) else
                 " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
         outcome.fail(f"{on} {what} {got!r}; expected a number.{hint}")
     elif not abs(got - want.value) <= want.tolerance:
