@@ -19,6 +19,18 @@ def programs_needed(N: int, BLOCK: int) -> int:
     return (N + BLOCK - 1) // BLOCK
 
 
+def first_wrong(out: torch.Tensor, exact: torch.Tensor, BLOCK: int) -> tuple[int, int]:
+    """(program, lane) of the first element in which out differs from exact; (-1, -1) without one.
+
+    out, exact (N,), where program p wrote elements p * BLOCK to (p + 1) * BLOCK - 1. NaN is always
+    wrong.
+    """
+    wrong = (out != exact).nonzero()
+    if len(wrong) == 0:
+        return -1, -1
+    return divmod(int(wrong[0]), BLOCK)
+
+
 @triton.jit
 def vector_add_kernel(
     x_ptr, y_ptr, out_ptr,

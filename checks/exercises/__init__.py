@@ -9,6 +9,7 @@ from checks.exercises import (
     hello,
     int_mm,
     latency,
+    look,
     matmul,
     matmul_int8,
     measuring,
@@ -25,7 +26,7 @@ from checks.exercises import (
 )
 from checks.judge.exercise import Exercise
 
-NOUNS = (hello, gemv, sectors, matmul, measuring, speed, quantize, quantize_kernels, int_mm, perrow_w8a8,
+NOUNS = (hello, look, gemv, sectors, matmul, measuring, speed, quantize, quantize_kernels, int_mm, perrow_w8a8,
          error, outliers, matmul_int8, fused, silu_mul, gemv_int8, skinny, latency, tuning, transformer, block_cost)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 

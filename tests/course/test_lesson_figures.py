@@ -253,3 +253,23 @@ def test_01_loads_and_the_sum_as_compiled(tmp_path):
     assert set(re.findall(r"ld\.global[\w.]*", ptx)) == {"ld.global.v4.b32"} and "`ld.global.v4.b32`" in text("01")
     assert f"({len(re.findall(r'shfl', ptx))} `shfl` instructions in this kernel)" in text("01")
     assert f"**shared memory**: {shared} bytes, 2 rows times 4 warps times 4 bytes" in text("01") and shared == "32"
+
+
+def test_04_the_predicted_time_beside_the_measured_ones():
+    copy, ours, chunks, block = (us("quant_prefill", name, M=16384, K=4096) for name in (
+        "copy", "quantize_int8_perrow", "quantize_int8_perrow_long", "quantize_int8_perrow_plain"))
+    least = cost.quantize_int8_perrow_bytes(16384, 4096) / 4800e3
+    assert (f"Part 3 predicted {least:.1f} µs for 16,384 rows of 4,096 numbers at the datasheet's speed. The H200 took "
+            f"{copy:.1f} µs for a copy of as many bytes, {ours:.1f} for the library's function, {chunks:.1f} for the kernel in "
+            f"chunks and {block:.1f} for the one with one block.") in text("04")
+
+
+def test_08_predicted_latencies_beside_measured_ones():
+    page, shape = text("08"), {"N": 4096, "K": 4096}
+    fp16, int8 = ([us("few or many", name, "graph", M=M, **shape) for M in (1, 128)]
+                  for name in ("cuBLAS FP16", "decode_w8a8"))
+    least = [weight * 4096**2 / 4800e3 for weight in (2, 1)]
+    assert (f"part 1 predicted {least[0]:.1f} µs in FP16 and {least[1]:.1f} µs in INT8. The H200 took {fp16[0]:.1f} and "
+            f"{int8[0]:.1f} µs") in page
+    assert f"so the gain of {fp16[0] / int8[0]:.2f} is close to the predicted 2." in page
+    assert f"the H200 took {fp16[1]:.1f} and {int8[1]:.1f}: a gain of {fp16[1] / int8[1]:.2f}." in page

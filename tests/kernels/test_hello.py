@@ -12,7 +12,7 @@ from checks.judge.trial import try_case
 from checks.judge.verdict import judge
 from checks.pictures.hello import show_lanes, show_memory, show_programs
 from kernels import copy_2d, row_sum, smooth, vector_add
-from kernels.hello import programs_needed
+from kernels.hello import first_wrong, programs_needed
 from kernels.runtime import INTERPRETED, device
 
 SIZES = [1, 2, 127, 128, 129, 300]
@@ -35,6 +35,16 @@ def test_vectors_of_ragged_sizes(N, BLOCK):
     x, y = normal(N), normal(N) + 1
     assert close(vector_add(x.to(device()), y.to(device()), BLOCK), exact_sum(x, y, BLOCK))
     assert close(smooth(x.to(device()), BLOCK), exact_smooth(x, BLOCK))
+
+
+@pytest.mark.parametrize(("wrong", "place"), [({}, (-1, -1)), ({0: 1.0}, (0, 0)), ({9: -1.0, 11: 1.0}, (2, 1)),
+                                              ({4: float("nan")}, (1, 0))])
+def test_the_first_wrong_element(wrong, place):
+    exact = torch.zeros(12)
+    out = exact.clone()
+    for element, value in wrong.items():
+        out[element] = value
+    assert first_wrong(out, exact, BLOCK=4) == place
 
 
 def test_smoothing_by_hand():
