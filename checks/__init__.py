@@ -23,6 +23,7 @@ FOR_LESSONS = {
     "planted_int_mm": "checks.simulated.buggy_matmuls",
     "recorded": "checks.bench.command",
     "run_checks_and_report": "checks.bench.command",
+    "scripted_debugger": "checks.judge.debugger",
     "select": "checks.bench.command",
     "source_of": "checks.judge.source",
     "tokens_of": "checks.capstone.training",
