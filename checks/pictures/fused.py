@@ -114,6 +114,6 @@ def show_norm_bytes(*functions, M: int = 4, K: int = 4000):
         axes.text(left, place, f" {left:.1f}", va="center", fontsize=9)
     axes.set_yticks(range(len(bars)), bars)
     axes.invert_yaxis()
-    axes.set(xlabel="bytes asked for, for each element of x", xlim=(0, 13))
+    axes.set(xlabel="bytes loaded and stored, for each element of x", xlim=(0, 13))
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0))
     return show_figure(figure)

@@ -44,7 +44,7 @@ def show_bytes(kernel, N: int = 128, K: int = 256):
                       textcoords="offset points", fontsize=9)
     axes.axhline(least, color="black", linestyle="--", linewidth=1, label="the least")
     axes.set_xticks(places, list(map(str, ROWS)))
-    axes.set(xlabel="BLOCK_N, rows per program", ylabel="kB asked for", ylim=(0, 1.15 * max(below)))
+    axes.set(xlabel="BLOCK_N, rows per program", ylabel="kB loaded and stored", ylim=(0, 1.15 * max(below)))
     axes.set_title(f"W ({N}, {K}): bytes counted in runs of your kernel, and how many times the least", fontsize=10)
     figure.legend(frameon=False, loc="outside right center", fontsize=9)
     return show_figure(figure)

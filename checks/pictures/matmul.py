@@ -69,7 +69,7 @@ def show_one_tile(kernel, program: tuple[int, int] = (1, 1), M: int = 200, N: in
                       + [Rectangle((0, 0), 1, 1, color=COLOURS[2], label="written")],
                       frameon=False, fontsize=8, loc="center")
     figure.suptitle(f"Program {program} of {len(in_launch_order(launch))}", fontsize=11)
-    print(f"All programs together ask for {launch.traffic().total():,} bytes (M={M}, N={N}, K={K}, tiles of 128 x 128).")
+    print(f"All programs together load and store {launch.traffic().total():,} bytes (M={M}, N={N}, K={K}, tiles of 128 x 128).")
     return show_figure(figure)
 
 
@@ -135,7 +135,7 @@ def _draw_loads(launches: dict[str, Launch], all_of_x: int):
         loads = [bytes_from_memory(launch, size * panel_bytes, TOGETHER) / 1e3 for size in sizes]
         axes.plot(sizes, loads, color=colour, marker=marker, label=name)
     asked = sum(count for (kind, _), count in launch.traffic().items() if kind == "load")
-    for value, label in [(asked / 1e3, "asked for by the programs"), (2 * all_of_x / 1e3, "x and w once")]:
+    for value, label in [(asked / 1e3, "all loads of the programs"), (2 * all_of_x / 1e3, "x and w once")]:
         axes.axhline(value, color="black", linestyle="--", linewidth=1)
         axes.annotate(label, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", xytext=(-4, 2),
                       textcoords="offset points", fontsize=9)

@@ -147,8 +147,8 @@ def show_traffic(function, M: int = 128, N: int = 128, K: int = 1024):
     for index, total in enumerate(totals):
         axes.text(left[index], index, f" {total:,} bytes", va="center", fontsize=9)
     axes.invert_yaxis()
-    axes.set(xlabel="kB asked for", xlim=(0, max(left) * 1.3),
-             title=f"FP16 asks for {totals[0] / totals[1]:.2f} times the bytes of INT8 (M={M}, N={N}, K={K})")
+    axes.set(xlabel="kB loaded and stored", xlim=(0, max(left) * 1.3),
+             title=f"FP16 moves {totals[0] / totals[1]:.2f} times the bytes of INT8 (M={M}, N={N}, K={K})")
     axes.title.set_fontsize(10)
     figure.legend(frameon=False, loc="outside right center", fontsize=9)
     return show_figure(figure)

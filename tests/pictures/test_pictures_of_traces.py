@@ -112,7 +112,7 @@ def test_one_tile_says_what_all_programs_ask_for(capsys):
     M, N, K = 140, 150, 20
     figure = matmul.show_one_tile(matmul_fp16_naive_kernel, program=(0, 1), M=M, N=N, K=K)
     asked = 2 * (2 * M * K + 2 * N * K + M * N)  # two tiles along either side
-    assert f"ask for {asked:,} bytes (M=140, N=150, K=20" in capsys.readouterr().out
+    assert f"load and store {asked:,} bytes (M=140, N=150, K=20" in capsys.readouterr().out
     assert len(figure.axes[0].get_legend().get_texts()) == 2
     assert (figure.axes[2].get_ylabel(), figure.axes[1].get_xlabel()) == ("m", "n")
 
@@ -147,9 +147,9 @@ def test_a_row_in_chunks():
         (0, 4096), (4096, 1904), (0, 60), (0, 4096), (0, 4096), (4096, 1904), (4096, 1904)]
     assert [y + height / 2 for _, y, _, height in rectangles(axes)] == pytest.approx(range(7))
     assert colour_of(axes)[0] == COLOURS[0] and colour_of(axes)[2] == COLOURS[2] and colour_of(axes)[4] == COLOURS[1]
-    assert axes.get_title() == "x is read 2.0 time(s); 5.0 bytes asked for per element"
+    assert axes.get_title() == "x is read 2.0 time(s); 5.0 bytes moved per element"
     (axes,) = quantize.show_chunks(quantize_int8_perrow_plain, K=500).axes
-    assert axes.get_title() == "x is read 1.0 time(s); 3.0 bytes asked for per element"
+    assert axes.get_title() == "x is read 1.0 time(s); 3.0 bytes moved per element"
 
 
 def test_bytes_of_a_product_by_tensor():
@@ -162,7 +162,7 @@ def test_bytes_of_a_product_by_tensor():
     assert bars(axes, horizontal=True) == {part: pytest.approx([fp16[part] / 1e3, counts[part] / 1e3])
                                            for part in ("x", "w", "scales", "y")}
     assert texts(axes) == [f" {count.total():,} bytes" for count in (fp16, counts)]
-    assert f"FP16 asks for {fp16.total() / counts.total():.2f} times" in axes.get_title()
+    assert f"FP16 moves {fp16.total() / counts.total():.2f} times" in axes.get_title()
     assert [text.get_position() for text in axes.texts] == [(pytest.approx(count.total() / 1e3), place)
                                                             for place, count in enumerate((fp16, counts))]
 
