@@ -260,8 +260,8 @@ def test_04_the_predicted_time_beside_the_measured_ones():
         "copy", "quantize_int8_perrow", "quantize_int8_perrow_long", "quantize_int8_perrow_plain"))
     least = cost.quantize_int8_perrow_bytes(16384, 4096) / 4800e3
     assert (f"Part 3 predicted {least:.1f} µs for 16,384 rows of 4,096 numbers at the datasheet's speed. The H200 took "
-            f"{copy:.1f} µs for a copy of as many bytes, {ours:.1f} for the library's function, {chunks:.1f} for the kernel in "
-            f"chunks and {block:.1f} for the one with one block.") in text("04")
+            f"{copy:.1f} µs for a copy of as many bytes, {ours:.1f} for the library's function, {chunks:.1f} for the kernel "
+            f"in chunks and {block:.1f} for the one with one block.") in text("04")
 
 
 def test_08_predicted_latencies_beside_measured_ones():
