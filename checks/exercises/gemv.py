@@ -292,6 +292,8 @@ GEMV_FP16 = Exercise(
                 ("    tl.store(y_ptr + offs_n, y, mask=mask_n)", "    tl.store(y_ptr + offs_n, y, mask=offs_n < 0)")),
                "y comes uninitialized, and FP16 rounds at each step: add up in acc, in FP32, and store y once, "
                "after the loop."),
+        Mutant("the largest product in place of their sum", (("tl.sum(acc, axis=1)", "tl.max(acc, axis=1)"),),
+               "y[n] is the sum over all k: tl.sum."),
     ),
 )
 

@@ -204,6 +204,12 @@ SMOOTH = Exercise(
         Mutant("only the right neighbour is divided", (("(left + 2 * here + right) / 4", "left + 2 * here + right / 4"),),
                "`/` binds more tightly than `+`: put the sum in parentheses."),
         Mutant("the middle not doubled", (("2 * here", "here"),), "The element itself counts twice: 2 * here."),
+        Mutant("neighbours two apart",
+               (("offs - 1, mask=mask & (offs > 0)", "offs - 2, mask=mask & (offs > 1)"),
+                ("offs + 1, mask=offs + 1 < N", "offs + 2, mask=offs + 2 < N")),
+               "The neighbours stand at x_ptr + offs - 1 and x_ptr + offs + 1."),
+        Mutant("one neighbour subtracted", (("2 * here + right", "2 * here - right"),),
+               "All three are added: left + 2 * here + right."),
     ),
 )
 

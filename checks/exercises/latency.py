@@ -116,6 +116,10 @@ EAGER_US = Exercise(
                "It is done when the last kernel has finished, not when it starts."),
         Mutant("the mean kernel's time", (("    return done", "    return done / len(kernel_us)"),),
                "The time of all kernels is wanted, until the last one has finished."),
+        Mutant("the slower of launch and kernel, added up, after a first launch",
+               (("    return done",
+                 "    return launch_us + sum(max(duration, launch_us) for duration in kernel_us.tolist())"),),
+               "A launch that is complete early helps the kernels behind it: follow the kernels one by one."),
     ),
 )
 

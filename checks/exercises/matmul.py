@@ -79,6 +79,8 @@ MATMUL_FLOPS = Exercise(
                "Each product is a multiplication and an addition: times two, not divided by it."),
         Mutant("K - 1 additions", (("2 * M * N * K", "M * N * (2 * K - 1)"),),
                "Count two operations for each product, as the docstring says: the first addition, to zero, counts too."),
+        Mutant("the sizes added", (("2 * M * N * K", "2 * (M + N + K)"),),
+               "Each of the M · N elements of y is a sum of K products: multiply the sizes."),
     ),
 )
 

@@ -161,6 +161,9 @@ QUANTIZE_TORCH = Exercise(
         Mutant("codes of 8 bits without sign", (("torch.int8), scale", "torch.uint8), scale"),),
                "Codes are signed, from -127 to 127: torch.int8."),
         Mutant("the codes not cast", (("q.to(torch.int8), scale", "q, scale"),), "The codes are INT8: `.to(torch.int8)`."),
+        Mutant("always rounded up", ((".round()", ".ceil()"),), "The nearest whole number is wanted: .round()."),
+        Mutant("codes and scales exchanged", (("return q.to(torch.int8), scale", "return scale, q.to(torch.int8)"),),
+               "The codes come first, then the scales."),
     ),
 )
 

@@ -82,6 +82,11 @@ ATTAINABLE = Exercise(
         Mutant("traffic and arithmetic one after the other",
                (("min(tflops, intensity * gb_per_s / 1e3)", "1 / (1 / tflops + 1e3 / (intensity * gb_per_s))"),),
                "A GPU moves bytes and does arithmetic at the same time: the slower one alone sets the pace."),
+        Mutant("the mean of the two roofs",
+               (("min(tflops, intensity * gb_per_s / 1e3)", "(tflops + intensity * gb_per_s / 1e3) / 2"),),
+               "The lower roof alone is the one that stops you."),
+        Mutant("the two roofs added", (("min(tflops, intensity * gb_per_s / 1e3)", "tflops + intensity * gb_per_s / 1e3"),),
+               "The lower roof alone is the one that stops you."),
     ),
 )
 

@@ -78,8 +78,8 @@ def _nearly_a_mutant(exercise: Exercise, outcomes: Sequence[Outcome], seed: int)
         if any(same) and all(_mutant_on(exercise, mutant, outcome, seed)[0].status == PASSED for outcome in passed):
             others = [(outcome, _mutant_on(exercise, mutant, outcome, seed)[0]) for outcome in failed]
             rest = [outcome for outcome, other in others if not _alike(outcome, other, loosely=True)]
-            if failed[0].expected[0].dtype is None and 2 * len(rest) > len(failed):
-                continue  # one number may be the same by chance
+            if 2 * len(rest) > len(failed):
+                continue  # on a small case many mistakes are the same
             alone = [outcome for outcome, other in others if other.status == PASSED]
             more = f" It is not the only mistake: it does not explain the case '{alone[0].case.name}'." if alone else ""
             return f"{mutant.name}. {mutant.advice}{more}"
@@ -191,6 +191,6 @@ def _same_value(a: Any, b: Any, want: Expected, loosely: bool) -> bool:
     same = (a == b) | (a.isnan() & b.isnan()) | ((a - b).abs() <= tolerance)
     if loosely and isinstance(want.value, torch.Tensor) and want.value.shape == a.shape:
         off = (b - want.value.double()).abs()
-        same |= (a - b).abs() <= 0.02 * off
+        same |= off.isfinite() & ((a - b).abs() <= 0.02 * off)
         return int((~same).sum()) <= 0.01 * int((off > tolerance).sum())
     return bool(same.all())

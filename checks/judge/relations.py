@@ -207,6 +207,8 @@ def _candidates(outcome: Outcome, got: torch.Tensor, want: torch.Tensor, finite:
                      f"{factor:.4g} times what it should be")
         if abs(factor) > 1e-6:
             yield factor * want, known if known[-1] in "?." else known + "."
+        offset = float((got - want)[finite].median())
+        yield want + offset, f"too {'large' if offset > 0 else 'small'} by {abs(offset):.4g}, everywhere."
 
 
 def _along_axes(vector: torch.Tensor, shape: torch.Size) -> Iterator[torch.Tensor]:

@@ -36,7 +36,8 @@ RIGHT = torch.zeros(200)
     (torch.full((200,), 1.01), torch.ones(200), True), (torch.full((200,), 1.03), torch.ones(200), False),
     (torch.ones(200).index_fill(0, torch.tensor([3, 7]), 5.0), torch.ones(200), True),
     (torch.ones(200).index_fill(0, torch.tensor([3, 7, 9]), 5.0), torch.ones(200), False),
-    (RIGHT.index_fill(0, torch.tensor([3]), 5.0), RIGHT, False)])
+    (RIGHT.index_fill(0, torch.tensor([3]), 5.0), RIGHT, False),
+    (torch.ones(200), torch.full((200,), INF), False)])
 def test_results_added_in_another_order_are_the_same_mistake(a, b, same):
     assert diagnosis._same_value(a, b, Expected(RIGHT.double(), 1e-6), True) is same
     assert diagnosis._same_value(a, b, Expected(RIGHT.double(), 1e-6), False) is False

@@ -53,7 +53,9 @@ def of_tensors(got: torch.Tensor, want: torch.Tensor = WANT, dtype=torch.float32
     (WANT.trunc(), "cut down to a whole number"), (-WANT, "right but for its sign"), (WANT / 2, "half of what"),
     (WANT[:1].expand(5, 7), "that of row 0"), (WANT[:, :1].expand(5, 7), "that of column 0"),
     (WANT.abs(), "its sign is lost"),
-    (WANT * 1.7, "1.7 times"), (WANT + 0.3 * torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), None)])
+    (WANT * 1.7, "1.7 times"), (WANT + 0.5, "too large by 0.5, everywhere"),
+    (WANT - 3, "too small by 3, everywhere"),
+    (WANT + 0.3 * torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), None)])
 def test_a_tensor_is_said_in_terms_of_the_right_one(got, said):
     found = of_tensors(got)
     assert found is None if said is None else said in found, found
