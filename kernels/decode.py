@@ -28,10 +28,10 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.arguments import expect, expect_rows
 from kernels.decode_row import one_launch, plan_row
-from kernels.decode_tiles import GEMV_BLOCKS, Tile, plan, row_blocks, stages
+from kernels.decode_tiles import GEMV_BLOCKS, NARROW, Tile, plan, row_blocks, stages
 from kernels.int_mm import MAX_K
-from kernels.launch import Launch, Plans
-from kernels.quantize import FLOATS, codes, finite_or_inf, room_for_codes, row_scale
+from kernels.launch import Launch, Plans, is_traced, overlapping, room
+from kernels.quantize import FLOATS, Codes, codes, expect_quantizable, finite_or_inf, rooms_for_codes, row_scale
 from kernels.runtime import INTERPRETED, Card, card, launching_at
 
 MAX_M = 128
@@ -216,24 +216,27 @@ def plan_decode(
     Raises TypeError or ValueError where they are not as `decode_w8a8` needs them.
     """
     M, N, K = _check_decode("x", x, w_q, w_scale, bias)
-    gpu, shape, device, dtype = card(x.device), shape or (M, N), x.device, x.dtype
+    gpu, y_room = card(x.device), room(shape or (M, N), x.dtype, x.device)
     if M == 1 and one_launch(N, K, gpu.multiprocessors):
         write = plan_row(N, K, w_q.stride(0), *_overlap(gpu))
     else:
-        write = _quantized(_plan_quantize(M, K, x.stride(0), gpu), _plan_product(M, N, K, w_q.stride(0), gpu), (M, K))
+        write = _quantized(_plan_quantize(M, K, x.stride(0), gpu), _plan_product(M, N, K, w_q, gpu), x)
 
     def call(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        y = torch.empty(shape, device=device, dtype=dtype)
+        y = y_room()
         write(x, w_q, w_scale, bias, y)
         return y
 
     return call
 
 
-def _quantized(quantize: Launch, product: Callable[..., None], shape: tuple[int, int]) -> Callable[..., None]:
-    """The call with (x, w_q, w_scale, bias, y) that quantizes x, of `shape`, and multiplies its codes."""
+def _quantized(quantize: Launch, product: Callable[..., None], x: torch.Tensor) -> Callable[..., None]:
+    """The call with (x, w_q, w_scale, bias, y) that quantizes an x (M, K) like this one, and multiplies its codes."""
+    M, K = x.shape
+    rooms = rooms_for_codes(M, K, x.device)
+
     def call(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor) -> None:
-        x_q, x_scale = room_for_codes(*shape, x.device)
+        x_q, x_scale = rooms()
         quantize(x, x_q, x_scale)
         product(x_q, x_scale, w_q, w_scale, bias, y)
 
@@ -254,11 +257,33 @@ def decode_codes(
     return _codes(x_q, x_scale, w_q, w_scale, bias, out_dtype)
 
 
-@Plans
-def _codes(
+def decode_quantize(x: torch.Tensor) -> Codes:
+    """`quantize_int8_perrow` for at most 128 rows, each cut into slices: x (M, K) -> q (M, K) int8, scale (M,) float32."""
+    return _few(x)
+
+
+def plan_decode_quantize(x: torch.Tensor) -> Callable[[torch.Tensor], Codes]:
+    """`decode_quantize` of all tensors like x. Raises TypeError or ValueError where it cannot be quantized."""
+    expect_quantizable(x)
+    M, K = x.shape
+    launch, rooms = _plan_quantize(M, K, x.stride(0), card(x.device)), rooms_for_codes(M, K, x.device)
+
+    def call(x: torch.Tensor) -> Codes:
+        q, scale = rooms()
+        launch(x, q, scale)
+        return q, scale
+
+    return call
+
+
+_few = Plans(plan_decode_quantize)
+
+
+def plan_decode_codes(
     x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
     out_dtype: torch.dtype,
 ) -> Callable[..., torch.Tensor]:
+    """`decode_codes` of all tensors like these. Raises TypeError or ValueError where they are not as it needs them."""
     M, N, K = _check_decode("x_q", x_q, w_q, w_scale, bias, torch.int8)
     expect("x_scale", x_scale, (M,), torch.float32, device=w_q.device)
     expect_rows("x_scale", x_scale)
@@ -266,28 +291,33 @@ def _codes(
         raise ValueError(f"x_q must be contiguous, got strides {x_q.stride()} for shape {tuple(x_q.shape)}")
     if out_dtype not in FLOATS:
         raise TypeError(f"out_dtype must be torch.float16 or torch.bfloat16, got {out_dtype}")
-    product, device = _plan_product(M, N, K, w_q.stride(0), card(w_q.device)), w_q.device
+    product, y_room = _plan_product(M, N, K, w_q, card(w_q.device)), room((M, N), out_dtype, w_q.device)
 
     def call(
         x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
         out_dtype: torch.dtype,
     ) -> torch.Tensor:
-        y = torch.empty((M, N), device=device, dtype=out_dtype)
+        y = y_room()
         product(x_q, x_scale, w_q, w_scale, bias, y)
         return y
 
     return call
 
 
-def _plan_product(M: int, N: int, K: int, stride_wn: int, gpu: Card) -> Callable[..., None]:
+_codes = Plans(plan_decode_codes)
+
+
+def _plan_product(M: int, N: int, K: int, w_q: torch.Tensor, gpu: Card) -> Callable[..., None]:
     """The call with (x_q, x_scale, w_q, w_scale, bias, y) that multiplies codes of M rows on this GPU."""
     if M == 0:
         return lambda *_: None
     if M == 1:
         few_long = K > 2048 and N / gpu.multiprocessors < 24
-        return _plan_gemv(GEMV_BLOCKS["few long rows" if few_long else "many rows"], N, K, stride_wn, gpu)
+        return _plan_gemv(GEMV_BLOCKS["few long rows" if few_long else "many rows"], N, K, w_q.stride(0), gpu)
     tile, splits = plan(M, N, K, gpu.multiprocessors, gpu.capability or (8, 0))
-    return _plan_matmul(tile, splits, (M, N, K), stride_wn, gpu)
+    if splits > 1 and is_traced():  # where the host is the slower one
+        tile, splits = NARROW, 1
+    return _plan_matmul(tile, splits, M, w_q, gpu)
 
 
 def gemv_with(
@@ -303,8 +333,7 @@ def matmul_with(
     tile: Tile, splits: int, x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """`decode_w8a8` on the tensor cores, with the given tile and number of parts of K."""
-    M, (N, K) = x.shape[0], w_q.shape
-    return _with(_plan_matmul(tile, splits, (M, N, K), w_q.stride(0), card(x.device)), x, w_q, w_scale, bias)
+    return _with(_plan_matmul(tile, splits, len(x), w_q, card(x.device)), x, w_q, w_scale, bias)
 
 
 def _with(
@@ -313,7 +342,7 @@ def _with(
     M, K = x.shape
     y = torch.empty((M, w_q.shape[0]), device=x.device, dtype=x.dtype)
     with launching_at(x):
-        _quantized(_plan_quantize(M, K, x.stride(0), card(x.device)), product, (M, K))(x, w_q, w_scale, bias, y)
+        _quantized(_plan_quantize(M, K, x.stride(0), card(x.device)), product, x)(x, w_q, w_scale, bias, y)
     return y
 
 
@@ -327,19 +356,19 @@ def _plan_gemv(blocks: tuple[int, int, int], N: int, K: int, stride_wn: int, gpu
     return lambda x_q, x_scale, w_q, w_scale, bias, y: launch(x_q, w_q, y, x_scale, w_scale, bias)
 
 
-def _plan_matmul(tile: Tile, splits: int, shape: tuple[int, int, int], stride_wn: int, gpu: Card) -> Callable[..., None]:
-    M, N, K = shape
+def _plan_matmul(tile: Tile, splits: int, M: int, w_q: torch.Tensor, gpu: Card) -> Callable[..., None]:
+    N, K = w_q.shape
     BLOCK_M, REST = row_blocks(M)
     k_per_split = triton.cdiv(triton.cdiv(K, splits), 128) * 128  # parts that start on a cache line
     splits = triton.cdiv(K, k_per_split)
     overlap, options = _overlap(gpu)
     blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K, "PARTIAL": splits > 1}
-    multiply = Launch(decode_w8a8_kernel, (triton.cdiv(N, tile.BLOCK_N), splits), (M, N, K, stride_wn, k_per_split),
+    multiply = Launch(decode_w8a8_kernel, (triton.cdiv(N, tile.BLOCK_N), splits), (M, N, K, w_q.stride(0), k_per_split),
                       blocks | overlap, num_warps=tile.num_warps,
                       num_stages=stages(tile, BLOCK_M + REST, gpu.shared_memory), **options)
     if splits == 1:
         return lambda x_q, x_scale, w_q, w_scale, bias, y: multiply(x_q, w_q, y, x_scale, w_scale, bias)
-    BLOCK_N = 512
+    BLOCK_N, partial_room = 512, room((splits, M, N), torch.int32, w_q.device)
     reduce = Launch(decode_reduce_kernel, (M, triton.cdiv(N, BLOCK_N)), (M, N, splits), {"BLOCK_N": BLOCK_N, **overlap},
                     num_warps=4, **options)
 
@@ -347,7 +376,7 @@ def _plan_matmul(tile: Tile, splits: int, shape: tuple[int, int, int], stride_wn
         x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
         y: torch.Tensor,
     ) -> None:
-        partial = torch.empty((splits, M, N), device=y.device, dtype=torch.int32)
+        partial = partial_room()
         multiply(x_q, w_q, partial, x_scale, w_scale, bias)
         reduce(partial, y, x_scale, w_scale, bias)
 
@@ -365,9 +394,8 @@ def _plan_quantize(M: int, K: int, stride_xm: int, gpu: Card) -> Launch:
 
 
 def _overlap(gpu: Card) -> tuple[dict[str, int], dict[str, int]]:
-    """The constexpr and the option of programmatic dependent launch, where the GPU has it (Hopper, 9.0, and later)."""
-    supported = (gpu.capability or (0, 0)) >= (9, 0)
-    return {"OVERLAP": supported}, {"launch_pdl": True} if supported else {}
+    """Programmatic dependent launch, where the GPU has it: Hopper (9.0) and later."""
+    return overlapping((gpu.capability or (0, 0)) >= (9, 0))
 
 
 def _check_decode(

@@ -28,7 +28,8 @@ import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
 from kernels.launch import Launch, Plans
-from kernels.quantize import FLOATS, Codes, codes, finite_or_inf, room_for_codes, row_scale
+from kernels.quantize import FLOATS, Codes, codes, finite_or_inf, room_for_codes, rooms_for_codes, row_scale
+from kernels.runtime import card
 
 
 @triton.jit
@@ -136,6 +137,7 @@ def rmsnorm_quantize_int8_kernel(
             h = x * tl.load(weight_ptr + k + offs_k, mask=mask_k, other=0.0).to(tl.float32)
             squares += x * x
             magnitude = tl.maximum(magnitude, finite_or_inf(h))
+    eps = tl.cast(eps, tl.float32)  # Inductor hands on a Python number in 64 bits
     rms = tl.sqrt_rn(tl.div_rn(tl.sum(squares, axis=0), K * 1.0) + eps)
     scale = row_scale(tl.max(magnitude, axis=0))
     tl.store(scale_ptr + m, tl.div_rn(scale, rms))
@@ -160,9 +162,10 @@ def rmsnorm_quantize_int8(
     return _rmsnorm(x, weight, eps)
 
 
-@Plans
-def _rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> Callable[..., Codes]:
-    (M, K), device = expect_rmsnorm(x, weight), x.device
+def plan_rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> Callable[..., Codes]:
+    """`rmsnorm_quantize_int8` with this eps, of all tensors like these."""
+    M, K = expect_rmsnorm(x, weight)
+    rooms = rooms_for_codes(M, K, x.device)
     # 32 elements a thread: several passes over registers, with little to do in each. A row that fills less than three
     # quarters of a block is faster in chunks, 90 µs against 105 for K = 5632 on an H200.
     whole = triton.next_power_of_2(K)
@@ -170,11 +173,14 @@ def _rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> Callable[...,
     launch = Launch(rmsnorm_quantize_int8_kernel, (M,), (K, x.stride(0), eps), blocks, num_warps=num_warps)
 
     def call(x: torch.Tensor, weight: torch.Tensor, eps: float) -> Codes:
-        q, scale = room_for_codes(M, K, device)
+        q, scale = rooms()
         launch(x, weight, q, scale)
         return q, scale
 
     return call
+
+
+_rmsnorm = Plans(plan_rmsnorm)
 
 
 def empty_rmsnorm_codes(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -276,20 +282,26 @@ def silu_mul_quantize_int8(gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.
     return _silu_mul(gate, up)
 
 
-@Plans
-def _silu_mul(gate: torch.Tensor, up: torch.Tensor) -> Callable[..., Codes]:
-    (M, K), device = expect_silu_mul(gate, up), gate.device
+def plan_silu_mul(gate: torch.Tensor, up: torch.Tensor) -> Callable[..., Codes]:
+    """`silu_mul_quantize_int8` of all tensors like these."""
+    M, K = expect_silu_mul(gate, up)
+    rooms = rooms_for_codes(M, K, gate.device)
     # 16 elements a thread, and in chunks only where it must be: that takes every exponential twice.
     whole = triton.next_power_of_2(K)
     blocks, num_warps = _blocks(whole, whole <= 16384, elements_per_warp=512)
+    if card(gate.device).capability is None:
+        num_warps = min(num_warps, 16)  # an AMD GPU's have 64 lanes, and a program at most 1,024
     launch = Launch(silu_mul_quantize_int8_kernel, (M,), (K, gate.stride(0), up.stride(0)), blocks, num_warps=num_warps)
 
     def call(gate: torch.Tensor, up: torch.Tensor) -> Codes:
-        q, scale = room_for_codes(M, K, device)
+        q, scale = rooms()
         launch(gate, up, q, scale)
         return q, scale
 
     return call
+
+
+_silu_mul = Plans(plan_silu_mul)
 
 
 def empty_silu_mul_codes(gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

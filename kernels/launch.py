@@ -5,7 +5,10 @@ function that has decided everything by the shapes, strides, dtypes, alignment a
 as soon as they have come once, and the compiled kernel's own `run` costs 6.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +21,38 @@ watchers: list[Any] = []
 
 MOST = 4096
 """Calls that a `Plans` keeps. It forgets them all when there are more: a server sees many lengths, most of them once."""
+
+
+_traced = contextvars.ContextVar("_traced", default=False)
+
+
+@contextlib.contextmanager
+def traced() -> Iterator[None]:
+    """In this block a new `Launch` and `room` are for a compiler that traces their calls, to launch and allocate itself."""
+    token = _traced.set(True)
+    try:
+        yield
+    finally:
+        _traced.reset(token)
+
+
+def is_traced() -> bool:
+    """Whether we are in a `traced` block."""
+    return _traced.get()
+
+
+def overlapping(supported: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """The constexpr and the option of programmatic dependent launch. Inductor launches no kernel of ours with it."""
+    supported = supported and not _traced.get()
+    return {"OVERLAP": supported}, {"launch_pdl": True} if supported else {}
+
+
+def room(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Callable[[], torch.Tensor]:
+    """The call that makes an uninitialised tensor on the current GPU. `torch.empty` costs the host 3 µs, this 1."""
+    quick = getattr(torch._C._dynamo.guards, "_empty_strided_cuda", None)  # what Inductor's code calls, so no documented one
+    if quick is None or device.type != "cuda" or _traced.get():
+        return partial(torch.empty, shape, dtype=dtype, device=device)
+    return partial(quick, shape, torch.empty(shape, device="meta").stride(), dtype)
 
 
 class Launch:
@@ -34,6 +69,8 @@ class Launch:
         self._kernel, self._grid = kernel, (*grid, 1, 1)[:3]
         self._scalars, self._constants, self._options = scalars, constants, options
         self._again: Callable[[tuple[Any, ...]], None] | None = None
+        if _traced.get():
+            self._kernel = torch.library.wrap_triton(kernel)
 
     def __call__(self, *pointers: Any) -> None:
         if self._again is None or watchers or getattr(triton.knobs.runtime.launch_enter_hook, "calls", True):

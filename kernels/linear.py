@@ -1,22 +1,18 @@
-"""`torch.nn.Linear` with INT8 weights, and the operators that let torch.compile and CUDA graphs see through it.
+"""`torch.nn.Linear` with INT8 weights.
 
     model = quantize_linears_(model, skip=("lm_head",))
 
-puts an `Int8Linear` in the place of each `torch.nn.Linear`. Its forward is `matmul_int8`, registered as the operator
-`int8_matmul_workshop::matmul_int8`: torch.compile records the call without looking inside, from the shapes alone.
+puts an `Int8Linear` in the place of each `torch.nn.Linear`. Its forward is the operator `matmul_int8` (`kernels.operators`).
 """
 
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn
 
 import torch
 
-from kernels import fused, runtime
+from kernels import runtime
 from kernels.arguments import expect
-from kernels.decode import MAX_M, decode_codes
-from kernels.matmul_int8 import matmul_int8
-from kernels.perrow_w8a8 import perrow_w8a8_matmul
-from kernels.quantize import FLOATS, Codes, quantize_int8_perrow, quantize_int8_perrow_torch
+from kernels.operators import matmul_int8_op, without_derivative
+from kernels.quantize import FLOATS, quantize_int8_perrow, quantize_int8_perrow_torch
 
 
 def int8_linear_torch(
@@ -34,100 +30,6 @@ def int8_linear_torch(
     if bias is not None:
         y = y + bias.float()
     return y.to(x.dtype).reshape(*x.shape[:-1], w_q.shape[0])
-
-
-# Not `torch.library.custom_op`: that costs a call 10 µs of the host's time, this 3.
-_library = torch.library.Library("int8_matmul_workshop", "DEF")
-
-
-def _operator(schema: str, run: Callable[..., object], shapes: Callable[..., object]) -> torch._ops.OpOverload:
-    """The torch operator of this schema: `run` computes it, `shapes` says what comes out, and checks the arguments."""
-    name = schema.partition("(")[0]
-    _library.define(schema, tags=torch.Tag.needs_fixed_stride_order)
-    for key in ("CPU", "CUDA"):
-        _library.impl(name, run, key)
-    _library.impl(name, shapes, "Meta")
-    _library.impl(name, torch.library.fallthrough_kernel, "Autograd")  # `without_derivative` says that there is none
-    return getattr(torch.ops.int8_matmul_workshop, name).default
-
-
-def _shapes_matmul_int8(
-    x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
-) -> torch.Tensor:
-    N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
-    expect("x", x, (*("..." for _ in x.shape[:-1]), K), FLOATS, device=w_q.device, batch=True)
-    expect("w_scale", w_scale, (N,), torch.float32, device=w_q.device)
-    if bias is not None:
-        expect("bias", bias, (N,), (*FLOATS, torch.float32), device=w_q.device)
-    return x.new_empty((*x.shape[:-1], N))
-
-
-def _shapes_rmsnorm_quantize_int8(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6) -> Codes:
-    M, K = expect("x", x, ("M", "K"), FLOATS, batch=True)
-    expect("weight", weight, (K,), (*FLOATS, torch.float32), device=x.device)
-    return x.new_empty((M, K), dtype=torch.int8), x.new_empty(M, dtype=torch.float32)
-
-
-def _shapes_silu_mul_quantize_int8(gate: torch.Tensor, up: torch.Tensor) -> Codes:
-    M, K = expect("gate", gate, ("M", "K"), FLOATS, batch=True)
-    expect("up", up, (M, K), gate.dtype, device=gate.device)
-    return gate.new_empty((M, K), dtype=torch.int8), gate.new_empty(M, dtype=torch.float32)
-
-
-def _perrow_w8a8_matmul(
-    x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
-) -> torch.Tensor:
-    few = x_q.shape[0] <= MAX_M and x_q.is_contiguous()
-    return (decode_codes if few else perrow_w8a8_matmul)(x_q, x_scale, w_q, w_scale)
-
-
-def _shapes_perrow_w8a8_matmul(
-    x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
-) -> torch.Tensor:
-    M, K = expect("x_q", x_q, ("M", "K"), torch.int8, batch=True)
-    N, _ = expect("w_q", w_q, ("N", K), torch.int8, device=x_q.device)
-    return x_q.new_empty((M, N), dtype=torch.float16)
-
-
-def _no_derivative(y: torch.Tensor, x: torch.Tensor) -> NoReturn:
-    raise RuntimeError("INT8 layers are for inference: a product with INT8 weights has no derivative. Call the model under "
-                       "torch.no_grad(), or detach what goes into the layer")
-
-
-matmul_int8_op = _operator(
-    "matmul_int8(Tensor x, Tensor w_q, Tensor w_scale, Tensor? bias=None) -> Tensor", matmul_int8, _shapes_matmul_int8)
-rmsnorm_quantize_int8_op = _operator(
-    "rmsnorm_quantize_int8(Tensor x, Tensor weight, float eps=1e-6) -> (Tensor, Tensor)",
-    fused.rmsnorm_quantize_int8, _shapes_rmsnorm_quantize_int8)
-silu_mul_quantize_int8_op = _operator(
-    "silu_mul_quantize_int8(Tensor gate, Tensor up) -> (Tensor, Tensor)",
-    fused.silu_mul_quantize_int8, _shapes_silu_mul_quantize_int8)
-# For few rows by the kernels of decode: the same bits.
-perrow_w8a8_matmul_op = _operator(
-    "perrow_w8a8_matmul(Tensor x_q, Tensor x_scale, Tensor w_q, Tensor w_scale) -> Tensor",
-    _perrow_w8a8_matmul, _shapes_perrow_w8a8_matmul)
-_no_derivative_op = _operator(
-    "no_derivative(Tensor grad, Tensor x) -> Tensor", _no_derivative, lambda grad, x: torch.empty_like(x))
-
-
-class _WithoutDerivative(torch.autograd.Function):
-    """The error is an operator's, for a compiler traces `backward` with the model."""
-
-    @staticmethod
-    def forward(ctx: Any, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, torch.Tensor]:
-        return None, _no_derivative_op(grad, *ctx.saved_tensors)
-
-
-def without_derivative(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """y, which an operator made of x: where x wants a gradient, asking y for it raises RuntimeError, and not before."""
-    if x.requires_grad and torch.is_grad_enabled():
-        return _WithoutDerivative.apply(y, x)  # type: ignore[no-untyped-call]  # torch has no types here
-    return y
 
 
 class Int8Linear(torch.nn.Module):

@@ -13,9 +13,9 @@ import torch
 
 from kernels import decode
 from kernels.arguments import expect
-from kernels.launch import Plans
+from kernels.launch import Plans, room
 from kernels.perrow_w8a8 import Operands, expect_perrow_w8a8, perrow_w8a8_matmul, plan_matmul
-from kernels.quantize import FLOATS, plan_quantize, quantize_int8_perrow, room_for_codes
+from kernels.quantize import FLOATS, plan_quantize, quantize_int8_perrow, rooms_for_codes
 
 
 def matmul_int8_two_kernels(
@@ -51,15 +51,15 @@ def _matmul_int8(
 ) -> Callable[..., torch.Tensor]:
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
     lead = expect("x", x, (*("..." for _ in x.shape[:-1]), K), FLOATS, device=w_q.device, batch=True)[:-1]
-    rows = _rows(x)
+    rows = as_rows(x)
     plan = decode.plan_decode if len(rows) <= decode.MAX_M else _plan_two_kernels
     call = plan(rows, w_q, w_scale, bias, (*lead, N))
     if rows.data_ptr() == x.data_ptr():  # no copy: the kernels know the rows by their stride
         return call
-    return lambda x, w_q, w_scale, bias: call(_rows(x), w_q, w_scale, bias)
+    return lambda x, w_q, w_scale, bias: call(as_rows(x), w_q, w_scale, bias)
 
 
-def _rows(x: torch.Tensor) -> torch.Tensor:
+def as_rows(x: torch.Tensor) -> torch.Tensor:
     """x (..., K) as (M, K), contiguous along K; a copy where it must be."""
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     return rows if rows.stride(-1) == 1 else rows.contiguous()
@@ -69,17 +69,16 @@ def _plan_two_kernels(
     x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None, shape: tuple[int, ...],
 ) -> Callable[..., torch.Tensor]:
     (M, K), N, device, dtype = x.shape, len(w_q), x.device, x.dtype
-    codes = room_for_codes(M, K, device)
-    expect_perrow_w8a8(*codes, w_q, w_scale, bias, dtype)
+    codes, y_room = rooms_for_codes(M, K, device), room((M, N), dtype, device)
+    like = codes()
+    expect_perrow_w8a8(*like, w_q, w_scale, bias, dtype)
     quantize = plan_quantize(x)
-    y_like = torch.empty((M, N), device=device, dtype=dtype)
-    multiply = plan_matmul(Operands(*codes, w_q, w_scale, bias, y_like))
+    multiply = plan_matmul(Operands(*like, w_q, w_scale, bias, y_room()))
 
     def call(
         x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
     ) -> torch.Tensor:
-        y = torch.empty((M, N), device=device, dtype=dtype)
-        x_q, x_scale = room_for_codes(M, K, device)
+        y, (x_q, x_scale) = y_room(), codes()
         quantize(x, x_q, x_scale)
         multiply(x_q, x_scale, w_q, w_scale, bias, y)
         return y.view(shape)

@@ -28,7 +28,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from kernels.arguments import expect, expect_rows
 from kernels.configs import tiles
 from kernels.int_mm import expect_int_mm
-from kernels.launch import Launch, Plans, like
+from kernels.launch import Launch, Plans, like, room
 from kernels.matmul import grouped_tile
 from kernels.runtime import launching_at
 from kernels.tuning import choose, descriptor_ready, has_hopper_gemm, has_tma
@@ -227,13 +227,13 @@ def _matmul(
 ) -> Callable[..., torch.Tensor]:
     M, N, K = expect_perrow_w8a8(x_q, x_scale, w_q, w_scale, bias, out_dtype)
     y_like = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
-    launch = plan_matmul(Operands(x_q, x_scale, w_q, w_scale, bias, y_like))
+    launch, y_room = plan_matmul(Operands(x_q, x_scale, w_q, w_scale, bias, y_like)), room((M, N), out_dtype, x_q.device)
 
     def call(
         x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
         out_dtype: torch.dtype,
     ) -> torch.Tensor:
-        y = torch.empty((M, N), device=x_q.device, dtype=out_dtype)
+        y = y_room()
         launch(x_q, x_scale, w_q, w_scale, bias, y)
         return y
 

@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 
 from kernels.arguments import expect, expect_rows
-from kernels.launch import Launch, Plans
+from kernels.launch import Launch, Plans, room
 from kernels.runtime import INTERPRETED
 
 FLOATS = (torch.float16, torch.bfloat16)
@@ -220,17 +220,21 @@ def quantize_int8_perrow(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return _quantize(x)
 
 
-@Plans
-def _quantize(x: torch.Tensor) -> Callable[[torch.Tensor], Codes]:
+def plan_codes(x: torch.Tensor) -> Callable[[torch.Tensor], Codes]:
+    """`quantize_int8_perrow` of all tensors like x. Raises TypeError or ValueError where it cannot be quantized."""
     expect_quantizable(x)
-    (M, K), device, launch = x.shape, x.device, plan_quantize(x)
+    M, K = x.shape
+    rooms, launch = rooms_for_codes(M, K, x.device), plan_quantize(x)
 
     def call(x: torch.Tensor) -> Codes:
-        q, scale = room_for_codes(M, K, device)
+        q, scale = rooms()
         launch(x, q, scale)
         return q, scale
 
     return call
+
+
+_quantize = Plans(plan_codes)
 
 
 def plan_quantize(x: torch.Tensor) -> Launch:
@@ -270,3 +274,9 @@ def room_for_codes(M: int, K: int, device: torch.device) -> Codes:
     """Codes (M, K) int8 and scales (M,) float32, not yet written."""
     q = torch.empty((M, K), device=device, dtype=torch.int8)
     return q, torch.empty(M, device=device, dtype=torch.float32)
+
+
+def rooms_for_codes(M: int, K: int, device: torch.device) -> Callable[[], Codes]:
+    """The call that gives `room_for_codes` on the current GPU."""
+    q, scale = room((M, K), torch.int8, device), room((M,), torch.float32, device)
+    return lambda: (q(), scale())

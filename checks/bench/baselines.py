@@ -39,6 +39,16 @@ def cublas_fp16(x, w):
     return x @ w.T
 
 
+@baseline("F.linear", error=2.0**-9)
+def f_linear(x, w):
+    return torch.nn.functional.linear(x, w)
+
+
+@baseline("Int8Linear", error=0.02)
+def int8_layer(x, int8_linear):
+    return int8_linear(x)
+
+
 @baseline("torch._int_mm", unscaled=True)
 def torch_int_mm(x_q, w_q):
     """The INT32 product alone, which is all that torch offers."""

@@ -21,9 +21,10 @@ import torch
 
 from kernels import timing
 
-WIDEST = {"eager": 0.4, "idle": 1.5, "graph": 0.2}
+WIDEST = {"eager": 0.4, "idle": 1.5, "graph": 0.2, "host": 1.5}
 """The most that the middle 80 % of calls may spread, as a part of the median. From an idle GPU, the CPU's own spread is
 in the time."""
+CALLS_OF_THE_HOST = 20  # fewer than a stream has room for: no call waits for the GPU
 POLL_S = 1.0
 RESOLUTION_US = 2.0  # a spread below it says nothing: events have a resolution of half a microsecond
 
@@ -85,7 +86,7 @@ class MeasuringGPU(timing.CudaGPU):
 
 def time_us(sides: dict[str, Callable[[], object]], repeats: int = 20, warmup: int = 3, mode: str = "eager",
             gpu=None) -> dict[str, Timing]:
-    """Time the functions by name, in turns; mode "eager" or "idle", as `checks.bench.results` describes them.
+    """Time the functions by name, in turns; mode "eager", "idle" or "host", as `checks.bench.results` describes them.
 
     Spread too wide is tried again with twice and four times the repeats. Raises RuntimeError where there is no GPU, and
     Refused where some times mean nothing.
@@ -94,10 +95,26 @@ def time_us(sides: dict[str, Callable[[], object]], repeats: int = 20, warmup: i
     reasons = {name: reason for name, side in sides.items() if (reason := _elsewhere(side, gpu))}
     honest = {name: side for name, side in sides.items() if name not in reasons}
     for attempt in range(3):
-        timings = _timings(timing.time_us(honest, gpu, repeats << attempt, warmup if attempt == 0 else 1), WIDEST[mode])
+        timer = _host_us if mode == "host" else timing.time_us
+        timings = _timings(timer(honest, gpu, repeats << attempt, warmup if attempt == 0 else 1), WIDEST[mode])
         if not any(doubt for _, doubt in timings.values()):
             break
     return _without_doubt(timings, reasons)
+
+
+def _host_us(sides: dict[str, Callable[[], object]], gpu, repeats: int, warmup: int) -> dict[str, list[float]]:
+    """Microseconds of the CPU for a call of each side, in turns, each time the mean of several that it waits for none of."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(-warmup, repeats):
+        for name, side in sides.items():
+            gpu.synchronize()
+            before = gpu.host_us()
+            for _ in range(CALLS_OF_THE_HOST):
+                side()
+            if turn >= 0:
+                found[name].append((gpu.host_us() - before) / CALLS_OF_THE_HOST)
+    gpu.synchronize()
+    return found
 
 
 def time_in_graphs_us(sides: dict[str, Callable[[int], object]], copies: int, repeats: int = 20, gpu=None,

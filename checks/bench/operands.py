@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from checks.judge.source import python_function
+from kernels.linear import Int8Linear
 from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import device
 
@@ -115,6 +116,7 @@ MAKERS: dict[str, Callable[[Operands], dict]] = {
     "x8_scale": _both(("x8", "x8_scale"), "x", quantize_fp8_perrow),
     "w8": _both(("w8", "w8_scale"), "w", quantize_fp8_perrow),
     "w8_scale": _both(("w8", "w8_scale"), "w", quantize_fp8_perrow),
+    "int8_linear": lambda o: {"int8_linear": Int8Linear.from_linear(_linear(o))},
     "torchao_linear": _torchao,
     "gemlite_linear": _gemlite,
     "weight": lambda o: {"weight": o.normal(o.K)},

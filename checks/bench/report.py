@@ -22,7 +22,8 @@ Table = tuple[str, list[str], list[list[str]]]
 
 def tables(figures: dict) -> list[Table]:
     """All tables of a results file that have rows."""
-    found = [roofs(figures), totals(figures), summary(figures), wanted(figures), steps(figures), others(figures)]
+    found = [roofs(figures), totals(figures), summary(figures), wanted(figures), steps(figures), others(figures),
+             host(figures)]
     return [table for table in found if table[2]]
 
 
@@ -104,6 +105,8 @@ WANTS = [
            {"test": "matmul_int8", "mode": "graph", "M": M, **at}, 1.6, 2.0) for M in (1, 16) for at in _DECODE),
     *(Want("RMSNorm + quantization, fused over apart", "rmsnorm_quantize_int8",
            "torch.compile RMSNorm, quantize_int8_perrow", {"test": "fused", "K": K}, 1.5, 2.0) for K in (2048, 4096)),
+    *(Want("CPU time of F.linear over Int8Linear's", "Int8Linear", "F.linear", {"test": "host", "M": M}, 1 / most, 1 / aim)
+      for M, most, aim in ((1, 3, 1.5), (16, 5, 2.5), (512, 4, 2))),
     Want("SiLU·mul + quantization, fused over apart", "silu_mul_quantize_int8",
          "torch.compile SiLU·mul, quantize_int8_perrow", {"test": "fused"}),
 ]
@@ -132,6 +135,8 @@ def _wanted_row(figures: dict, what: str, row: dict, least: float | None, aim: f
 def _why(figures: dict, row: dict, ratio: float) -> str:
     """What a function's time goes into that the aim leaves no room for."""
     us, part = row["median_us"], of_roof(row, figures["roofs"]) or 0
+    if row["mode"] == "host":
+        return "looking up the call, allocations, launches"
     alone = {r["function"]: r["median_us"] for r in select(figures, **{name: row[name] for name in UNIT})}
     if row["function"] == "matmul_int8" and {"quantize_int8_perrow", "perrow_w8a8_matmul"} <= set(alone):
         return (f"quantizing x takes {alone['quantize_int8_perrow'] / us:.0%}; the product alone reaches "
@@ -179,6 +184,13 @@ def others(figures: dict) -> Table:
     return "INT8 with quantization, by library, over cuBLAS FP16", ["library", "Shape (M, K, N)", "total", "speedup"], rows
 
 
+def host(figures: dict) -> Table:
+    """What a call of an INT8 layer costs the CPU beside one of torch's."""
+    rows = [[f"{ours['M']:,}", _us(base), _us(ours), f"{ours['median_us'] / base['median_us']:.2f}×"]
+            for ours, base in pairs(select(figures, test="host"), "Int8Linear", "F.linear")]
+    return "Time of the CPU for one call, K = N = 4,096", ["rows", "F.linear", "Int8Linear", ""], rows
+
+
 def ladder(figures: dict) -> list[Table]:
     """The README's tables: each rung with its time, speed and part of the roof."""
     def rung(row: dict, base: dict | None) -> list[str]:
@@ -211,11 +223,11 @@ def compare(old: dict, new: dict) -> Table:
     timed in turns move together. So a time is compared after the change of the function that it was timed in turns with
     (the first of its unit) is taken out, and that function's own after the median change of all such. It has changed where
     the bounds of the middle 80 % of calls do not overlap, and the medians differ by more than RUN_TO_RUN. Calls from an
-    idle GPU are left out: the CPU's part of them differs by a factor of two from process to process.
+    idle GPU and the host's times are left out: what the CPU takes differs by a factor of two from process to process.
     """
     before = {unit_of(row) + (row["function"],): row for row in old["rows"]}
     both = [(before[key], row) for row in new["rows"]
-            if row["mode"] != "idle" and (key := unit_of(row) + (row["function"],)) in before]
+            if row["mode"] not in ("idle", "host") and (key := unit_of(row) + (row["function"],)) in before]
     firsts: dict[tuple, tuple[str, float]] = {}  # by unit: its first function, and how its time changed
     for was, row in both:
         firsts.setdefault(unit_of(row), (row["function"], row["median_us"] / was["median_us"]))

@@ -7,6 +7,7 @@ timed at one shape. Bytes are reads plus writes of a plan that reads each input 
     eager   queued behind other work, the L2 cache flushed: the GPU's own time
     idle    the L2 cache flushed, the GPU idle: the launches, which the CPU makes, are in the time
     graph   inside a CUDA graph of many calls, each with another copy of the weights, so that they come from memory
+    host    what one of 20 calls after one another takes the CPU, which waits for none of them
 """
 
 import json
@@ -28,7 +29,7 @@ ROOFS = ("copy_gb_per_s", "read_gb_per_s", "fp16_tflops", "int8_tops")
 ROW = {"test": str, "function": str, "M": int, "N": int, "K": int, "mode": str, "bytes": int, "flops": int,
        "median_us": NUMBER, "low_us": NUMBER, "high_us": NUMBER, "gb_per_s": NUMBER, "tflops": (*NUMBER, type(None))}
 UNIT = ("test", "mode", "M", "K", "N")
-MODES = ("eager", "idle", "graph")
+MODES = ("eager", "idle", "graph", "host")
 
 
 class BadResults(ValueError):

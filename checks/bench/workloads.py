@@ -26,6 +26,7 @@ AFTER_A_COPY = ["copy of x", "copy of x, then cuBLAS FP16", "copy of x, then mat
 QUANTIZE = ["copy", "quantize_int8_perrow_plain", "quantize_int8_perrow_long", "quantize_int8_perrow"]
 FEW_OR_MANY = ["cuBLAS FP16", "quantize_int8_perrow, perrow_w8a8_matmul", "decode_w8a8"]
 LAUNCHES = ["cuBLAS FP16", "decode_w8a8", "quantize_int8_perrow"]
+HOST = ["F.linear", "Int8Linear"]
 RMSNORM = ["torch.compile RMSNorm, quantize_int8_perrow", "rmsnorm_quantize_int8"]
 SILU_MUL = ["torch.compile SiLU·mul, quantize_int8_perrow", "silu_mul_quantize_int8"]
 
@@ -120,6 +121,7 @@ def _ragged(mode: str) -> list[dict]:
         *(unit("matmul_int8", WHOLE + BESIDE[2:], (M, 144, 136), mode) for M in (17, 130)),
         *(unit("matmul_int8", WHOLE[:2], (M, 514, 72), mode) for M in (1, 64, 65)),
         unit("matmul_int8", list(PLANS), (33, 144, 136), mode, "plans"),
+        unit("matmul_int8", HOST, (17, 144, 136), mode, "host"),
         *(unit("quant_decode", ["quantize_int8_perrow"], shape, mode) for shape in ((1, 4096), (5, 2049))),
         unit("quant_prefill", QUANTIZE, (34, 1026), mode),
         unit("quant_prefill", RMSNORM, (17, 1026), mode), unit("quant_prefill", SILU_MUL, (17, 1026), mode),
@@ -148,6 +150,7 @@ def _workshop() -> dict[str, list[dict]]:
               for M in BREAK_EVEN_M),
             *(unit("matmul_int8", LAUNCHES, (M, 4096, 4096), mode, "launches") for M in (1, 16)
               for mode in ("idle", "graph"))],
+        "host": [unit("matmul_int8", HOST, (M, 4096, 4096), "host", "host") for M in (1, 16, 64, 512)],
         "configurations": [unit("gemm", CONFIGS, shape, name="config") for shape in CONFIG_SHAPES],
         "quantization": [
             *(unit("quant_prefill", QUANTIZE, (MANY, K)) for K in (2048, 4096, 5120, 11008)),

@@ -6,6 +6,7 @@ Rows follow the schema of results/: `test` is "block" for a whole block and "blo
 
 import copy
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,14 +16,17 @@ import torch.nn.functional as F
 from checks.bench.measure import Refused, Timing, time_us
 from kernels.block_cost import block_products, block_weights, kv_cache_bytes
 from kernels.linear import Int8Linear, quantize_linears_
-from kernels.quantize import quantize_int8_perrow
+from kernels.operators import quantize_rows
 from kernels.runtime import device
 from kernels.transformer import LLAMA_3_8B, Block, Config, FusedInt8Block, Past, rotation
 
 PLACES = (("prefill", 1, 8192), ("decode", 1, 2048), ("decode", 16, 2048), ("decode", 64, 2048))
 """(phase, batch, length): prefill of `length` tokens each, or decode of one token each with so many in the cache."""
 WORST = 0.1  # relative error of a block's change of x, above which its time does not count
-MODES = ("eager", "compile", "graph")  # as it is; by torch.compile; torch.compile's, replayed as one CUDA graph
+MODES = ("eager", "compile", "reduce-overhead", "graph")
+"""As it is; by torch.compile, and in its mode that makes CUDA graphs; torch.compile's, replayed as one CUDA graph."""
+IN_A_ROW = 4
+"""So many prefills after one another are timed too, for of one alone the GPU waits for the first launches."""
 
 
 def make_blocks(config: Config) -> dict[str, torch.nn.Module]:
@@ -38,8 +42,10 @@ def workload(config: Config, phase: str, batch: int, length: int) -> tuple:
     x = torch.randn(batch, 1 if decode else length, config.dim, device=device(), dtype=torch.float16)
     position = torch.arange(length - 1 if decode else 0, length, device=device())
     shape = (batch, config.kv_heads, length, config.head_dim)
-    past = tuple(torch.randn(shape, device=device(), dtype=torch.float16) for _ in range(2)) if decode else None
-    return x, rotation(config, position), past
+    past = tuple(torch.randn(shape, device=device(), dtype=torch.float16) for _ in range(2)) if decode else ()
+    for kept in past:
+        torch._dynamo.mark_static_address(kept)  # or reduce-overhead makes no CUDA graph of what writes to it
+    return x, rotation(config, position), past or None
 
 
 @torch.no_grad()
@@ -56,27 +62,46 @@ def block_rows(config: Config = LLAMA_3_8B, places=PLACES, say: Callable[[str], 
 
 
 def _rows_at(blocks, config, phase: str, batch: int, length: int, say) -> list[dict]:
-    x, _, _ = arguments = workload(config, phase, batch, length)
-    change = blocks["FP16"](*arguments) - x
+    arguments = workload(config, phase, batch, length)
+    rows = _rows_in(blocks, arguments, MODES, 1, say)
+    if phase == "prefill":
+        rows += _rows_in(blocks, arguments, MODES[:2], IN_A_ROW, say)
+    M = arguments[0].shape[0] * arguments[0].shape[1]
+    place = {"test": "block", "phase": phase, "batch": batch, "context": length, "M": M}
+    return [place | row | block_work(config, row["function"], phase, batch, length) for row in rows]
+
+
+def _rows_in(blocks, arguments: tuple, wanted: tuple[str, ...], number: int, say) -> list[dict]:
+    """A row for each mode and variant, of `number` calls after one another: the time is that of one."""
+    x = arguments[0]
+    sides = {name: functools.partial(in_a_row, block, number) for name, block in blocks.items()}
+    change = sides["FP16"](*arguments) - x
     calls = {}
-    for name, block in blocks.items():
-        for mode, call in modes(block, arguments):
+    for name, side in sides.items():
+        for mode, call in itertools.islice(modes(side, arguments), len(wanted)):
             error = ((call() - x - change).float().norm() / change.float().norm()).item()
             if not error < WORST:
-                raise AssertionError(f"{name}, {mode}, {phase}: the block's change of x is off by {error:.3f}, at most "
-                                     f"{WORST} was expected of INT8")
+                raise AssertionError(f"{name}, {mode}, M={x.shape[0] * x.shape[1]}: the block's change of x is off by "
+                                     f"{error:.3f}, at most {WORST} was expected of INT8")
             calls[name, mode] = call
     rows = []
-    for mode in MODES:
+    for mode in wanted:
         # A call launched piece by piece is timed on an idle GPU, as it runs in a model: the launches count.
-        sides = {name: call for (name, of), call in calls.items() if of == mode}
-        timings = timed(sides, "eager" if mode == "graph" else "idle", say)
+        timings = timed({name: call for (name, of), call in calls.items() if of == mode},
+                        "eager" if mode == "graph" else "idle", say)
+        label = mode if number == 1 else f"{mode}, of {number}"
         for name, t in timings.items():
-            rows.append({"test": "block", "function": name, "phase": phase, "batch": batch, "context": length,
-                         "M": x.shape[0] * x.shape[1], "mode": mode, "median_us": t.median_us, "low_us": t.low_us,
-                         "high_us": t.high_us, **block_work(config, name, phase, batch, length)})
-            say(f"{phase:8} batch {batch:3} x {length:5}  {name:12} {mode:8} {t.median_us:9.1f} us")
+            us = {"median_us": t.median_us / number, "low_us": t.low_us / number, "high_us": t.high_us / number}
+            rows.append({"function": name, "mode": label, **us})
+            say(f"M={x.shape[0] * x.shape[1]:5}  {name:12} {label:16} {us['median_us']:9.1f} us")
     return rows
+
+
+def in_a_row(block: Callable, number: int, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """x after so many blocks: the same one, again and again."""
+    for _ in range(number):
+        x = block(x, *rest)
+    return x
 
 
 def timed(sides: dict, mode: str, say: Callable[[str], None]) -> dict[Any, Timing]:
@@ -89,11 +114,12 @@ def timed(sides: dict, mode: str, say: Callable[[str], None]) -> dict[Any, Timin
         return refused.timings
 
 
-def modes(block: torch.nn.Module, arguments: tuple) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
+def modes(block: Callable, arguments: tuple) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
     """A call of the block in each mode. A CUDA graph writes its result to the same place on each replay."""
     yield "eager", functools.partial(block, *arguments)
     compiled = torch.compile(block, dynamic=False)
     yield "compile", functools.partial(compiled, *arguments)
+    yield "reduce-overhead", functools.partial(torch.compile(block, mode="reduce-overhead", dynamic=False), *arguments)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -138,7 +164,7 @@ def product_rows(config: Config = LLAMA_3_8B, places=PLACES, say: Callable[[str]
             given = torch.randn(*x.shape[:2], linear.in_features, device=device(), dtype=torch.float16)
             sides |= {(layer, "FP16"): functools.partial(linear, given),
                       (layer, "INT8"): functools.partial(Int8Linear.from_linear(linear), given),
-                      (layer, "quantize"): functools.partial(quantize_int8_perrow, given.flatten(0, 1))}
+                      (layer, "quantize"): functools.partial(quantize_rows, given.flatten(0, 1))}
         sides["attention", "FP16"] = scaled_dot_products(config, x, past)
         for (layer, function), t in timed(sides, "eager", say).items():
             rows.append({"test": "block_product", "function": function, "layer": layer, **place, "median_us": t.median_us,

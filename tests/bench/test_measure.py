@@ -219,7 +219,7 @@ def test_the_spread_is_that_of_the_middle_80_percent():
     assert measure.Timing(10.0, 8.0, 14.0).spread == 0.6
     (timing, _), = measure._timings({"side": [float(n) for n in range(101)]}, 9).values()
     assert (timing.low_us, timing.median_us, timing.high_us) == (10, 50, 90)
-    assert measure.WIDEST == {"eager": 0.4, "idle": 1.5, "graph": 0.2}
+    assert measure.WIDEST == {"eager": 0.4, "idle": 1.5, "graph": 0.2, "host": 1.5}
 
 
 def test_a_wide_spread_is_tried_again_with_more_calls(monkeypatch):
@@ -284,3 +284,26 @@ def test_the_monitor_looks_at_what_it_read_since():
     assert monitor.since(1.0) == {"sm_mhz": [1, 2, 5], "memory_mhz": [10, 20, 30], "power_w": [100, 200, 300],
                                   "temperature_c": [40, 50, 60]}
     assert monitor.since(3.5) is None
+
+
+def test_the_hosts_time_is_that_of_calls_it_does_not_wait_for():
+    class Host:
+        now, waited = 0.0, []
+
+        def host_us(self):
+            return self.now
+
+        def synchronize(self):
+            self.waited.append(self.now)
+            self.now += 1000
+
+        def wait(self):
+            pass
+
+    gpu = Host()
+
+    def call(us):
+        gpu.now += us
+
+    timings = time_us({"a": lambda: call(3), "b": lambda: call(5)}, 7, mode="host", gpu=gpu)
+    assert {name: (t.low_us, t.median_us) for name, t in timings.items()} == {"a": (3, 3), "b": (5, 5)}

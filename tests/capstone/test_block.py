@@ -65,10 +65,13 @@ def timers(monkeypatch):
 def test_every_variant_is_timed_in_every_mode(timers):
     said = []
     rows = block.block_rows(TINY, [("prefill", 1, 5), ("decode", 3, 4)], said.append)
-    assert timers == [(["FP16", "INT8", "INT8 fused"], mode) for mode in ("idle", "idle", "eager")] * 2
+    names = ["FP16", "INT8", "INT8 fused"]
+    in_modes = [(names, mode) for mode in ("idle", "idle", "idle", "eager")]
+    assert timers == [*in_modes, (names, "idle"), (names, "idle"), *in_modes]
     assert [(row["phase"], row["mode"], row["function"]) for row in rows] == [
-        (phase, mode, name) for phase in ("prefill", "decode") for mode in block.MODES
-        for name in ("FP16", "INT8", "INT8 fused")]
+        *(("prefill", mode, name) for mode in (*block.MODES, "eager, of 4", "compile, of 4") for name in names),
+        *(("decode", mode, name) for mode in block.MODES for name in names)]
+    assert rows[13]["median_us"] == 11 / 4
     first, last = rows[0], rows[-1]
     assert (first["M"], first["batch"], first["context"], first["test"]) == (5, 1, 5, "block")
     assert (last["M"], last["batch"], last["context"]) == (3, 3, 4)
@@ -83,11 +86,11 @@ def test_a_block_that_is_far_from_fp16_is_not_timed(timers, monkeypatch, off, re
 
     monkeypatch.setattr(block, "make_blocks", lambda config: {"FP16": made(1.0), "INT8": made(1.0 + off)})
     if refused:
-        with pytest.raises(AssertionError, match="INT8, eager, decode: the block's change of x is off by"):
+        with pytest.raises(AssertionError, match="INT8, eager, M=2: the block's change of x is off by"):
             block.block_rows(TINY, [("decode", 2, 4)], lambda line: None)
         assert timers == []
     else:
-        assert len(block.block_rows(TINY, [("decode", 2, 4)], lambda line: None)) == 6
+        assert len(block.block_rows(TINY, [("decode", 2, 4)], lambda line: None)) == 8
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="the kernels' shapes are too small for a GPU's choice of tiles")

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels.linear import (
-    Int8Linear,
+from kernels.linear import Int8Linear, quantize_linears_
+from kernels.operators import (
     matmul_int8_op,
     perrow_w8a8_matmul_op,
-    quantize_linears_,
     rmsnorm_quantize_int8_op,
     silu_mul_quantize_int8_op,
 )

@@ -7,11 +7,10 @@ import torch
 
 from checks.judge.launches import watch
 from kernels import fused, matmul, perrow_w8a8, plans
-from kernels.linear import (
-    Int8Linear,
+from kernels.linear import Int8Linear, quantize_linears_
+from kernels.operators import (
     matmul_int8_op,
     perrow_w8a8_matmul_op,
-    quantize_linears_,
     rmsnorm_quantize_int8_op,
     silu_mul_quantize_int8_op,
 )

@@ -1,0 +1,45 @@
+"""Queries, keys and values turned and put into place in one launch: the bits of torch's many operations."""
+
+import pytest
+import torch
+
+from kernels.rotary import rotate_qkv
+from kernels.runtime import device
+from kernels.transformer import Config, rotate, rotation
+
+CONFIG = Config(vocabulary=1, layers=1, dim=96, heads=4, kv_heads=2, hidden=1)
+WIDTH = (CONFIG.heads + 2 * CONFIG.kv_heads) * CONFIG.head_dim
+
+
+def randn(*shape, dtype=torch.float16):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype).to(device())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("B, T", [(1, 1), (3, 1), (2, 5)])
+def test_it_gives_the_bits_of_the_steps_in_torch(B, T, dtype):
+    wide = randn(B * T, WIDTH + 8, dtype=dtype)
+    qkv, turn = wide[:, :WIDTH], rotation(CONFIG, torch.arange(7, 7 + T, device=device()))
+    keys, values = randn(2, B, CONFIG.kv_heads, 6 + T, CONFIG.head_dim, dtype=dtype)
+    before = keys.clone()
+    k, v = (kept.narrow(2, 6, T) for kept in (keys, values))
+    q = rotate_qkv(qkv, turn, k, v)
+    heads = qkv.reshape(B, T, -1, CONFIG.head_dim).transpose(1, 2)
+    want_q, want_k, want_v = heads.split((CONFIG.heads, CONFIG.kv_heads, CONFIG.kv_heads), dim=1)
+    assert torch.equal(q, rotate(want_q, turn)) and torch.equal(k, rotate(want_k, turn)) and torch.equal(v, want_v)
+    assert torch.equal(keys[:, :, :6], before[:, :, :6])
+
+
+def test_what_does_not_fit_is_refused():
+    qkv, turn = randn(2, WIDTH), rotation(CONFIG, torch.arange(2, device=device()))
+    k, v = randn(2, 1, CONFIG.kv_heads, 2, CONFIG.head_dim)
+    with pytest.raises(ValueError, match="qkv must be .2, .heads"):
+        rotate_qkv(qkv[:1], turn, k, v)
+    with pytest.raises(ValueError, match=r"turn must be \(2, 2, 12\)"):
+        rotate_qkv(qkv, turn[:, :1], k, v)
+    with pytest.raises(TypeError, match="v must be .* float16, got"):
+        rotate_qkv(qkv, turn, k, v.bfloat16())
+    with pytest.raises(ValueError, match="k and v must have the same strides"):
+        rotate_qkv(qkv, turn, k, v.transpose(1, 2).contiguous().transpose(1, 2))
+    with pytest.raises(ValueError, match="qkv must be contiguous along its last dimension"):
+        rotate_qkv(randn(2, 2 * WIDTH)[:, ::2], turn, k, v)
