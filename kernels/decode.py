@@ -315,7 +315,7 @@ def _plan_product(M: int, N: int, K: int, w_q: torch.Tensor, gpu: Card) -> Calla
         few_long = K > 2048 and N / gpu.multiprocessors < 24
         return _plan_gemv(GEMV_BLOCKS["few long rows" if few_long else "many rows"], N, K, w_q.stride(0), gpu)
     tile, splits = plan(M, N, K, gpu.multiprocessors, gpu.capability or (8, 0))
-    if splits > 1 and is_traced():  # where the host is the slower one
+    if splits > 1 and M <= 64 and is_traced():  # where the host is the slower one
         tile, splits = NARROW, 1
     return _plan_matmul(tile, splits, M, w_q, gpu)
 

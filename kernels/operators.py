@@ -104,7 +104,10 @@ def _inside_matmul_int8(
 def _inside_quantize(x: torch.Tensor) -> Codes | None:
     if _in_graph():
         return None
-    return _steps_of_quantize(x) if len(x) <= decode.MAX_M else quantize.plan_codes(x)(x)
+    if len(x) > decode.MAX_M:
+        return quantize.plan_codes(x)(x)
+    # Of the reduction of a longer row Inductor makes three kernels.
+    return _steps_of_quantize(x) if x.shape[1] <= 8192 else decode.plan_decode_quantize(x)(x)
 
 
 def _steps_of_quantize(x: torch.Tensor) -> Codes:

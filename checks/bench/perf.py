@@ -116,7 +116,7 @@ def _shapes(shapes, names: tuple[str, ...], default: list[tuple]) -> list[tuple]
 
 
 def _expect_either(name, function, result, operands) -> None:
-    quantizes = "w" not in "".join(operand_names(function))
+    quantizes = not any("w" in operand or "linear" in operand for operand in operand_names(function))
     (expect_codes if quantizes else expect_product)(name, function, result, operands)
 
 

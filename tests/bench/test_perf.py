@@ -158,7 +158,7 @@ def test_one_that_fails_is_left_out_and_the_others_are_measured():
 @pytest.mark.parametrize("call, said", [
     (lambda: perf.test_perf_gemm({}, [(4, 5)]), r"a shape must be \(M, K, N\)"),
     (lambda: perf.test_perf_gemv({}, [(0, 5)]), "above 0"),
-    (lambda: perf.test_perf_gemm({}, mode="fast"), 'mode must be one of eager, idle, graph, or "check"'),
+    (lambda: perf.test_perf_gemm({}, mode="fast"), 'mode must be one of eager, idle, graph, host, or "check"'),
 ])
 def test_bad_arguments_are_named(call, said):
     with pytest.raises(ValueError, match=said):

@@ -28,8 +28,9 @@ def seen():
 
 @pytest.mark.parametrize("case, calls", {
     "one row, short": ["decode_row_kernel [256, 1, 1]", "decode_row_kernel [1024, 1, 1]"],
-    "one row, long": ["decode_gemv_w8a8_kernel [1024, 1, 1]"],  # its quantization is torch's operators
-    "sixteen rows": ["decode_w8a8_kernel [128, 1, 1]", "decode_w8a8_kernel [448, 1, 1]"],  # without split-K
+    "one row, long": ["decode_quantize_kernel [1, 14, 1]", "decode_gemv_w8a8_kernel [1024, 1, 1]"],
+    # Without split-K, and the quantization in torch's operators.
+    "sixteen rows": ["decode_w8a8_kernel [128, 1, 1]", "decode_w8a8_kernel [448, 1, 1]"],
     "many rows": ["quantize_int8_perrow_kernel [300, 1, 1]", PRODUCT, PRODUCT],
     "norm": ["rmsnorm_quantize_int8_kernel [16, 1, 1]"],
     "silu": ["silu_mul_quantize_int8_kernel [16, 1, 1]"],
