@@ -28,7 +28,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.arguments import expect, expect_rows
 from kernels.decode_row import one_launch, plan_row
-from kernels.decode_tiles import GEMV_BLOCKS, NARROW, Tile, plan, row_blocks, stages
+from kernels.decode_tiles import GEMV_BLOCKS, Tile, plan, plan_unsplit, row_blocks, stages
 from kernels.int_mm import MAX_K
 from kernels.launch import Launch, Plans, is_traced, overlapping, room
 from kernels.quantize import FLOATS, Codes, codes, expect_quantizable, finite_or_inf, rooms_for_codes, row_scale
@@ -314,9 +314,8 @@ def _plan_product(M: int, N: int, K: int, w_q: torch.Tensor, gpu: Card) -> Calla
     if M == 1:
         few_long = K > 2048 and N / gpu.multiprocessors < 24
         return _plan_gemv(GEMV_BLOCKS["few long rows" if few_long else "many rows"], N, K, w_q.stride(0), gpu)
-    tile, splits = plan(M, N, K, gpu.multiprocessors, gpu.capability or (8, 0))
-    if splits > 1 and M <= 64 and is_traced():  # where the host is the slower one
-        tile, splits = NARROW, 1
+    choose = plan_unsplit if is_traced() else plan  # what is traced is launched one by one: the host is the slower one
+    tile, splits = choose(M, N, K, gpu.multiprocessors, gpu.capability or (8, 0))
     return _plan_matmul(tile, splits, M, w_q, gpu)
 
 

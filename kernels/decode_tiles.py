@@ -21,8 +21,9 @@ WIDE = Tile(64, 256, 4, 3)  # w has a tile for each multiprocessor, M ≤ 16: 60
 TALL = Tile(64, 128, 4, 4)  # the same for more rows, where x takes half of the shared memory
 LARGE = Tile(128, 128, 4, 4, 2)  # and for so many that reading x again for every tile of w costs: Hopper has the registers
 SPLIT = Tile(64, 256, 4, 6)  # w has fewer: one program on each, K split until all have one, more tiles in flight
-NARROW = Tile(32, 256, 2, 5)  # in its place without splitting: one launch less, but 7 to 40 % slower on the GPU
-TILES = {"wide": WIDE, "tall": TALL, "large": LARGE, "split": SPLIT, "narrow": NARROW}
+NARROW = Tile(32, 256, 2, 5)  # in its place without splitting: a launch less, but 7 % slower on the GPU
+NARROWER = Tile(16, 512, 4, 5)  # the same where w has few rows, 13 % slower
+TILES = {"wide": WIDE, "tall": TALL, "large": LARGE, "split": SPLIT, "narrow": NARROW, "narrower": NARROWER}
 
 # (BLOCK_N, BLOCK_K, num_warps) of the GEMV. A step is 16 bytes of each of four rows for every thread, and the next step
 # is on its way meanwhile. With few rows there are few programs, so each takes more warps.
@@ -38,6 +39,14 @@ def plan(M: int, N: int, K: int, sms: int, capability: tuple[int, int]) -> tuple
     if M <= 16:
         return TALL if more_than_at_once else WIDE, 1
     return LARGE if (M > 64 or more_than_at_once) and capability >= (9, 0) else TALL, 1
+
+
+def plan_unsplit(M: int, N: int, K: int, sms: int, capability: tuple[int, int]) -> tuple[Tile, int]:
+    """`plan` for where the host's time counts more than the GPU's: without split-K where that costs the GPU little."""
+    tile, splits = plan(M, N, K, sms, capability)
+    if splits == 1 or M > 64 or K > 8192:
+        return tile, splits
+    return NARROWER if M <= 16 and N <= 2048 else NARROW, 1
 
 
 def row_blocks(M: int) -> tuple[int, int]:

@@ -67,10 +67,10 @@ def test_every_variant_is_timed_in_every_mode(timers):
     rows = block.block_rows(TINY, [("prefill", 1, 5), ("decode", 3, 4)], said.append)
     names = ["FP16", "INT8", "INT8 fused"]
     in_modes = [(names, mode) for mode in ("idle", "idle", "idle", "eager")]
-    assert timers == [*in_modes, (names, "idle"), (names, "idle"), *in_modes]
+    assert timers == [*in_modes, (names, "idle"), (names, "idle"), *in_modes, (names, "idle")]
     assert [(row["phase"], row["mode"], row["function"]) for row in rows] == [
         *(("prefill", mode, name) for mode in (*block.MODES, "eager, of 4", "compile, of 4") for name in names),
-        *(("decode", mode, name) for mode in block.MODES for name in names)]
+        *(("decode", mode, name) for mode in (*block.MODES, "reduce-overhead, of 4") for name in names)]
     assert rows[13]["median_us"] == 11 / 4
     first, last = rows[0], rows[-1]
     assert (first["M"], first["batch"], first["context"], first["test"]) == (5, 1, 5, "block")
@@ -90,7 +90,7 @@ def test_a_block_that_is_far_from_fp16_is_not_timed(timers, monkeypatch, off, re
             block.block_rows(TINY, [("decode", 2, 4)], lambda line: None)
         assert timers == []
     else:
-        assert len(block.block_rows(TINY, [("decode", 2, 4)], lambda line: None)) == 8
+        assert len(block.block_rows(TINY, [("decode", 2, 4)], lambda line: None)) == 10
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="the kernels' shapes are too small for a GPU's choice of tiles")

@@ -145,7 +145,7 @@ def test_bytes_that_are_no_card_raise_that_alone(data, said):
 
 
 def test_a_card_in_a_sentence(card):
-    assert summary(card) == "perplexity 4.000 in FP16 on 127 bytes; INT8 +0.50 %; 62 times from an A synthetic GPU"
+    assert summary(card) == "perplexity 4.000 in FP16 on 127 bytes; INT8 +0.50 %; 68 times from an A synthetic GPU"
     assert summary(report_card({"FP16": 4.0}, {}, 1234, [], None)) == (
         "perplexity 4.000 in FP16 on 1,234 bytes; no INT8; no times")
 

@@ -25,7 +25,7 @@ from kernels import (
     rotary,
     skinny,
 )
-from kernels.decode_tiles import GEMV_BLOCKS, LARGE, NARROW, SPLIT, TALL, WIDE, row_blocks, stages
+from kernels.decode_tiles import GEMV_BLOCKS, LARGE, NARROW, NARROWER, SPLIT, TALL, WIDE, row_blocks, stages
 
 KERNELS = Path(decode.__file__).parent
 SHARED_LIMIT = {75: 65_536, 80: 166_912, 89: 101_376, 90: 232_448}  # bytes a program, CUDA's programming guide
@@ -76,7 +76,7 @@ def row_jobs(sm):
     for kernel in (fused.rmsnorm_quantize_int8_plain_kernel, fused.rmsnorm_quantize_int8_long_kernel,
                    fused.silu_mul_quantize_int8_plain_kernel):
         yield job(kernel, sm, {"BLOCK_K": 2048})
-    yield job(rotary.rotate_qkv_kernel, sm, {"BLOCK": 64}, {"turn_ptr": "*fp32"}, num_warps=1)
+    yield job(rotary.rotate_qkv_kernel, sm, {"BLOCK": 64}, {"turn_ptr": "*fp32", "q_ptr": "*fp16"}, num_warps=1)
     yield job(plans.rmsnorm_kernel, sm, {"BLOCK_K": 4096})
     yield job(plans.scale_sums_kernel, sm, {"BLOCK_N": 2048}, {"acc_ptr": "*i32"})
     for BLOCK_K, num_warps, fits in ((2048, 2, True), (16384, 16, True), (2048, 4, False)):
@@ -108,7 +108,8 @@ def decode_jobs(sm):
     if sm >= 80:
         tallest = LARGE if sm >= 90 else TALL
         for tile, M in ((WIDE, 16), (TALL, 32), (TALL, 64), (tallest, 65), (tallest, 96),
-                        (tallest, 128), (NARROW, 16), (NARROW, 64), (SPLIT, 16), (SPLIT, 64), (SPLIT, 65), (SPLIT, 128)):
+                        (tallest, 128), (NARROWER, 16), (NARROW, 16), (NARROW, 64), (SPLIT, 16), (SPLIT, 64),
+                        (SPLIT, 65), (SPLIT, 128)):
             partial = tile is SPLIT
             BLOCK_M, REST = row_blocks(M)
             blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K,
@@ -205,7 +206,7 @@ def test_shared_memory_fits(compiled):
 
 def test_tensor_cores_do_the_products(compiled):
     for job, report in compiled:
-        narrow = job["constexprs"].get("BLOCK_N") == NARROW.BLOCK_N  # a tile of wgmma has 64 rows of w at least
+        narrow = job["constexprs"].get("BLOCK_N") in (NARROW.BLOCK_N, NARROWER.BLOCK_N)  # wgmma wants 64 rows of w
         used = "wgmma" if job["capability"] == 90 and not narrow else "mma"
         assert report.tensor_cores == (used if job["name"] in PRODUCTS else None), job
 
