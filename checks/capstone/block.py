@@ -7,6 +7,7 @@ Rows follow the schema of results/: `test` is "block" for a whole block and "blo
 import copy
 import functools
 import itertools
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -75,7 +76,7 @@ def _rows_at(blocks, config, phase: str, batch: int, length: int, say) -> list[d
 def _rows_in(blocks, arguments: tuple, wanted: tuple[str, ...], number: int, say) -> list[dict]:
     """A row for each mode and variant, of `number` calls after one another: the time is that of one."""
     x = arguments[0]
-    sides = {name: functools.partial(in_a_row, block, number) for name, block in blocks.items()}
+    sides = {name: in_a_row(block, number) for name, block in blocks.items()}
     change = sides["FP16"](*arguments) - x
     calls = {}
     for name, side in sides.items():
@@ -92,7 +93,7 @@ def _rows_in(blocks, arguments: tuple, wanted: tuple[str, ...], number: int, say
         # A call launched piece by piece is timed on an idle GPU, as it runs in a model: the launches count.
         timings = timed({name: call for (name, of), call in calls.items() if of == mode},
                         "eager" if mode == "graph" else "idle", say)
-        label = mode if number == 1 else f"{mode}, of {number}"
+        label = mode if number == 1 else f"{mode}, {number} in a row"
         for name, t in timings.items():
             us = {"median_us": t.median_us / number, "low_us": t.low_us / number, "high_us": t.high_us / number}
             rows.append({"function": name, "mode": label, **us})
@@ -100,11 +101,15 @@ def _rows_in(blocks, arguments: tuple, wanted: tuple[str, ...], number: int, say
     return rows
 
 
-def in_a_row(block: Callable, number: int, x: torch.Tensor, *rest: Any) -> torch.Tensor:
-    """x after so many blocks: the same one, again and again."""
-    for _ in range(number):
-        x = block(x, *rest)
-    return x
+def in_a_row(block: Callable, number: int) -> Callable[..., torch.Tensor]:
+    """So many calls of a block after one another, each with the one before's result."""
+    def call(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        for _ in range(number):
+            x = block(x, *rest)
+        return x
+
+    # With a code object of its own: by that torch.compile keeps what it compiled, and searches all of it at each call.
+    return types.FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
 
 
 def timed(sides: dict, mode: str, say: Callable[[str], None]) -> dict[Any, Timing]:

@@ -69,8 +69,8 @@ def test_every_variant_is_timed_in_every_mode(timers):
     in_modes = [(names, mode) for mode in ("idle", "idle", "idle", "eager")]
     assert timers == [*in_modes, (names, "idle"), (names, "idle"), *in_modes, (names, "idle")]
     assert [(row["phase"], row["mode"], row["function"]) for row in rows] == [
-        *(("prefill", mode, name) for mode in (*block.MODES, "eager, of 4", "compile, of 4") for name in names),
-        *(("decode", mode, name) for mode in (*block.MODES, "reduce-overhead, of 4") for name in names)]
+        *(("prefill", mode, name) for mode in (*block.MODES, "eager, 4 in a row", "compile, 4 in a row") for name in names),
+        *(("decode", mode, name) for mode in (*block.MODES, "reduce-overhead, 4 in a row") for name in names)]
     assert rows[13]["median_us"] == 11 / 4
     first, last = rows[0], rows[-1]
     assert (first["M"], first["batch"], first["context"], first["test"]) == (5, 1, 5, "block")
@@ -91,6 +91,13 @@ def test_a_block_that_is_far_from_fp16_is_not_timed(timers, monkeypatch, off, re
         assert timers == []
     else:
         assert len(block.block_rows(TINY, [("decode", 2, 4)], lambda line: None)) == 10
+
+
+def test_each_side_is_compiled_for_itself():
+    """torch.compile gives up after eight variants of one code object, and searches them in turn."""
+    one, other = (block.in_a_row(lambda x, y: x + y, number) for number in (1, 3))
+    assert one.__code__ is not other.__code__
+    assert (one(1, 10), other(1, 10)) == (11, 31)
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="the kernels' shapes are too small for a GPU's choice of tiles")
