@@ -182,7 +182,7 @@ def redraw(path: Path, console: Console) -> None:
 
 def readme_block(figures: dict) -> str:
     """What stands between the README's markers."""
-    made = [*report.ladder(figures), report.totals(figures, IN_README), report.summary(figures)]
+    made = [*report.ladder(figures), report.totals(figures, IN_README), report.summary(figures), report.host(figures)]
     return (f"Measured on an {figures['gpu']} with torch {figures['torch']} and Triton {figures['triton']}, "
             f"{figures['date']}: medians, caches flushed, both sides of each ratio in turns.\n\n"
             + "\n".join(report.markdown(table) for table in made if table[2]))

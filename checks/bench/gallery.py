@@ -46,6 +46,8 @@ def pictures(figures: dict) -> dict:
             rows, roofs, f"Quantization of many rows on an {gpu}")),
         ("quantize_decode", select(figures, test="quant_decode"), lambda rows: latency_figure(
             rows, f"Quantization of few rows on an {gpu}, in a CUDA graph")),
+        ("host", select(figures, test="host"), lambda rows: latency_figure(
+            rows, f"What the CPU takes for one call, beside an {gpu}: K = N = 4,096")),
         ("roofline", [*select(gemv, K=4096, N=4096), *gemm_m, *whole_m], lambda rows: roofline_figure(
             rows, roofs, f"Roofline of an {gpu}: K = N = 4,096, M from 1 to {MANY:,}")),
     ]

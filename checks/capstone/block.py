@@ -32,6 +32,14 @@ MODES_IN_A_ROW = {"prefill": ("eager", "compile"), "decode": ("reduce-overhead",
 launches, and for what a CUDA graph of torch.compile's costs the host."""
 
 
+def label(mode: str, number: int) -> str:
+    """What a row calls the mode of so many blocks after one another."""
+    return mode if number == 1 else f"{mode}, {number} in a row"
+
+
+LABELS = (*MODES, *(label(mode, IN_A_ROW) for modes in MODES_IN_A_ROW.values() for mode in modes))
+
+
 def make_blocks(config: Config) -> dict[str, torch.nn.Module]:
     """The same random block by name of its variant."""
     torch.manual_seed(0)
@@ -93,11 +101,10 @@ def _rows_in(blocks, arguments: tuple, wanted: tuple[str, ...], number: int, say
         # A call launched piece by piece is timed on an idle GPU, as it runs in a model: the launches count.
         timings = timed({name: call for (name, of), call in calls.items() if of == mode},
                         "eager" if mode == "graph" else "idle", say)
-        label = mode if number == 1 else f"{mode}, {number} in a row"
         for name, t in timings.items():
             us = {"median_us": t.median_us / number, "low_us": t.low_us / number, "high_us": t.high_us / number}
-            rows.append({"function": name, "mode": label, **us})
-            say(f"M={x.shape[0] * x.shape[1]:5}  {name:12} {label:16} {us['median_us']:9.1f} us")
+            rows.append({"function": name, "mode": label(mode, number), **us})
+            say(f"M={x.shape[0] * x.shape[1]:5}  {name:12} {label(mode, number):16} {us['median_us']:9.1f} us")
     return rows
 
 

@@ -15,6 +15,7 @@ import torch
 import triton
 
 from checks.bench import report
+from checks.capstone.block import LABELS
 from checks.capstone.training import FOLDER
 from checks.files import replacing, write_atomically
 from kernels.block_cost import block_products
@@ -129,10 +130,13 @@ def parse_card(data: bytes, where: str) -> dict:
 
 
 def speedups(rows: list[dict], variant: str, baseline: str = "FP16") -> dict[tuple, float]:
-    """How many times as fast whole blocks are as the baseline's in the same place, by (phase, batch, context, mode)."""
+    """How many times as fast whole blocks are as the baseline's in the same place, by (phase, batch, context, mode).
+
+    Rows of modes that `block_rows` does not make (any more) do not count.
+    """
     def by_place(function):
         return {(row["phase"], row["batch"], row["context"], row["mode"]): row["median_us"] for row in rows
-                if row["test"] == "block" and row["function"] == function}
+                if row["test"] == "block" and row["function"] == function and row["mode"] in LABELS}
 
     ours = by_place(variant)
     return {place: us / ours[place] for place, us in by_place(baseline).items() if place in ours}

