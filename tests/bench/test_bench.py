@@ -226,8 +226,8 @@ def test_a_whole_run_on_a_gpu_is_written_whole(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nvidia_synthetic", "nvidia_synthetic.json"]
     pictures = {path.name for path in (tmp_path / "nvidia_synthetic").iterdir()}
     assert pictures == {"tables.md", "speedup.png", "tflops.png", "breakdown.png", "gemv_bandwidth.png", "gemv_time.png",
-                        "gemm.png", "quantize_prefill.png", "quantize_decode.png", "roofline.png", "decode_4096x4096.png",
-                        "decode_2048x22016.png", "decode_11008x2048.png"}
+                        "gemm.png", "host.png", "quantize_prefill.png", "quantize_decode.png", "roofline.png",
+                        "decode_4096x4096.png", "decode_2048x22016.png", "decode_11008x2048.png"}
     assert json.loads((tmp_path / "nvidia_synthetic.json").read_text())["conditions"]["decode"] == {"seconds": 1.0}
 
 
