@@ -206,7 +206,8 @@ def show_block(card: dict | None):
     figure, panels = plt.subplots(1, len(places), figsize=(2.4 * len(places) + 0.6, 3.6), squeeze=False,
                                   layout="constrained")
     for axes, place in zip(panels[0], places, strict=True):
-        _bars(axes, [row for row in rows if (row["phase"], row["batch"], row["context"]) == place], block.MODES)
+        here = [row for row in rows if (row["phase"], row["batch"], row["context"]) == place]
+        _bars(axes, here, [mode for mode in block.MODES if any(row["mode"] == mode for row in here)])
         axes.set_title(_place(*place), fontsize=9)
     panels[0, 0].set_ylabel("µs")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
