@@ -1,14 +1,17 @@
 """Lessons and submissions as files: their exercise cells, what they define, and the solutions built from them."""
 
-import ast
+import functools
 from pathlib import Path
 
 import nbformat
-from IPython.core.inputtransformer2 import TransformerManager
 
-from checks.judge.source import answer_source, define, find_mark, find_placeholder
+from checks.host.notebook import Notebook
+from checks.host.stubs import checks_that_do_nothing
+from checks.judge.attempt import deadline
+from checks.judge.source import answer_source, find_mark, find_placeholder
 from checks.paths import ROOT
 
+CELL_S = 10  # for one cell; what it does beside defining things counts for nothing
 LESSONS, SOLUTIONS = ROOT / "lessons", ROOT / "solutions"
 
 
@@ -20,9 +23,12 @@ def lessons() -> list[Path]:
 def read(path: Path) -> nbformat.NotebookNode:
     """A notebook. Raises ValueError with the file's name where it is not one."""
     try:
-        return nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises many kinds
         raise ValueError(f"{path} is not a notebook: {error}") from None
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("\r\n", "\n")
+    return notebook
 
 
 def mark(cell: nbformat.NotebookNode) -> tuple[str, str] | None:
@@ -49,40 +55,15 @@ def untouched(cell: nbformat.NotebookNode) -> bool:
         return False
 
 
-def definitions(notebook: nbformat.NotebookNode) -> tuple[dict, dict[str, str]]:
-    """What the notebook's cells define, and by exercise why its cell could not be run.
+def run(notebook: nbformat.NotebookNode, numbers: bool = False) -> Notebook:
+    """The notebook's cells run from top to bottom for what they define: nothing is judged, drawn, measured or launched.
 
-    Only imports, functions, classes and constants are run: plots, prints and measurements are left out.
+    With `numbers` the tensors that cells make have data, which takes longer. Errors count the code cells.
     """
-    namespace, errors = {"__name__": "lesson"}, {}
-    transform = TransformerManager().transform_cell
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        found = mark(cell)
-        try:
-            tree = ast.parse(transform(cell.source))
-            tree.body = [node for node in tree.body if _defines(node)]
-            lines = transform(cell.source).splitlines()
-            kept = [line for i, line in enumerate(lines, 1) if any(i in _lines(n) for n in tree.body)]
-            define("\n".join(kept) + "\n", None, namespace)
-        except Exception as error:  # a cell that fails must not take the others with it
-            if found:
-                line = f" in line {error.lineno} of the cell" if isinstance(error, SyntaxError) else ""
-                errors[found[1]] = f"{type(error).__name__}: {getattr(error, 'msg', error)}{line}"
-    return namespace, errors
-
-
-def _lines(node: ast.stmt) -> range:
-    """The numbers of its lines, decorators included."""
-    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-    return range(first, (node.end_lineno or node.lineno) + 1)
-
-
-def _defines(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-        return not any(isinstance(part, ast.Call) for part in ast.walk(node.value))
-    return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+    found, cells = Notebook(), [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    with checks_that_do_nothing(found.check):
+        found.run((), cells, numbers, functools.partial(deadline, CELL_S))
+    return found
 
 
 def solve(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

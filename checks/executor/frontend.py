@@ -94,7 +94,7 @@ def _last_word(error: BaseException, texts: list[str]) -> str:
     while True:
         text, node = getattr(error, "src", None), getattr(error, "node", None)
         if text and node is not None and hasattr(node, "lineno") and text in texts:  # and no line of Triton's own
-            line = text.splitlines()[node.lineno - 1].strip()
+            line = source.source_lines(text)[node.lineno - 1].strip()
         if error.__cause__ is None:
             break
         error = error.__cause__

@@ -22,6 +22,11 @@ Binding = list[Any]
 ["function", file, name]."""
 
 
+def source_lines(text: str) -> list[str]:
+    """The lines of a source as Python counts them, with their ends: `str.splitlines` also splits at form feeds."""
+    return [line + "\n" for line in text.split("\n")[:-1]] + [line for line in text.split("\n")[-1:] if line]
+
+
 def plain_function(kernel: Any) -> types.FunctionType:
     """The Python function under `triton.jit`, `autotune` and `heuristics`, or the function itself."""
     while not isinstance(kernel, types.FunctionType):
@@ -69,7 +74,7 @@ def _definition(function: types.FunctionType) -> tuple[int, str, frozenset[str]]
     skipped = definition.lineno - 1
     own = {*function.__code__.co_varnames, *function.__code__.co_cellvars}
     used = frozenset(node.id for node in ast.walk(definition) if isinstance(node, ast.Name)) - own
-    return first + skipped, "".join(text.splitlines(keepends=True)[skipped:]), used
+    return first + skipped, "".join(source_lines(text)[skipped:]), used
 
 
 def _noinline(function: types.FunctionType) -> bool:
@@ -119,7 +124,7 @@ def define(description: str) -> Any:
     for path, file in described["files"].items():
         lines: list[str] = []
         for first, text, _ in sorted(file["functions"].values()):
-            lines += ["\n"] * (first - 1 - len(lines)) + text.splitlines(keepends=True)
+            lines += ["\n"] * (first - 1 - len(lines)) + source_lines(text)
         linecache.cache[path] = (sum(map(len, lines)), None, lines, path)
         for name, (kind, *value) in file["names"].items():
             if kind == "module":

@@ -11,7 +11,8 @@ import io
 import itertools
 import linecache
 import traceback
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from IPython.core.inputtransformer2 import TransformerManager
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from checks.executor.source import source_lines
 from checks.host.recorder import discarding_launches
 
 RUNS_ITS_BODY = {"time", "timeit", "capture", "prun"}  # cell magics that execute the cell, whatever else they do
@@ -35,7 +37,7 @@ class CellError:
     line: str | None  # of the cell, as typed
 
 
-def run_cells(cells: list[str], namespace: dict[str, Any], numbers: bool = False,
+def run_cells(cells: Sequence[str], namespace: dict[str, Any], numbers: bool = False,
               limit: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext) -> list[CellError]:
     """Execute the sources of code cells in `namespace`, one after the other. Returns the errors, in order.
 
@@ -46,7 +48,8 @@ def run_cells(cells: list[str], namespace: dict[str, Any], numbers: bool = False
     shell = _Shell(namespace)
     namespace.update(get_ipython=lambda: shell, display=lambda *_, **__: None)
     errors = []
-    with without_data, discarding_launches(), contextlib.redirect_stdout(io.StringIO()):
+    with without_data, discarding_launches(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for index, source in enumerate(cells):
             shell.errors = []
             try:
@@ -68,7 +71,7 @@ class _Shell:
     def run(self, source: str) -> None:
         text = self._transformer.transform_cell(source)
         file = f"<cell {next(_serial)}>"
-        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        linecache.cache[file] = (len(text), None, source_lines(text), file)
         for statement in _statements(text, file):
             try:
                 exec(self._compile(statement, file, "exec"), self.user_ns)

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 import triton.language as tl
 from triton.runtime import KernelInterface
 
+from checks.executor.source import source_lines
 from checks.paths import ROOT
 
-_MARK = re.compile(r"^# (exercise|given): (?:\S+::)?(\w+)$", re.MULTILINE)
+_MARK = re.compile(r"^#[ \t]*(exercise|given):[ \t]*(?:\S+::)?(\w+)[ \t]*\r?$", re.MULTILINE)
 Function: TypeAlias = types.FunctionType | KernelInterface
 """What a student writes: a plain function, or a kernel, autotuned or not."""
 _serial = itertools.count()
@@ -42,7 +43,7 @@ def _definitions(folder: Path) -> dict[str, list[tuple[Path, str]]]:
         for node in ast.parse(text).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                source = "\n".join(text.splitlines()[first - 1:node.end_lineno]) + "\n"
+                source = "\n".join(text.split("\n")[first - 1:node.end_lineno]) + "\n"
                 found.setdefault(node.name, []).append((path.relative_to(folder.parent), source))
     return found
 
@@ -109,7 +110,7 @@ def define(source: str, name: str | None, namespace: dict[str, Any]) -> Any:
     Triton reads a kernel's source back through `inspect`, so the text is kept where `inspect` looks for it.
     """
     filename = f"<{name or 'cell'} {next(_serial)}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    linecache.cache[filename] = (len(source), None, source_lines(source), filename)
     exec(compile(source, filename, "exec"), namespace)
     return namespace[name] if name else None
 

@@ -18,9 +18,12 @@ NOT_ATTEMPTED = "not attempted"
 SESSION_SEED = torch.seed() % 2**32  # fresh in each session; within one, an edit alone changes what is computed
 
 
-def judge(exercise: Exercise, function: Function, seed: int | None = None) -> Verdict:
-    """Try `function` (the exercise's function, or its wrapper) on every case. Draws fresh inputs unless `seed` is given."""
-    written = exercise.written_by_student(function)
+def judge(exercise: Exercise, function: Function, seed: int | None = None, written: Function | None = None) -> Verdict:
+    """Try `function` (the exercise's function, or its wrapper) on every case. Draws fresh inputs unless `seed` is given.
+
+    `written` is the function that held the placeholder, where it is not to be looked for among the wrapper's globals.
+    """
+    written = written or exercise.written_by_student(function)
     placeholder = _placeholder(written)
     if placeholder:
         return Verdict(exercise, NOT_ATTEMPTED, f"{exercise.name}: not attempted: replace the placeholder `{placeholder}` "
@@ -44,7 +47,7 @@ def _placeholder(function: Function) -> str | None:
         found = find_placeholder(source)
     except (OSError, SyntaxError):  # no source: the function is judged as it is
         return None
-    return source.splitlines()[found.lineno - 1].strip() if found else None
+    return source.split("\n")[found.lineno - 1].strip() if found else None
 
 
 def _judge_in_interpreter(exercise: Exercise, function: Function, seed: int) -> Verdict:

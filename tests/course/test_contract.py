@@ -6,7 +6,7 @@ import inspect
 import nbformat
 import pytest
 
-from checks.course.notebooks import SOLUTIONS, definitions, exercises_in, function_source, lessons, mark, read, solve
+from checks.course.notebooks import SOLUTIONS, exercises_in, function_source, lessons, mark, read, run, solve
 from checks.exercises import EXERCISES
 from checks.judge.source import answer_source, define, find_placeholder, python_function
 from checks.judge.verdict import NOT_ATTEMPTED, judge
@@ -113,7 +113,6 @@ def test_points_oracle_and_cases_are_there(exercise):
 
 def test_a_lesson_s_definitions_are_found_without_its_plots():
     for path in lessons():
-        namespace, errors = definitions(read(path))
-        assert not errors
+        found = run(read(path))
         for name in exercises_in(read(path)):
-            assert name in namespace
+            assert found.candidates(name, EXERCISES[name].wrapper), name

@@ -50,7 +50,6 @@ class Run:
     recordings: list[tuple[Case, "SentRecording"]] = field(default_factory=list)
     record: Callable[[dict[str, Any]], "SentRecording"] | None = None  # of a call with other inputs
     function: str = ""  # the name it was defined by
-    is_kernel: bool = False
     own_wrapper: bool = False
     why_open: str | None = None
     lent: tuple[str, ...] = ()  # other exercises' functions that it calls, ours in place of the student's
@@ -94,7 +93,7 @@ def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, 
             used |= set(map(str, said["uses"])) & set(EXERCISES)
             done = _run(case_set, code, sandbox, child, _Asked(index, numbers, alone, lent), cases)
             done.function, done.own_wrapper, done.lent = str(said["function"])[:200], bool(said["own_wrapper"]), lent
-            done.is_kernel, done.cell_error = bool(said["is_kernel"]), _cell_error(code, errors)
+            done.cell_error = _cell_error(code, errors)
             yield done
             child = sandbox.notebooks.child(case_set.exercise, code, numbers, alone, lent)[0]
 

@@ -62,7 +62,7 @@ def function_source(cell: str, name: str) -> str:
     for node in reversed(tree.body):
         if isinstance(node, ast.FunctionDef) and node.name == name:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            return "\n".join(text.splitlines()[first - 1:node.end_lineno])
+            return "\n".join(text.split("\n")[first - 1:node.end_lineno])
     return cell
 
 

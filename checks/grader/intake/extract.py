@@ -41,7 +41,7 @@ def parse(source: str) -> tuple[ast.Module, str]:
 def statements(source: str, cell: int = 0) -> list[Statement]:
     """The top-level statements of a cell that bind names. Raises SyntaxError."""
     tree, text = parse(source)
-    lines = text.splitlines()
+    lines = text.split("\n")
     found = []
     for node in tree.body:
         if isinstance(node, ast.Expr | ast.Delete | ast.Assert | ast.Global | ast.Pass):

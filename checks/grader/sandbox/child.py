@@ -11,22 +11,20 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import triton
 from torch.utils._python_dispatch import TorchDispatchMode
-from triton.runtime import KernelInterface
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.interpreter import GridExecutor
 
-from checks.executor.source import plain_function
 from checks.grader.sandbox import wire
 from checks.grader.sandbox.answers import answer_for, decode_inputs, describe_error
 from checks.grader.sandbox.values import encode
 from checks.grader.sandbox.virtual import define, install
 from checks.host.cells import run_cells
+from checks.host.notebook import Notebook
 from checks.host.recorder import NeedsNumbers, record
 from checks.host.transport import NotAsData, pack
 from checks.judge.attempt import attempt, deadline, student_line
@@ -107,73 +105,15 @@ class _Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """What may be meant by an exercise's function: a kernel and, where the student wrote one, the wrapper around it."""
-
-    function: Any
-    own_wrapper: Callable[..., Any] | None = None
-
-
-class Notebook:
-    """A lesson's cells, run from top to bottom."""
-
-    def __init__(self, job: dict):
-        if not job["numbers"]:  # kernels are then what they are on a GPU, and none is run
-            os.environ.pop("TRITON_INTERPRET", None)
-        self.checked: dict[str, tuple[Any, dict[str, Any]]] = {}
-        install(job["modules"], self._note)
-        self.namespace: dict[str, Any] = {"__name__": "__main__"}
-        limit = functools.partial(deadline, CELL_S)
-        run_cells(job["setup"], self.namespace, job["numbers"], limit)
-        self.given = dict(self.namespace)
-        self.errors = run_cells(job["cells"], self.namespace, job["numbers"], limit)
-        for name, source in job["lent"].items():
-            define(source, name, self.namespace)
-
-    def _note(self, function: Any = None, *_: Any, **__: Any) -> None:
-        """What `check` does here: remember what it was given, and what names meant then."""
-        self.checked[_name(function)] = function, dict(self.namespace)
-
-    def candidates(self, name: str, wrapper: str | None) -> list[Candidate]:
-        """What was checked, and what the name means at the end, the latter with the student's own wrapper too."""
-        seen = [self.checked[key][1] | {key: self.checked[key][0]} for key in (name, wrapper) if key in self.checked]
-        found: list[Candidate] = []
-        for names in [*seen, self.namespace]:
-            if name not in names or names[name] is self.given.get(name):
-                continue
-            found.append(Candidate(names[name]))
-            own = names.get(wrapper) if wrapper else None
-            if callable(own) and not _same_code(own, self.given.get(str(wrapper))):
-                found.append(Candidate(names[name], own))
-        return list({(id(one.function), id(one.own_wrapper)): one for one in found}.values())
-
-
-def _name(function: Any) -> str:
-    return str(getattr(_plain(function), "__name__", ""))
-
-
-def _plain(function: Any) -> Any:
-    try:
-        return plain_function(function)
-    except AttributeError:
-        return function
-
-
-def _same_code(mine: Any, given: Any) -> bool:
-    a, b = (getattr(function, "__code__", None) for function in (mine, given))
-    return a is not None and b is not None and (a.co_code, a.co_consts, a.co_names) == (b.co_code, b.co_consts, b.co_names)
-
-
-def _used(function: Any, wanted: set[str], seen: set[int]) -> set[str]:
-    """Those of the names `wanted` that the function uses, itself or through functions that it calls."""
-    plain = _plain(function)
-    code, names = getattr(plain, "__code__", None), getattr(plain, "__globals__", {})
-    if code is None or id(plain) in seen or len(seen) > 100:
-        return set()
-    seen.add(id(plain))
-    called = [names[name] for name in code.co_names if callable(names.get(name)) and name not in wanted]
-    return (wanted & set(code.co_names)).union(*(_used(one, wanted, seen) for one in called))
+def _run(job: dict) -> Notebook:
+    if not job["numbers"]:  # kernels are then what they are on a GPU, and none is run
+        os.environ.pop("TRITON_INTERPRET", None)
+    notebook = Notebook()
+    install(job["modules"], notebook.check)
+    notebook.run(job["setup"], job["cells"], job["numbers"], functools.partial(deadline, CELL_S))
+    for name, source in job["lent"].items():
+        define(source, name, notebook.namespace)
+    return notebook
 
 
 def serve(sock) -> None:
@@ -181,7 +121,7 @@ def serve(sock) -> None:
     job, _ = wire.receive(sock, 0)
     sys.dont_write_bytecode = True
     try:
-        notebook = Notebook(job)
+        notebook = _run(job)
     except BaseException as error:
         wire.send(sock, {"nonce": None, "error": describe_error(error, student_line(error))})
         return
@@ -198,11 +138,9 @@ def serve(sock) -> None:
 
 
 def _candidates(notebook: Notebook, asked: dict, _: bytes) -> tuple[dict, bytes]:
-    found, others = notebook.candidates(asked["name"], asked["wrapper"]), set(asked["others"])
-    return {"candidates": [{"own_wrapper": one.own_wrapper is not None, "function": _name(one.function),
-                            "is_kernel": isinstance(one.function, KernelInterface),
-                            "uses": sorted(_used(one.own_wrapper, others, set()) | _used(one.function, others, set()))}
-                           for one in found]}, b""
+    found = notebook.candidates(asked["name"], asked["wrapper"])
+    return {"candidates": [{"own_wrapper": one.own_wrapper is not None, "function": one.name,
+                            "uses": sorted(one.used(asked["others"]))} for one in found]}, b""
 
 
 def _function(notebook: Notebook, asked: dict) -> Callable[..., Any]:
@@ -212,25 +150,12 @@ def _function(notebook: Notebook, asked: dict) -> Callable[..., Any]:
         define(asked["entry_code"], asked["through"], harness := {"__name__": asked["through"]})
         return functools.partial(harness[asked["through"]], candidate.function)
     if candidate.own_wrapper is not None:
-        return _with(candidate.own_wrapper, {asked["name"]: candidate.function})
+        return candidate.bound_wrapper(asked["name"])
     if asked["wrapper"] is None:
         return candidate.function
     around = {"__name__": asked["wrapper"], asked["name"]: candidate.function}
     define(asked["entry_code"], asked["wrapper"], around)
     return around[asked["wrapper"]]
-
-
-def _with(wrapper: Callable[..., Any], names: dict[str, Any]) -> Callable[..., Any]:
-    """`wrapper`, called while these of its globals mean what they meant when it was checked."""
-    def call(*args: Any, **kwargs: Any) -> Any:
-        found = getattr(wrapper, "__globals__", {})
-        before = {name: found[name] for name in names if name in found}
-        found.update(names)
-        try:
-            return wrapper(*args, **kwargs)
-        finally:
-            found.update(before)
-    return call
 
 
 def _record(notebook: Notebook, asked: dict, _: bytes) -> tuple[dict, bytes]:

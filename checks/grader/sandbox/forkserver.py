@@ -46,7 +46,6 @@ def prepare() -> None:
     sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
     load("checks.grader.sandbox.wire", "checks/grader/sandbox/wire.py")
     load("checks.grader.sandbox.isolation", "checks/grader/sandbox/isolation.py")
-    load("checks.grader.sandbox.virtual", "checks/grader/sandbox/virtual.py")
     load("checks.executor", "checks/executor/__init__.py")
     if KIND == "compile":
         load("checks.judge.compile_worker", "checks/judge/compile_worker.py")
@@ -56,6 +55,7 @@ def prepare() -> None:
         load("kernels.launch", "kernels/launch.py")  # which sees every launch
         load("checks.paths", "checks/paths.py")
         load("checks.host", "checks/host/__init__.py")
+        load("checks.grader.sandbox.virtual", "checks/grader/sandbox/virtual.py")
         for name in ("launches", "memory", "attempt", "execution"):
             load(f"checks.judge.{name}", f"checks/judge/{name}.py")
         if KIND == "gpu":

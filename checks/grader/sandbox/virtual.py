@@ -5,8 +5,10 @@ import importlib.machinery
 import itertools
 import linecache
 import sys
-import types
 from collections.abc import Callable
+
+from checks.executor.source import source_lines
+from checks.host.stubs import Nothing, nothing
 
 _serial = itertools.count()
 
@@ -14,7 +16,7 @@ _serial = itertools.count()
 def define(source: str, title: str, namespace: dict) -> None:
     """Run `source` in `namespace`, and keep its text where `inspect`, and so Triton, looks for it."""
     filename = f"<{title} {next(_serial)}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    linecache.cache[filename] = (len(source), None, source_lines(source), filename)
     exec(compile(source, filename, "exec"), namespace)
 
 
@@ -29,7 +31,7 @@ class _Given(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def create_module(self, spec):
-        return _Nothing(spec.name) if spec.name.startswith("checks") else None
+        return Nothing(spec.name) if spec.name.startswith("checks") else None
 
     def exec_module(self, module):
         if module.__name__ == "checks":
@@ -37,24 +39,13 @@ class _Given(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         define(self.modules.get(module.__name__, ""), module.__name__, vars(module))
 
 
-class _Nothing(types.ModuleType):
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return nothing
-
-
-def nothing(*args, **kwargs) -> None:
-    """What stands for drawing and measuring while an exercise is graded."""
-
-
 def install(modules: dict[str, str], check: Callable[..., None] = nothing) -> None:
     """From now on `import` finds these module texts, `checks.check`, and nothing else of the workshop's."""
     sys.meta_path.insert(0, _Given(modules, check))
     for package in ("kernels", "checks"):  # what stands for the packages themselves
         known = sys.modules.get(package)
-        if known is not None and not isinstance(known, _Nothing):
-            known.__class__ = _Nothing if package == "checks" else type(known)
+        if known is not None and not isinstance(known, Nothing):
+            known.__class__ = Nothing if package == "checks" else type(known)
     if "checks" in sys.modules:
         sys.modules["checks"].check = check  # type: ignore[attr-defined]
     if "kernels" in modules:
