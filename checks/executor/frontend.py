@@ -32,7 +32,7 @@ def compile_request(request: dict[str, str]) -> str:
         constexprs = {name: _value(value) for name, value in json.loads(request["constexprs"]).items()}
         return _ttir(kernel, json.loads(request["signature"]), constexprs, json.loads(request.get("aligned", "[]")))
     except Exception as error:  # whatever the compiler says is for who wrote the kernel
-        raise CompileError(_last_word(error, source.texts(request["source"]))) from None
+        raise CompileError(last_word(error, source.texts(request["source"]))) from None
 
 
 def _value(value: Any) -> Any:
@@ -88,12 +88,13 @@ def _with_places(text: str, debug: str) -> str:
     return "\n".join(marked) + "\n"
 
 
-def _last_word(error: BaseException, texts: list[str]) -> str:
-    """What the innermost error says, and the last line of a function among `texts` that it passed through."""
+def last_word(error: BaseException, texts: list[str] | None = None) -> str:
+    """What the innermost error says, and the last line that it passed through, where given in a function among `texts`."""
     line = ""
     while True:
         text, node = getattr(error, "src", None), getattr(error, "node", None)
-        if text and node is not None and hasattr(node, "lineno") and text in texts:  # and no line of Triton's own
+        ours = texts is None or text in texts  # and no function of Triton's
+        if text and node is not None and hasattr(node, "lineno") and ours:
             line = source.source_lines(text)[node.lineno - 1].strip()
         if error.__cause__ is None:
             break

@@ -60,7 +60,7 @@ def on_gpu(case_set: CaseSet, done: Run, compiler: Compiler, server: ForkServer)
             player.begin()
             for case, recording in done.recordings:
                 outcome = blank(case_set, case)
-                question, payload = played(recording, outcome.inputs, compiler.texts(recording.launches, aligned=True))
+                question, payload = played(recording, outcome.inputs, compiler.texts(recording.launches, for_gpu=True))
                 answer, raw = player.ask(question, payload, RUN_S)
                 if "unsupported" in answer:
                     return None, None
@@ -86,7 +86,7 @@ def times(case_set: CaseSet, done: Run, compiler: Compiler, player: Child) -> di
         ours = _answers_recording(exercise, inputs)
         assert done.record, "as every recorded run has"
         sides = {"yours": done.record(inputs), "answer": ours}
-        asked = {name: played(one, inputs, compiler.texts(one.launches, aligned=True)) for name, one in sides.items()}
+        asked = {name: played(one, inputs, compiler.texts(one.launches, for_gpu=True)) for name, one in sides.items()}
         question = {"time": {name: question for name, (question, _) in asked.items()}, "maps": False}
         answer, _ = player.ask(question, asked["yours"][1], RUN_S)
         raw = {side: [float(us) for us in list(answer["times"][side])[:1000]] for side in sides}

@@ -2,8 +2,8 @@
 
 A process of its own: Triton cannot compile where it interprets. A request comes as two descriptors through the socket that
 is this process's stdin: a socket for the jobs and then the reports, as JSON, and a file for whatever is printed meanwhile.
-A job's kernel is `name` in `source`, text that needs nothing else, or in `module`, one of our library, or a `description`
-(checks/executor/source.py); only the second kind imports torch, which takes ten times the start.
+A job's kernel is a `description` (checks/executor/source.py), or `name` in `module`, one of our library; only the second
+kind imports torch, which takes ten times the start.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import re
 import signal
 import socket
 import sys
-import tempfile
+import types
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +24,33 @@ os.environ["TRITON_DUMP_PTXAS_LOG"] = "1"
 # The register report is printed only when ptxas runs, so a cached kernel must not skip it.
 os.environ["TRITON_ALWAYS_COMPILE"] = "1"
 
+if __name__ == "__main__":  # without what the packages themselves import, torch and Triton's interpreter
+    for name, folder in ("checks", Path(__file__).parents[1]), ("checks.executor", Path(__file__).parents[1] / "executor"):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = [str(folder)]
+
 import triton  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
+from checks.executor import source  # noqa: E402
+from checks.executor.frontend import last_word  # noqa: E402
 
-def compile_job(job: dict[str, Any], folder: str) -> dict[str, Any]:
-    log = io.StringIO()
+
+def compile_job(job: dict[str, Any]) -> dict[str, Any]:
+    log, texts = io.StringIO(), source.texts(job["description"]) if "description" in job else None
     try:
-        kernel = (from_module(job) if "module" in job else from_description(job) if "description" in job
-                  else from_source(job, folder))
+        kernel = from_module(job) if "module" in job else source.define(job["description"])
         while not isinstance(kernel, triton.runtime.JITFunction):
             kernel = kernel.fn
         position = {name: i for i, name in enumerate(kernel.arg_names)}
         constexprs = {(position[name],): constexpr(value) for name, value in job["constexprs"].items()}
         attributes = {(position[name],): [["tt.divisibility", 16]] for name in job["aligned"]}
-        source = language(kernel)(kernel, job["signature"], constexprs, attributes)
+        made = language(kernel)(kernel, job["signature"], constexprs, attributes)
         with contextlib.redirect_stdout(log):
-            compiled = triton.compile(source, target=GPUTarget("cuda", job["capability"], 32), options=job["options"])
+            compiled = triton.compile(made, target=GPUTarget("cuda", job["capability"], 32), options=job["options"])
     except Exception as error:  # whatever the compiler says goes to the student
-        return {"error": describe(error)}
+        return {"error": last_word(error, texts)}
     used = re.search(r"Used (\d+) registers", log.getvalue())
     spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", log.getvalue())
     stack = re.findall(r"(\d+) bytes stack frame", log.getvalue())
@@ -64,33 +71,12 @@ def constexpr(value: Any) -> Any:
     return value
 
 
-def from_source(job: dict[str, Any], folder: str) -> Any:
-    if re.search(r"^(from|import) kernels\b", job["source"], re.MULTILINE):  # a helper of our library
-        find_library()
-    path = Path(folder, "kernel.py")
-    path.write_text(job["source"])
-    namespace = {"__name__": "kernel"}
-    exec(compile(job["source"], path, "exec"), namespace)
-    return namespace[job["name"]]
-
-
-def from_description(job: dict[str, Any]) -> Any:
-    from checks.executor.source import define
-
-    return define(job["description"])
-
-
-def find_library() -> None:
-    """From here on `kernels` can be imported."""
+def from_module(job: dict[str, Any]) -> Any:
     if "kernels" not in sys.modules:
         import torch
 
         torch.cuda.is_available = lambda: True  # or `kernels` would have Triton interpret; nothing is launched here
         sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-
-def from_module(job: dict[str, Any]) -> Any:
-    find_library()
     return getattr(importlib.import_module(job["module"]), job["name"])
 
 
@@ -102,28 +88,10 @@ def language(kernel: Any) -> Any:
     return GluonASTSource
 
 
-def describe(error: BaseException) -> str:
-    """The compiler's last word, and the line of the kernel that it is about."""
-    line = ""
-    while True:
-        source, node = getattr(error, "src", None), getattr(error, "node", None)
-        if source and node:
-            line = source.splitlines()[node.lineno - 1].strip()
-        if error.__cause__ is None:
-            break
-        error = error.__cause__
-    lines = [text for text in str(error).strip().splitlines() if text.strip()]
-    said = lines[-1].strip()[:300] if lines else type(error).__name__
-    return f"{said}\n  at: {line}" if line else said
-
-
-FIRST = """
-import triton
-import triton.language as tl
-@triton.jit
-def first(x_ptr):
-    tl.store(x_ptr, 1.0)
-"""
+FIRST = {"description": json.dumps({"file": "first.py", "name": "first", "files": {"first.py": {
+    "functions": {"first": [1, "def first(x_ptr):\n    tl.store(x_ptr, 1.0)\n", False]},
+    "names": {"tl": ["module", "triton.language"]}}}}),
+    "signature": {"x_ptr": "*fp32"}, "constexprs": {}, "aligned": [], "options": {}, "capability": 80}
 
 
 def next_request() -> tuple[socket.socket, int]:
@@ -143,13 +111,11 @@ def next_request() -> tuple[socket.socket, int]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:  # the first compilation takes 0.3 s more than the next ones
-        compile_job({"source": FIRST, "name": "first", "signature": {"x_ptr": "*fp32"}, "constexprs": {}, "aligned": [],
-                     "options": {}, "capability": 80}, folder)
+    compile_job(FIRST)  # the first compilation takes 0.3 s more than the next ones
     connection, log = next_request()
     os.dup2(log, 1)
     os.dup2(log, 2)
-    with connection, connection.makefile("rw") as stream, tempfile.TemporaryDirectory() as folder:
+    with connection, connection.makefile("rw") as stream:
         request = json.load(stream)
         signal.alarm(request["timeout_s"])  # which ends this process
-        json.dump([compile_job(job, folder) for job in request["jobs"]], stream)
+        json.dump([compile_job(job) for job in request["jobs"]], stream)

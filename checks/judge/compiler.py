@@ -1,7 +1,6 @@
 """What the compiler makes of a kernel on real GPUs, found on a machine that has none."""
 
 import contextlib
-import functools
 import json
 import os
 import select
@@ -14,17 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import torch
-import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
-
+from checks.executor import CompileError, specialize
+from checks.executor.compile import plain_values
+from checks.executor.source import describe
 from checks.judge.launches import Launch
-from checks.judge.source import python_function, self_contained
 
 TIMEOUT_S = 60
 TARGETS = {80: "sm_80 (A100)", 90: "sm_90 (H100, H200)"}
-_TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64",
-          torch.int8: "i8", torch.int16: "i16", torch.int32: "i32", torch.int64: "i64", torch.bool: "i1"}
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,7 @@ class Compilation:
             for capability in TARGETS:
                 try:
                     jobs[index, capability] = _job(launch, capability)
-                except ValueError as error:
+                except CompileError as error:
                     self._errors[index, capability] = Compiled(error=str(error))
         self._compiling, self._finish = list(jobs), start(list(jobs.values()), processes=2)
 
@@ -157,46 +152,12 @@ def slower_numbers(mine: dict[int, Compiled], answer: dict[int, Compiled]) -> st
 
 
 def _job(launch: Launch, capability: int) -> dict[str, Any]:
-    return {"source": _source(launch.kernel), "name": python_function(launch.kernel).__name__,
-            "options": launch.options, "capability": capability} | signature(launch)
+    """What checks/judge/compile_worker.py is asked for a launch. Raises CompileError for what it cannot be given."""
+    signature, constexprs = specialize(launch.kernel, launch.arguments)
+    return {"description": describe(launch.kernel), "signature": signature, "constexprs": plain_values(constexprs),
+            "aligned": aligned(signature), "options": launch.options, "capability": capability}
 
 
-def signature(launch: Launch) -> dict[str, Any]:
-    """How a launch specializes its kernel, as JSON: argument types, constexprs, which arguments 16 divides.
-
-    Raises ValueError for an argument that a kernel cannot take.
-    """
-    types, constexprs, aligned = {}, {}, []
-    for name, value in launch.arguments.items():
-        if name in launch.constexprs or type(value) is int and value == 1:  # Triton builds a 1 in, as it does constexprs
-            value = value.value if isinstance(value, tl.constexpr) else value
-            if not isinstance(value, int | float | str | None):
-                raise ValueError(f"the constexpr `{name}` is a {type(value).__name__}, which cannot be compiled here")
-            types[name], constexprs[name] = "constexpr", value
-        elif value is None:
-            types[name], constexprs[name] = "constexpr", None
-        else:
-            types[name] = _triton_type(name, value)
-            # Compiled as for the shapes of real models: aligned pointers, sizes that 16 divides.
-            if isinstance(value, torch.Tensor) or (isinstance(value, int) and value != 1):
-                aligned.append(name)
-    return {"signature": types, "constexprs": constexprs, "aligned": aligned}
-
-
-@functools.lru_cache
-def _source(kernel: Any) -> str:
-    return self_contained(kernel)
-
-
-def _triton_type(name: str, value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"*{_TYPES[value.dtype]}"
-    if isinstance(value, TensorDescriptor):
-        return f"tensordesc<{_TYPES[value.base.dtype]}{list(value.block_shape)}>"
-    if isinstance(value, bool):
-        return "i1"
-    if isinstance(value, int):
-        return "i32" if -2**31 <= value < 2**31 else "i64"
-    if isinstance(value, float):
-        return "fp32"
-    raise ValueError(f"the argument `{name}` is a {type(value).__name__}, which a kernel cannot take")
+def aligned(signature: dict[str, str]) -> list[str]:
+    """The arguments that are taken to be multiples of 16: pointers and sizes, as for the shapes of real models."""
+    return [name for name, type_ in signature.items() if type_.startswith(("*", "i32", "i64"))]

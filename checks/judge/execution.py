@@ -1,8 +1,8 @@
-"""One call without a GPU: host code runs on shapes, then what it asked for is played back on numbers, each kernel executed
-from what Triton's front end made of it.
+"""One call without a GPU, also where there is one: host code runs on shapes, then what it asked for is played back on
+numbers, each kernel executed from what Triton's front end made of it.
 
-Where host code reads a number, or the executor lacks an operation, the call is left to Triton's interpreter. The tests hold
-the two against each other: the executor knows races between programs, and the arithmetic of real types.
+Where host code reads a number, or the executor lacks an operation, the call is left to Triton's interpreter or the GPU. The
+tests hold interpreter and executor against each other: the latter knows races, and the arithmetic of real types.
 """
 
 import functools
@@ -18,7 +18,6 @@ from checks.host.steps import LaunchStep
 from checks.judge.attempt import Attempt, attempt, changed_inputs, deadline, root_cause, student_line
 from checks.judge.launches import Access, Launch, OutOfBounds
 from checks.judge.memory import Arena, poison_
-from kernels.runtime import INTERPRETED, device
 
 
 class Raced(RuntimeError):
@@ -30,13 +29,11 @@ class FailedAssertion(AssertionError):
 
 
 def attempt_kernel(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) -> Attempt:
-    """The attempt at a kernel's exercise in this process, executed where that is possible and otherwise interpreted."""
-    if INTERPRETED:
-        try:
-            return attempt_executed(call, inputs, timeout_s)
-        except (NeedsNumbers, Unsupported):
-            pass
-    return attempt(call, inputs, timeout_s)
+    """The attempt at a kernel's exercise: executed where that is possible, otherwise interpreted or run on the GPU."""
+    try:
+        return attempt_executed(call, inputs, timeout_s)
+    except (NeedsNumbers, Unsupported):
+        return attempt(call, inputs, timeout_s)
 
 
 def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) -> Attempt:
@@ -45,7 +42,7 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
     Raises NeedsNumbers where host code reads a number, and Unsupported where the executor lacks an operation: such a call
     must be interpreted.
     """
-    arena = Arena(device())
+    arena = Arena(torch.device("cpu"))
     tried = Attempt({name: arena.place(value, name) if isinstance(value, torch.Tensor) else value
                      for name, value in inputs.items()})
 
@@ -88,7 +85,8 @@ def run_compiled(text: str, step: LaunchStep, arguments: dict[str, Any]) -> Laun
     for race in report.races:
         raise Raced(str(race))
     launch = Launch(step.kernel, arguments, list(step.constexprs), step.options, idle=report.idle)
-    launch.accesses = [Access(a.kind, a.tensor, a.program, a.offsets, a.live, a.itemsize) for a in report.accesses()]
+    launch.accesses = sorted((Access(a.kind, a.tensor, a.program, a.offsets, a.live, a.itemsize)
+                              for a in report.accesses()), key=lambda access: access.program)
     return launch
 
 

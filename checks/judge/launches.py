@@ -56,6 +56,7 @@ class Launch:
     options: dict[str, Any]  # num_warps, num_stages
     accesses: list[Access] = field(default_factory=list)
     idle: int = 0  # loads and stores that are fully masked, which touch nothing
+    traced: bool = True  # whether accesses were looked at: not on a GPU
 
     def traffic(self) -> Traffic:
         """Bytes by (kind, tensor) that the launch's live lanes asked for, repeats counted."""
@@ -290,7 +291,7 @@ def _record_on_gpu() -> None:
             named = {k: v for k, v in kwargs.items() if k in self.arg_names}
             options = {k: kwargs[k] for k in COMPILER_OPTIONS if kwargs.get(k) is not None}
             constexprs = [parameter.name for parameter in self.params if parameter.is_constexpr]
-            launch = Launch(self.fn, inspect.getcallargs(self.fn, *args, **named), constexprs, options)
+            launch = Launch(self.fn, inspect.getcallargs(self.fn, *args, **named), constexprs, options, traced=False)
             for launches in _recordings:
                 launches.append(launch)
         return run(self, *args, grid=grid, warmup=warmup, **kwargs)

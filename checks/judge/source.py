@@ -6,13 +6,11 @@ import inspect
 import itertools
 import linecache
 import re
-import sys
 import textwrap
 import types
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import triton.language as tl
 from triton.runtime import KernelInterface
 
 from checks.executor.source import source_lines
@@ -121,63 +119,3 @@ def rebind(function: types.FunctionType, **replacements: Any) -> types.FunctionT
                               function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
-
-
-def self_contained(function: Function, **constants: Any) -> str:
-    """Source that defines `function` in an empty module: its imports, constants and the functions it calls, then itself.
-
-    `constants` take the place of globals of these names. Raises ValueError for a global that cannot be written down,
-    such as a tensor.
-    """
-    lines, done = ["import triton", "import triton.language as tl"], {"triton", "tl"}
-    for name, value in constants.items():
-        lines.append(f"{name} = tl.constexpr({value!r})")
-        done.add(name)
-    _write_down(function, lines, done)
-    return "\n".join(lines) + "\n"
-
-
-def _is_ours(value: Any) -> bool:
-    """Whether it is a function of `kernels` as that module has it, not a copy with a student's kernel in it."""
-    if not isinstance(value, KernelInterface | types.FunctionType):
-        return False
-    plain = python_function(value)
-    module = plain.__module__ or ""  # None: defined in a namespace without a name
-    return module.startswith("kernels.") and getattr(sys.modules[module], plain.__name__, None) is value
-
-
-def _write_down(function: Function, lines: list[str], done: set[str]) -> None:
-    plain = python_function(function)
-    if _is_ours(function):
-        lines.append(f"from {plain.__module__} import {plain.__name__}")
-        done.add(plain.__name__)
-        return
-    tree = ast.parse(source_of(function))
-    definition = tree.body[0]
-    if isinstance(definition, ast.FunctionDef) and definition.decorator_list:
-        # A kernel, autotuned or not: the launch says which constexprs it was given.
-        definition.decorator_list = [ast.parse("triton.jit", mode="eval").body]
-    done.add(plain.__name__)
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(plain.__code__.co_varnames)
-    for name in sorted(names & set(plain.__globals__) - done):
-        value = plain.__globals__[name]
-        if isinstance(value, types.ModuleType):
-            lines.append(f"import {value.__name__} as {name}")
-        elif (isinstance(value, KernelInterface | types.FunctionType)
-              and not (python_function(value).__module__ or "").startswith("triton.")):
-            _write_down(value, lines, done)
-            if name != python_function(value).__name__:
-                lines.append(f"{name} = {python_function(value).__name__}")
-        elif isinstance(value, int | float | str):
-            lines.append(f"{name} = {value!r}")
-        elif isinstance(getattr(value, "value", None), int | float | str):  # tl.constexpr
-            lines.append(f"{name} = tl.constexpr({value.value!r})")
-        elif isinstance(value, tl.dtype):
-            lines.append(f"{name} = {value!r}")
-        elif getattr(value, "__module__", "").startswith("triton"):
-            lines.append(f"from {value.__module__} import {value.__name__} as {name}")
-        else:
-            raise ValueError(f"`{plain.__name__}` uses the global `{name}`, a {type(value).__name__}: "
-                             "a kernel may only use its arguments, constants and other functions")
-        done.add(name)
-    lines.append(ast.unparse(tree))

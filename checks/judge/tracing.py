@@ -1,30 +1,33 @@
-"""The trace of a function's kernels on any machine: in this process where it interprets, else in one that does."""
+"""The trace of a function's kernels on any machine: each load and store, for pictures."""
 
 from typing import Any
 
-from triton.runtime.errors import InterpreterError
-
-from checks.judge import interpreter_client
-from checks.judge.attempt import root_cause
+from checks.executor import Unsupported
+from checks.host.playback import play
+from checks.host.recorder import NeedsNumbers, record
+from checks.host.steps import LaunchStep
+from checks.judge.execution import execute
 from checks.judge.launches import Launch, watch
-from checks.judge.source import Function, python_function, self_contained
+from checks.judge.source import Function
 from kernels.runtime import INTERPRETED
 
 
 def trace(function: Function, **inputs: Any) -> list[Launch]:
-    """The launches that `function(**inputs)` makes, with each load and store, found in Triton's interpreter.
+    """The launches that `function(**inputs)` makes, with each load and store, program by program.
 
-    `inputs` are CPU tensors and numbers. Raises what the function raises, as a RuntimeError where it ran elsewhere; for a
-    kernel that fails, an InterpreterError with the message of its cause, where Triton's own has the cause's `repr`.
+    `inputs` are CPU tensors and numbers. Raises what the function raises, and RuntimeError on a machine with a GPU for a
+    function that can only be interpreted, because it looks at numbers, say.
     """
-    if INTERPRETED:
-        try:
-            with watch() as seen:
-                function(**inputs)
-        except InterpreterError as error:
-            cause = root_cause(error)
-            raise InterpreterError(str(cause)) from cause
-        return seen
-    source = self_contained(function, **interpreter_client.CONSTANTS)
-    launches: list[Launch] = interpreter_client.ask("trace", source, python_function(function).__name__, inputs)
+    launches: list[Launch] = []
+
+    def run(step: LaunchStep, arguments: dict[str, Any]) -> None:
+        launches.append(execute(step, arguments))
+
+    try:
+        play(record(function, inputs), inputs, run)
+    except (NeedsNumbers, Unsupported) as reason:
+        if not INTERPRETED:
+            raise RuntimeError(f"without a GPU it can only be interpreted: {reason}") from None
+        with watch() as launches:
+            function(**inputs)
     return launches

@@ -3,9 +3,10 @@
 import linecache
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -16,8 +17,9 @@ from checks.judge.exercise import Case, Exercise, Expected, WrongAnswer
 from checks.judge.launches import Launch, OutOfBounds, Traffic
 from checks.judge.memory import is_poison
 from checks.judge.source import Function
-from kernels.runtime import INTERPRETED, device
+from kernels.runtime import device
 
+Runner: TypeAlias = Callable[[Callable[..., Any], dict[str, Any], float], Attempt]
 TIMEOUT_S = 20  # for one case; an honest kernel takes well under one second
 
 PASSED, FAILED, CRASHED, TIMEOUT, OUT_OF_MEMORY = "passed", "failed", "crashed", "timeout", "out of memory"
@@ -44,28 +46,32 @@ class Outcome:
         """Bytes by (kind, tensor) that the launches moved."""
         return sum((launch.traffic() for launch in self.launches), Traffic())
 
+    @property
+    def traced(self) -> bool:
+        """Whether there were launches, and what they touched was looked at."""
+        return bool(self.launches) and all(launch.traced for launch in self.launches)
+
     def stored(self, index: int) -> torch.Tensor:
         """Bool, which elements of output `index` the launches have stored, as the trace has it."""
         return stored(self.launches, self.outputs[index])
 
     def loaded(self, name: str) -> torch.Tensor | None:
         """Bool, which elements of input `name` the launches have loaded; None where there is no trace."""
-        traced = self.launches and self.launches[0].accesses
-        return loaded(self.launches, self.given[name]) if traced else None
+        return loaded(self.launches, self.given[name]) if self.traced and self.traffic() else None
 
     def fail(self, message: str, status: str = FAILED) -> None:
         self.status, self.message = status, message
 
 
-def try_case(exercise: Exercise, function: Function, case: Case, seed: int) -> Outcome:
-    """Steps 2 to 5 on one case. The same seed gives the same inputs."""
-    return try_again(exercise, function, prepare(exercise, case, seed))
+def try_case(exercise: Exercise, function: Function, case: Case, seed: int, run: Runner | None = None) -> Outcome:
+    """Steps 2 to 5 on one case. The same seed gives the same inputs. `run` makes the attempt, where the way matters."""
+    return try_again(exercise, function, prepare(exercise, case, seed), run)
 
 
-def try_again(exercise: Exercise, function: Function, seen: Outcome) -> Outcome:
+def try_again(exercise: Exercise, function: Function, seen: Outcome, run: Runner | None = None) -> Outcome:
     """The same with the inputs of another function's outcome."""
     outcome = Outcome(seen.case, seen.inputs, seen.expected)
-    run = attempt_kernel if exercise.is_kernel else attempt
+    run = run or (attempt_kernel if exercise.is_kernel else attempt)
     assess(exercise, outcome, run(exercise.callable_for(function), outcome.inputs, TIMEOUT_S))
     return outcome
 
@@ -195,7 +201,7 @@ def _compare_tensor(outcome: Outcome, name: str, got: Any, want: Expected, store
 
 def _unwritten(outcome: Outcome, got: torch.Tensor) -> torch.Tensor:
     poisoned = is_poison(got).cpu()
-    if INTERPRETED and poisoned.any():  # a wrong kernel may compute -128: ask the trace what was stored
+    if outcome.traced and poisoned.any():  # a wrong kernel may compute -128: ask the trace what was stored
         poisoned &= ~outcome.stored(outcome.output)
     return poisoned
 
@@ -203,7 +209,7 @@ def _unwritten(outcome: Outcome, got: torch.Tensor) -> torch.Tensor:
 def _fail_unwritten(outcome: Outcome, name: str, unwritten: torch.Tensor) -> None:
     on = _on(outcome.case)
     outcome.wrong, outcome.unwritten = unwritten, True
-    if INTERPRETED and not any(kind == "store" for launch in outcome.launches for kind, _ in launch.traffic()):
+    if outcome.traced and not any(kind == "store" for launch in outcome.launches for kind, _ in launch.traffic()):
         outcome.fail(f"{on} nothing is ever written to `{name}`: no `tl.store` ran, and what a kernel returns is lost.")
     else:
         outcome.fail(f"{on} {int(unwritten.sum())} of {unwritten.numel()} elements of `{name}` are never written"

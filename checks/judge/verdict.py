@@ -1,17 +1,20 @@
 """The judge: one student function against one exercise, through the steps of checks/judge/pipeline.py, up to the first that
-fails. On a machine with a GPU, in an interpreting process first, where nothing can break, and then on the GPU."""
+fails. On a machine with a GPU, executed without it first, where nothing can break, and then on the GPU."""
 
 import functools
 from dataclasses import dataclass
 
 import torch
 
-from checks.judge import interpreter_client
+from checks.executor import Unsupported
+from checks.host.recorder import NeedsNumbers
+from checks.judge.attempt import attempt
 from checks.judge.compiler import Compilation, Compiled, warm_up
+from checks.judge.execution import attempt_executed
 from checks.judge.exercise import Case, Exercise
 from checks.judge.pipeline import NO_KERNEL, Evidence, Verdict, steps
-from checks.judge.source import Function, find_placeholder, python_function, self_contained, source_of
-from checks.judge.trial import FAILED, TIMEOUT, Outcome, try_case
+from checks.judge.source import Function, find_placeholder, source_of
+from checks.judge.trial import TIMEOUT, Outcome, Runner, try_case
 from kernels.runtime import INTERPRETED
 
 NOT_ATTEMPTED = "not attempted"
@@ -29,14 +32,20 @@ def judge(exercise: Exercise, function: Function, seed: int | None = None, writt
         return Verdict(exercise, NOT_ATTEMPTED, f"{exercise.name}: not attempted: replace the placeholder `{placeholder}` "
                        "with your code; if it is written, delete the line.")
     seed = SESSION_SEED if seed is None else seed
-    if INTERPRETED or not exercise.is_kernel or not interpreter_client.available():
-        return _judge_here(exercise, function, written, seed)
-    interpreted = _judge_in_interpreter(exercise, function, seed)
-    if not interpreted.passed:
-        return interpreted
-    verdict = _judge_here(exercise, function, written, seed)
+    if INTERPRETED or not exercise.is_kernel:
+        return _judge_by(None, exercise, function, written, seed)
+    try:
+        executed = _judge_by(attempt_executed, exercise, function, written, seed)
+    except (NeedsNumbers, Unsupported) as reason:
+        verdict = _judge_by(attempt, exercise, function, written, seed)
+        if verdict.passed:
+            verdict.message += f" on this GPU; its loads and stores were not looked at ({reason})"
+        return verdict
+    if not executed.passed:
+        return executed
+    verdict = _judge_by(attempt, exercise, function, written, seed)
     if verdict.passed:
-        verdict.traffic, verdict.message = interpreted.traffic, f"{interpreted.message} · right on this GPU too"
+        verdict.traffic, verdict.message = executed.traffic, f"{executed.message} · right on this GPU too"
     return verdict
 
 
@@ -50,23 +59,12 @@ def _placeholder(function: Function) -> str | None:
     return source.split("\n")[found.lineno - 1].strip() if found else None
 
 
-def _judge_in_interpreter(exercise: Exercise, function: Function, seed: int) -> Verdict:
-    try:
-        source = self_contained(function, **interpreter_client.CONSTANTS)
-        found = interpreter_client.ask("judge", exercise.name, source, python_function(function).__name__, seed)
-    except ValueError as error:  # the source cannot stand alone
-        return Verdict(exercise, FAILED, f"{exercise.name}: {error}")
-    case, wrong = found.pop("case"), found.pop("wrong")
-    outcome = None if case is None else Outcome(exercise.cases[case], {}, (), wrong=wrong)
-    return Verdict(exercise, outcome=outcome, **found)
-
-
-def _judge_here(exercise: Exercise, function: Function, written: Function, seed: int) -> Verdict:
+def _judge_by(run: Runner | None, exercise: Exercise, function: Function, written: Function, seed: int) -> Verdict:
     if exercise.is_kernel:
         warm_up()
     outcomes = []
     for case in exercise.cases:
-        outcomes.append(try_case(exercise, function, case, seed))
+        outcomes.append(try_case(exercise, function, case, seed, run))
         if outcomes[-1].status == TIMEOUT:
             break
     said, traffic = [], None
@@ -86,7 +84,7 @@ class _SeenHere(Evidence):
     @functools.cached_property
     def _launched(self) -> list[Outcome]:
         """The cases that a kernel had a part in; the first of all is the largest."""
-        return [outcome for outcome in self.outcomes if outcome.launches and (outcome.traffic() or not INTERPRETED)]
+        return [outcome for outcome in self.outcomes if outcome.launches and (outcome.traffic() or not outcome.traced)]
 
     def _mine_and_answer(self) -> tuple[Outcome, Outcome]:
         return self._launched[0], _answer_on(self.exercise, self._launched[0].case, self.seed)
@@ -95,7 +93,7 @@ class _SeenHere(Evidence):
         return None if self._launched else NO_KERNEL
 
     def measured(self) -> tuple[Outcome, Outcome] | None:
-        return self._mine_and_answer() if INTERPRETED else None
+        return self._mine_and_answer() if self._launched[0].traced else None
 
     def compiled(self) -> tuple[dict[int, Compiled], dict[int, Compiled]]:
         mine, answer = Compilation([outcome.launches[-1] for outcome in self._mine_and_answer()]).reports()

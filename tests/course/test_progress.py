@@ -33,7 +33,7 @@ def test_untouched_lessons_are_not_attempted_and_no_failure(lesson, tmp_path, ca
 
 
 def test_placeholders_are_found_without_running_anything(lesson, tmp_path, capsys, monkeypatch):
-    monkeypatch.delattr(checks.course.progress, "definitions")
+    monkeypatch.delattr(checks.course.progress, "run")
     monkeypatch.delattr(checks.course.progress, "judge")
     assert check_notebooks([written(lesson, tmp_path)]) == 0
     assert "Next: gemv_bytes in 01_gemv_fp16.ipynb." in capsys.readouterr().out

@@ -260,7 +260,7 @@ def timed(answer) -> dict | None:
         assert set(question["time"]) == {"yours", "answer"} and len(question["time"]["answer"]["texts"]) == 1
         return answer, b""
 
-    compiler = types.SimpleNamespace(texts=lambda launches, aligned: [{"text": ""} for _ in launches])
+    compiler = types.SimpleNamespace(texts=lambda launches, for_gpu: [{"text": ""} for _ in launches])
     return gpu.times(CaseSet(ADD, 1), runs.Run(record=lambda inputs: gpu._answers_recording(ADD, inputs)), compiler,
                      types.SimpleNamespace(ask=ask))
 

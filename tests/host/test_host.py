@@ -116,7 +116,7 @@ def test_empty_tensors_are_handed_over_and_inputs_keep_aliases():
     assert isinstance(recording.outputs[1], Ref) and recording.outputs[2] == 7
 
 
-def test_an_autotuner_takes_its_first_choice_and_learns_nothing():
+def test_an_autotuner_takes_its_largest_blocks_and_learns_nothing():
     tuned = triton.autotune([triton.Config({"BLOCK": 4}), triton.Config({"BLOCK": 8})], key=["N"])(vector_add_kernel)
 
     def wrapper(x):
@@ -125,7 +125,7 @@ def test_an_autotuner_takes_its_first_choice_and_learns_nothing():
         return y
 
     (launch,) = record(wrapper, X).launches
-    assert launch.grid == (3, 1, 1) and launch.arguments["BLOCK"] == 4 and not tuned.cache
+    assert launch.grid == (2, 1, 1) and launch.arguments["BLOCK"] == 8 and not tuned.cache
 
 
 def test_a_descriptor_is_made_again_over_the_real_tensor():

@@ -15,8 +15,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 import checks.judge.compiler
 from checks.judge.compiler import TARGETS, Compilation, Compiled, _job, signature, slower_numbers, start
 from checks.judge.launches import Launch
-from checks.judge.source import define, self_contained
-from kernels.quantize import finite_or_inf
+from checks.judge.source import define
 
 
 @triton.jit
@@ -47,17 +46,6 @@ def test_int8_dot_uses_each_architecture_s_tensor_cores():
     assert reports[80].tensor_cores == "mma" and reports[90].tensor_cores == "wgmma"
     for report in reports.values():
         assert report.error is None and 0 < report.registers <= 255 and report.shared > 0 and report.spills == 0
-
-
-@triton.jit
-def helped_kernel(x_ptr, y_ptr, BLOCK: tl.constexpr):
-    offs = tl.arange(0, BLOCK)
-    tl.store(y_ptr + offs, finite_or_inf(tl.load(x_ptr + offs)))
-
-
-def test_a_kernel_that_calls_a_helper_of_the_library_compiles():
-    (reports,) = Compilation([launch(helped_kernel, x_ptr=torch.zeros(64), y_ptr=torch.zeros(64), BLOCK=64)]).reports()
-    assert all(report.error is None and report.registers for report in reports.values())
 
 
 def test_spills_are_seen():
@@ -179,4 +167,5 @@ def test_a_local_name_that_a_notebook_also_uses_is_no_global():
     namespace = {"triton": triton, "tl": tl, "w": torch.zeros(3), "load": torch.zeros(1)}
     kernel = define("@triton.jit\ndef local_kernel(y_ptr):\n    w = tl.load(y_ptr)\n    tl.store(y_ptr, w)\n",
                     "local_kernel", namespace)
-    assert "def local_kernel" in self_contained(kernel)
+    (reports,) = Compilation([launch(kernel, y_ptr=torch.zeros(1))]).reports()
+    assert reports[80].error is None

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import triton
 
 from checks.exercises import EXERCISES
 from checks.exercises.hello import exact_row_sum, exact_smooth, exact_sum
@@ -174,11 +173,7 @@ def fields(ax):
     return ax.images[0].get_array() >= 0
 
 
-@pytest.mark.parametrize("interpreted", [True, False])
-def test_pictures_of_vectors_show_what_was_touched(interpreted, monkeypatch):
-    if not interpreted and triton.__version__ < "3.7":
-        pytest.skip("Triton 3.6 interprets loops only with NumPy below 2.4")
-    monkeypatch.setattr("checks.judge.tracing.INTERPRETED", interpreted and INTERPRETED)
+def test_pictures_of_vectors_show_what_was_touched():
     (ax,) = show_programs(vector_add, x=normal(21), y=normal(21), BLOCK=8).axes
     assert fields(ax).sum(axis=1).tolist() == [8, 8, 5] and fields(ax).sum(axis=0).tolist() == [1] * 21
     assert ax.get_title() == "load x · load y · store out"
@@ -188,11 +183,7 @@ def test_pictures_of_vectors_show_what_was_touched(interpreted, monkeypatch):
     assert right.tolist() == [[True] * 8, [True] * 8, [False] * 8]
 
 
-@pytest.mark.parametrize("interpreted", [True, False])
-def test_pictures_of_memory_show_gaps_and_layouts(interpreted, monkeypatch):
-    if not interpreted and triton.__version__ < "3.7":
-        pytest.skip("Triton 3.6 interprets loops only with NumPy below 2.4")
-    monkeypatch.setattr("checks.judge.tracing.INTERPRETED", interpreted and INTERPRETED)
+def test_pictures_of_memory_show_gaps_and_layouts():
     x, out = show_memory(copy_2d, x=normal(4, 12)[:, ::3], column_major=True).axes
     assert fields(x).tolist() == [[True, False, False] * 4] * 4
     assert fields(out).tolist() == [[True] * 4] * 4

@@ -8,7 +8,7 @@ from typing import Any
 
 from checks.grader.sandbox.client import ForkServer
 from checks.host.steps import LaunchStep
-from checks.judge.compiler import TARGETS, Compiled
+from checks.judge.compiler import TARGETS, Compiled, aligned
 
 KEPT = 4096  # results that are remembered, of each kind
 
@@ -21,12 +21,12 @@ class Compiler:
         self._texts: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._reports: OrderedDict[str, dict[int, Compiled]] = OrderedDict()
 
-    def texts(self, launches: Iterable[LaunchStep], aligned: bool = False) -> list[dict[str, str]]:
+    def texts(self, launches: Iterable[LaunchStep], for_gpu: bool = False) -> list[dict[str, str]]:
         """{"text": TTIR} or {"error": why Triton refuses it} for each launch. Raises ChildExited, Fault.
 
-        For a GPU, `aligned` says of which arguments 16 divides the address or the number, as a launch there would.
+        Those for a GPU say of which arguments 16 divides the address or the number, as a launch there would.
         """
-        requests = [text_request(step, aligned) for step in launches]
+        requests = [text_request(step, for_gpu) for step in launches]
         missing = {_key(request): request for request in requests if _key(request) not in self._texts}
         if missing:
             with self.server.child({"texts": list(missing.values()), "reports": []}) as child:
@@ -39,9 +39,8 @@ class Compiler:
 
     def reports(self, step: LaunchStep) -> dict[int, Compiled]:
         """For each target, what the compiler makes of the launched kernel. Raises ChildExited, Fault."""
-        aligned = [name for name, type_ in step.signature.items() if type_.startswith(("*", "i32", "i64"))]
-        job = {"description": step.kernel, "signature": step.signature, "constexprs": step.constexprs, "aligned": aligned,
-               "options": step.options}
+        job = {"description": step.kernel, "signature": step.signature, "constexprs": step.constexprs,
+               "aligned": aligned(step.signature), "options": step.options}
         key = _key(job)
         if key not in self._reports:
             jobs = [job | {"capability": capability} for capability in TARGETS]
@@ -52,12 +51,12 @@ class Compiler:
         return self._reports[key]
 
 
-def text_request(step: LaunchStep, aligned: bool = False) -> dict[str, str]:
+def text_request(step: LaunchStep, for_gpu: bool = False) -> dict[str, str]:
     """What checks/executor/frontend.py is asked for a launch whose kernel is a description."""
     divided = [name for name, type_ in step.signature.items() if type_.startswith("*")
                or type_ in ("i32", "i64") and isinstance(step.arguments[name], int) and step.arguments[name] % 16 == 0]
     return {"source": str(step.kernel), "signature": json.dumps(step.signature), "constexprs": json.dumps(step.constexprs),
-            "aligned": json.dumps(divided if aligned else [])}
+            "aligned": json.dumps(divided if for_gpu else [])}
 
 
 def _key(job: dict[str, Any]) -> str:

@@ -7,17 +7,12 @@ import tempfile
 from checks.executor.errors import CompileError
 from checks.executor.frontend import compile_request
 from checks.grader.sandbox import wire
-from checks.judge.compile_worker import compile_job
+from checks.judge.compile_worker import FIRST, compile_job
 
 
 def warm_up() -> None:
     """In the fork server, before any child: the first compilation of all imports the compiler."""
-    source = ("import triton\nimport triton.language as tl\n\n\n@triton.jit\ndef first(x_ptr, N, BLOCK: tl.constexpr):\n"
-              "    offs = tl.arange(0, BLOCK)\n    x = tl.load(x_ptr + offs, mask=offs < N)\n"
-              "    tl.store(x_ptr + offs, x, mask=offs < N)\n")
-    job = {"source": source, "name": "first", "signature": {"x_ptr": "*fp32", "N": "i32", "BLOCK": "constexpr"},
-           "constexprs": {"BLOCK": 32}, "aligned": [], "options": {}, "capability": 80}
-    report = compile_job(job, tempfile.mkdtemp())
+    report = compile_job(FIRST)
     if "error" in report:
         raise RuntimeError(f"Triton does not compile here: {report['error']}")
 
@@ -28,7 +23,7 @@ def serve(sock) -> None:
     os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp()
     sys.dont_write_bytecode = True
     wire.send(sock, {"texts": [_text(one) for one in job["texts"]],
-                     "reports": [compile_job(one, tempfile.mkdtemp()) for one in job["reports"]]})
+                     "reports": [compile_job(one) for one in job["reports"]]})
 
 
 def _text(request: dict[str, str]) -> dict[str, str]:
