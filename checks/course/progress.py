@@ -102,7 +102,7 @@ def _exercises_of(path: Path, notebook: nbformat.NotebookNode) -> list[str]:
 def _rows(lesson: str, wanted: list[str], notebook: nbformat.NotebookNode, console: Console) -> list[Row]:
     marked = [found[1] for found in map(mark, notebook.cells) if found and found[0] == "exercise"]
     stubs = [name for name, cell in exercises_in(notebook).items() if untouched(cell)]
-    ran = functools.cache(functools.partial(run, notebook))
+    ran = functools.cache(lambda numbers: run(notebook, numbers))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     rows = []
     for name in track(wanted, description=lesson, console=console, transient=True, disable=not console.is_terminal):

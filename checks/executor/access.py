@@ -81,6 +81,7 @@ def locate(run: "Execution", op: Op, kind: str, pointer: "Sum | np.ndarray", liv
     offset = address - (base << SHIFT)
     low, high = low - (base << SHIFT), high - (base << SHIFT) + (length or 1)
     beyond = low < 0 or high > view.size
+    named = offset  # as the kernel has it, also of lanes that are off
     if beyond or view.gaps:
         inside = view.rows_inside(offset[..., 0], length) if length else view.inside(offset)
         bad = ~inside if live is None else ~inside & live
@@ -92,9 +93,9 @@ def locate(run: "Execution", op: Op, kind: str, pointer: "Sum | np.ndarray", liv
         elif view.packed or low < -view.buffer.pad or high > view.size + view.buffer.pad:
             offset = np.where(inside.any(axis=-1, keepdims=True), offset, 0)  # no lane of such a row is live
     if length:
-        offset = offset[..., 0]
+        offset, named = offset[..., 0], named[..., 0]
     cell = view.cell(offset)
-    return [Piece(view, cell + view.buffer.pad, length, live, offset)]
+    return [Piece(view, cell + view.buffer.pad, length, live, named)]
 
 
 def _address(run: "Execution", op: Op, pointer: "Sum | np.ndarray", shape: tuple[int, ...]) -> tuple[np.ndarray, int | None]:

@@ -103,6 +103,7 @@ class Report:
     loads: Counter[str] = field(default_factory=Counter)  # by programs, with at least one live lane
     stores: Counter[str] = field(default_factory=Counter)
     idle: int = 0  # loads and stores of programs with all lanes off, which touch nothing
+    atomics: int = 0  # by programs, each of which counts as a load and as a store too
     written: dict[str, np.ndarray] = field(default_factory=dict)  # bool in the tensor's shape, of tensors that were written
     loaded: dict[str, np.ndarray] = field(default_factory=dict)  # the same of loads, where asked for
     trace: list[Accesses] = field(default_factory=list)  # where asked for

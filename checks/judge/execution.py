@@ -84,7 +84,7 @@ def run_compiled(text: str, step: LaunchStep, arguments: dict[str, Any]) -> Laun
         raise _error(report.faults, arguments)
     for race in report.races:
         raise Raced(str(race))
-    launch = Launch(step.kernel, arguments, list(step.constexprs), step.options, idle=report.idle)
+    launch = Launch(step.kernel, arguments, list(step.constexprs), step.options, idle=report.idle, atomics=report.atomics)
     launch.accesses = sorted((Access(a.kind, a.tensor, a.program, a.offsets, a.live, a.itemsize)
                               for a in report.accesses()), key=lambda access: access.program)
     return launch

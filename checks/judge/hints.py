@@ -175,7 +175,7 @@ _MESSAGE = [
      "A whole block is stored at one address: is a `tl.sum` missing before it, or a `tl.max`, or the offsets in the "
      "address?"),
     (r"Mask argument cannot be block type", "The mask is a block and the address is a single one: add the offsets to it."),
-    (r"axis \d out of bounds", "A block with one dimension has one axis only: axis 0."),
+    (r"axis \d out of bounds|invalid axis \d", "A block with one dimension has one axis only: axis 0."),
     (r"cannot add pointers together", "A pointer is an address, not a value: read the values first, with `tl.load`."),
     (r"Unsupported ptr type", "The address comes first: `tl.load(address)`, `tl.store(address, value)`."),
     (r"arguments must be of type tl\.constexpr|arange's arguments must be",
@@ -189,7 +189,7 @@ _MESSAGE = [
      "Something here is a number or a pointer where a block was meant: is a `tl.load` missing?"),
     (r"Loop-carried variable", "What a loop changes must keep its type and shape: let it start with those that the loop "
      "gives it. `tl.dot` gives tl.float32."),
-    (r"AssertionError: *\n +at: .*tl\.dot",
+    (r"AssertionError:? *\n +at: .*tl\.dot",
      "`tl.dot` wants `acc` in the type that it adds up in: tl.int32 for INT8 blocks, with `out_dtype=tl.int32`, and "
      "tl.float32 for FP16 blocks."),
     (r"Expected dtype \['fp32'", "This works in FP32 only: turn what you load into it first, with `.to(tl.float32)`."),

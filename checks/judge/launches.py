@@ -56,7 +56,12 @@ class Launch:
     options: dict[str, Any]  # num_warps, num_stages
     accesses: list[Access] = field(default_factory=list)
     idle: int = 0  # loads and stores that are fully masked, which touch nothing
+    atomics: int = 0  # of the accesses, those that are an atomic's second half, its store
     traced: bool = True  # whether accesses were looked at: not on a GPU
+
+    def instructions(self) -> int:
+        """Loads, stores and atomics of all programs, those that are fully masked too."""
+        return len(self.accesses) + self.idle - self.atomics
 
     def traffic(self) -> Traffic:
         """Bytes by (kind, tensor) that the launch's live lanes asked for, repeats counted."""
@@ -180,6 +185,13 @@ def _record(builder: Any, kind: str, ptrs: Any, mask: Any, masked: bool) -> None
         _recordings[-1][-1].accesses.append(Access(kind, region.name, program, offset, live, region.itemsize))
 
 
+def _record_atomic(builder: Any, ptrs: Any, mask: Any, masked: bool) -> None:
+    _record(builder, "load", ptrs, mask, masked)
+    _record(builder, "store", ptrs, mask, masked)
+    if _recordings:
+        _recordings[-1][-1].atomics += 1
+
+
 def _undefined(ptrs: Any) -> TensorHandle:
     """What masked-off lanes of a load without `other=` hold: anything on a GPU, so here what is sure to be noticed."""
     dtype = ptrs.get_element_ty()
@@ -223,13 +235,11 @@ def _guard_and_record() -> None:
         return store(self, ptr, value, all_lanes(ptr), *caching, **named)
 
     def rmw(self: Any, op: Any, ptr: Any, value: Any, mask: Any, *order: Any) -> Any:
-        for kind in ("load", "store"):
-            _record(self, kind, ptr, mask, masked=True)
+        _record_atomic(self, ptr, mask, masked=True)
         return atomic_rmw(self, op, ptr, value, mask, *order)
 
     def cas(self: Any, ptr: Any, *values_and_order: Any) -> Any:
-        for kind in ("load", "store"):
-            _record(self, kind, ptr, all_lanes(ptr), masked=False)
+        _record_atomic(self, ptr, all_lanes(ptr), masked=False)
         return atomic_cas(self, ptr, *values_and_order)
 
     def launch(self: Any, *args: Any, **kwargs: Any) -> Any:

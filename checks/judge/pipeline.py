@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from checks.judge import diagnosis, hints
 from checks.judge.compiler import TARGETS, Compiled, slower_numbers
 from checks.judge.exercise import Exercise, Mutant
-from checks.judge.source import Function, python_function
+from checks.judge.source import Function
 from checks.judge.trial import FAILED, PASSED, Outcome
 
 LOADS_LIMIT = 4  # times the answer's own number of loads and stores
-SMALL_ACCESS = 64  # bytes of a load or store, on average, from which on more of them than the answer's do no harm
 NO_KERNEL = "the result is right, but no Triton kernel computed it."
 
 
@@ -104,18 +103,19 @@ def check_traffic(evidence: Evidence, outcome: Outcome, answer: Outcome) -> Verd
     exercise, mine, theirs = evidence.exercise, outcome.traffic(), answer.traffic()
     assert exercise.least_bytes  # as every kernel's exercise has
     idle = sum(launch.idle for launch in outcome.launches)
-    accesses, allowed = (sum(len(launch.accesses) + launch.idle for launch in o.launches) for o in (outcome, answer))
+    accesses, allowed = (sum(launch.instructions() for launch in o.launches) for o in (outcome, answer))
     kind, tensor = max(mine, key=lambda key: mine[key] / theirs[key] if key in theirs else mine[key])
     times, wanted = (of[kind, tensor] / max(1, sum(launch.footprint()[kind, tensor] for launch in o.launches))
                      for of, o in ((mine, outcome), (theirs, answer)))
     limit = exercise.traffic_limit
     too_many_bytes = mine.total() > limit * theirs.total() or times > limit * wanted > 0 and kind == "store"
-    unused = hints.unused_stride(evidence.written, python_function(exercise.answer_function()).__code__.co_varnames)
+    needed = {name for launch in answer.launches for name in launch.arguments}
+    unused = hints.unused_stride(evidence.written, needed)
     message = None
     if too_many_bytes:
         message = (f"the result is right, but it {kind}s each element of `{tensor}` {times:.1f} times (the answer: "
                    f"{wanted:.1f}), and moves {mine.total():,} bytes (the answer: {theirs.total():,}).")
-    elif accesses > LOADS_LIMIT * allowed and (idle > accesses / 2 or mine.total() < SMALL_ACCESS * accesses):
+    elif accesses > LOADS_LIMIT * allowed:
         message = (f"the result is right, but it takes {accesses:,} loads and stores where the answer takes {allowed:,}"
                    + (f", and {idle:,} of them are fully masked: does a loop go on past the end?"
                       if idle > accesses / 2 else ": work on whole blocks instead of single elements or smaller blocks."))

@@ -148,7 +148,7 @@ def test_a_notebook_is_run_for_what_it_defines(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_what_was_checked_counts_and_not_what_a_name_means_later(lesson, tmp_path, capsys):
+def test_what_was_checked_counts_not_what_comes_later(lesson, tmp_path, capsys):
     """As in the notebook, where `check` got the function as it was then."""
     solve(lesson)
     lesson.cells.append(nbformat.v4.new_code_cell("def gemv_bytes(N, K):\n    return 0"))

@@ -116,7 +116,7 @@ def test_empty_tensors_are_handed_over_and_inputs_keep_aliases():
     assert isinstance(recording.outputs[1], Ref) and recording.outputs[2] == 7
 
 
-def test_an_autotuner_takes_its_largest_blocks_and_learns_nothing():
+def test_an_autotuner_takes_its_largest_blocks():
     tuned = triton.autotune([triton.Config({"BLOCK": 4}), triton.Config({"BLOCK": 8})], key=["N"])(vector_add_kernel)
 
     def wrapper(x):

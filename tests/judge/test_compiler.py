@@ -13,7 +13,8 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 import checks.judge.compiler
-from checks.judge.compiler import TARGETS, Compilation, Compiled, _job, signature, slower_numbers, start
+from checks.executor import CompileError, specialize
+from checks.judge.compiler import TARGETS, Compilation, Compiled, _job, aligned, slower_numbers, start
 from checks.judge.launches import Launch
 from checks.judge.source import define
 
@@ -94,34 +95,37 @@ def test_a_compiler_that_hangs_or_cannot_start_is_an_error(monkeypatch):
 X = torch.zeros(2)
 
 
-@pytest.mark.parametrize(("value", "kind", "aligned"), [
+@pytest.mark.parametrize(("value", "kind", "multiple"), [
     *((torch.zeros(1, dtype=dtype), kind, True) for dtype, kind in {
         torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.float64: "*fp64", torch.int8: "*i8",
         torch.int16: "*i16", torch.int32: "*i32", torch.int64: "*i64", torch.bool: "*i1"}.items()),
     (TensorDescriptor(X.half().view(1, 2), [1, 2], [8, 1], [16, 8]), "tensordesc<fp16[16, 8]>", False),
     (2, "i32", True), (0, "i32", True), (2**31 - 1, "i32", True), (2**31, "i64", True), (-2**31, "i32", True),
-    (-2**31 - 1, "i64", True), (0.5, "fp32", False), (1.0, "fp32", False), (True, "i1", False), (False, "i1", True)])
-def test_how_an_argument_is_compiled(value, kind, aligned):
-    found = signature(Launch(None, {"value": value}, [], {}))
-    assert found == {"signature": {"value": kind}, "constexprs": {}, "aligned": ["value"] * aligned}
+    (-2**31 - 1, "i64", True), (0.5, "fp32", False), (1.0, "fp32", False), (True, "i1", False), (False, "i1", False)])
+def test_how_an_argument_is_compiled(value, kind, multiple):
+    signature, constexprs = specialize(taking("value"), {"value": value})
+    assert (signature, constexprs) == ({"value": kind}, {}) and aligned(signature) == ["value"] * multiple
+
+
+def taking(argument):
+    return define(f"def f({argument}):\n    pass\n", "f", {"tl": tl})
 
 
 @pytest.mark.parametrize(("value", "constexpr", "built_in"), [
     (1, False, 1), (None, False, None), (3, True, 3), (0.5, True, 0.5), ("fp16", True, "fp16"), (None, True, None),
     (True, True, True), (tl.constexpr(0.25), True, 0.25), (tl.constexpr(8), True, 8)])
 def test_what_is_built_into_a_kernel(value, constexpr, built_in):
-    found = signature(Launch(None, {"value": value}, ["value"] * constexpr, {}))
-    assert found == {"signature": {"value": "constexpr"}, "constexprs": {"value": built_in}, "aligned": []}
+    found = specialize(taking("value: tl.constexpr" if constexpr else "value"), {"value": value})
+    assert found == ({"value": "constexpr"}, {"value": built_in})
 
 
 @pytest.mark.parametrize(("value", "constexpr", "said"), [
     (X, True, "the constexpr `value` is a Tensor, which cannot be compiled here"),
-    (tl.constexpr(tl.float16), True, "the constexpr `value` is a dtype"),
     ("text", False, "the argument `value` is a str, which a kernel cannot take"),
     ([1], False, "the argument `value` is a list")])
 def test_what_a_kernel_cannot_take(value, constexpr, said):
-    with pytest.raises(ValueError, match=said):
-        signature(Launch(None, {"value": value}, ["value"] * constexpr, {}))
+    with pytest.raises(CompileError, match=said):
+        _job(Launch(taking("value: tl.constexpr" if constexpr else "value"), {"value": value}, [], {}), 80)
 
 
 @pytest.mark.parametrize(("mine", "answer", "said"), [

@@ -125,7 +125,7 @@ def test_a_loop_that_never_ends_is_a_timeout(monkeypatch):
 def test_nothing_is_tried_after_a_case_that_timed_out(monkeypatch):
     tried = []
 
-    def times_out(exercise, function, case, seed):
+    def times_out(exercise, function, case, seed, run):
         tried.append((case, seed))
         return trial.Outcome(case, {}, (), status=trial.TIMEOUT if len(tried) == 2 else trial.FAILED)
     monkeypatch.setattr("checks.judge.verdict.try_case", times_out)
@@ -137,7 +137,7 @@ def test_nothing_is_tried_after_a_case_that_timed_out(monkeypatch):
 
 def test_without_a_seed_a_session_s_checks_see_the_same_inputs(monkeypatch):
     seeds = []
-    monkeypatch.setattr("checks.judge.verdict.try_case", lambda exercise, function, case, seed:
+    monkeypatch.setattr("checks.judge.verdict.try_case", lambda exercise, function, case, seed, run:
                         seeds.append(seed) or trial.Outcome(case, {}, ()))
     exercise = EXERCISES["gemv_bytes"]
     for seed in (None, 0, None):

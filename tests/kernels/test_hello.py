@@ -135,7 +135,6 @@ SLIPS = [
     ("vector_add", ("tl.arange(0, BLOCK)", "tl.arange(0, N)"), "`tl.arange` takes numbers known at compile time"),
     ("smooth", ("mask & (offs > 0)", "mask & offs > 0"), "put each comparison in parentheses"),
     ("smooth", ("mask & (offs > 0)", "0 < offs < N"), "A chain such as"),
-    ("smooth", ("mask & (offs > 0)", "mask and (offs > 0)"), "join masks with `&` or `|`"),
     ("row_sum", ("axis=0", "axis=1"), "has one axis only"),
 ]
 

@@ -54,8 +54,10 @@ def _atomic(op: Op, given: int, update: Function) -> Handler:
         old = np.zeros(shape, kind.dtype)
         if live is None or live.any():
             for piece in locate(execution, op, "atomic", env[op.operands[0]], live, shape):
+                before = sum(execution.report.stores.values())
                 for direction in ("load", "store"):
                     traffic.count(execution, op, direction, piece, shape)
+                execution.report.atomics += sum(execution.report.stores.values()) - before
                 _update(execution, op, piece, [np.broadcast_to(v, shape) for v in values[:given]], update, old)
         if not relaxed:
             here = np.broadcast_to(True if active is None else active, execution.box)

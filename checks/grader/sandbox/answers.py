@@ -37,7 +37,7 @@ def _summary(launch: Launch) -> dict:
     moved, touched = launch.traffic(), launch.footprint()
     return {"kernel": getattr(launch.kernel, "__name__", launch.kernel), "options": launch.options,
             "traffic": [[*key, count] for key, count in moved.items()],
-            "footprint": [[*key, count] for key, count in touched.items()], "accesses": len(launch.accesses) + launch.idle}
+            "footprint": [[*key, count] for key, count in touched.items()], "accesses": launch.instructions()}
 
 
 def _aliases(tried: Attempt) -> list[str]:
