@@ -38,8 +38,9 @@ from checks.executor.frontend import last_word  # noqa: E402
 
 
 def compile_job(job: dict[str, Any]) -> dict[str, Any]:
-    log, texts = io.StringIO(), source.texts(job["description"]) if "description" in job else None
+    log, texts = io.StringIO(), None
     try:
+        texts = source.texts(job["description"]) if "description" in job else None
         kernel = from_module(job) if "module" in job else source.define(job["description"])
         while not isinstance(kernel, triton.runtime.JITFunction):
             kernel = kernel.fn

@@ -117,5 +117,5 @@ def rebind(function: types.FunctionType, **replacements: Any) -> types.FunctionT
     """A copy of `function` that finds `replacements` among its globals, such as a student's kernel for ours."""
     copy = types.FunctionType(function.__code__, {**function.__globals__, **replacements}, function.__name__,
                               function.__defaults__, function.__closure__)
-    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__kwdefaults__, copy.__annotations__ = function.__kwdefaults__, function.__annotations__
     return copy

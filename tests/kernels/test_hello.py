@@ -161,7 +161,8 @@ def test_correct_kernels_in_other_styles_pass(name, edits):
 
 
 @pytest.mark.parametrize("case", [1, 5])
-def test_unwritten_elements_of_a_column_major_output_are_named(case):
+def test_unwritten_elements_of_a_column_major_output_are_named(case, monkeypatch):
+    monkeypatch.undo()  # of what is unwritten the judge has a pattern of its own
     kernel = edited("copy_2d", ("x, mask=mask)", "x, mask=mask & (offs_n != 2)[None, :])"))
     exercise = EXERCISE["copy_2d"]
     outcome = try_case(exercise, kernel, exercise.cases[case], seed=0)
