@@ -1,10 +1,13 @@
 """Compiling for GPUs that are not here."""
 
 import contextlib
+import json
 import os
+import re
 import select
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from checks.executor import CompileError, specialize
 from checks.judge.compiler import TARGETS, Compilation, Compiled, _job, aligned, slower_numbers, start
 from checks.judge.launches import Launch
 from checks.judge.source import define
+from kernels.quantize import finite_or_inf
 
 
 @triton.jit
@@ -72,7 +76,8 @@ def test_a_student_s_kernel_does_not_wait_for_torch():
 
 
 def described(text, **names):
-    return json.dumps({"file": "f.py", "name": "f", "files": {"f.py": {"functions": {"f": [1, text, False]}, "names": names}}})
+    files = {"f.py": {"functions": {"f": [1, text, False]}, "names": names}}
+    return json.dumps({"file": "f.py", "name": "f", "files": files})
 
 
 def test_after_a_compiler_died_the_next_job_is_compiled():
@@ -160,6 +165,17 @@ def test_it_ends_with_its_parent_and_is_closed_to_forks():
         ended = os.pidfd_open(int(pid))
         assert select.select([ended], [], [], 60)[0], f"process {pid} is still there"
         os.close(ended)
+
+
+@triton.jit
+def helped_kernel(x_ptr, y_ptr, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    tl.store(y_ptr + offs, finite_or_inf(tl.load(x_ptr + offs)))
+
+
+def test_a_kernel_that_calls_a_helper_of_the_library_compiles():
+    (reports,) = Compilation([launch(helped_kernel, x_ptr=torch.zeros(64), y_ptr=torch.zeros(64), BLOCK=64)]).reports()
+    assert all(report.error is None and report.registers for report in reports.values())
 
 
 def test_a_kernel_that_uses_a_tensor_outside_is_refused():
