@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from checks.course.notebooks import definitions, lessons, read, solve
+from checks.course.notebooks import lessons, read, run, solve
 from checks.exercises import EXERCISES
 from checks.judge.pipeline import check_results, check_traffic
 from checks.judge.source import define
@@ -30,7 +30,7 @@ ACCEPTED = {
 @pytest.fixture(scope="module")
 def solved():
     """What each lesson's cells define, solved."""
-    return {path.stem: definitions(solve(read(path)))[0] for path in lessons()}
+    return {path.stem: run(solve(read(path))).namespace for path in lessons()}
 
 
 def judged(wrong: dict, solved: dict):
