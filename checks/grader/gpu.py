@@ -54,7 +54,7 @@ def on_gpu(case_set: CaseSet, done: Run, compiler: Compiler, server: ForkServer)
 
     Raises Fault where the sandbox fails.
     """
-    with server.child({}, GPU_DATA_BYTES) as player:
+    with server.child({}, GPU_DATA_BYTES, serves="play_child") as player:
         outcome = None
         try:
             player.begin()

@@ -35,7 +35,6 @@ class Grader:
         self._case_sets: dict[str, CaseSet] = {}
         self._server: ForkServer | None = None
         self._compiler: Compiler | None = None
-        self._players: ForkServer | None = None
         self._notebooks: tuple[Submission, Notebooks] | None = None
         self._gpu_server: ForkServer | None = None
 
@@ -70,12 +69,10 @@ class Grader:
         """Where the parts of this submission run; its notebooks run once for all exercises of a lesson."""
         if self._compiler is None:
             self._compiler = Compiler(ForkServer("compile", COMPILE_S))
-        if self._players is None:
-            self._players = ForkServer("play", self.settings.timeout_s)
         if self._notebooks is None or self._notebooks[0] is not submission:
             self.close_notebooks()
             self._notebooks = submission, Notebooks(self.server)
-        return Sandbox(self._notebooks[1], self._compiler, self._players)
+        return Sandbox(self._notebooks[1], self._compiler, self.server)
 
     def close_notebooks(self) -> None:
         """End the children in which a submission's notebooks have run."""
@@ -92,10 +89,10 @@ class Grader:
     def stop_servers(self) -> None:
         """End the fork servers; the next exercise starts new ones."""
         self.close_notebooks()
-        for server in (self._server, self._players, self._compiler.server if self._compiler else None, self._gpu_server):
+        for server in (self._server, self._compiler.server if self._compiler else None, self._gpu_server):
             if server is not None:
                 server.close()
-        self._server = self._players = self._compiler = self._gpu_server = None
+        self._server = self._compiler = self._gpu_server = None
 
     def case_set(self, name: str) -> CaseSet:
         if name not in self._case_sets:

@@ -15,6 +15,7 @@ import re
 import signal
 import socket
 import sys
+import traceback
 import types
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,10 @@ if __name__ == "__main__":
     os.dup2(log, 1)
     os.dup2(log, 2)
     with connection, connection.makefile("rw") as stream:
-        request = json.load(stream)
-        signal.alarm(request["timeout_s"])  # which ends this process
-        json.dump([compile_job(job) for job in request["jobs"]], stream)
+        try:
+            request = json.load(stream)
+            signal.alarm(request["timeout_s"])  # which ends this process
+            json.dump([compile_job(job) for job in request["jobs"]], stream)
+        except Exception:
+            traceback.print_exc()  # while whoever asked is still waiting
+            sys.exit(1)

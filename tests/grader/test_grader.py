@@ -205,7 +205,7 @@ def test_what_a_gpu_would_be_asked(grader, monkeypatch):
         done = next(runs_of(case_set, code_for(ADD, submission), sandbox, ADD.cases))
         assert done.trust == PROVEN
         monkeypatch.setattr(gpu, "LARGE", 64)
-        found = gpu.on_gpu(case_set, done, sandbox.compiler, sandbox.players)
+        found = gpu.on_gpu(case_set, done, sandbox.compiler, sandbox.server)
         monkeypatch.undo()
         return found
 

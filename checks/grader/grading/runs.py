@@ -35,7 +35,7 @@ class Sandbox:
 
     notebooks: Notebooks
     compiler: Compiler
-    players: ForkServer
+    server: ForkServer
 
 
 @dataclass
@@ -227,7 +227,7 @@ def _computing(recording: Recording) -> list[str]:
 
 def _play(case_set: CaseSet, sandbox: Sandbox, done: Run, said: list, texts: Iterator[dict]) -> None:
     exercise = case_set.exercise
-    with sandbox.players.child({}, case_set.data_bytes) as player:
+    with sandbox.server.child({}, case_set.data_bytes, serves="play_child") as player:
         player.begin()
         for case, one in said:
             outcome = blank(case_set, case)

@@ -47,12 +47,12 @@ def environment(kind: str, scratch: str) -> dict[str, str]:
     variables = {name: value for name, value in os.environ.items() if name in PASSED_ON}
     variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     variables |= {"PYTHONHASHSEED": "0", "TRITON_CACHE_DIR": scratch, "TMPDIR": scratch}
-    return variables | ({"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""} if kind in ("run", "play") else {})
+    return variables | ({"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""} if kind == "run" else {})
 
 
 class ForkServer:
     """A process that has torch and Triton imported and forks a child for each job: of kind "run" for
-    students' cells, "play" for their recordings, "gpu" for the same on a GPU, or "compile"."""
+    students' cells and what they recorded, "gpu" for the latter on a GPU, or "compile"."""
 
     def __init__(self, kind: str, timeout_s: float, variables: dict[str, str] | None = None):
         """`timeout_s` is how long each child may take; `variables` are added to its environment."""
@@ -77,14 +77,18 @@ class ForkServer:
         self.log.seek(0)
         return self.log.read()[-500:].strip()
 
-    def child(self, job: dict, data_bytes: int = 3 * GIGABYTE, exercises: int = 1) -> "Child":
-        """A new child at work on `job`, for as many exercises. Raises Fault when none can be had."""
+    def child(self, job: dict, data_bytes: int = 3 * GIGABYTE, exercises: int = 1,
+              serves: str | None = None) -> "Child":
+        """A new child at work on `job`, for as many exercises. Raises Fault when none can be had.
+
+        Where the kind leaves a choice, `serves` is "child" or "play_child", the module in this folder.
+        """
         scratch = tempfile.mkdtemp(dir=self.scratch)
         ours, theirs = socket.socketpair()
         status, their_status = socket.socketpair()
         order = {"levels": self.levels, "timeout_s": self.timeout_s * exercises, "data_bytes": data_bytes,
                  "memory_bytes": (16 if self.kind == "gpu" else 2) * GIGABYTE,
-                 "file_bytes": 64 << 20, "scratch": scratch}
+                 "file_bytes": 64 << 20, "scratch": scratch, "serves": serves}
         try:
             socket.send_fds(self.control, [json.dumps(order).encode()], [theirs.fileno(), their_status.fileno()])
         except OSError as error:

@@ -1,6 +1,6 @@
 """A fork server: it has torch and Triton imported, and forks a sandboxed child for each job: started as a script.
 
-    forkserver.py run|play|compile|gpu ROOT CONTROL
+    forkserver.py run|compile|gpu ROOT CONTROL
 
 ROOT is the workshop's folder and CONTROL a connected socket. It never imports `kernels` or `checks`: of the two it loads,
 by path, the few files that hold neither an answer nor a case. Each job brings two sockets: one for the child's frames, and
@@ -24,7 +24,7 @@ import types
 from pathlib import Path
 
 KIND, ROOT, CONTROL = sys.argv[1], sys.argv[2], int(sys.argv[3])
-CHILD = {"run": "child", "play": "play_child", "compile": "compile_child", "gpu": "play_child"}[KIND]
+CHILDREN = {"run": ["child", "play_child"], "compile": ["compile_child"], "gpu": ["play_child"]}[KIND]
 POLL_S = 0.05
 
 
@@ -62,7 +62,8 @@ def prepare() -> None:
             load("kernels.cost", "kernels/cost.py")  # which the timer's module imports
             load("kernels.timing", "kernels/timing.py")
         load("checks.grader.sandbox.answers", "checks/grader/sandbox/answers.py")
-    load(f"checks.grader.sandbox.{CHILD}", f"checks/grader/sandbox/{CHILD}.py").warm_up()
+    for name in CHILDREN:
+        load(f"checks.grader.sandbox.{name}", f"checks/grader/sandbox/{name}.py").warm_up()
     gc.collect()
     gc.freeze()
 
@@ -222,7 +223,7 @@ def run_job(job: dict, answers: socket.socket) -> None:
         os._exit(90)
     sys.argv[:] = ["python"]
     try:
-        sys.modules[f"checks.grader.sandbox.{CHILD}"].serve(answers)
+        sys.modules[f"checks.grader.sandbox.{job['serves'] or CHILDREN[0]}"].serve(answers)
     except BaseException:
         os._exit(91)
     os._exit(0)
