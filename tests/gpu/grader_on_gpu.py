@@ -2,7 +2,7 @@
 
     python tests/gpu/grader_on_gpu.py [--gpu 0] [--part faults answers honest exploits] [--exercise NAME …] [--file NAME …]
 
-Needs torch, Triton and NumPy (Triton 3.6 with NumPy before 2.4: the interpreter judges first). Prints a line for each, and
+Needs torch, Triton, NumPy and IPython. Prints a line for each, and
 exits 1 if any is not what it must be.
 """
 
@@ -20,8 +20,7 @@ import checks  # noqa: E402, F401  before triton
 from checks.grader import gpu  # noqa: E402
 from checks.grader.grader import Grader  # noqa: E402
 from checks.grader.grading import runs  # noqa: E402
-from checks.grader.grading.cases import CaseSet  # noqa: E402
-from checks.grader.intake.code import PROVEN, Program  # noqa: E402
+from checks.grader.intake.code import code_for  # noqa: E402
 from checks.grader.intake.submissions import find_exercise_cell, read_submission  # noqa: E402
 from checks.grader.sandbox.client import FULL  # noqa: E402
 from checks.grader.selftest import mutated_source, submission_with  # noqa: E402
@@ -29,8 +28,7 @@ from checks.grader.settings import Settings  # noqa: E402
 from checks.judge.source import answer_source  # noqa: E402
 
 HERE = Path(__file__).resolve().parents[1] / "grader"
-HEAD = "import triton\nimport triton.language as tl\n\n\n@triton.jit\n"
-KERNEL = (HEAD + "def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):\n"
+KERNEL = ("@triton.jit\ndef vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):\n"
           "    offs = tl.arange(0, BLOCK)\n    {}\n")
 FAULT = KERNEL.format("tl.store(out_ptr + offs.to(tl.int64) * 1000000007 + 123456789012, 1.0)")
 HANG = KERNEL.format("while tl.load(x_ptr) == tl.load(x_ptr):\n        tl.store(out_ptr + offs, 1.0, mask=offs < N)")
@@ -79,21 +77,27 @@ def grade_files(grader: Grader, folder: str, only: list[str]) -> None:
 
 
 def break_the_gpu(grader: Grader) -> None:
-    """Straight to the GPU, past the interpreter that would have caught them; then an honest kernel, as if nothing was."""
-    case_set: CaseSet = grader.case_set("vector_add_kernel")
-    good = Program(HEAD + answer_source(case_set.exercise.name).partition("\n")[2], PROVEN)
+    """Straight to the GPU, past the executor that catches them; then an honest kernel, as if nothing was."""
     global failures
+    case_set = grader.case_set("vector_add_kernel")
+
+    def on_gpu(source: str, cases: int) -> tuple[str | None, dict | None]:
+        submission = submission_with(case_set.exercise, source)
+        sandbox = grader.sandbox(submission)
+        done = next(runs.runs_of(case_set, code_for(case_set.exercise, submission), sandbox, case_set.exercise.cases[:cases]))
+        return gpu.on_gpu(case_set, done, sandbox.compiler, grader.gpu_server)
+
+    good = answer_source(case_set.exercise.name)
     for what, source, limit in (("a kernel that faults", FAULT, 60), ("a kernel that hangs", HANG, 20)):
         started = time.monotonic()
         grader.gpu_server.timeout_s = limit
-        done = runs.run(case_set, Program(source, PROVEN), grader.gpu_server, case_set.exercise.cases[:1])
+        wrong, _ = on_gpu(source, 1)
         grader.gpu_server.timeout_s = gpu.RUN_S
-        after = runs.run(case_set, good, grader.gpu_server, case_set.exercise.cases)
-        fine = not done.passed and after.passed
+        after, times = on_gpu(good, len(case_set.exercise.cases))
+        fine = wrong is not None and after is None and times is not None
         failures += not fine
-        first = done.outcomes[0]
-        print(f"{'ok ' if fine else 'BAD'} {what}: {first.status}: {first.message[:160]!r}; an honest one after it: "
-              f"{[outcome.status for outcome in after.outcomes]} ({time.monotonic() - started:.1f} s)", flush=True)
+        print(f"{'ok ' if fine else 'BAD'} {what}: {(wrong or 'right')[:160]!r}; an honest one after it: "
+              f"{after or 'right'}, {times} ({time.monotonic() - started:.1f} s)", flush=True)
 
 
 def main() -> int:
