@@ -84,7 +84,8 @@ def break_the_gpu(grader: Grader) -> None:
     def on_gpu(source: str, cases: int) -> tuple[str | None, dict | None]:
         submission = submission_with(case_set.exercise, source)
         sandbox = grader.sandbox(submission)
-        done = next(runs.runs_of(case_set, code_for(case_set.exercise, submission), sandbox, case_set.exercise.cases[:cases]))
+        code = code_for(case_set.exercise, submission)
+        done = next(runs.runs_of(case_set, code, sandbox, case_set.exercise.cases[:cases]))
         return gpu.on_gpu(case_set, done, sandbox.compiler, grader.gpu_server)
 
     good = answer_source(case_set.exercise.name)
