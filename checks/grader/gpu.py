@@ -52,7 +52,7 @@ def gpu_name(index: int) -> str:
 def on_gpu(case_set: CaseSet, done: Run, compiler: Compiler, server: ForkServer) -> tuple[str | None, dict | None]:
     """Why what was recorded is not right on the GPU (None when it is), and its times in microseconds beside the answer's.
 
-    Raises Fault where the sandbox fails.
+    Raises Fault where the sandbox fails, NeedsNumbers where the recording cannot be played back on a GPU.
     """
     with server.child({}, GPU_DATA_BYTES, serves="play_child") as player:
         outcome = None
@@ -63,7 +63,7 @@ def on_gpu(case_set: CaseSet, done: Run, compiler: Compiler, server: ForkServer)
                 question, payload = played(recording, outcome.inputs, compiler.texts(recording.launches, for_gpu=True))
                 answer, raw = player.ask(question, payload, RUN_S)
                 if "unsupported" in answer:
-                    return None, None
+                    raise NeedsNumbers(str(answer["unsupported"])[:300])
                 assess_answer(case_set.exercise, outcome, answer, raw)
                 if outcome.status != PASSED:
                     return outcome.message, None

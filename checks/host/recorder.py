@@ -82,7 +82,8 @@ class _Recorder(TorchDispatchMode):
 
     def launch(self, kernel: Any, args: tuple[Any, ...], grid: Any, keywords: dict[str, Any]) -> None:
         named = {name: value for name, value in keywords.items() if name in kernel.arg_names}
-        arguments = inspect.getcallargs(kernel.fn, *args, **named)
+        found = inspect.getcallargs(kernel.fn, *args, **named)
+        arguments = {name: found[name] for name in kernel.arg_names}  # in the order of the compiled kernel's
         size = grid(arguments) if callable(grid) else grid
         x, y, z = (*map(int, size if isinstance(size, tuple | list) else (size,)), 1, 1)[:3]
         options = {name: keywords[name] for name in OPTIONS if keywords.get(name) is not None}

@@ -241,6 +241,15 @@ def test_speed_on_a_gpu(monkeypatch, yours, state, flagged):
     assert result["times_us"]["yours"] == yours
 
 
+def test_what_cannot_be_played_on_a_gpu_is_flagged(monkeypatch):
+    def refuse(*_):
+        raise runs.NeedsNumbers("a tensor descriptor")
+    monkeypatch.setattr(verdicts, "on_gpu", refuse)
+    result = new_exercise_result(ADD, 3.0)
+    assert verdicts._on_gpu(CaseSet(ADD, 1), runs.Run(), None, None, result) == {}
+    assert result["flags"] == [{"kind": "not on the GPU", "text": "it was not tried on the GPU: a tensor descriptor"}]
+
+
 def test_what_is_wrong_on_a_gpu_alone(monkeypatch):
     for found, items in ((("it hangs.", None), {"public": "wrong"}), ((None, None), {})):
         monkeypatch.setattr(verdicts, "on_gpu", lambda *_, found=found: found)

@@ -12,6 +12,7 @@ from checks.exercises import EXERCISES
 from checks.host.playback import play
 from checks.host.recorder import NeedsNumbers, record
 from checks.host.steps import Ref
+from checks.judge.execution import attempt_executed
 from checks.judge.exercise import Exercise
 from checks.judge.memory import is_poison, poison_
 from checks.judge.trial import prepare
@@ -126,6 +127,17 @@ def test_an_autotuner_takes_its_largest_blocks():
 
     (launch,) = record(wrapper, X).launches
     assert launch.grid == (2, 1, 1) and launch.arguments["BLOCK"] == 8 and not tuned.cache
+
+
+def test_arguments_come_in_the_order_of_the_kernels():
+    def wrapper(x):
+        y = torch.empty_like(x)
+        vector_add_kernel[1,](x, N=12, out_ptr=y, y_ptr=x, BLOCK=16)
+        return y
+
+    (launch,) = record(wrapper, X).launches
+    assert list(launch.arguments) == ["x_ptr", "y_ptr", "out_ptr", "N", "BLOCK"]
+    assert attempt_executed(wrapper, X, 20).outputs[0].equal(2 * X["x"])
 
 
 def test_a_descriptor_is_made_again_over_the_real_tensor():

@@ -13,7 +13,7 @@ from checks.grader.gpu import ALLOWED as FAST
 from checks.grader.gpu import on_gpu
 from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.compiling import Compiler
-from checks.grader.grading.runs import OPEN, PROVEN, Run, Sandbox, left_behind, runs_of
+from checks.grader.grading.runs import OPEN, PROVEN, NeedsNumbers, Run, Sandbox, left_behind, runs_of
 from checks.grader.intake.code import Code
 from checks.grader.intake.submissions import normal_form
 from checks.grader.results import ExerciseResult, Flag, new_exercise_result
@@ -67,7 +67,11 @@ def _on_gpu(case_set: CaseSet, done: Run, compiler: Compiler, warm: ForkServer,
             result: ExerciseResult) -> dict[str, tuple[str, str]]:
     """The items that a GPU decides."""
     name = case_set.exercise.name
-    wrong, times = on_gpu(case_set, done, compiler, warm)
+    try:
+        wrong, times = on_gpu(case_set, done, compiler, warm)
+    except NeedsNumbers as reason:
+        result["flags"].append({"kind": "not on the GPU", "text": f"it was not tried on the GPU: {reason}"})
+        return {}
     if wrong is not None:
         result |= {"status": FAILED, "message": f"{name}: right in the interpreter, but not on the GPU. {wrong}"}
         return {"public": (WRONG, result["message"])}
