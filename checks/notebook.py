@@ -7,8 +7,11 @@ import sys
 
 from triton.runtime.errors import InterpreterError
 
+from checks.executor import CompileError
 from checks.exercises import find_exercise
 from checks.judge.attempt import root_cause, student_line
+from checks.judge.execution import Raced
+from checks.judge.launches import OutOfBounds
 from checks.judge.source import python_function
 from checks.judge.verdict import NOT_ATTEMPTED, judge
 
@@ -41,13 +44,15 @@ def _with_code(text: str) -> str:
     return re.sub(r"^( +at: )(.*)", r"\1<code>\2</code>", escaped)
 
 
-def _say_briefly(error: InterpreterError) -> list[str]:
+def _say_briefly(error: Exception) -> list[str]:
     """What a notebook shows of a kernel that failed: the reason and the line, not the way through the interpreter."""
-    cause, line = root_cause(error), student_line(error)
+    cause = root_cause(error)
+    line = getattr(error, "line", None) or student_line(error)
     return [f"✗ {type(cause).__name__}: {cause}" + (f"\n  at: {line}" if line else "")]
 
 
-InterpreterError._render_traceback_ = _say_briefly
+for kind in (InterpreterError, OutOfBounds, Raced, CompileError):
+    kind._render_traceback_ = _say_briefly  # type: ignore[union-attr]
 
 
 def check(function) -> None:

@@ -6,6 +6,7 @@ tests hold interpreter and executor against each other: the latter knows races, 
 """
 
 import functools
+import linecache
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
         try:
             tried.outputs = play(recording, tried.given, run, poison_)
         except (OutOfBounds, Raced, FailedAssertion, CompileError, LimitExceeded, MemoryError, TimeoutError) as error:
-            tried.error = error
+            tried.error, tried.line = error, getattr(error, "line", None)
             return tried
     tried.operators = recording.computing
     tried.broken, tried.changed = arena.broken_bands(), changed_inputs(inputs, tried.given)
@@ -110,4 +111,7 @@ def _out_of_bounds(fault: Fault, arguments: dict[str, Any]) -> OutOfBounds | Non
     argument = arguments.get(fault.tensor)
     shape = tuple(getattr(getattr(argument, "base", argument), "shape", ()))
     kind = "store" if "store" in fault.what else "load"
-    return OutOfBounds(kind, fault.tensor, fault.program, fault.lane, fault.offset, shape, fault.count, fault.masked)
+    error = OutOfBounds(kind, fault.tensor, fault.program, fault.lane, fault.offset, shape, fault.count, fault.masked)
+    if fault.place is not None:
+        error.line = linecache.getline(fault.place.file, fault.place.line).strip() or None
+    return error

@@ -95,6 +95,8 @@ class OutOfBounds(IndexError):
     masked: bool  # whether the access has a mask
     others: tuple[tuple[Any, ...], ...] = ()  # places of further accesses outside, where the launch went on after this one
 
+    line: str | None = None  # of the kernel, where it is known
+
     def same_as(self, other: BaseException | None) -> bool:
         """Whether `other` went out at the same place, which two kernels with the same mistake do."""
         return isinstance(other, OutOfBounds) and self.place() == other.place() and self.others == other.others

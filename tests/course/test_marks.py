@@ -93,7 +93,7 @@ def test_old_marks_are_checked_like_new_ones(tmp_path, capsys):
     nbformat.write(notebook, tmp_path / f"{LESSON}.ipynb")
     assert check_notebooks([tmp_path / f"{LESSON}.ipynb"]) == 1
     said = capsys.readouterr().out
-    assert "3 of 4 exercises solved" in said
+    assert "4 of 5 exercises solved" in said
     assert "before.py" not in said
 
 

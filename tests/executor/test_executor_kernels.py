@@ -12,7 +12,7 @@ from executor_launches import beside_the_interpreter
 
 import kernels
 from checks.exercises import EXERCISES, find_exercise
-from kernels import decode, decode_tiles, fused, gemv_int8, matmul, perrow_w8a8, plans, quantize, skinny
+from kernels import decode, decode_tiles, fused, gemv_int8, matmul, perrow_w8a8, plans, quantize, rotary, skinny, transformer
 
 KERNELS = {name: exercise for name, exercise in EXERCISES.items() if exercise.is_kernel}
 HONEST = [path for path in sorted((Path(__file__).parents[1] / "grader" / "honest").glob("*.py"))
@@ -47,6 +47,14 @@ def operands(M, N, K, dtype=torch.float16):
     return torch.randn(M, K, generator=g).to(dtype), x_q, x_scale, w_q, w_scale, torch.randn(N, generator=g).to(dtype)
 
 
+def rotation_of_heads():
+    config = transformer.Config(vocabulary=1, layers=1, dim=96, heads=4, kv_heads=2, hidden=1)
+    g = torch.Generator().manual_seed(0)
+    qkv = torch.randn(2, (config.heads + 2 * config.kv_heads) * config.head_dim, generator=g).half()
+    k, v = torch.zeros(2, 2, config.kv_heads, 1, config.head_dim).half()
+    return rotary.rotate_qkv(qkv, transformer.rotation(config, torch.arange(7, 8)), k, v)
+
+
 def rest_of_the_library():
     """Calls that reach the kernels no exercise asks for; sums of floats among them are exact, of small integers."""
     x, x_q, x_scale, w_q, w_scale, bias = operands(5, 70, 300)
@@ -69,6 +77,7 @@ def rest_of_the_library():
         "plans": lambda: [plans.rmsnorm(x, torch.ones(300)), plans.scale_sums(torch.ones(5, 70, dtype=torch.int32), x_scale,
                                                                                w_scale)],
         "gemv": lambda: gemv_int8.gemv_w8a16(torch.randint(-4, 5, (300,)).half(), w_q, w_scale.sign()),
+        "rotation": rotation_of_heads,
         "quantize in two blocks": lambda: quantize.quantize_int8_perrow(operands(3, 1, 1100)[0]),
         "quantize": lambda: [f(x) for f in (quantize.quantize_int8_perrow, quantize.quantize_int8_perrow_long,
                                             quantize.quantize_int8_perrow_plain)],
