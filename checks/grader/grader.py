@@ -68,7 +68,7 @@ class Grader:
     def sandbox(self, submission: Submission) -> Sandbox:
         """Where the parts of this submission run; its notebooks run once for all exercises of a lesson."""
         if self._compiler is None:
-            self._compiler = Compiler(ForkServer("compile", COMPILE_S))
+            self._compiler = Compiler(COMPILE_S)
         if self._notebooks is None or self._notebooks[0] is not submission:
             self.close_notebooks()
             self._notebooks = submission, Notebooks(self.server)
@@ -89,7 +89,7 @@ class Grader:
     def stop_servers(self) -> None:
         """End the fork servers; the next exercise starts new ones."""
         self.close_notebooks()
-        for server in (self._server, self._compiler.server if self._compiler else None, self._gpu_server):
+        for server in (self._server, self._compiler, self._gpu_server):
             if server is not None:
                 server.close()
         self._server = self._compiler = self._gpu_server = None

@@ -16,10 +16,22 @@ KEPT = 4096  # results that are remembered, of each kind
 class Compiler:
     """Compiles described kernels in children of a fork server of their own, and remembers what it has compiled."""
 
-    def __init__(self, server: ForkServer):
-        self.server = server
+    def __init__(self, timeout_s: float):
+        self._timeout_s = timeout_s
+        self._server: ForkServer | None = None
         self._texts: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._reports: OrderedDict[str, dict[int, Compiled]] = OrderedDict()
+
+    @property
+    def server(self) -> ForkServer:
+        """Started with the first kernel."""
+        if self._server is None:
+            self._server = ForkServer("compile", self._timeout_s)
+        return self._server
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
 
     def texts(self, launches: Iterable[LaunchStep], for_gpu: bool = False) -> list[dict[str, str]]:
         """{"text": TTIR} or {"error": why Triton refuses it} for each launch. Raises ChildExited, Fault.
