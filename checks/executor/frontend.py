@@ -29,16 +29,16 @@ def compile_request(request: dict[str, str]) -> str:
     """
     try:
         kernel = source.define(request["source"])
-        constexprs = {name: _value(value) for name, value in json.loads(request["constexprs"]).items()}
+        constexprs = {name: constexpr_value(value) for name, value in json.loads(request["constexprs"]).items()}
         return _ttir(kernel, json.loads(request["signature"]), constexprs, json.loads(request.get("aligned", "[]")))
     except Exception as error:  # whatever the compiler says is for who wrote the kernel
         raise CompileError(last_word(error, source.texts(request["source"]))) from None
 
 
-def _value(value: Any) -> Any:
+def constexpr_value(value: Any) -> Any:
     if isinstance(value, dict) and "dtype" in value:
         return tl.dtype(value["dtype"])
-    return tuple(map(_value, value["tuple"])) if isinstance(value, dict) else value
+    return tuple(map(constexpr_value, value["tuple"])) if isinstance(value, dict) else value
 
 
 def _ttir(kernel: Any, signature: dict[str, str], constexprs: dict[str, Any], aligned: list[str]) -> str:

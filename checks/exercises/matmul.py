@@ -62,6 +62,17 @@ def least_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
     return cost.matmul_fp16_bytes(*x.shape[:1], *w.shape)
 
 
+LOOP_OVER_K = (
+    Mutant("the loop stops one block early", (("range(0, K, BLOCK_K)", "range(0, K - BLOCK_K, BLOCK_K)"),),
+           "The loop goes on while k < K: the last block counts too, whole or partial."),
+    Mutant("the first block of K is skipped", (("range(0, K, BLOCK_K)", "range(BLOCK_K, K, BLOCK_K)"),),
+           "The loop starts at 0."),
+    Mutant("only whole steps are counted, and k counts them", (("range(0, K, BLOCK_K)", "range(0, K // BLOCK_K)"),),
+           "k counts steps here, and a step starts at element k * BLOCK_K; and a last, partial step counts "
+           "too, with tl.cdiv."),
+)
+"""Mistakes in the loop of any product that steps along K by BLOCK_K."""
+
 MATMUL_FLOPS = Exercise(
     name="matmul_flops",
     lesson="02_gemm_fp16",
@@ -254,13 +265,7 @@ MATMUL_FP16_NAIVE = Exercise(
                  "        w = tl.maximum(w, tl.load(w_rows + offs_k[None, :], mask=mask_w, other=1.0))\n"
                  "        acc = tl.dot"),),
                "Load each block of w once in a step, and keep it."),
-        Mutant("the loop stops one block early", (("range(0, K, BLOCK_K)", "range(0, K - BLOCK_K, BLOCK_K)"),),
-               "The loop goes on while k < K: the last block counts too, whole or partial."),
-        Mutant("the first block of K is skipped", (("range(0, K, BLOCK_K)", "range(BLOCK_K, K, BLOCK_K)"),),
-               "The loop starts at 0."),
-        Mutant("only whole steps are counted, and k counts them", (("range(0, K, BLOCK_K)", "range(0, K // BLOCK_K)"),),
-               "k counts steps here, and a step starts at element k * BLOCK_K; and a last, partial step counts "
-               "too, with tl.cdiv."),
+        *LOOP_OVER_K,
         Mutant("every program works on the first columns", (("tl.program_id(1) * BLOCK_N + ", ""),),
                "Program (i, j) owns the columns from j * BLOCK_N on."),
         Mutant("every program works on the first rows", (("tl.program_id(0) * BLOCK_M + ", ""),),

@@ -5,6 +5,7 @@ import math
 import torch
 
 from checks.exercises.int_mm import codes
+from checks.exercises.matmul import LOOP_OVER_K
 from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 from kernels import cost
 
@@ -189,13 +190,7 @@ PLAIN = Exercise(
                (("offs_m.to(tl.int64)[:, None] * stride_ym + offs_n[None, :]",
                  "offs_n[None, :] * stride_ym + offs_m[:, None]"),),
                "Element (m, n) of y stands at m * stride_ym + n."),
-        Mutant("the loop stops one block early", (("range(0, K, BLOCK_K)", "range(0, K - BLOCK_K, BLOCK_K)"),),
-               "The loop goes on while k < K: the last block counts too, whole or partial."),
-        Mutant("the first block of K is skipped", (("range(0, K, BLOCK_K)", "range(BLOCK_K, K, BLOCK_K)"),),
-               "The loop starts at 0."),
-        Mutant("only whole steps are counted, and k counts them", (("range(0, K, BLOCK_K)", "range(0, K // BLOCK_K)"),),
-               "k counts steps here, and a step starts at element k * BLOCK_K; and a last, partial step counts "
-               "too, with tl.cdiv."),
+        *LOOP_OVER_K,
         Mutant("the two axes of the grid are swapped",
                (("tl.program_id(0) * BLOCK_M", "tl.program_id(1) * BLOCK_M"),
                 ("tl.program_id(1) * BLOCK_N", "tl.program_id(0) * BLOCK_N")),

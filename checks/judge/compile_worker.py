@@ -35,7 +35,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from checks.executor import source  # noqa: E402
-from checks.executor.frontend import last_word  # noqa: E402
+from checks.executor.frontend import constexpr_value, last_word  # noqa: E402
 
 
 def compile_job(job: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def compile_job(job: dict[str, Any]) -> dict[str, Any]:
         while not isinstance(kernel, triton.runtime.JITFunction):
             kernel = kernel.fn
         position = {name: i for i, name in enumerate(kernel.arg_names)}
-        constexprs = {(position[name],): constexpr(value) for name, value in job["constexprs"].items()}
+        constexprs = {(position[name],): constexpr_value(value) for name, value in job["constexprs"].items()}
         attributes = {(position[name],): [["tt.divisibility", 16]] for name in job["aligned"]}
         made = language(kernel)(kernel, job["signature"], constexprs, attributes)
         with contextlib.redirect_stdout(log):
@@ -64,13 +64,6 @@ def compile_job(job: dict[str, Any]) -> dict[str, Any]:
             "tensor_cores": "wgmma" if "wgmma.mma" in ptx else "mma" if "mma.sync" in ptx else None,
             "multiplies": multiplied[1] if multiplied else None, "tma": "cp.async.bulk.tensor" in ptx,
             "overlap": "griddepcontrol.wait" in ptx, "byte_moves": len(byte_moves)}
-
-
-def constexpr(value: Any) -> Any:
-    """The value of a constexpr that came as JSON."""
-    if isinstance(value, dict):
-        return triton.language.dtype(value["dtype"]) if "dtype" in value else tuple(map(constexpr, value["tuple"]))
-    return value
 
 
 def from_module(job: dict[str, Any]) -> Any:

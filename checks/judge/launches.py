@@ -26,12 +26,12 @@ from triton.runtime.interpreter import (
 )
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from checks.host.recorder import OPTIONS
 from kernels.launch import watchers
 from kernels.runtime import INTERPRETED
 
 Traffic = Counter[tuple[str, str]]
 """Bytes by (kind, tensor), such as ("load", "w_ptr")."""
-COMPILER_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 
 
 @dataclass
@@ -161,7 +161,7 @@ def _start(executor: GridExecutor, args: tuple[Any, ...], kwargs: dict[str, Any]
     if _recordings:
         # Triton runs a rewritten copy; the function as written is the one with the source.
         kernel = next(f for f, rewritten in InterpretedFunction.rewritten_fn.items() if rewritten is executor.fn)
-        options = {k: kwargs[k] for k in COMPILER_OPTIONS if kwargs.get(k) is not None}
+        options = {k: kwargs[k] for k in OPTIONS if kwargs.get(k) is not None}
         launch = Launch(kernel, arguments, executor.constexprs, options)
         for launches in _recordings:
             launches.append(launch)
@@ -301,7 +301,7 @@ def _record_on_gpu() -> None:
     def recorded_run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         if _recordings and not warmup:
             named = {k: v for k, v in kwargs.items() if k in self.arg_names}
-            options = {k: kwargs[k] for k in COMPILER_OPTIONS if kwargs.get(k) is not None}
+            options = {k: kwargs[k] for k in OPTIONS if kwargs.get(k) is not None}
             constexprs = [parameter.name for parameter in self.params if parameter.is_constexpr]
             launch = Launch(self.fn, inspect.getcallargs(self.fn, *args, **named), constexprs, options, traced=False)
             for launches in _recordings:
