@@ -17,9 +17,10 @@ def play(recording: Recording, inputs: Mapping[str, Any], execute: Execute,
          fresh: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor) -> tuple[Any, ...]:
     """The outputs of the recorded call on `inputs`, which must have the shapes, strides and dtypes of those recorded.
 
-    `fresh` is given each tensor that was allocated without contents, and may fill it. Raises what `execute` raises.
+    Everything happens on the device of the first tensor among them, whatever device was recorded. `fresh` is given each tensor that was allocated without contents, and may fill it. Raises what `execute` raises.
     """
-    tensors: dict[int, torch.Tensor] = dict(recording.constants)
+    where = next((value.device for value in inputs.values() if isinstance(value, torch.Tensor)), torch.device("cpu"))
+    tensors = {number: constant.to(where) for number, constant in recording.constants.items()}
     for name, value in recording.inputs.items():
         if isinstance(value, Ref):
             tensors[value.number] = inputs[name]
@@ -30,7 +31,7 @@ def play(recording: Recording, inputs: Mapping[str, Any], execute: Execute,
         if isinstance(value, DescriptorRef):
             return TensorDescriptor(tensors[value.base.number], list(value.shape), list(value.strides),
                                     list(value.block_shape), value.padding)
-        return value
+        return where if isinstance(value, torch.device) else value
 
     for step in recording.steps:
         if isinstance(step, LaunchStep):

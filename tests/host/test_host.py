@@ -40,6 +40,16 @@ def test_playing_back_gives_the_bits_of_a_call(exercise: Exercise):
             assert torch.equal(ours.double().nan_to_num(7), theirs.double().nan_to_num(7))
 
 
+def scratch_and_a_table(x):
+    """Allocates on x's device by name, and brings numbers of its own."""
+    return torch.zeros(3, device=x.device), torch.ones(2, device="cpu") + torch.tensor([1.0, 2.0])
+
+
+def test_all_is_played_where_the_inputs_lie():
+    outputs = play(record(scratch_and_a_table, X), {"x": X["x"].to("meta")}, interpret, torch.clone)
+    assert {one.device.type for one in outputs} == {"meta"}
+
+
 def in_a_block(x):
     y = torch.empty_like(x)
     with contextlib.nullcontext():
