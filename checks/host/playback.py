@@ -17,7 +17,8 @@ def play(recording: Recording, inputs: Mapping[str, Any], execute: Execute,
          fresh: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor) -> tuple[Any, ...]:
     """The outputs of the recorded call on `inputs`, which must have the shapes, strides and dtypes of those recorded.
 
-    Everything happens on the device of the first tensor among them, whatever device was recorded. `fresh` is given each tensor that was allocated without contents, and may fill it. Raises what `execute` raises.
+    Everything happens on the device of the first tensor among them, whatever device was recorded. `fresh` is given each
+    tensor that was allocated without contents, and may fill it. Raises what `execute` raises.
     """
     where = next((value.device for value in inputs.values() if isinstance(value, torch.Tensor)), torch.device("cpu"))
     tensors = {number: constant.to(where) for number, constant in recording.constants.items()}
