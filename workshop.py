@@ -31,6 +31,7 @@ COMMANDS = {
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
     "bench": "check the kernels, and measure them beside the baselines on this machine's GPU",
+    "profile": "profile the lessons' kernels with Nsight Compute on this machine's GPU",
     "train": "train the small transformer of lesson 10 again",
     "accuracy": "measure what INT8 costs that transformer",
     "card": "make lesson 10's report card on this machine's GPU",

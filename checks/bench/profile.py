@@ -1,0 +1,121 @@
+"""`python3 workshop.py profile`: Nsight Compute's counters for the lessons' kernels, into `results/profiles/<gpu>.json`.
+
+A file holds the GPU, the software and `rows`, one for each launch of each case of `checks.bench.profile_cases`: lesson,
+function, M, K, N, `launch` (0 for the first kernel that the function launches), `kernel`, and the fields of
+`checks.bench.ncu.METRICS`; also `proton`, the tree that Triton's own profiler wrote. In a lesson: `profiles()` gives the
+recorded file, `profiled("gemv_fp16", N=4096)` one row of it.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from checks.bench import ncu
+from checks.bench.results import RECORDED, RESULTS, file_name, save
+from checks.paths import python_path
+
+FOLDER = "profiles"
+WORKER = [sys.executable, "-P", "-m", "checks.bench.profile_cases"]
+
+
+def profiles() -> dict:
+    """The recorded profiles. Raises FileNotFoundError where there are none."""
+    path = RESULTS / FOLDER / RECORDED
+    if not path.exists():
+        raise FileNotFoundError(f"there are no recorded profiles in {path}: restore that file, or run "
+                                "`python3 workshop.py profile` on an H100 or H200")
+    return json.loads(path.read_text())
+
+
+def profiled(function: str, launch: int = 0, **shape: int) -> dict:
+    """The recorded row of a function at the shape that `shape` gives (M, K, N, as far as needed).
+
+    Raises LookupError where not exactly one row fits.
+    """
+    rows = [row for row in profiles()["rows"] if row["function"] == function and row["launch"] == launch
+            and all(row[name] == size for name, size in shape.items())]
+    if len(rows) != 1:
+        raise LookupError(f"{len(rows)} profiles fit {function}, launch {launch}, {shape}: give M, K and N of one")
+    return rows[0]
+
+
+def run(keep: Path | None = None) -> tuple[dict, list[str]]:
+    """Profile every case on this machine's GPU: what the file holds, and what is missing and why.
+
+    `keep`: a folder for ncu's two tables, as it printed them. Raises ncu.NoProfile where nothing can be profiled.
+    """
+    import torch
+    import triton
+
+    if not torch.cuda.is_available():
+        raise ncu.NoProfile("there is no GPU here, and a profile is read from a GPU's counters. The recorded ones are in "
+                            f"{RESULTS / FOLDER}.")
+    from checks.bench.profile_cases import cases
+
+    program, environment = ncu.find_ncu(), {**os.environ, "PYTHONPATH": python_path()}
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "cases.ncu-rep")
+        said = ncu.record(program, WORKER, report, environment)
+        tables = ncu.tables(program, report)
+        if keep:
+            keep.mkdir(parents=True, exist_ok=True)
+            for name, table in zip(("by_kernel.csv", "by_range.csv", "ncu.log"), (*tables, said), strict=True):
+                (keep / name).write_text(table)
+        found = ncu.read(*tables)
+        missing = [line for line in said.splitlines() if line.startswith("case ")]
+        rows = []
+        for number, case in enumerate(cases()):
+            if number not in found and not any(line.startswith(f"case {number}:") for line in missing):
+                missing.append(f"case {number}: {case.function}: ncu saw no launch")
+            for launch, profile in enumerate(found.get(number, [])):
+                rows.append({"lesson": case.lesson, "function": case.function, "M": case.M, "K": case.K, "N": case.N,
+                             "launch": launch, **profile})
+        version = subprocess.run([program, "--version"], capture_output=True, text=True).stdout.strip().splitlines()[-1:]
+        header = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__,
+                  "ncu": "".join(version), "date": datetime.date.today().isoformat()}
+        return {**header, "rows": rows, "proton": _proton(Path(folder, "tree"), environment)}, missing
+
+
+def _proton(path: Path, environment: dict[str, str]) -> dict:
+    done = subprocess.run([*WORKER, "--proton", str(path)], capture_output=True, text=True, env=environment)
+    tree = path.with_suffix(".hatchet")
+    if not tree.exists():
+        raise ncu.NoProfile("Proton wrote no tree. It said:\n" + (done.stdout + done.stderr)[-2000:])
+    return tree_of(json.loads(tree.read_text())[0])
+
+
+def tree_of(node: dict) -> dict:
+    """Proton's tree (Hatchet's JSON) as name, calls and microseconds of kernels, each scope's being those below it."""
+    children = [tree_of(child) for child in node["children"]]
+    metrics = node["metrics"]
+    us = metrics.get("time (ns)", 0) / 1e3 + sum(child["us"] for child in children)
+    scope = {"flops": metrics["flops"]} if "flops" in metrics else {}
+    return {"name": node["frame"]["name"], "calls": metrics.get("count", 0), "us": us, **scope, "children": children}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="workshop.py profile", description="Profile the lessons' kernels with Nsight "
+                                     "Compute on this machine's GPU, an H100 or H200.")
+    parser.add_argument("--out", type=Path, default=RESULTS / FOLDER, help="folder for the file (default: results/profiles)")
+    parser.add_argument("--keep", type=Path, help="folder for ncu's own tables and messages")
+    args = parser.parse_args(argv)
+    try:
+        found, missing = run(args.keep)
+    except ncu.NoProfile as error:
+        print(f"profile: {error}", file=sys.stderr)
+        return 2
+    path = args.out / file_name(found["gpu"])
+    save(found, path)
+    for line in missing:
+        print(f"profile: missing: {line}", file=sys.stderr)
+    print(f"{len(found['rows'])} launches of {len({row['function'] for row in found['rows']})} functions, written to {path}")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
