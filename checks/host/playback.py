@@ -9,18 +9,19 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from checks.host.steps import ALLOCATIONS, DescriptorRef, LaunchStep, Recording, Ref
 
+_CPU = torch.device("cpu")
 Execute = Callable[[LaunchStep, dict[str, Any]], None]
 """Runs the kernel of a launch with these arguments by name, tensors and numbers, and writes into them."""
 
 
 def play(recording: Recording, inputs: Mapping[str, Any], execute: Execute,
-         fresh: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor) -> tuple[Any, ...]:
+         fresh: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
+         where: torch.device = _CPU) -> tuple[Any, ...]:
     """The outputs of the recorded call on `inputs`, which must have the shapes, strides and dtypes of those recorded.
 
-    Everything happens on the device of the first tensor among them, whatever device was recorded. `fresh` is given each
+    Everything happens on the device `where`, on which the inputs lie, whatever device was recorded. `fresh` is given each
     tensor that was allocated without contents, and may fill it. Raises what `execute` raises.
     """
-    where = next((value.device for value in inputs.values() if isinstance(value, torch.Tensor)), torch.device("cpu"))
     tensors = {number: constant.to(where) for number, constant in recording.constants.items()}
     for name, value in recording.inputs.items():
         if isinstance(value, Ref):

@@ -45,8 +45,8 @@ def scratch_and_a_table(x):
     return torch.zeros(3, device=x.device), torch.ones(2, device="cpu") + torch.tensor([1.0, 2.0])
 
 
-def test_all_is_played_where_the_inputs_lie():
-    outputs = play(record(scratch_and_a_table, X), {"x": X["x"].to("meta")}, interpret, torch.clone)
+def test_all_is_played_on_the_device_that_is_asked_for():
+    outputs = play(record(scratch_and_a_table, X), {"x": X["x"].to("meta")}, interpret, where=torch.device("meta"))
     assert {one.device.type for one in outputs} == {"meta"}
 
 

@@ -78,7 +78,7 @@ def _played(asked: dict, data: bytes) -> Attempt:
 
     with deadline(asked["timeout_s"]):
         try:
-            tried.outputs = play(recording, tried.given, run, poison_)
+            tried.outputs = play(recording, tried.given, run, poison_, device())
             if not INTERPRETED:
                 torch.cuda.synchronize()
         except (OutOfBounds, Raced, FailedAssertion, CompileError, LimitExceeded, MemoryError, TimeoutError) as error:
@@ -98,7 +98,7 @@ def _times(asked: dict, data: bytes) -> tuple[dict, bytes]:
 
         def call() -> Any:
             texts = iter(question["texts"])
-            return play(recording, given, lambda step, arguments: run(next(texts), step, arguments))
+            return play(recording, given, lambda step, arguments: run(next(texts), step, arguments), where=device())
         return call
 
     def run(said: dict[str, str], step: LaunchStep, arguments: dict[str, Any]) -> None:
