@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import hashlib
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -21,6 +22,11 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "workshop.stamp"
 LOG = VENV / "pip.log"
+
+# What would lead Python out of .venv, turn off its assertions, or keep it from printing the check's signs.
+NOT_OURS = ("PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONOPTIMIZE",
+            "PYTHONWARNINGS")
+CHANGED = ("HOME", "JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH")
 
 COMMANDS = {
     "lab": "open the first lesson in JupyterLab; more arguments go to JupyterLab (--no-browser, --port 8889)",
@@ -53,7 +59,7 @@ def say(text):
 def check_machine():
     """Raise Stop where the workshop cannot be installed."""
     if sys.version_info < (3, 11):  # noqa: UP036
-        newer = [name for name in ("python3.12", "python3.11", "python3.13") if shutil.which(name)]
+        newer = [name for name in ("python3.12", "python3.13", "python3.11") if shutil.which(name)]
         raise Stop("this is Python {}.{}, and the workshop needs 3.11 or newer. ".format(*sys.version_info[:2])
                    + (f"You have one: run {newer[0]} workshop.py instead of python3 workshop.py." if newer else
                       "Install Python 3.12, then run this with python3.12 in place of python3."))
@@ -71,6 +77,9 @@ def check_machine():
     if system != "Linux" or machine not in ("x86_64", "aarch64"):
         raise Stop(f"torch and Triton have builds for Linux on x86_64 and aarch64 only, and this is {system} on "
                    f"{machine}. Use such a machine, a container or a hosted notebook.")
+    if os.pathsep in str(ROOT):
+        raise Stop(f"Python makes no environment in a folder with a colon in its path, and this one is\n    {ROOT}\n"
+                   "Move or rename the folder, then run the same command again.")
     if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         version = "{}.{}".format(*sys.version_info[:2])
         raise Stop(f"this Python has no working venv module. On Debian and Ubuntu install it with\n"
@@ -104,10 +113,30 @@ def found_stamp():
 
 
 def environment():
-    """The variables under which programs run in `.venv`."""
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONHOME"}
-    variables.update(VIRTUAL_ENV=str(VENV), PATH=str(VENV / "bin") + os.pathsep + os.environ.get("PATH", os.defpath))
+    """The variables under which programs run in `.venv`: the user's, without those that would lead out of it.
+
+    What is changed is kept in WORKSHOP_FOUND, for `doctor` to explain.
+    """
+    variables = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
+    ours = str(VENV / "share" / "jupyter")
+    elsewhere = [folder for folder in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if folder not in ("", ours)]
+    variables.update(
+        VIRTUAL_ENV=str(VENV), PATH=str(VENV / "bin") + os.pathsep + os.environ.get("PATH", os.defpath),
+        PYTHONUTF8="1", JUPYTER_PREFER_ENV_PATH="1", JUPYTER_PATH=os.pathsep.join([ours, *elsewhere]))
+    if not writable_home():
+        home = VENV / "home"  # Jupyter, Triton and matplotlib each keep files there, and do not start without
+        home.mkdir(parents=True, exist_ok=True)
+        variables["HOME"] = str(home)
+    if "WORKSHOP_FOUND" not in os.environ:  # a launch within a launch finds nothing of the user's
+        changed = {name: value for name, value in os.environ.items()
+                   if name in NOT_OURS + CHANGED and variables.get(name) != value}
+        variables["WORKSHOP_FOUND"] = json.dumps(changed)
     return variables
+
+
+def writable_home():
+    home = os.environ.get("HOME") or str(Path.home())
+    return Path(home).is_dir() and os.access(home, os.W_OK)
 
 
 @contextlib.contextmanager
@@ -154,9 +183,7 @@ def prepare():
 
 
 def make_venv(lock):
-    if VENV.exists():
-        say(".venv is unfinished, damaged, or made for another Python or folder: making it anew.")
-        shutil.rmtree(str(VENV))
+    clear_venv()
     need_space(3)
     say("setting up once: a Python environment in .venv with JupyterLab, torch and Triton, for "
         + ("a GPU (8 GB of disk, about five minutes)." if has_gpu() else "no GPU (2 GB of disk, about two minutes)."))
@@ -170,17 +197,55 @@ def make_venv(lock):
                    "Ubuntu: the python3-venv package), then run the same command again.")
 
 
+def clear_venv():
+    """Remove `.venv`. Where it is a link, to a larger disk perhaps, only what the workshop has put there."""
+    if VENV.is_symlink():
+        place = Path(os.path.realpath(str(VENV)))
+        place.mkdir(parents=True, exist_ok=True)
+        found = list(place.iterdir())
+        if found and not LOG.exists():
+            raise Stop(f".venv is a link to {place}, and what is there was not made by this workshop. Empty that folder, "
+                       "or remove the link, then run the same command again.")
+    elif VENV.exists():
+        found = [VENV]
+    else:
+        return
+    if found:
+        say(".venv is unfinished, damaged, or made for another Python or folder: making it anew.")
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(str(path))
+        else:
+            path.unlink()
+
+
 def install(lock):
     """Install requirements.txt into `.venv`, or raise Stop with pip's reason."""
-    LOG.unlink(missing_ok=True)
+    LOG.write_text("")
     if not has_gpu() and platform.machine() == "x86_64":
         install_cpu_torch(lock)
     if pip("install", "--log", str(LOG), "-r", "requirements.txt", lock=lock).returncode:
         raise Stop(pip_failure(pip_log()))
+    if missing():
+        raise Stop(f"pip says that it has installed everything, and {missing()[0]} is not in .venv: a setting of yours "
+                   "sends it elsewhere. `python3 -m pip config list` and `env | grep PIP_` show pip's settings.")
+    # First in sys.path, before PYTHONPATH and before another package named kernels: a notebook finds the workshop's.
+    for folder in VENV.glob("lib/python3*/site-packages"):
+        (folder / "workshop.pth").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n", encoding="utf-8")
     # JupyterLab asks each new user whether it may fetch news; nobody came here for that.
     settings = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}\n')
+
+
+def missing():
+    """The pinned packages that are not in `.venv`, whatever pip says."""
+    import importlib.metadata  # not in Pythons that are too old for the workshop
+
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    found = importlib.metadata.distributions(path=[str(path) for path in VENV.glob("lib/python3*/site-packages")])
+    there = {name.lower().replace("_", "-") for name in (each.metadata["Name"] for each in found) if name}
+    return [name for name in pins if name.lower().replace("_", "-") not in there]
 
 
 def install_cpu_torch(lock):
@@ -206,13 +271,20 @@ def install_cpu_torch(lock):
 
 
 def pip(*arguments, lock, quiet=False):
-    # PIP_USER: set by hand or in pip's configuration, it makes pip refuse to install into any .venv
-    return run_in_venv([str(PYTHON), "-m", "pip", *arguments], lock, {"PIP_USER": "0"}, quiet)
+    """pip in `.venv`, whatever the user's variables and configuration say of where to install."""
+    here = dict.fromkeys(("PIP_USER", "PIP_DRY_RUN", "PIP_NO_DEPS"), "0")
+    if arguments[0] == "install":  # said in full, because a file of pip's configuration may say otherwise
+        arguments = ("install", "--target=", "--root=/", f"--prefix={VENV}", *arguments[1:])
+    return run_in_venv([str(PYTHON), "-m", "pip", *arguments], lock, here, quiet)
 
 
 def run_in_venv(command, lock, variables, quiet=False):
-    return subprocess.run(command, cwd=str(ROOT), env=dict(environment(), **variables), pass_fds=[lock], text=True,
-                          stdout=subprocess.PIPE if quiet else None, stderr=subprocess.DEVNULL if quiet else None)
+    inherited = environment()
+    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON"):
+        inherited.pop(name, None)
+    return subprocess.run(command, cwd=str(ROOT), env=dict(inherited, **variables), pass_fds=[lock], text=True,
+                          errors="replace", stdout=subprocess.PIPE if quiet else None,
+                          stderr=subprocess.DEVNULL if quiet else None)
 
 
 PIP_FAILURES = [
@@ -226,7 +298,7 @@ PIP_FAILURES = [
      "The package index could not be reached. Check the network (behind a proxy, set HTTPS_PROXY), then run the same "
      "command again; what was downloaded in full is kept."),
     ("No matching distribution found",
-     "There is no build of this package for Python {version} on this machine. Python 3.11 and 3.12 on Linux with glibc "
+     "There is no build of this package for Python {version} on this machine. Python 3.11 to 3.13 on Linux with glibc "
      "(Debian, Ubuntu, Fedora; not Alpine) are known to work: run python3.12 workshop.py."),
 ]
 
@@ -279,7 +351,7 @@ def start(command, arguments):
         # Where the user is, for `check NOTEBOOK` to mean the same file. With -P no Python file there is imported: it may
         # be a student's.
         arguments = ["-P", "-m", "checks", command, *arguments]
-        variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        variables["PYTHONPATH"] = str(ROOT)
     os.execve(str(PYTHON), [str(PYTHON), *arguments], variables)
 
 
@@ -297,6 +369,9 @@ def command_line():
 
 
 def main(argv):
+    for stream in (sys.stdout, sys.stderr):  # a folder's name may hold what the terminal's encoding has not
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     parser = command_line()
     command = parser.parse_args(argv[:1]).command  # the rest is for the command to parse
     if not command:
@@ -311,7 +386,8 @@ def main(argv):
         print("workshop: " + str(stop), file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"workshop: cannot set up .venv in {ROOT}: {error}", file=sys.stderr)
+        print("workshop: " + ("what this command prints cannot be written" if error.filename is None
+                              else f"cannot set up .venv in {ROOT}") + f": {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nworkshop: stopped. Run the same command again to go on.", file=sys.stderr)

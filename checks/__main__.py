@@ -1,7 +1,9 @@
 """The commands behind `python3 workshop.py COMMAND`."""
 
 import argparse
+import errno
 import importlib.util
+import io
 import os
 import sys
 from pathlib import Path
@@ -56,8 +58,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m checks", description=__doc__, add_help=False)
     parser.add_argument("command", choices=[*COMMANDS, *MODULES])
     command = parser.parse_args(sys.argv[1:2]).command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # `?` for a ✓ that a terminal cannot show
     run = COMMANDS[command] if command in COMMANDS else importlib.import_module(MODULES[command]).main
-    return run(sys.argv[2:])
+    try:
+        status = run(sys.argv[2:])
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
+        return _output_lost(error)
+    return status
+
+
+def _output_lost(error: OSError) -> int:
+    """For output into `head`, which ends when it has seen enough, or onto a full disk: no traceback, no more output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.ENOSPC:
+        print("workshop: what this command prints cannot be written: the disk is full.", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

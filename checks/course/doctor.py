@@ -13,8 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from checks.course.settings import notes, user_settings
 from checks.paths import ROOT
 
+VENV = ROOT / ".venv"
 PINNED = ("torch", "triton", "numpy")
 OLDEST_DRIVER = {12: 525, 13: 580}  # the oldest driver for a CUDA major version, from its release notes
 
@@ -36,6 +38,9 @@ class Machine:
     kernels: str = str(ROOT / "kernels")  # the folder that `import kernels` finds in a notebook; empty for none
     import_error: str = ""
     disk: float = 100.0  # free, GB
+    settings: dict[str, str] = field(default_factory=dict)  # the user's, that could lead out of .venv
+    encoding: str = "utf-8"  # of what is printed
+    venv: str = ""  # the folder that .venv is a link to
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +57,8 @@ def gather() -> Machine:
     """The facts of this machine."""
     machine = Machine(python=platform.python_version(), installed={}, pins=read_pins(),
                       drivers=list_drivers(), visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-                      kernels=find_kernels(), disk=shutil.disk_usage(ROOT).free / 1e9)
+                      kernels=find_kernels(), disk=shutil.disk_usage(ROOT).free / 1e9, settings=user_settings(),
+                      encoding=sys.stdout.encoding, venv=os.path.realpath(VENV) if VENV.is_symlink() else "")
     for package in PINNED:
         try:
             machine.installed[package] = importlib.metadata.version(package)
@@ -89,7 +95,8 @@ def list_drivers() -> list[str]:
 def find_kernels() -> str:
     """Where `import kernels` leads in a notebook, whose folder is lessons/ and not the folder of the packages."""
     find = "from importlib.util import find_spec; print(find_spec('kernels').submodule_search_locations[0])"
-    done = subprocess.run([sys.executable, "-c", find], cwd=ROOT.anchor, capture_output=True, text=True)
+    # -E: without the PYTHONPATH that this command was started with
+    done = subprocess.run([sys.executable, "-E", "-c", find], cwd=ROOT.anchor, capture_output=True, text=True)
     return done.stdout.strip()
 
 
@@ -166,6 +173,9 @@ def problems(machine: Machine) -> list[tuple[str, str]]:
     if machine.interpreted and triton and numpy and release(triton) < (3, 7) and release(numpy) >= (2, 4):
         found.append((f"The interpreter of Triton {triton} fails on loops with numpy {numpy}.",
                       f"It needs Triton 3.7 or numpy < 2.4. To get the former, {renew}."))
+    if machine.encoding.lower().replace("-", "") != "utf8":
+        found.append((f"Messages are printed in {machine.encoding}, which has no ✓.",
+                      "Start commands with `python3 workshop.py`, or run `export PYTHONUTF8=1`."))
     if machine.disk < 1:
         found.append((f"Only {machine.disk:.1f} GB of disk are free.",
                       "Compiled kernels and notebooks need about 1 GB: free some space."))
@@ -204,6 +214,8 @@ def report(machine: Machine, console: Console) -> None:
     facts.add_row("GPU", gpu_name(machine) or unused or "none")
     facts.add_row("kernels run", "not at all" if machine.import_error else
                   "in Triton's interpreter" if machine.interpreted else "on the GPU")
+    if machine.venv:
+        facts.add_row(".venv", f"a link to {machine.venv}")
     facts.add_row("free disk", f"{machine.disk:.0f} GB")
     console.print(facts)
     rows = abilities(machine)
@@ -215,5 +227,7 @@ def report(machine: Machine, console: Console) -> None:
     found = problems(machine)
     for wrong, do in found:
         console.print(f"Problem: {wrong}\n  {do}", markup=False, highlight=False, soft_wrap=True)
+    for note in notes(machine.settings):
+        console.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
     if not found:
         console.print("No problems found.")

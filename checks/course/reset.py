@@ -5,6 +5,7 @@ be there at all.
 """
 
 import argparse
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +29,10 @@ def main(argv: list[str]) -> int:
         print(reset(wanted.lesson, wanted.exercise))
     except (LookupError, ValueError) as error:
         parser.error(error.args[0])
+    except OSError as error:
+        print(f"workshop.py reset: nothing was changed, because {error.filename or BACKUPS} cannot be written: "
+              f"{error.strerror}.", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -77,6 +82,13 @@ def _put_back(notebook: nbformat.NotebookNode, pristine: nbformat.NotebookNode, 
     notebook.cells.insert(at, stub)
 
 
+def back_up(name: str, notebook: bytes) -> Path:
+    """Keep `notebook` in backups/, whole or not at all; returns its path. Raises OSError, as on a full disk."""
+    backup = BACKUPS / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.ipynb"
+    write_atomically(backup, notebook)
+    return backup
+
+
 def _write(path: Path, text: str, what: str) -> str:
     try:
         old = path.read_bytes()
@@ -86,10 +98,7 @@ def _write(path: Path, text: str, what: str) -> str:
         return f"{what}: it is the original already, so nothing was done."
     said = f"{what}: restored to the original."
     if old is not None:
-        BACKUPS.mkdir(exist_ok=True)
-        backup = BACKUPS / f"{path.stem}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.ipynb"
-        with backup.open("xb") as file:
-            file.write(old)
+        backup = back_up(path.stem, old)
         said += (f"\nYour notebook is kept as {BACKUPS.name}/{backup.name}."
                  "\nIn JupyterLab, choose File > Reload Notebook from Disk; changes you had not saved are only there.")
     write_atomically(path, text)  # a full disk leaves the notebook as it is

@@ -40,7 +40,7 @@ def attempt(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) 
             result = call(**tried.given)
             if not INTERPRETED:
                 torch.cuda.synchronize()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() would end the check, with status 0
         tried.line, tried.error = student_line(error), root_cause(error)
         return tried
     tried.outputs = as_outputs(result)

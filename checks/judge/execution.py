@@ -55,7 +55,7 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
             recording = record(call, tried.given)
         except NeedsNumbers:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             tried.line, tried.error = student_line(error), root_cause(error)
             return tried
         try:

@@ -1,5 +1,6 @@
 """`python -m checks COMMAND`: what each command runs, with which arguments, and its exit status."""
 
+import errno
 import os
 import runpy
 import subprocess
@@ -100,3 +101,24 @@ def test_the_status_is_that_of_the_process():
     done = subprocess.run([sys.executable, "-m", "checks", "doctor", "--what"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "usage: python3 workshop.py doctor    (takes no arguments)\n"
+
+
+@pytest.mark.parametrize(("code", "said"), [(errno.ENOSPC, "cannot be written: the disk is full"), (errno.EPIPE, "")])
+def test_output_that_cannot_be_written_ends_the_command(monkeypatch, capsys, code, said):
+    def check(argv):
+        raise OSError(code, "")
+
+    monkeypatch.setitem(commands.COMMANDS, "check", check)
+    monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    assert run(monkeypatch, "check") == 1
+    assert said in capsys.readouterr().err
+
+
+def test_signs_and_a_full_disk_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "checks", "check", str(tmp_path / "\u2713.ipynb")]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True,
+                              env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.stderr == "workshop: what this command prints cannot be written: the disk is full.\n"
+    assert done.returncode == 1

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import io
+import json
 import platform
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from checks.course import doctor
+import workshop
+from checks.course import doctor, settings
 from checks.course.doctor import Machine
 
 VERSIONS = {"torch": "2.13.0", "triton": "3.7.1", "numpy": "2.4.6"}
@@ -76,6 +78,7 @@ def test_a_sound_machine_has_no_problems(machine):
     (replace(LAPTOP, kernels="/x/lib/python3.11/site-packages/kernels"), "another library of that name",
      "pip uninstall kernels"),
     (replace(LAPTOP, kernels="/x/other/kernels"), "another copy of the workshop: /x/other", "delete the .venv folder"),
+    (replace(LAPTOP, encoding="latin-1"), "printed in latin-1", "python3 workshop.py"),
     (replace(LAPTOP, kernels=""), "cannot import `kernels`", "delete the .venv folder"),
     (replace(LAPTOP, import_error="OSError: libfoo.so"), "OSError: libfoo.so", "delete the .venv folder"),
     (replace(LAPTOP, disk=0.3), "Only 0.3 GB", "free some space"),
@@ -255,3 +258,28 @@ def test_nvidia_smi_lists_the_drivers(monkeypatch, tmp_path):
     assert doctor.list_drivers() == ["Tesla T4, 535.104.05"]
     smi.write_text("#!/bin/sh\necho 'Failed to initialize NVML: driver mismatch'\nexit 18\n")
     assert doctor.list_drivers() == []
+
+
+@pytest.mark.parametrize("name", settings.NOTES)
+def test_a_setting_that_was_left_aside_is_explained(name):
+    found = {"WORKSHOP_FOUND": json.dumps({name: "/elsewhere"}), "HOME": "/root"}
+    machine = replace(LAPTOP, settings=settings.user_settings(found))
+    assert doctor.problems(machine) == []
+    console = Console(file=io.StringIO(), width=100)
+    doctor.report(machine, console)
+    assert f"Note: {name}=/elsewhere is set, and the workshop leaves it aside: " in console.file.getvalue()
+
+
+def test_every_setting_that_the_launcher_leaves_aside_is_explained():
+    assert {*workshop.NOT_OURS, *workshop.CHANGED} <= {*settings.NOTES}
+
+
+def test_settings_of_pip_are_noted_where_they_are_on():
+    found = settings.user_settings({"PIP_TARGET": "/lib", "PIP_DRY_RUN": "0", "PIP_USER": "no", "PIP_INDEX_URL": "x"})
+    assert found == {"PIP_TARGET": "/lib"}
+
+
+def test_an_environment_on_another_disk_is_named():
+    console = Console(file=io.StringIO(), width=100)
+    doctor.report(replace(LAPTOP, venv="/scratch/me/venv"), console)
+    assert "a link to /scratch/me/venv" in console.file.getvalue()

@@ -204,3 +204,14 @@ def test_a_notebook_that_is_not_there_is_named(capsys):
     assert "no_such.ipynb" in capsys.readouterr().out
 
 
+
+
+def test_a_function_that_ends_the_program_is_wrong_and_the_rest_is_judged(tmp_path, capsys):
+    notebook = solve(read(LESSONS / "00_hello_triton.ipynb"))
+    cell = exercises_in(notebook)["programs_needed"]
+    cell.source = cell.source.replace("return ", "import sys; sys.exit(0); return ")
+    path = tmp_path / "00_hello_triton.ipynb"
+    notebook.cells = [c for c in notebook.cells if c.cell_type != "code" or c is cell or c.id == "setup"]
+    nbformat.write(notebook, path)
+    assert check_notebooks([path]) == 1
+    assert "it raised SystemExit: 0" in " ".join(capsys.readouterr().out.split())

@@ -1,5 +1,7 @@
 """`workshop.py reset`: the stub or the lesson is back to the byte, and nothing of the student's is lost."""
 
+import contextlib
+import resource
 import shutil
 from pathlib import Path
 
@@ -133,3 +135,31 @@ def test_the_command_says_what_it_did(lesson, capsys):
     rewritten(lesson, add_notes)
     assert reset_command(["04"]) == 0
     assert "restored to the original.\nYour notebook is kept as backups/04_quantize_" in capsys.readouterr().out
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file can grow; a real full disk says "No space left on device" in the same place."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_on_a_full_disk_nothing_is_changed_and_no_backup_is_empty(lesson, capsys):
+    old = rewritten(lesson, add_notes)
+    with full_disk():
+        status = reset_command(["04"])
+    assert status == 1
+    assert lesson.read_bytes() == old
+    assert backups(lesson) == []
+    assert "nothing was changed, because" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_named(lesson, monkeypatch, capsys):
+    rewritten(lesson, add_notes)
+    monkeypatch.setattr(checks.course.reset, "BACKUPS", Path("/proc/backups"))
+    assert reset_command(["04"]) == 1
+    assert "nothing was changed, because /proc/backups" in capsys.readouterr().err

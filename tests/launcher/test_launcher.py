@@ -35,7 +35,7 @@ def wheels(tmp_path_factory):
 def popen(root, *arguments, **variables):
     clean = {name: value for name, value in os.environ.items()
              if not name.startswith(("PIP_", "PYTHON")) and name != "EXIT"}
-    clean.update(PIP_CONFIG_FILE=os.devnull, PIP_DISABLE_PIP_VERSION_CHECK="1", NO_PROXY="127.0.0.1", **variables)
+    clean.update({"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NO_PROXY": "127.0.0.1", **variables})
     with hearing_ctrl_c():
         return subprocess.Popen([sys.executable, "workshop.py", *arguments], cwd=root, env=clean, text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
@@ -206,11 +206,45 @@ def test_a_failed_change_says_why_and_keeps_what_worked(ready, wheels):
     assert len(launch(ready, "check").out.splitlines()) == 1  # as ready as it was before
 
 
-def test_a_change_is_installed_where_pip_installs_for_the_user(ready, wheels):
+def test_the_user_s_settings_of_pip_do_not_lead_elsewhere(ready, wheels, tmp_path):
+    settings = tmp_path / "pip.conf"  # a file and variables, which pip reads in different ways
+    settings.write_text(f"[install]\nuser = true\ntarget = {tmp_path}/target\ndry-run = true\n")
     (ready / "requirements.txt").write_text(no_network(wheels, "2.0"))
-    done = launch(ready, "check", PIP_USER="1")
+    done = launch(ready, "check", PIP_CONFIG_FILE=str(settings), PIP_PREFIX=str(tmp_path / "prefix"), PIP_DRY_RUN="1",
+                  PIP_ROOT=str(tmp_path / "root"), PIP_TARGET=str(tmp_path / "target2"), PIP_NO_DEPS="1", PIP_USER="1")
     assert done.code == 0, done.err
     assert tiny_version(ready) == "2.0"
+
+
+def test_a_set_up_that_went_elsewhere_is_not_called_ready(ready, monkeypatch):
+    module = load(ready)
+    (ready / "requirements.txt").write_text("tiny==1.0\nTiny_two==1.0\n")
+    monkeypatch.setattr(module, "has_gpu", lambda: True)
+    monkeypatch.setattr(module, "run_in_venv", lambda *_, **__: SimpleNamespace(returncode=0))
+    with pytest.raises(module.Stop, match="pip says that it has installed everything, and Tiny_two is not in .venv"):
+        module.install(lock=None)
+
+
+def test_packages_of_the_workshop_s_names_do_not_win(template, tmp_path):
+    root, _ = template
+    elsewhere = tmp_path / "elsewhere"
+    for folder in (elsewhere, next(root.glob(".venv/lib/python3*/site-packages"))):
+        (folder / "checks").mkdir(parents=True)
+        (folder / "checks" / "__init__.py").write_text("raise SystemExit('another package of that name')\n")
+    found = subprocess.run([root / ".venv/bin/python", "-c", "import checks; print(checks.__file__)"], capture_output=True,
+                           text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(elsewhere)})
+    shutil.rmtree(next(root.glob(".venv/lib/python3*/site-packages/checks")))
+    assert found.stdout.strip() == str(root / "checks" / "__init__.py"), found.stderr
+
+
+def test_what_is_printed_onto_a_full_disk(template):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        (template[0] / "new").mkdir()
+        root = new_copy(template[0] / "new" / "workshop", "")
+        done = subprocess.run([sys.executable, "workshop.py", "check"], cwd=root, stdout=full, stderr=subprocess.PIPE,
+                              text=True)
+    assert done.returncode == 1
+    assert done.stderr == ("workshop: what this command prints cannot be written: [Errno 28] No space left on device\n")
 
 
 def test_no_network(ready):

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -110,6 +111,37 @@ def test_an_unfinished_environment_is_removed_first(module, monkeypatch, capsys)
     assert "making it anew" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("there", ["nothing", "an empty folder", "an old environment"])
+def test_an_environment_on_another_disk_stays_there(module, monkeypatch, tmp_path, there):
+    disk = tmp_path / "disk"
+    module.VENV.symlink_to(disk)
+    if there != "nothing":
+        disk.mkdir()
+    if there == "an old environment":
+        (disk / "lib").mkdir()
+        module.LOG.touch()
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    monkeypatch.setattr(module, "need_space", lambda gigabytes: None)
+    module.make_venv(lock=5)
+    assert module.VENV.is_symlink()
+    assert list(disk.iterdir()) == []
+
+
+def test_what_a_link_leads_to_is_left_to_its_owner(module, monkeypatch, tmp_path):
+    (tmp_path / "disk" / "theses").mkdir(parents=True)
+    module.VENV.symlink_to(tmp_path / "disk")
+    monkeypatch.setattr(module, "need_space", lambda gigabytes: None)
+    with pytest.raises(module.Stop, match="what is there was not made by this workshop"):
+        module.make_venv(lock=5)
+    assert (tmp_path / "disk" / "theses").exists()
+
+
+def test_a_colon_in_the_path(tmp_path, capsys):
+    module = load(new_copy(tmp_path / "x:y", ""))
+    assert module.main(["lab"]) == 1
+    assert "folder with a colon in its path" in capsys.readouterr().err
+
+
 def test_ctrl_c_and_a_full_stop_have_their_status(module, monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
@@ -128,6 +160,22 @@ def test_programs_run_in_the_environment_s_python(module, monkeypatch):
     assert variables["KEPT"] == "yes"
     assert variables["VIRTUAL_ENV"] == str(module.VENV)
     assert variables["PATH"] == f"{module.VENV}/bin{os.pathsep}/bin"
+
+
+def test_the_user_s_settings_do_not_lead_out_of_the_environment(module, monkeypatch):
+    settings = {"PYTHONPATH": "/cluster/lib", "JUPYTER_PATH": "/cluster/jupyter", "JUPYTER_PREFER_ENV_PATH": "0",
+                "PYTHONIOENCODING": "ascii", "HOME": "/nonexistent"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WORKSHOP_FOUND", raising=False)
+    variables = module.environment()
+    assert not {"PYTHONPATH", "PYTHONIOENCODING"} & variables.keys()
+    assert variables["PYTHONUTF8"] == variables["JUPYTER_PREFER_ENV_PATH"] == "1"
+    assert variables["JUPYTER_PATH"] == f"{module.VENV}/share/jupyter:/cluster/jupyter"
+    assert variables["HOME"] == str(module.VENV / "home") and (module.VENV / "home").is_dir()
+    assert json.loads(variables["WORKSHOP_FOUND"]) == settings
+    monkeypatch.setattr(os, "environ", variables)  # a launch within a launch
+    assert json.loads(module.environment()["WORKSHOP_FOUND"]) == settings
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, "1"), (2, "2"), (4, "4"), (64, "4")])
@@ -246,7 +294,8 @@ def test_pip_looks_once_and_uv_does_not_wait(module, monkeypatch):
         (command[0].rpartition("/")[2], variables, quiet, lock)) or SimpleNamespace(stdout="", returncode=0))
     module.install_cpu_torch(lock=5)
     quick = {"UV_HTTP_RETRIES": "1", "UV_HTTP_CONNECT_TIMEOUT": "5"}
-    assert calls == [("python", {"PIP_USER": "0"}, True, 5), ("python", {"PIP_USER": "0"}, True, 5),
+    here = {"PIP_USER": "0", "PIP_DRY_RUN": "0", "PIP_NO_DEPS": "0"}
+    assert calls == [("python", here, True, 5), ("python", here, True, 5),
                      ("uv", quick, True, 5), ("uv", quick, False, 5)]
 
 
@@ -278,5 +327,7 @@ def test_only_an_x86_machine_without_gpu_asks_for_the_cpu_build(module, monkeypa
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(module, "install_cpu_torch", lambda lock: calls.append("cpu"))
     monkeypatch.setattr(module, "pip", lambda *arguments, lock: SimpleNamespace(returncode=0))
+    (module.ROOT / "requirements.txt").write_text("")
+    module.VENV.mkdir()
     module.install(lock=None)
     assert calls == ["cpu"] * asked
