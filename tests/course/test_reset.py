@@ -148,7 +148,7 @@ def full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_on_a_full_disk_nothing_is_changed_and_no_backup_is_empty(lesson, capsys):
+def test_on_a_full_disk_nothing_is_changed(lesson, capsys):
     old = rewritten(lesson, add_notes)
     with full_disk():
         status = reset_command(["04"])

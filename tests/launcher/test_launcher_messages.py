@@ -162,7 +162,7 @@ def test_programs_run_in_the_environment_s_python(module, monkeypatch):
     assert variables["PATH"] == f"{module.VENV}/bin{os.pathsep}/bin"
 
 
-def test_the_user_s_settings_do_not_lead_out_of_the_environment(module, monkeypatch):
+def test_settings_do_not_lead_out_of_the_environment(module, monkeypatch):
     settings = {"PYTHONPATH": "/cluster/lib", "JUPYTER_PATH": "/cluster/jupyter", "JUPYTER_PREFER_ENV_PATH": "0",
                 "PYTHONIOENCODING": "ascii", "HOME": "/nonexistent"}
     for name, value in settings.items():
