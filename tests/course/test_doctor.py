@@ -270,7 +270,7 @@ def test_a_setting_that_was_left_aside_is_explained(name):
     assert f"Note: {name}=/elsewhere is set, and the workshop leaves it aside: " in console.file.getvalue()
 
 
-def test_every_setting_that_the_launcher_leaves_aside_is_explained():
+def test_every_setting_left_aside_is_explained():
     assert {*workshop.NOT_OURS, *workshop.CHANGED} <= {*settings.NOTES}
 
 
