@@ -98,6 +98,32 @@ def producer_fused_bytes(M: int, N: int, K: int) -> int:
     return norm + product
 
 
+def silu_apart_bytes(M: int, N: int, K: int) -> int:
+    """Bytes from the codes of x (M, K) to those of h = silu(gate) · up (M, N) in three passes.
+
+    Product: codes to gate and up in FP16, (M, 2N), w (2N, K). SiLU·mul: FP16 to FP16. Quantizer:
+    FP16 to INT8. Scales are FP32.
+    """
+    product = M * K + 2 * N * K + 4 * (M + 2 * N) + 2 * M * 2 * N
+    silu_mul = 2 * M * 2 * N + 2 * M * N
+    quantizer = 2 * M * N + M * N + 4 * M
+    return product + silu_mul + quantizer
+
+
+def silu_in_quantizer_bytes(M: int, N: int, K: int) -> int:
+    """Bytes of the same in two passes: the quantizer computes SiLU·mul itself."""
+    product = M * K + 2 * N * K + 4 * (M + 2 * N) + 2 * M * 2 * N
+    quantizer = 2 * M * 2 * N + M * N + 4 * M
+    return product + quantizer
+
+
+def silu_in_epilogue_bytes(M: int, N: int, K: int) -> int:
+    """Bytes of the same in two passes: the product computes SiLU·mul itself and writes h."""
+    product = M * K + 2 * N * K + 4 * (M + 2 * N) + 2 * M * N
+    quantizer = 2 * M * N + M * N + 4 * M
+    return product + quantizer
+
+
 def main_loop_quantizations(M: int, N: int, K: int, BLOCK_M: int, BLOCK_N: int) -> int:
     """How many numbers all programs quantize when each reads its rows of x (M, K) in FP16 and makes
     the codes in its own loop along K, one program for each (BLOCK_M, BLOCK_N) tile of y (M, N)."""

@@ -13,11 +13,18 @@ from typing import Any
 import torch
 import triton
 
-from kernels import plans
+from kernels import mlp, plans
+from kernels.fused import silu_mul_quantize_int8
 from kernels.int_mm import int_mm
 from kernels.matmul_int8 import matmul_int8
-from kernels.perrow_w8a8 import GROUPED_CONFIGS, perrow_w8a8_matmul, perrow_w8a8_matmul_grouped
+from kernels.perrow_w8a8 import (
+    GROUPED_CONFIGS,
+    perrow_w8a8_matmul,
+    perrow_w8a8_matmul_grouped,
+    perrow_w8a8_matmul_plain,
+)
 from kernels.quantize import quantize_int8_perrow
+from kernels.quantize_inside import persistent_rows_matmul, quantizing_matmul
 from kernels.runtime import INTERPRETED, capability
 
 BASELINES: dict[str, Callable] = {}
@@ -98,6 +105,37 @@ PLANS = {"unfused INT8": plans.unfused, "epilogue-fused INT8": plans.epilogue_fu
          "producer-fused INT8": plans.producer_fused}
 """Lesson 07's ways from x to norm(x) wᵀ; two round the norm to FP16 before it is quantized, the third does not."""
 BASELINES.update(PLANS)
+
+
+def fastest_product(x_q, x_scale, w_q, w_scale):
+    """The library's fastest product of gate and up, and SiLU·mul in the quantizer."""
+    gate, up = perrow_w8a8_matmul(x_q, x_scale, w_q, w_scale).chunk(2, dim=1)
+    return silu_mul_quantize_int8(gate, up)
+
+
+SILU_PLANS: dict[str, Callable] = {"SiLU·mul apart": mlp.silu_apart, "SiLU·mul in the quantizer": mlp.silu_in_quantizer,
+              "SiLU·mul in the epilogue": mlp.silu_in_epilogue}
+"""Lesson 07b's ways from the codes of x to those of silu(gate) · up; w holds the rows of gate, then those of up."""
+FASTEST_PRODUCT = "fastest product, SiLU·mul in the quantizer"
+BASELINES.update({**SILU_PLANS, FASTEST_PRODUCT: fastest_product})
+
+
+def separate_quantizer(x, w_q, w_scale):
+    return perrow_w8a8_matmul_plain(*quantize_int8_perrow(x), w_q, w_scale)
+
+
+def in_the_loop(x, x_scale, w_q, w_scale):
+    return quantizing_matmul(x, w_q, w_scale, x_scale)
+
+
+def in_the_loop_with_amax(x, w_q, w_scale):
+    return quantizing_matmul(x, w_q, w_scale)
+
+
+PLACES: dict[str, Callable] = {"quantizer apart": separate_quantizer, "in the loop, scales given": in_the_loop,
+          "in the loop, amax too": in_the_loop_with_amax, "persistent rows": persistent_rows_matmul}
+"""Lesson 07b's places to quantize x, all with the plain product's tiles."""
+BASELINES.update(PLACES)
 
 
 @baseline("torchao", error=0.02)

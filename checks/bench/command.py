@@ -57,17 +57,18 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def run_checks_and_report(shapes: str = "workshop", baselines: list[str] | None = None, out: Path = RESULTS,
-                          resume: bool = False, pictures: bool = True) -> dict:
+                          resume: bool = False, pictures: bool = True, only: list[str] | None = None) -> dict:
     """Check every kernel, measure it beside its baselines, print tables; on a GPU, write the figures and pictures to `out`.
 
     `shapes`: workshop, llama-3-8b, llama-3-70b, or a JSON file with a list of [M, K, N]. `baselines`: some of
-    `checks.bench.baselines.OPTIONAL`; left out, all that are installed. `resume`: go on where an earlier run ended.
+    `checks.bench.baselines.OPTIONAL`; left out, all that are installed. `resume`: go on where an earlier run ended. `only`:
+    the groups to measure; their rows take the place of those in the file of an earlier run on such a GPU.
 
     Gives the figures as `checks.bench.results` describes them; without a GPU their rows have no speeds. Raises BadShapes for
-    shapes that cannot be used, BadResults where there is another run to resume.
+    shapes that cannot be used, BadResults where there is another run to resume, or none to add to.
     """
     console = _console()
-    groups = plan(shapes, baselines)
+    groups = chosen(plan(shapes, baselines), only)
     for name in OPTIONAL:
         if (baselines is None or name in baselines) and missing(name):
             console.print(f"left out: {name}: {missing(name)}", highlight=False, markup=False)
@@ -91,6 +92,8 @@ def run_checks_and_report(shapes: str = "workshop", baselines: list[str] | None 
             show_interpreted(figures, console)
             return figures
     path = Path(out) / file_name(header["gpu"], header["shapes"])
+    if only is not None:
+        figures = added(figures, load(path))
     save(figures, path)
     for table in report.tables(figures):
         show(table, console)
@@ -100,6 +103,32 @@ def run_checks_and_report(shapes: str = "workshop", baselines: list[str] | None 
     if pictures:
         redraw(path, console)
     return figures
+
+
+def chosen(groups: dict[str, list[dict]], only: list[str] | None) -> dict[str, list[dict]]:
+    """The groups named, or all. Raises BadResults for a name that is none."""
+    if only is None:
+        return groups
+    unknown = [name for name in only if name not in groups]
+    if unknown:
+        raise BadResults(f"there is no group {', '.join(unknown)}; there are {', '.join(groups)}")
+    return {name: groups[name] for name in only}
+
+
+def added(new: dict, old: dict) -> dict:
+    """The figures `old` of a whole run with those of some groups in `new` in their place, under the old roofs.
+
+    Raises BadResults where the two are not of the same GPU and software.
+    """
+    for name in ("gpu", "capability", "torch", "triton"):
+        if new[name] != old[name]:
+            raise BadResults(f"the figures to add to have {name} {old[name]}, and here it is {new[name]}: measure all anew")
+    measured = {(row["test"], row["mode"]) for row in new["rows"]}
+    kept = [row for row in old["rows"] if (row["test"], row["mode"]) not in measured]
+    rows = [{**row, "of_roof": of_roof(row, old["roofs"])} for row in new["rows"]]
+    dates = {**old.get("added", {}), **dict.fromkeys(new["conditions"], new["date"])}
+    return {**old, "added": dates, "conditions": {**old.get("conditions", {}), **new["conditions"]},
+            "notes": [*old.get("notes", []), *new["notes"]], "rows": [*kept, *rows]}
 
 
 def assemble(header: dict, kept: Kept) -> dict:
@@ -215,6 +244,8 @@ def main(argv: list[str]) -> int:
                         "that are installed)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the figures and pictures (default: results/)")
     parser.add_argument("--resume", action="store_true", help="keep what an interrupted run in --out has measured")
+    parser.add_argument("--only", nargs="+", metavar="GROUP", help="measure these groups alone, and put them into the file "
+                        "of an earlier run on such a GPU")
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON file alone")
     parser.add_argument("--redraw", action="store_true", help="measure nothing: draw what lies in --out again")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="measure nothing: what is faster or "
@@ -231,7 +262,8 @@ def main(argv: list[str]) -> int:
             for path in paths:
                 redraw(path, console)
         else:
-            figures = run_checks_and_report(args.shapes, args.baselines, args.out, args.resume, not args.no_pictures)
+            figures = run_checks_and_report(args.shapes, args.baselines, args.out, args.resume, not args.no_pictures,
+                                            args.only)
             return 1 if failures(figures) else 0
     except (BadResults, BadShapes, WorkerFailed, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)

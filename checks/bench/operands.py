@@ -210,19 +210,24 @@ def _product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 def expect_codes(name: str, function: Callable, result, operands: Operands) -> None:
     """Raises Wrong unless the result is the codes and scales of the rows that `function` quantizes.
 
-    Those are x's, or those of RMSNorm(x) · weight or silu(gate) · up where it takes these; a copy must be one.
+    Those are x's, or those of RMSNorm(x) · weight or silu(gate) · up where it takes these, or the codes of x and of w,
+    which has the rows of gate and then those of up; a copy must be one.
     """
     o, given = operands, operand_names(function)
+    columns = o.N // 2 if "w_q" in given else o.K
     if len(given) == 2 and given[1] in ("target", "x_copy"):
         if not torch.equal(o[given[0]], o[given[1]]):
             raise Wrong(f"{name} did not copy")
         return
     if not (isinstance(result, tuple) and len(result) == 2 and all(isinstance(r, torch.Tensor) for r in result)
-            and [tuple(r.shape) for r in result] == [(o.M, o.K), (o.M,)]):
-        raise Wrong(f"{name} must give codes ({o.M}, {o.K}) and scales ({o.M},), got {_what(result)}")
+            and [tuple(r.shape) for r in result] == [(o.M, columns), (o.M,)]):
+        raise Wrong(f"{name} must give codes ({o.M}, {columns}) and scales ({o.M},), got {_what(result)}")
     rows = o.rows_to_check()
-    # One FP32 quotient. Or what is fused with it, which others round to FP16 on the way, twice at most, 2⁻¹¹ each.
+    # One FP32 quotient. Or what is fused with it, which others round to FP16 on the way, twice at most, 2⁻¹¹ each; gate, up
+    # and their product are three roundings, in a number and in amax.
     code_error, scale_error = (127 * 2.0**-23, 2.0**-22) if given == ["x"] else (127 * 2.0**-10, 2.0**-9)
+    if "w_q" in given:
+        code_error, scale_error = 127 * 6 * 2.0**-11, 3 * 2.0**-11
     q, scale = result[0][rows].double(), result[1][rows].double()
     y = _quantized(o, given, rows)
     want = y.abs().amax(1) / 127
@@ -235,6 +240,10 @@ def expect_codes(name: str, function: Callable, result, operands: Operands) -> N
 def _quantized(o: Operands, given: list[str], rows: torch.Tensor) -> torch.Tensor:
     if "gate" in given:
         gate, up = o["gate"][rows].double(), o["up"][rows].double()
+        return gate / (1 + (-gate).exp()) * up
+    if "x_q" in given:
+        gate, up = (_product(o["x_q"][rows].double(), o["w_q"]) * o["x_scale"][rows].double()[:, None]
+                    * o["w_scale"].double()).chunk(2, dim=1)
         return gate / (1 + (-gate).exp()) * up
     x = o["x"][rows].double()
     if "weight" in given:

@@ -77,6 +77,13 @@ def test_perf_matmul_int8(functions: Functions, shapes=None, mode: str = "eager"
     return _each(_Test("matmul_int8", _expect_either), functions, shapes, mode, watcher)
 
 
+def test_perf_gate_up(functions: Functions, shapes=None, mode: str = "eager", watcher: Watcher | None = None) -> list[dict]:
+    """Time the way from the codes of x (M, K) to those of silu(gate) · up, `shapes` a list of (M, K, N), N counting the rows
+    of gate and of up. Functions of x_q, x_scale, w_q and w_scale."""
+    shapes = _shapes(shapes, ("M", "K", "N"), [(33, 256, 128)] if INTERPRETED else [(16384, 2048, 22016)])
+    return _each(_Test("gate_up", expect_codes), functions, shapes, mode, watcher)
+
+
 def test_perf_quant_decode(functions: Functions, shapes=None, mode: str = "graph",
                            watcher: Watcher | None = None) -> list[dict]:
     """Time the quantization of few rows x (M, K), `shapes` a list of (M, K). Functions of x."""
@@ -98,8 +105,8 @@ def copy_roof() -> dict:
     return {"copy_gb_per_s": row["gb_per_s"]}
 
 
-_measuring: tuple[Any, ...] = (test_perf_gemv, test_perf_gemm, test_perf_matmul_int8, test_perf_quant_decode,
-                               test_perf_quant_prefill)
+_measuring: tuple[Any, ...] = (test_perf_gemv, test_perf_gemm, test_perf_matmul_int8, test_perf_gate_up,
+                               test_perf_quant_decode, test_perf_quant_prefill)
 for _function in _measuring:
     _function.__test__ = False  # their names are the workshop's: pytest shall not take them for tests
 

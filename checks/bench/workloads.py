@@ -8,12 +8,24 @@ from pathlib import Path
 
 import kernels
 from checks.bench import perf
-from checks.bench.baselines import BASELINES, CONFIGS, LAYOUTS, OPTIONAL, PLANS, fits, missing
+from checks.bench.baselines import (
+    BASELINES,
+    CONFIGS,
+    FASTEST_PRODUCT,
+    LAYOUTS,
+    OPTIONAL,
+    PLACES,
+    PLANS,
+    SILU_PLANS,
+    fits,
+    missing,
+)
 from kernels import quantize
 from kernels.decode import MAX_M
 from kernels.runtime import INTERPRETED
 
 TESTS = {"gemv": perf.test_perf_gemv, "gemm": perf.test_perf_gemm, "matmul_int8": perf.test_perf_matmul_int8,
+         "gate_up": perf.test_perf_gate_up,
          "quant_decode": perf.test_perf_quant_decode, "quant_prefill": perf.test_perf_quant_prefill}
 
 GEMV = ["cuBLAS FP16", "gemv_fp16_row", "gemv_fp16", "gemv_w8a16_row", "gemv_w8a16"]
@@ -43,6 +55,7 @@ LLAMA = {"llama-3-8b": [(4096, 6144), (4096, 4096), (4096, 28672), (14336, 4096)
 
 # Lesson 08: decode's kernel against prefill's, and what launches cost. Lesson 09: configurations from few tiles to many.
 BREAK_EVEN_M = [1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512]
+GATE_UP_SHAPES = [(MANY, 2048, 22016), (8192, 4096, 28672)]  # N counts the rows of gate and of up; the second: Llama 3 8B
 CONFIG_SHAPES = [(65, 4096, 4096), (512, 4096, 4096), (2048, 4096, 4096), (MANY, 2048, 6144), (MANY, 11008, 2048)]
 
 
@@ -121,6 +134,8 @@ def _ragged(mode: str) -> list[dict]:
         *(unit("matmul_int8", WHOLE + BESIDE[2:], (M, 144, 136), mode) for M in (17, 130)),
         *(unit("matmul_int8", WHOLE[:2], (M, 514, 72), mode) for M in (1, 64, 65)),
         unit("matmul_int8", list(PLANS), (33, 144, 136), mode, "plans"),
+        unit("matmul_int8", list(PLACES), (33, 144, 136), mode, "places"),
+        unit("gate_up", [*SILU_PLANS, FASTEST_PRODUCT], (33, 144, 136), mode),
         unit("matmul_int8", HOST, (17, 144, 136), mode, "host"),
         *(unit("quant_decode", ["quantize_int8_perrow"], shape, mode) for shape in ((1, 4096), (5, 2049))),
         unit("quant_prefill", QUANTIZE, (34, 1026), mode),
@@ -142,6 +157,8 @@ def _workshop() -> dict[str, list[dict]]:
         "matmul_int8": [unit("matmul_int8", WHOLE, shape) for shape in [*over_n, prefill[-1], *over_m]],
         "other libraries": [unit("matmul_int8", BESIDE, shape, name="others") for shape in prefill],
         "plans": [unit("matmul_int8", list(PLANS), shape, name="plans") for shape in prefill],
+        "gate and up": [unit("gate_up", [*SILU_PLANS, FASTEST_PRODUCT], shape) for shape in GATE_UP_SHAPES],
+        "places": [unit("matmul_int8", list(PLACES), shape, name="places") for shape in prefill],
         "decode": [
             *(unit("matmul_int8", WHOLE[:2], (M, K, N), "graph") for K, N in DECODE for M in DECODE_M),
             *(unit("matmul_int8", AFTER_A_COPY, (M, K, N), "graph", "after a copy") for K, N in DECODE for M in (1, 16)),

@@ -317,11 +317,11 @@ def test_every_option_reaches_the_run(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "run_checks_and_report", lambda *arguments: asked.append(arguments) or {"notes": []})
     assert command.main([]) == 0
     assert command.main(["--shapes", "llama-3-8b", "--baselines", "torchao", "gemlite", "--out", str(tmp_path), "--resume",
-                         "--no-pictures"]) == 0
+                         "--no-pictures", "--only", "gemm", "plans"]) == 0
     assert command.main(["--baselines"]) == 0
-    assert asked == [("workshop", None, command.RESULTS, False, True),
-                     ("llama-3-8b", ["torchao", "gemlite"], tmp_path, True, False),
-                     ("workshop", [], command.RESULTS, False, True)]
+    assert asked == [("workshop", None, command.RESULTS, False, True, None),
+                     ("llama-3-8b", ["torchao", "gemlite"], tmp_path, True, False, ["gemm", "plans"]),
+                     ("workshop", [], command.RESULTS, False, True, None)]
 
 
 @pytest.mark.parametrize("kind, status", [("wrong", 1), ("crashed", 1), ("refused", 0)])

@@ -1,7 +1,9 @@
 """The part of `gpu_report.py` on the rungs that only a lesson uses."""
 
+import test_gate_up
 import test_hello
 import test_plans
+import test_quantize_inside
 import test_skinny
 import torch
 
@@ -25,6 +27,13 @@ def check_lessons(checks):
     checks.attempt("the three plans", test_plans.test_the_plans_agree)
     for K in (100, 2048, 5000):
         checks.attempt(f"fused rungs, K = {K}", test_plans.test_the_students_rungs_give_what_the_librarys_kernels_give, K)
+    shapes = [(1, 1, 1), (130, 65, 257), (257, 200, 1000)]
+    for M, N, K in shapes if checks.small else [*shapes, (300, 11008, 2048), (4096, 5000, 4096)]:
+        for bias in (None, torch.float16, torch.float32):
+            checks.attempt(f"gate and up of {(M, N, K)}, bias {bias}", test_gate_up.check_gate_up, M, N, K, bias)
+        checks.attempt(f"plans of SiLU·mul of {(M, N, K)}", test_gate_up.check_plans_of_silu_mul, M, N, K)
+        checks.attempt(f"quantizing inside of {(M, N, K)}", test_quantize_inside.check_inside, M, N, K)
+    checks.attempt("the whole MLP", test_gate_up.check_mlp, 300, 1024, 2816)
 
 
 def every_tile_once():

@@ -13,15 +13,18 @@ from kernels import (
     decode,
     decode_row,
     fused,
+    gate_up,
     gemv,
     gemv_int8,
     hello,
     hopper_gemm,
     int_mm,
     matmul,
+    mlp,
     perrow_w8a8,
     plans,
     quantize,
+    quantize_inside,
     rotary,
     skinny,
 )
@@ -31,7 +34,8 @@ KERNELS = Path(decode.__file__).parent
 SHARED_LIMIT = {75: 65_536, 80: 166_912, 89: 101_376, 90: 232_448}  # bytes a program, CUDA's programming guide
 PRODUCTS = {"matmul_fp16_naive_kernel", "matmul_fp16_grouped_kernel", "matmul_fp16_kernel", "hopper_gemm_kernel",
             "int_mm_kernel", "perrow_w8a8_matmul_plain_kernel", "perrow_w8a8_matmul_kernel",
-            "perrow_w8a8_matmul_tma_kernel", "decode_w8a8_kernel", "skinny_w8a8_kernel", "split_k_kernel"}
+            "perrow_w8a8_matmul_tma_kernel", "decode_w8a8_kernel", "skinny_w8a8_kernel", "split_k_kernel",
+            "gate_up_silu_mul_plain_kernel", "quantizing_matmul_kernel", "persistent_rows_kernel"}
 COPIED_BY_TMA = {"matmul_fp16_kernel", "perrow_w8a8_matmul_tma_kernel", "hopper_gemm_kernel"}
 GLUON = {"i8": gl.int8, "fp16": gl.float16, "bf16": gl.bfloat16}
 
@@ -77,6 +81,7 @@ def row_jobs(sm):
                    fused.silu_mul_quantize_int8_plain_kernel):
         yield job(kernel, sm, {"BLOCK_K": 2048})
     yield job(rotary.rotate_qkv_kernel, sm, {"BLOCK": 64}, {"turn_ptr": "*fp32", "q_ptr": "*fp16"}, num_warps=1)
+    yield job(mlp.silu_mul_fp16_kernel, sm, {"BLOCK_K": 2048})
     yield job(plans.rmsnorm_kernel, sm, {"BLOCK_K": 4096})
     yield job(plans.scale_sums_kernel, sm, {"BLOCK_N": 2048}, {"acc_ptr": "*i32"})
     for BLOCK_K, num_warps, fits in ((2048, 2, True), (16384, 16, True), (2048, 4, False)):
@@ -132,6 +137,10 @@ def prefill_jobs(sm):
     tile = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128}
     for neighbours in ("stride_wk", "stride_wn"):  # K-major, N-major
         yield job(int_mm.int_mm_kernel, sm, tile | {neighbours: 1}, CODES | {"y_ptr": "*i32"}, num_warps=8)
+    yield job(gate_up.gate_up_silu_mul_plain_kernel, sm, tile | {"BLOCK_N": 64}, CODES, num_warps=8)
+    for scales in ({}, {"x_scale_ptr": None}):
+        yield job(quantize_inside.quantizing_matmul_kernel, sm, tile | scales, WEIGHTS, num_warps=8)
+    yield job(quantize_inside.persistent_rows_kernel, sm, tile, WEIGHTS, num_warps=8)
     if sm >= 90:
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "fp16")
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "bf16", bias_ptr=None)

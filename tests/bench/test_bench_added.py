@@ -1,0 +1,37 @@
+"""Some groups measured again, into the file of a whole run."""
+
+import pytest
+from synthetic_figures import ROOFS, row
+
+from checks.bench import command
+from checks.bench.results import BadResults, of_roof
+
+OLD = {"schema": 1, "gpu": "GPU X", "capability": [9, 0], "torch": "2", "triton": "3", "shapes": "workshop",
+       "date": "2026-01-01", "roofs": ROOFS, "conditions": {"gemm": {"clock": 1}}, "notes": [],
+       "rows": [row("gemm", "cuBLAS FP16", 8, 8, 8), row("places", "persistent rows", 8, 8, 8)]}
+
+
+def run_again(**changes):
+    fresh = row("places", "quantizer apart", 16, 8, 8)
+    return {**OLD, "date": "2026-02-02", "roofs": {}, "conditions": {"places": {"clock": 2}}, "rows": [fresh], **changes}
+
+
+def test_new_rows_take_the_place_of_those_of_their_test():
+    figures = command.added(run_again(), OLD)
+    assert [(r["test"], r["function"]) for r in figures["rows"]] == [("gemm", "cuBLAS FP16"), ("places", "quantizer apart")]
+    assert figures["rows"][1]["of_roof"] == of_roof(run_again()["rows"][0], ROOFS)
+    assert (figures["date"], figures["added"], figures["roofs"]) == ("2026-01-01", {"places": "2026-02-02"}, ROOFS)
+    assert figures["conditions"] == {"gemm": {"clock": 1}, "places": {"clock": 2}}
+
+
+@pytest.mark.parametrize("other", [{"gpu": "GPU Y"}, {"torch": "3"}, {"triton": "4"}, {"capability": [8, 0]}])
+def test_nothing_is_added_to_figures_of_another_machine(other):
+    with pytest.raises(BadResults, match=f"have {list(other)[0]} .*: measure all anew"):
+        command.added(run_again(**other), OLD)
+
+
+def test_groups_are_chosen_by_name():
+    groups = {"a": [1], "b": [2], "c": [3]}
+    assert command.chosen(groups, None) == groups and command.chosen(groups, ["c", "a"]) == {"c": [3], "a": [1]}
+    with pytest.raises(BadResults, match="there is no group d, e; there are a, b, c"):
+        command.chosen(groups, ["d", "a", "e"])
