@@ -17,7 +17,8 @@ import torch
 import kernels  # noqa: F401  first of ours: it decides whether Triton interprets
 from checks.bench.operands import Operands, operand_names
 from checks.bench.workloads import LAYOUT, MANY, find
-from kernels import fused, gemv_int8, skinny
+from kernels import fused, gemv_int8, perrow_w8a8, skinny
+from kernels.gemv import gemv_fp16_kernel
 from kernels.hello import copy_2d
 from kernels.int_mm import int_mm
 from kernels.matmul import matmul_fp16_naive_kernel
@@ -59,9 +60,26 @@ def _gemv_w8a8_row(case: Case) -> Callable[[], Any]:
     return partial(gemv_int8.gemv_w8a8_row, operands["x_q"][0], operands["x_scale"], operands["w_q"], operands["w_scale"])
 
 
+def _by_tma(case: Case) -> Callable[[], Any]:
+    """The INT8 product that loads by TMA, in Triton: without Gluon's warps in roles."""
+    return _on_operands(case, lambda x_q, x_scale, w_q, w_scale: perrow_w8a8.perrow_w8a8_matmul(
+        x_q, x_scale, w_q, w_scale, config=perrow_w8a8.TMA_CONFIGS[0]))
+
+
 def _strided_copy(stride: int) -> Callable[[Case], Callable[[], Any]]:
     """Lesson 01's copy of every `stride`-th number of long rows."""
     return lambda case: partial(copy_2d, torch.randn(case.M, case.K * stride, device=device())[:, ::stride])
+
+
+def _gemv(rows: int, columns: int) -> Callable[[Case], Callable[[], Any]]:
+    """Lesson 01's kernel in blocks that its wrapper may not choose."""
+    def prepare(case: Case) -> Callable[[], Any]:
+        operands = Operands(case.M, case.K, case.N, case.vector)
+        x, w = operands["x"], operands["w"]
+        y = torch.empty(case.N, device=x.device, dtype=x.dtype)
+        return lambda: gemv_fp16_kernel[(-(-case.N // rows),)](
+            x, w, y, case.N, case.K, w.stride(0), BLOCK_N=rows, BLOCK_K=columns)
+    return prepare
 
 
 def _naive(num_stages: int) -> Callable[[Case], Callable[[], Any]]:
@@ -84,8 +102,10 @@ def cases() -> list[Case]:
 
 def _one_row() -> list[Case]:
     copies = [Case("01", f"copy_2d, stride {stride}", 8192, 4096, 1, _strided_copy(stride)) for stride in (1, 2, 4, 8)]
-    return copies + [Case("01", name, 1, 4096, N, by_name, vector=True) for N in (4096, 65536)
-                     for name in ("cuBLAS FP16", "gemv_fp16_row", "gemv_fp16")]
+    gemvs = [Case("01", name, 1, 4096, N, by_name, vector=True) for N in (4096, 65536)
+             for name in ("cuBLAS FP16", "gemv_fp16_row", "gemv_fp16")]
+    return copies + gemvs + [Case("01", f"gemv_fp16, {rows} x {columns}", 1, 4096, 65536, _gemv(rows, columns), vector=True)
+                             for rows, columns in ((2, 1024), (64, 128))]
 
 
 def _products() -> list[Case]:
@@ -97,17 +117,19 @@ def _products() -> list[Case]:
             *(Case("02", name, *shape, by_name) for name in fp16),
             *(Case("05", name, *shape, by_name) for name in int8),
             Case("05", "int_mm", *shape, of_lesson(int_mm)),
+            Case("05", "perrow_w8a8_matmul, TMA", *shape, _by_tma),
             *(Case("05", name, 4096, 4096, 4096, by_name) for name in LAYOUT)]
 
 
 def _rows_of_x() -> list[Case]:
-    names = ("copy", "quantize_int8_perrow_plain", "quantize_int8_perrow_long", "quantize_int8_perrow")
+    names = ("quantize_int8_perrow_plain", "quantize_int8_perrow_long", "quantize_int8_perrow")
     norms = [("rmsnorm_quantize_int8_plain", fused.rmsnorm_quantize_int8_plain),
              ("rmsnorm_quantize_int8_long", fused.rmsnorm_quantize_int8_long),
              ("rmsnorm_quantize_int8", fused.rmsnorm_quantize_int8),
              ("silu_mul_quantize_int8_plain", fused.silu_mul_quantize_int8_plain),
              ("silu_mul_quantize_int8", fused.silu_mul_quantize_int8)]
     return [*(Case("04", name, MANY, K, 1, by_name) for K in (2048, 4096, 5120, 11008) for name in names),
+            *(Case("04", names[0], MANY, K, 1, by_name) for K in (8192, 16384)),  # blocks without idle lanes
             *(Case("07", name, MANY, 4096 if "rms" in name else 5632, 1, of_lesson(function)) for name, function in norms)]
 
 
@@ -115,7 +137,8 @@ def _few_rows() -> list[Case]:
     row = [Case("08", name, 1, 4096, 4096, by_name, vector=True) for name in ("gemv_w8a16_row", "gemv_w8a16")]
     row.append(Case("08", "gemv_w8a8_row", 1, 4096, 4096, _gemv_w8a8_row))
     lessons = [("skinny_w8a8", skinny.skinny_w8a8), ("split_k_w8a8", skinny.split_k_w8a8)]
-    few = [Case("08", name, M, 4096, 4096, of_lesson(function)) for M in (1, 16) for name, function in lessons]
+    few = [Case("08", name, *shape, of_lesson(function)) for shape in ((1, 4096, 4096), (16, 4096, 4096), (16, 11008, 2048))
+           for name, function in lessons]
     library = [Case("08", "decode_w8a8", M, 4096, 4096, by_name) for M in (1, 16, 64)]
     return row + few + library + [Case("08", "cuBLAS FP16", M, 4096, 4096, by_name) for M in (16, 64)]
 
