@@ -51,9 +51,10 @@ __all__ = ["recorded", "run_checks_and_report", "select", "test_perf_gemm", "tes
 PROGRESS = "bench_progress.jsonl"
 NOT_SPEEDS = ("There is no GPU here: kernels run in Triton's interpreter, which shows that they are right. Its times are "
               "not speeds, so nothing is written.")
-IN_README = (1, 16, 64, 16384)
-"""The numbers of rows M that the README's table of totals shows; the whole table is beside the pictures."""
+ON_PAGE = (1, 16, 64, 16384)
+"""The numbers of rows M that the table of totals in results/README.md shows; the whole table is beside the pictures."""
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+SHORT_BEGIN, SHORT_END = "<!-- short: begin -->", "<!-- short: end -->"
 
 
 def run_checks_and_report(shapes: str = "workshop", baselines: list[str] | None = None, out: Path = RESULTS,
@@ -194,7 +195,8 @@ def show(table: report.Table, console: Console) -> None:
 
 
 def redraw(path: Path, console: Console) -> None:
-    """Draw the pictures and tables of a results file again, beside it; those of RECORDED go into the README too."""
+    """Draw the pictures and tables of a results file again, beside it; those of RECORDED go into results/README.md too, and
+    in short into the README."""
     figures = load(path)
     folder = path.parent / path.stem
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,20 +208,29 @@ def redraw(path: Path, console: Console) -> None:
 
         console.print(f"{len(draw(figures, folder))} pictures in {folder}", highlight=False, soft_wrap=True)
     if path.resolve() == (RESULTS / RECORDED).resolve():
-        update_readme(figures)
+        update_pages(figures)
 
 
-def readme_block(figures: dict) -> str:
-    """What stands between the README's markers."""
-    made = [*report.ladder(figures), report.totals(figures, IN_README), report.summary(figures), report.host(figures)]
+def page_block(figures: dict) -> str:
+    """What stands between the markers of results/README.md."""
+    made = [*report.ladder(figures), report.totals(figures, ON_PAGE), report.summary(figures), report.host(figures)]
+    return _measured(figures) + "\n".join(report.markdown(table) for table in made if table[2])
+
+
+def short_block(figures: dict) -> str:
+    """What stands between the README's markers: the speed-ups alone."""
+    return _measured(figures) + report.markdown(report.summary(figures))
+
+
+def _measured(figures: dict) -> str:
     return (f"Measured on an {figures['gpu']} with torch {figures['torch']} and Triton {figures['triton']}, "
-            f"{figures['date']}: medians, caches flushed, both sides of each ratio in turns.\n\n"
-            + "\n".join(report.markdown(table) for table in made if table[2]))
+            f"{figures['date']}: medians, caches flushed, both sides of each ratio in turns.\n\n")
 
 
-def update_readme(figures: dict, readme: Path = ROOT / "README.md") -> None:
-    """Put the figures between the README's markers. Raises ValueError where it has none."""
-    report.put_between(readme, BEGIN, END, readme_block(figures))
+def update_pages(figures: dict, page: Path = RESULTS / "README.md", readme: Path = ROOT / "README.md") -> None:
+    """Put the figures between the markers of both pages. Raises ValueError where there are none."""
+    report.put_between(page, BEGIN, END, page_block(figures))
+    report.put_between(readme, SHORT_BEGIN, SHORT_END, short_block(figures))
 
 
 def _console() -> Console:

@@ -14,14 +14,13 @@ from checks.capstone.report_card import (
     BEGIN,
     END,
     RECORDED,
+    page_block,
     read_card,
-    readme_block,
     report_card,
     speedups,
     write_card,
 )
 from checks.capstone.training import FOLDER, load, tokens_of, windows
-from checks.paths import ROOT
 from kernels.linear import quantize_linears_
 from kernels.runtime import INTERPRETED
 
@@ -63,9 +62,9 @@ def measure_card() -> dict:
                        torch.cuda.get_device_name())
 
 
-def write_and_show(card: dict, path: Path, draw: Callable | None, readme: Path = ROOT / "README.md"):
-    """`write_card`; the recorded card goes into the README too, between its markers."""
+def write_and_show(card: dict, path: Path, draw: Callable | None, page: Path = FOLDER.parent / "README.md"):
+    """`write_card`; the recorded card goes into results/README.md too, between its markers."""
     figure = write_card(card, path, draw)
     if path.resolve() == (FOLDER / RECORDED).resolve():
-        report.put_between(readme, BEGIN, END, readme_block(card))
+        report.put_between(page, BEGIN, END, page_block(card))
     return figure

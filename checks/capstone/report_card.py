@@ -169,8 +169,9 @@ def time_now(rows: list[dict], function: str, phase: str, batch: int) -> dict[st
             "norms, rotation, SiLU, sums": max(0.0, whole - products - attention)}
 
 
-def readme_block(card: dict) -> str:
-    """What stands between the README's markers: the recorded card in tables, its losses among them, and its picture."""
+def page_block(card: dict) -> str:
+    """What stands between the markers of results/README.md: the recorded card in tables, its losses among them, and
+    its picture."""
     accuracy = [[name, f"{value:.4f}", f"{card['cost_percent'][name]:+.2f} %"] for name, value in card["perplexity"].items()]
     us = {(row["phase"], row["batch"], row["context"], row["mode"], row["function"]): row["median_us"]
           for row in card["rows"] if row["test"] == "block"}
@@ -187,4 +188,4 @@ def readme_block(card: dict) -> str:
     return (f"Measured on an {card['gpu']} with torch {card['torch']} and Triton {card['triton']}, {card['date']}.\n\n"
             + "\n".join(report.markdown(table) for table in tables)
             + f"\n![The report card: accuracy, SQNR by layer, times of a block, and where they go]"
-              f"(results/{FOLDER.name}/{Path(RECORDED).stem}.png)\n")
+              f"({FOLDER.name}/{Path(RECORDED).stem}.png)\n")

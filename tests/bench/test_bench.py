@@ -378,7 +378,7 @@ def test_a_missing_baseline_is_named_where_it_was_asked_for(monkeypatch, tmp_pat
 
 def test_only_the_recorded_file_goes_into_the_readme(monkeypatch, tmp_path):
     updated = []
-    monkeypatch.setattr(command, "update_readme", updated.append)
+    monkeypatch.setattr(command, "update_pages", updated.append)
     monkeypatch.setattr(command, "RESULTS", tmp_path)
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)  # no matplotlib: tables alone
     figures = {"schema": 1, "gpu": "X", "capability": [], "torch": "", "triton": "", "date": "", "roofs": ROOFS, "rows": []}

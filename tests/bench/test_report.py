@@ -4,7 +4,7 @@ import pytest
 from synthetic_figures import ROOFS, row
 
 from checks.bench import report
-from checks.bench.command import BEGIN, END, IN_README, readme_block
+from checks.bench.command import BEGIN, END, ON_PAGE, page_block
 
 
 def timed(test, function, us, shape, mode="eager", **more):
@@ -194,8 +194,8 @@ def test_markdown_and_the_markers(tmp_path):
 def test_the_readme_s_block_has_all_its_tables():
     rows = [r for M in (1, 2, 16, 64, 16384) for mode in ("eager", "graph")
             for r in both("matmul_int8", (M, 2048, 6144), 10.0, 20.0, mode)]
-    block = readme_block(figures(*rows))
+    block = page_block(figures(*rows))
     assert block.startswith("Measured on an Some GPU with torch 2 and Triton 3, 2026-01-01: medians")
     assert block.count("**") == 2 * 3 and "(2, 2,048, 6,144)" not in block and "| (16, 2,048, 6,144) | graph |" in block
     assert "Prefill, y = x wᵀ with M = 16,384" in block and "| large, M ≥ 1,024 | 2 |" in block
-    assert set(IN_README) == {1, 16, 64, 16384} and BEGIN != END
+    assert set(ON_PAGE) == {1, 16, 64, 16384} and BEGIN != END

@@ -6,7 +6,7 @@ import pytest
 from synthetic_figures import ROOFS, row
 
 from checks.bench import command, figures, report, results
-from checks.bench.command import BEGIN, END, readme_block, update_readme
+from checks.bench.command import BEGIN, END, SHORT_BEGIN, SHORT_END, page_block, short_block, update_pages
 from checks.bench.results import BadResults, arithmetic, file_name, load, of_roof, pairs, recorded, save, select
 from checks.paths import ROOT
 
@@ -212,9 +212,10 @@ def test_two_runs_on_the_recorded_gpu_agree_within_the_noise():
 
 
 def test_the_readme_shows_the_recorded_figures():
-    text = (ROOT / "README.md").read_text()
-    block = text.partition(BEGIN)[2].partition(END)[0]
-    assert block == f"\n{readme_block(recorded())}", "run `python3 workshop.py bench --redraw`"
+    for page, begin, end, wanted in ((results.RESULTS / "README.md", BEGIN, END, page_block),
+                                     (ROOT / "README.md", SHORT_BEGIN, SHORT_END, short_block)):
+        block = page.read_text().partition(begin)[2].partition(end)[0]
+        assert block == f"\n{wanted(recorded())}", "run `python3 workshop.py bench --redraw`"
 
 
 def test_the_tables_beside_the_pictures_are_the_figures():
@@ -224,17 +225,19 @@ def test_the_tables_beside_the_pictures_are_the_figures():
 
 
 def test_the_readme_is_rewritten_between_its_markers_alone(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    update_readme(MADE, readme)
-    update_readme(MADE, readme)
-    text = readme.read_text()
-    assert text == f"before\n{BEGIN}\n{readme_block(MADE)}{END}\nafter\n" and "old" not in text
+    page, readme = tmp_path / "page.md", tmp_path / "README.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    readme.write_text(f"before\n{SHORT_BEGIN}\nold\n{SHORT_END}\nafter\n")
+    update_pages(MADE, page, readme)
+    update_pages(MADE, page, readme)
+    text = page.read_text()
+    assert text == f"before\n{BEGIN}\n{page_block(MADE)}{END}\nafter\n" and "old" not in text
+    assert readme.read_text() == f"before\n{SHORT_BEGIN}\n{short_block(MADE)}{SHORT_END}\nafter\n"
     best = select(MADE, test="gemm", M=16384, N=6144, function="perrow_w8a8_matmul")[0]
     assert f"| `perrow_w8a8_matmul` | {best['median_us']:,.0f} µs | {best['tflops']:,.0f} TOPS |" in text
-    readme.write_text("no markers")
+    page.write_text("no markers")
     with pytest.raises(ValueError, match="must have the lines"):
-        update_readme(MADE, readme)
+        update_pages(MADE, page, readme)
 
 
 def test_recorded_rows_are_consistent():

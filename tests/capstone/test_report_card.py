@@ -17,9 +17,9 @@ from checks.capstone.report_card import (
     ROW,
     BadCard,
     check_card,
+    page_block,
     parse_card,
     read_card,
-    readme_block,
     report_card,
     speedups,
     summary,
@@ -162,14 +162,14 @@ def test_a_card_is_written_without_a_picture_too(card, tmp_path):
     assert not (tmp_path / "bad.json").exists()
 
 
-def test_only_the_recorded_card_goes_into_the_readme(card, tmp_path, monkeypatch):
+def test_only_the_recorded_card_goes_onto_the_page(card, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "FOLDER", tmp_path)
     readme = tmp_path / "README.md"
     readme.write_text(f"a\n{BEGIN}\nold\n{END}\nb\n")
     command.write_and_show(card, tmp_path / "other.json", None, readme)
     assert "old" in readme.read_text()
     command.write_and_show(card, tmp_path / RECORDED, None, readme)
-    assert readme.read_text() == f"a\n{BEGIN}\n{readme_block(card)}{END}\nb\n"
+    assert readme.read_text() == f"a\n{BEGIN}\n{page_block(card)}{END}\nb\n"
 
 
 def test_the_command_writes_a_card_and_draws_it_again(card, tmp_path, monkeypatch, capsys):
@@ -232,17 +232,17 @@ def test_speedups_compare_what_was_timed_in_the_same_place(card):
                                                    for mode in block.MODES}
 
 
-def test_the_readme_shows_the_recorded_card():
-    block = (ROOT / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
+def test_the_page_of_results_shows_the_recorded_card():
+    block = (FOLDER.parent / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
     path = FOLDER / RECORDED
-    assert block == f"\n{readme_block(read_card(path))}", f"run `python3 workshop.py card --redraw {path.relative_to(ROOT)}`"
-    assert (ROOT / block.rpartition("](")[2].rpartition(")")[0]).read_bytes()[:4] == b"\x89PNG"
+    assert block == f"\n{page_block(read_card(path))}", f"run `python3 workshop.py card --redraw {path.relative_to(ROOT)}`"
+    assert (FOLDER.parent / block.rpartition("](")[2].rpartition(")")[0]).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_readme_s_card_keeps_the_bad_news(card):
     eager = [row | {"median_us": 50.0} if row["test"] == "block" and (row["mode"], row["function"]) == ("eager", "FP16")
              else row for row in card["rows"]]
-    text = readme_block(card | {"rows": eager})
+    text = page_block(card | {"rows": eager})
     assert "| INT8 | 4.0200 | +0.50 % |" in text
     assert "| prefill, 100 tokens | eager | 50 µs | 144 µs, 0.35× | 120 µs, 0.42× |" in text
 
