@@ -22,7 +22,7 @@ from checks.grader import results
 from checks.grader.gradebook import keep_attempt, keep_points, read_json, roster_of, withdraw
 from checks.grader.grader import Grader, faulty
 from checks.grader.intake.folder import HandedIn, Listing, find_submissions
-from checks.grader.intake.submissions import Submission, find_exercise_cell, read_submission
+from checks.grader.intake.submissions import Submission, find_exercise_cell, read_submission, several_students
 from checks.grader.intake.text import printable
 from checks.grader.results import SubmissionResult
 from checks.grader.selftest import check_canaries
@@ -184,7 +184,8 @@ class Batch:
 def read(handed_in: HandedIn) -> Submission:
     """What a student handed in, with what is to be said of the names of files."""
     submission = read_submission(handed_in.student, handed_in.paths)
-    submission.problems[:0] = handed_in.notices
+    several = several_students(submission.times, handed_in.alone) if len(handed_in.paths) == 1 else []
+    submission.problems[:0] = [*handed_in.notices, *several]
     return submission
 
 

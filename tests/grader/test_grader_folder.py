@@ -39,7 +39,8 @@ def test_a_folder_without_submissions(tmp_path):
     ("eva_00_hello_triton - Copy (2).ipynb", "eva"), ("eva_00_hello_triton copy 2.ipynb", "eva"),
     ("bob_00_hello_triton-1.ipynb", "bob"), ("bob.tar.gz", "bob"), ("bob (1).zip", "bob"), ("bob.ipynb.txt", "bob"),
     ("team-1.py", "team-1"), ("eva_report_card.json", "eva"), (".py", ".py"), ("copy.py", "copy"), ("a.b.ipynb", "a.b"),
-    ("Jose\u0301.py", "Jos\xe9")])
+    ("Jose\u0301.py", "Jos\xe9"), ("00_hello_triton - Ada L.ipynb", "Ada L"),
+    ("INT8_ada_attempt_2026-10-01-10-00-00_work.ipynb", "ada"), ("INT8_ada_attempt_2026-10-01-10-00-00.txt", "ada")])
 def test_the_student_of_a_file(name, student):
     assert owner(name, folder=False).name == student
 
@@ -59,7 +60,8 @@ def test_platforms_names_of_files(name, platform, id, student, late):
     ("Ada Lovelace_98765_assignsubmission_file_", "moodle", "Ada Lovelace"),
     ("Ada L_9_assignsubmission_file", "moodle", "Ada L"),
     ("Ada L_9_assignsubmission_onlinetext", "moodle", "Ada L"), ("submission_4711", "gradescope", "submission_4711"),
-    ("int8-ada-l", "", "int8-ada-l"), ("eva_00_hello_triton", "", "eva_00_hello_triton")])
+    ("int8-ada-l", "", "int8-ada-l"), ("12-34 - Ada L - Oct 1, 2026 1000 AM", "", "Ada L"),
+    ("eva_00_hello_triton", "", "eva_00_hello_triton")])
 def test_platforms_names_of_folders(name, platform, student):
     found = owner(name, folder=True)
     assert (found.platform, found.name) == (platform, student)
@@ -101,6 +103,35 @@ def test_two_forms_and_copies_are_named(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     found = find_submissions(tmp_path).students
     assert "2 forms" in found["ada"].notices[0] and "-Copy1" in found["bob"].notices[0] and not found["eva"].notices
+
+
+def test_copied_folders_are_their_student_s(tmp_path):
+    for name in ("ada", "ada (1)", "ada - Copy", "team (1)", "team (2)", "ADA"):
+        (tmp_path / name).mkdir()
+    listing = find_submissions(tmp_path)
+    assert list(listing.students) == ["ADA", "ada", "team (1)", "team (2)"] and len(listing.students["ada"].paths) == 3
+    assert "ada (1)" in listing.students["ada"].notices[1] and "ADA and ada differ in capitals" in listing.notices[0]
+
+
+def test_one_student_s_lessons_are_no_class(tmp_path):
+    for name in ("00_hello_triton.ipynb", "01_gemv_fp16 (1).ipynb"):
+        (tmp_path / name).write_text(SOLVED)
+    with pytest.raises(ValueError, match="`grade one"):
+        find_submissions(tmp_path)
+    (tmp_path / "ada.ipynb").write_text(SOLVED)
+    assert [notice.partition(" ")[0] for notice in find_submissions(tmp_path).notices] == ["00_hello_triton", "01_gemv_fp16"]
+
+
+@pytest.mark.parametrize("names, found", [
+    (("ada_1_2_a.ipynb", "bob_3_4_a.ipynb"), "ada, bob"), (("x/Ada L/a.ipynb", "x/Bob/a.ipynb"), "Ada L, Bob"),
+    (("lessons/a.ipynb", "old/b.ipynb"), None), (("ada_1_2_a.ipynb", "ada_1_3_b.ipynb"), None)])
+def test_a_class_that_is_read_as_one_student_is_named(tmp_path, names, found):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, SOLVED)
+    (one,) = find_submissions(tmp_path).students.values()
+    said = [problem for problem in batch.read(one).problems if "several students" in problem]
+    assert (found is None) == (not said) and all(found in sentence for sentence in said)
 
 
 # graded: each alone, whatever is in it

@@ -19,13 +19,16 @@ TOTAL_LIMIT = 256 << 20  # bytes read of one submission
 COUNT_LIMIT = 500  # notebooks, scripts and archives of one submission
 SEEN_LIMIT = 20_000  # files and folders looked at
 DEPTH_LIMIT = 4  # archives within each other
+HIDDEN_NAMED = 5  # hidden files and folders whose names are given
 CARD = "report_card.json"  # what lesson 10 writes
 NOTEBOOKS = (".ipynb", ".ipynb.txt", ".ipynb.json")  # the last two are what some browsers save
 SCRIPTS = (".py", ".py.txt")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 CLOSED = (".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".iso", ".dmg", ".cab", ".lzh", ".z", ".sit")
-OURS = {"solutions", "kernels", "checks", "tests"}  # folders of the workshop, which students hand in with their own
+OURS = {"solutions", "kernels", "checks", "tests", "backups"}  # the workshop's own folders, handed in too
 SYSTEM = {"__MACOSX", "__pycache__", "node_modules", "site-packages"}
+ZIP = b"PK\x03\x04"  # how a zip begins, whatever its name says
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")  # gzip, bzip2, xz: around a tar
 Files = Iterator[tuple[str, bytes, float]]
 Member = tuple[str, int, "io.BufferedIOBase | None"]
 
@@ -44,6 +47,11 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith((*ARCHIVES, *CLOSED))
 
 
+def is_zip(name: str, data: bytes) -> bool:
+    """Whether to open it as a zip: by how it begins; one that begins as nothing known, by its name."""
+    return data.startswith(ZIP) or name.lower().endswith(".zip") and not data.startswith(COMPRESSED)
+
+
 def said(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
@@ -54,7 +62,7 @@ class Walk:
 
     unread: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
-    hidden: int = 0  # files and folders such as .DS_Store
+    hidden: list[str] = field(default_factory=list)  # files and folders such as .DS_Store
     size: int = 0  # bytes read
     count: int = 0
     seen: int = 0
@@ -68,7 +76,8 @@ class Walk:
         except Spent as spent:
             self.unread.append(str(spent))
         if self.hidden:
-            self.ignored.append(f"{self.hidden} hidden file(s) and folder(s), such as .DS_Store, were not read")
+            names = ", ".join(self.hidden[:HIDDEN_NAMED]) + (", …" if len(self.hidden) > HIDDEN_NAMED else "")
+            self.ignored.append(f"{len(self.hidden)} hidden file(s) and folder(s) were not read: {names}")
 
     def _path(self, path: Path, name: str, inside: str) -> Files:
         """A file, known as `name`, or a folder, whose files are known as `inside` and their own names."""
@@ -93,7 +102,7 @@ class Walk:
         """What a file is: itself, or the files in it where it is an archive."""
         if data is None:
             return
-        if is_work(name):
+        if is_work(name) and not data.startswith(ZIP):
             yield name, data, modified
         elif depth == DEPTH_LIMIT:
             self._not_read(name, f"it lies in archives nested more than {DEPTH_LIMIT} deep", work=True)
@@ -106,7 +115,7 @@ class Walk:
 
     def _members(self, name: str, inside: str, data: bytes) -> Iterator[tuple[str, bytes | None]]:
         try:
-            for member, size, file in _zip(data) if name.lower().endswith(".zip") else _tar(data):
+            for member, size, file in _zip(data) if is_zip(name, data) else _tar(data):
                 inner = inside + _shown(member)
                 if not self._is_looked_at(inner, False):
                     continue
@@ -129,7 +138,7 @@ class Walk:
             raise Spent(f"there are more than {SEEN_LIMIT:,} files and folders; the rest was not looked at")
         *above, last = name.split("/")
         if last.startswith(".") or SYSTEM.intersection([*above, last]) or any(part.startswith(".") for part in above):
-            self.hidden += 1
+            self.hidden.append(name)
             return False
         for index, part in enumerate([*above, last] if folder else above):
             if part in OURS:

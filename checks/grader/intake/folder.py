@@ -1,10 +1,11 @@
 """The folder of a class: who handed in what, and what in it belongs to nobody. Every entry is in one of the two."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from checks.exercises import EXERCISES
 from checks.grader.intake.archives import is_archive, is_work
-from checks.grader.intake.lms import Owner, owner
+from checks.grader.intake.lms import Owner, owner, without_copy_mark
 from checks.grader.intake.text import printable_name
 
 
@@ -16,6 +17,7 @@ class HandedIn:
     paths: list[Path] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     owners: list[Owner] = field(default_factory=list)
+    alone: bool = False  # whether nobody else handed in
 
     @property
     def late(self) -> bool:
@@ -44,6 +46,7 @@ def find_submissions(folder: Path) -> Listing:
             owners.append((path, owner(name, path.is_dir())))
         else:
             others.append(path)
+    owners = _with_copied_folders(owners)
     shared = _shared_names([who for _, who in owners])
     for path, who in owners:
         _add(listing, path, who, shared)
@@ -52,12 +55,38 @@ def find_submissions(folder: Path) -> Listing:
         if found:
             found.paths.append(path)  # which is named there as what it is
         else:
-            listing.notices.append(f"{printable_name(path.name)} was not read: it is no notebook, script, archive or folder")
+            what = "a link" if path.is_symlink() else "no notebook, script, archive or folder"
+            listing.notices.append(f"{printable_name(path.name)} was not read: it is {what}")
     if not listing.students:
         raise ValueError(f"{folder} holds no submission: a folder or a zip for each student, or notebooks named by student")
+    names = {exercise.lesson for exercise in EXERCISES.values()}
+    lessons = [student for student in listing.students if student in names]
+    if len(lessons) == len(listing.students):
+        raise ValueError(f"{folder} holds one student's lessons ({', '.join(lessons[:3])}): `grade one {folder}` grades "
+                         "them; a class is a folder with a folder, a zip or named notebooks for each student")
+    listing.notices += [f"{name} has the name of a lesson, not of a student: whose is it?" for name in lessons]
+    listing.notices += _alike_but_for_case(list(listing.students))
     for one in listing.students.values():
         one.notices += _two_forms(one)
+        one.alone = len(listing.students) == 1
     return listing
+
+
+def _with_copied_folders(owners: list[tuple[Path, Owner]]) -> list[tuple[Path, Owner]]:
+    """Folders such as `ada (1)` are ada's where ada has handed in too; by themselves, they may be `team (1)`."""
+    names = {who.name for _, who in owners}
+    return [(path, replace(who, name=plain, copied=True))
+            if not who.copied and (plain := without_copy_mark(who.name)) != who.name and plain in names else (path, who)
+            for path, who in owners]
+
+
+def _alike_but_for_case(students: list[str]) -> list[str]:
+    """Sentences on names that differ in capitals alone."""
+    by_name: dict[str, list[str]] = {}
+    for student in students:
+        by_name.setdefault(student.casefold(), []).append(student)
+    return [f"{' and '.join(names)} differ in capitals alone, and were taken for several students"
+            for names in by_name.values() if len(names) > 1]
 
 
 def _shared_names(owners: list[Owner]) -> set[str]:

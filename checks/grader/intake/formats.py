@@ -8,6 +8,10 @@ CELL_LIMIT = 50_000  # characters of one cell; the longest of the lessons has 2,
 CODE_LIMIT = 400_000  # characters of all cells of a submission; the whole course has 100,000
 CELLS_LIMIT = 2000
 SHORT = 2000  # characters of a cell that cannot harm a parser
+INSTEAD = {b"<<<<<<<": "it holds the marks of a merge conflict", b"<!doctype html": "it is a web page, no notebook",
+           b"<html": "it is a web page, no notebook",
+           b"version https://git-lfs": "it is a pointer of Git LFS, without the file itself"}
+"""What comes in place of a notebook, by how it begins."""
 _SPLIT = re.compile(r"^(?=# (?:%%|In\[|exercise: |given: ))", re.MULTILINE)
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -15,12 +19,12 @@ _LONE = re.compile("[\ud800-\udfff]")
 def sources(name: str, data: bytes) -> list[str]:
     """The code cells of a file. Raises ValueError with the reason where there is none to be read."""
     found = _notebook(data) if ".ipynb" in name.lower() else _SPLIT.split(text(data))
-    return [_LONE.sub("\ufffd", source.replace("\r\n", "\n").replace("\r", "\n")) for source in found]
+    return [_LONE.sub("\ufffd", source.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")) for source in found]
 
 
 def text(data: bytes) -> str:
-    encodings = ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "latin-1")
-    for encoding in encodings:
+    found = json.detect_encoding(data)  # by a byte order mark, or by the zeros between the first letters
+    for encoding in (found,) if found.startswith(("utf-16", "utf-32")) else ("utf-8-sig", "latin-1"):
         try:
             return data.decode(encoding)
         except UnicodeDecodeError:
@@ -36,17 +40,29 @@ def _notebook(data: bytes) -> list[str]:
     except MemoryError:
         raise ValueError("it is too large to be read") from None
     except ValueError as error:
-        raise ValueError(f"it is no JSON ({error})" if data.strip() else "it is empty") from None
+        raise ValueError(_no_json(data, error)) from None
     sheets = notebook.get("worksheets") if isinstance(notebook, dict) else None
-    holder = sheets[0] if isinstance(sheets, list) and sheets else notebook
-    if not isinstance(holder, dict) or not isinstance(holder.get("cells"), list):
+    holders = [sheet for sheet in (sheets if isinstance(sheets, list) and sheets else [notebook])
+               if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)]
+    if not holders:
         raise ValueError("it has no cells")
     found = []
-    for cell in holder["cells"]:
+    for cell in (cell for holder in holders for cell in holder["cells"]):
         if isinstance(cell, dict) and cell.get("cell_type") == "code":
             source = cell.get("source", cell.get("input", ""))
             found.append("".join(map(_source, source)) if isinstance(source, list) else _source(source))
     return found
+
+
+def _no_json(data: bytes, error: Exception) -> str:
+    """What a notebook is that is no JSON."""
+    if not data.strip():
+        return "it is empty"
+    start = data[:400].lstrip().lower()
+    for begins, what in INSTEAD.items():
+        if start.startswith(begins):
+            return what
+    return f"it is no JSON ({error})"
 
 
 def _source(value) -> str:

@@ -9,6 +9,9 @@ from checks.grader.intake.text import printable_name
 
 _CANVAS = re.compile(r"^(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_(?P<attempt>\d+)_(?P<file>.+)$")
 _MOODLE = re.compile(r"^(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$")
+_BLACKBOARD = re.compile(r"^.+?_(?P<name>[^_]+)_attempt_[\d-]+(?:_.+|\.txt)$")
+_BRIGHTSPACE = re.compile(r"^\d+-\d+ - (?P<name>.+?) - .+$")
+_FORMS = re.compile(r"^\d\d_\w+ - (?P<name>.+)$")  # Google Forms puts the name behind the file's
 _GRADESCOPE = re.compile(r"^submission_(?P<id>\d+)$")
 _COPY = re.compile(r"([ _.-]+copy([ _.-]?\d+)?| ?\(\d+\)|[ _.-]+kopie| - copy)$", re.IGNORECASE)
 _LESSON = re.compile(r"^(?P<student>.+?)[ _.-]+(?P<lesson>\d\d_\w+?)(-\d+)?$")
@@ -32,18 +35,27 @@ def owner(name: str, folder: bool) -> Owner:
     for platform, pattern in (("canvas", _CANVAS), ("moodle", _MOODLE)):
         if match := pattern.match(name):
             return Owner(match["name"].strip(), platform, match["id"], bool(match.groupdict().get("late")))
+    if match := _BLACKBOARD.match(name) or _BRIGHTSPACE.match(name):
+        return Owner(match["name"].strip())
     if folder:
         match = _GRADESCOPE.match(name)
         return Owner(name, "gradescope", match["id"]) if match else Owner(name)
     if match := _CARD.match(name):
         return Owner(match["student"])
     stem = _stem(name)
-    plain = stem
-    while (shorter := _COPY.sub("", plain)) != plain and shorter:
-        plain = shorter
+    plain = without_copy_mark(stem)
+    if match := _FORMS.match(plain):
+        return Owner(match["name"].strip(), copied=plain != stem)
     if match := _LESSON.match(plain):
         return Owner(match["student"], copied=plain != stem or bool(match[3]))
     return Owner(plain, copied=plain != stem)
+
+
+def without_copy_mark(name: str) -> str:
+    """A name without what a browser or a file manager adds for a copy: ` (1)`, `-Copy1`, ` - Copy (2)`."""
+    while (shorter := _COPY.sub("", name)) != name and shorter:
+        name = shorter
+    return name
 
 
 def _stem(name: str) -> str:

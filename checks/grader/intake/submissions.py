@@ -4,6 +4,7 @@ import ast
 import functools
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from checks.capstone.report_card import BadCard, parse_card, summary
 from checks.exercises import EXERCISES
 from checks.grader.intake import extract
+from checks.grader.intake.lms import owner
 from checks.grader.intake.reader import READER, CannotBeRead
 from checks.grader.intake.text import printable
 from checks.judge.source import find_mark, find_placeholder
@@ -79,6 +81,24 @@ def read_submission(student: str, paths: list[Path]) -> Submission:
         submission.problems.append("no cell has a line `# exercise: …`, by which exercises are found")
     submission.problems += _handed_in_twice(submission)
     return submission
+
+
+def several_students(files: Iterable[str], alone: bool) -> list[str]:
+    """A sentence where a submission looks like the download of a whole class, by the names of its files.
+
+    Platforms' names tell; folders that hold the same names do so where nobody else handed in, `alone`.
+    """
+    paths = [name.split("/") for name in files]
+    while paths and all(len(path) > 1 and path[0] == paths[0][0] for path in paths):
+        paths = [path[1:] for path in paths]
+    owners = [owner(path[0], folder=len(path) > 1) for path in paths]
+    names = list({(who.platform, who.id or who.name): who.name for who in owners if who.platform}.values())
+    if len(names) < 2 and alone:
+        same = [{path[0] for path in paths if len(path) > 1 and path[-1] == last} for last in {path[-1] for path in paths}]
+        names = sorted(max(same, key=len, default=set()))
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return [f"it looks like the work of several students ({shown}), and was read as one's: if so, "
+            "unpack it, and give `grade class` the folder in which they lie"] if len(names) > 1 else []
 
 
 def _read_card(submission: Submission, name: str, data: bytes) -> None:
