@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import multiprocessing
@@ -15,28 +16,30 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from checks.files import write_atomically
 from checks.grader import results
 from checks.grader.gradebook import keep_attempt, keep_points, read_json, roster_of, withdraw
 from checks.grader.grader import Grader, faulty
 from checks.grader.intake.folder import HandedIn, Listing, find_submissions
-from checks.grader.intake.submissions import Submission, find_exercise_cell, read_submission, several_students
-from checks.grader.intake.text import printable
 from checks.grader.results import SubmissionResult
+from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import check_canaries
 from checks.grader.settings import Settings
+from checks.grader.units import grade, handed_in_facts, read_unit
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""A disk that takes no more: to grade on would be to grade twice."""
 Found = dict[str, HandedIn]  # by student
 _grader: Grader | None = None  # of a worker process
 _checked = False  # whether it has judged the known-good and the known-bad submission as it must
 
 
-def class_seed(grades: Path, resume: bool, seed_file: Path | None) -> int:
+def class_seed(grades: Path, resume: bool, seed_file: Path | None, fixed: bool = False) -> int:
     """The seed of hidden sizes and inputs: from a file, from the run that is resumed, or new; kept in batch.json.
 
-    Raises ValueError for a seed file that holds none.
+    fixed: it may not be new, since other shards of the class need the same. Raises ValueError for a seed file that holds
+    none, and where a fixed seed is nowhere.
     """
     path = grades / "batch.json"
     if seed_file is not None:
@@ -45,23 +48,50 @@ def class_seed(grades: Path, resume: bool, seed_file: Path | None) -> int:
             raise ValueError(f"{seed_file} is empty: it must hold the seed, any line of text")
         seed = random.Random(text).getrandbits(32)
     else:
-        try:
-            seed = json.loads(path.read_text())["seed"] if resume else secrets.randbits(32)
-        except (OSError, ValueError, KeyError):
-            seed = secrets.randbits(32)
+        kept = read_json(path).get("seed") if resume or fixed else None
+        if kept is None and fixed:
+            raise ValueError(f"--shard needs --seed-file, the same for all shards: {path} holds no seed")
+        seed = secrets.randbits(32) if kept is None else kept
+        if kept is not None:
+            return seed
     write_atomically(path, json.dumps({"schema": results.SCHEMA, "seed": seed}) + "\n")
     return seed
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` equal parts of a class, from 1 on: of the students in order, every count-th."""
+
+    number: int
+    count: int
+
+    def of(self, found: Found) -> Found:
+        return dict(list(found.items())[self.number - 1::self.count])
+
+
+def shard_named(text: str) -> Shard:
+    """`3/20`. Raises ValueError for what is none."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"--shard takes a part such as 3/20, not {text!r}")
+    return Shard(int(number), int(count))
+
+
 @contextlib.contextmanager
-def locked(grades: Path) -> Iterator[None]:
-    """Keep other runs out of the folder `grades` meanwhile. Raises ValueError where one is in it."""
+def locked(grades: Path, shard: Shard | None = None) -> Iterator[None]:
+    """Keep other runs out of the folder `grades` meanwhile, but for those of other shards. Raises ValueError where one is in
+    it."""
     grades.mkdir(parents=True, exist_ok=True)
-    with (grades / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another run is grading into {grades}: wait for it, or give another --out") from None
+    locks = [(".lock", fcntl.LOCK_SH if shard else fcntl.LOCK_EX)]
+    if shard:
+        locks.append((f".lock-{shard.number}-of-{shard.count}", fcntl.LOCK_EX))
+    with contextlib.ExitStack() as stack:
+        for name, kind in locks:
+            file = stack.enter_context((grades / name).open("w"))
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"another run is grading into {grades}: wait for it, or give another --out") from None
         yield
 
 
@@ -83,8 +113,17 @@ class Batch:
         self.grades, self.settings, self.jobs, self.say = grades, settings, jobs, say
         self.tally, self._count, self._started = Tally(), 0, 0.0
 
-    def grade(self, folder: Path, only: tuple[str, ...] = (), resume: bool = False) -> Tally:
-        """Grade every submission, or `only` those of these students; with `resume`, without those whose result still holds.
+    def prepare(self, folder: Path) -> int:
+        """What is done once before the shards of a class are graded; returns how many students there are."""
+        listing = roster_of(self.grades).apply(find_submissions(folder))
+        if read_json(self.grades / "class.json").get("finished", True):
+            keep_points(self.grades)
+        self.keep_listing(listing)
+        return len(listing.students)
+
+    def grade(self, folder: Path, only: tuple[str, ...] = (), resume: bool = False, shard: Shard | None = None) -> Tally:
+        """Grade every submission, or `only` those of these students, or those of one shard; with `resume`, without those
+        whose result still holds.
 
         Raises ValueError for a folder that cannot be used, Fault where grading cannot start, Misjudged where the known-good
         or the known-bad submission is misjudged: then no result can be trusted, and the run stops.
@@ -96,11 +135,13 @@ class Batch:
             raise ValueError(f"there is no submission of {', '.join(sorted(unknown))}; "
                              f"there are {', '.join(list(found)[:10])} …")
         interrupted = not read_json(self.grades / "class.json").get("finished", True)
-        if not only:
-            self._keep_listing(listing)
+        if not only and not (shard and (self.grades / "class.json").exists()):  # which is kept once for all shards
+            self.keep_listing(listing, alone=not shard)
+        if shard:
+            found = shard.of(found)
         found = {student: one for student, one in found.items() if not only or student in only}
         waiting = self._without_kept(found) if resume else dict(found)
-        if waiting and not interrupted:  # else the points before are those from before the interruption
+        if waiting and not interrupted and not shard:  # else the points before are those from before the interruption
             keep_points(self.grades)
         self.tally, self._count, self._started = Tally(kept=len(found) - len(waiting)), len(waiting), time.monotonic()
         if self.tally.kept:
@@ -111,27 +152,36 @@ class Batch:
                 if self._work({student: handed_in}, 1):
                     self._died_twice(handed_in)
         self.tally.seconds = time.monotonic() - self._started
-        kept = read_json(self.grades / "class.json")
-        write_atomically(self.grades / "class.json", results.to_json(kept | {"finished": True}))
+        if not shard:
+            kept = read_json(self.grades / "class.json")
+            write_atomically(self.grades / "class.json", results.to_json(kept | {"finished": True}))
         return self.tally
 
-    def _keep_listing(self, listing: Listing) -> None:
-        """Say and write down what belongs to no student, and who is not there any more or handed in nothing."""
+    def keep_listing(self, listing: Listing, alone: bool = True) -> None:
+        """Say and write down what belongs to no student, and who is not there any more or handed in nothing.
+
+        Who is not there any more is moved only if no other run is in the folder, `alone`.
+        """
         roster = roster_of(self.grades)
         absent = roster.absent(listing.students)
-        for sentence in [*listing.notices, *withdraw(self.grades, {*listing.students, *roster.students})]:
+        gone = withdraw(self.grades, {*listing.students, *roster.students}) if alone else []
+        for sentence in [*listing.notices, *gone]:
             self.say(sentence)
         if absent:
             self.say(f"{len(absent)} of the roster handed in nothing: {', '.join(absent)}")
-        kept = {"schema": results.SCHEMA, "notices": listing.notices, "absent": absent, "finished": False}
+        kept = {"schema": results.SCHEMA, "notices": listing.notices, "absent": absent,
+                "students": list(listing.students), "finished": False}
         write_atomically(self.grades / "class.json", results.to_json(kept))
 
     def _without_kept(self, found: Found) -> Found:
         grader, waiting = Grader(self.settings), {}
         for student, handed_in in found.items():
             old = results.read_result(results.result_path(self.grades, student))
-            if old is None or results.is_open(old) or old["key"] != grader.key(read(handed_in)):
+            unit = None if old is None or results.is_open(old) else read_unit(handed_in)
+            if old is None or unit is None or old["key"] != grader.key(unit.submission):
                 waiting[student] = handed_in
+            elif old != (now := old | handed_in_facts(grader, unit)):  # the same work, under another name or date
+                results.write_result(self.grades, now)
         return waiting
 
     def _work(self, waiting: Found, jobs: int) -> list[str]:
@@ -172,58 +222,17 @@ class Batch:
                  + (f" · about {_time(left)} left" if graded < count else ""))
         for problem in result["problems"]:
             self.say(f"    {problem}")
+        if (number := result.get("errno")) in FULL and number:
+            raise Fault(f"{os.strerror(number)}: {self.grades}. What was written is kept; make room, and the same "
+                        "command with --resume goes on")
 
     def _died_twice(self, handed_in: HandedIn) -> None:
         """A result that says that this submission took its worker down twice."""
         message = "the grader's process died twice while it worked on this submission"
-        write(self.grades, results.finished(Grader(self.settings).fault_result(read(handed_in), message), False))
+        submission = read_unit(handed_in).submission
+        write(self.grades, results.finished(Grader(self.settings).fault_result(submission, message), False))
         self.tally.faults += 1
         self.say(f"{handed_in.student}: INFRASTRUCTURE ERROR, {message}")
-
-
-def read(handed_in: HandedIn) -> Submission:
-    """What a student handed in, with what is to be said of the names of files."""
-    submission = read_submission(handed_in.student, handed_in.paths)
-    several = several_students(submission.times, handed_in.alone) if len(handed_in.paths) == 1 else []
-    submission.problems[:0] = [*handed_in.notices, *several]
-    return submission
-
-
-def grade(grader: Grader, handed_in: HandedIn) -> SubmissionResult:
-    """The result of one submission. Whatever goes wrong is an infrastructure error in this result, and in no other."""
-    submission = Submission(handed_in.student)
-    try:
-        submission = read(handed_in)
-        submission.until = time.monotonic() + grader.settings.student_timeout_s
-        graded = grader.grade_submission(submission)
-        details = {"handed_in": handed_in_times(grader, submission), "platform_late": handed_in.late,
-                   "ids": {who.platform: who.id for who in handed_in.owners if who.platform}}
-        whole = cast(SubmissionResult, _with_sources(graded, submission) | details)
-        return results.finished(whole, submission.unread)
-    except Exception as error:  # not known beforehand, or it would be a result
-        grader.stop_servers()
-        said = printable(f"{type(error).__name__}: {error}", longest=1000)
-        broken = Submission(submission.student, problems=submission.problems, digest=submission.digest)
-        return results.finished(grader.fault_result(broken, said), False)
-
-
-def handed_in_times(grader: Grader, submission: Submission) -> dict[str, float]:
-    """By lesson, when the latest file with one of its exercises was written, seconds since 1970."""
-    times: dict[str, float] = {}
-    for cell in submission.cells:
-        if cell.mark and cell.mark[1] in grader.course.exercises and cell.file in submission.times:
-            lesson = grader.course.exercises[cell.mark[1]].lesson
-            times[lesson] = max(times.get(lesson, 0.0), submission.times[cell.file])
-    return times
-
-
-def _with_sources(result: SubmissionResult, submission: Submission) -> SubmissionResult:
-    """The result with the student's cell in each exercise, to be shown beside what is said of it."""
-    exercises = []
-    for one in result["exercises"]:
-        cell = find_exercise_cell(submission, one["exercise"]).cell
-        exercises.append(one | {"source": cell.source} if cell else one)
-    return result | {"exercises": exercises}
 
 
 def write(grades: Path, result: SubmissionResult) -> SubmissionResult:
@@ -232,7 +241,7 @@ def write(grades: Path, result: SubmissionResult) -> SubmissionResult:
         keep_attempt(grades, result)
         results.write_result(grades, result)
     except OSError as error:  # such as a full disk
-        return results.not_written(result, f"the result could not be written: {error.strerror or error}")
+        return results.not_written(result, f"the result could not be written: {error.strerror or error}", error.errno)
     return result
 
 

@@ -1,14 +1,19 @@
 """`python3 workshop.py grade …`: what an instructor types."""
 
 import argparse
+import functools
 import io
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
 
 from checks.grader import gradebook, results
-from checks.grader.batch import Batch, class_seed, grade, locked, read
+from checks.grader.batch import Batch, class_seed, locked, shard_named
+from checks.grader.cluster import slurm
+from checks.grader.cluster.dask_batch import DaskBatch, needs_dask
+from checks.grader.cluster.merge import merge
 from checks.grader.course import DEFAULT, lessons_named, read_course
 from checks.grader.gradebook import Gradebook, read_gradebook
 from checks.grader.grader import Grader
@@ -21,6 +26,7 @@ from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged
 from checks.grader.selftest import run as selftest
 from checks.grader.settings import Settings
+from checks.grader.units import grade, read
 
 GRADED, BELOW, USAGE, FAULTS, MISJUDGED = 0, 1, 2, 3, 4
 """Exit codes: graded whatever the scores; --fail-under missed; wrong usage; something could not be graded, for the machine's
@@ -64,12 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("submission", nargs="+", type=Path)
     one.add_argument("--json", action="store_true", help="print the result as JSON")
     many = command("class", _class, "grade every submission of a folder")
-    many.add_argument("folder", type=Path, help="a folder or zip per student, or notebooks named by student")
-    many.add_argument("--out", type=Path, required=True, metavar="GRADES", help="the folder for results")
-    many.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)")
-    many.add_argument("--only", action="append", default=[], metavar="STUDENT", help="this student; may be repeated")
-    many.add_argument("--resume", action="store_true", help="keep the results that are there and still hold")
-    many.add_argument("--roster", type=Path, metavar="CSV", help="who is in the class; kept with the grades")
+    _add_class_options(many)
+    merged = command("merge", _merge, "put the grades of several shards into one folder")
+    merged.add_argument("parts", nargs="+", type=Path, metavar="GRADES", help="folders that `grade class` wrote")
+    merged.add_argument("--out", type=Path, required=True, metavar="GRADES", help="the folder for all")
     for added in (one, many):
         added.add_argument("--fail-under", type=float, metavar="PERCENT", help="exit 1 if a total is below this")
         added.add_argument("--seed-file", type=Path, help="a file with the seed of inputs and hidden sizes")
@@ -99,6 +103,24 @@ def _parser() -> argparse.ArgumentParser:
                            help="the course's TOML (default: the one kept with the grades, or the workshop's own)")
         added.add_argument("--lesson", action="append", default=[], metavar="04", help="this lesson alone; may be repeated")
     return parser
+
+
+def _add_class_options(many: argparse.ArgumentParser) -> None:
+    many.add_argument("folder", type=Path, help="a folder or zip per student, or notebooks named by student")
+    many.add_argument("--out", type=Path, required=True, metavar="GRADES", help="the folder for results")
+    many.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)")
+    many.add_argument("--only", action="append", default=[], metavar="STUDENT", help="this student; may be repeated")
+    many.add_argument("--resume", action="store_true", help="keep the results that are there and still hold")
+    many.add_argument("--roster", type=Path, metavar="CSV", help="who is in the class; kept with the grades")
+    many.add_argument("--cluster", metavar="ADDRESS", help="grade on the workers of a dask.distributed scheduler, such as "
+                      "tcp://scheduler:8786")
+    many.add_argument("--slurm", action="store_true", help="grade as an array of Slurm jobs that share both folders; "
+                      "what still holds is kept")
+    many.add_argument("--dry-run", action="store_true", help="with --slurm: show the jobs, and submit nothing")
+    many.add_argument("--shards", type=int, metavar="N", help="with --slurm: so many jobs (default: one for 10 students)")
+    many.add_argument("--sbatch", default="", metavar="OPTIONS", help="with --slurm: more options, in quotes, such as "
+                      "\"--partition=teaching --time=02:00:00\"")
+    many.add_argument("--shard", metavar="3/20", help="the third of 20 equal parts alone: see `grade merge`")
 
 
 def _settings(args, seed: int) -> Settings:
@@ -159,23 +181,68 @@ def _print(result: SubmissionResult) -> None:
 
 
 def _class(args) -> int:
-    if args.jobs < 1:
-        raise ValueError("--jobs must be 1 or more")
-    if args.course:
-        read_course(args.course)  # raises before anything is kept
-        gradebook.keep_copy(args.course, args.out / "course.toml")
-    if args.roster:
-        read_roster(args.roster)
-        gradebook.keep_copy(args.roster, args.out / "roster.csv")
-    with locked(args.out):
-        settings = _settings(args, class_seed(args.out, args.resume, args.seed_file))
-        batch = Batch(args.out, settings, args.jobs, lambda line: print(line, file=sys.stderr, flush=True))
-        tally = batch.grade(args.folder, tuple(map(printable_name, args.only)), args.resume)
+    _check_class_options(args)
+    shard = shard_named(args.shard) if args.shard else None
+    if args.cluster:
+        needs_dask()
+    if args.slurm and args.dry_run:
+        return _slurm(args, len(find_submissions(args.folder).students))
+    with locked(args.out, shard):
+        _keep_given(args)
+        settings = _settings(args, class_seed(args.out, args.resume or args.slurm, args.seed_file, fixed=shard is not None))
+        say = functools.partial(print, file=sys.stderr, flush=True)
+        if args.slurm:
+            return _slurm(args, Batch(args.out, settings, say=say).prepare(args.folder))
+        batch = (DaskBatch(args.out, settings, args.cluster, say) if args.cluster else
+                 Batch(args.out, settings, args.jobs, say))
+        tally = batch.grade(args.folder, tuple(map(printable_name, args.only)), args.resume, shard)
     rate = f", {60 * tally.graded / tally.seconds:.1f} a minute" if tally.graded else ""
     print(f"{tally.graded} graded, {tally.kept} kept, {tally.faults} with an infrastructure error, "
           f"{tally.unread} with work that could not be read, in {tally.seconds:.0f} s{rate}")
+    if shard and not (tally.graded or tally.kept):
+        return GRADED
     graded = results.read_results(args.out)
     return FAULTS if tally.faults else _exit_code(graded, args.fail_under)
+
+
+def _check_class_options(args) -> None:
+    if args.jobs < 1 or (args.shards or 1) < 1:
+        raise ValueError("--jobs and --shards must be 1 or more")
+    if bool(args.cluster) + args.slurm + bool(args.shard) > 1 or args.only and (args.slurm or args.shard):
+        raise ValueError("--cluster, --slurm and --shard exclude each other, and the last two --only")
+    if not args.slurm and (args.dry_run or args.shards or args.sbatch):
+        raise ValueError("--dry-run, --shards and --sbatch go with --slurm")
+    if args.course:
+        read_course(args.course)  # raises before anything is kept
+    if args.roster:
+        read_roster(args.roster)
+
+
+def _keep_given(args) -> None:
+    """Keep the files of an instructor beside the grades, where later commands and other machines find them."""
+    for path, name in ((args.course, "course.toml"), (args.roster, "roster.csv")):
+        gradebook.keep_copy(path, args.out / name)
+
+
+def _slurm(args, students: int) -> int:
+    command = ["class", str(args.folder.absolute()), "--out", str(args.out.absolute()),
+               "--timeout", str(args.timeout), "--student-timeout", str(args.student_timeout)]
+    for name in ("exercise", "lesson"):
+        command += [word for value in getattr(args, name) for word in (f"--{name}", value)]
+    command += [f"--{name}" for name in ("require-isolation", "no-compile") if getattr(args, name.replace("-", "_"))]
+    command += ["--gpus", args.gpus] if args.gpus else []
+    array = slurm.Array(args.out, tuple(command), min(args.shards or slurm.shards_for(students), students),
+                        tuple(shlex.split(args.sbatch)))
+    if args.dry_run:
+        slurm.show(array)
+    else:
+        slurm.submit(array)
+    return GRADED
+
+
+def _merge(args) -> int:
+    print(f"{merge(args.parts, args.out)} students in {args.out}")
+    return _exit_code(results.read_results(args.out), None)
 
 
 def _exit_code(graded: list[SubmissionResult], fail_under: float | None) -> int:

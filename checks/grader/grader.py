@@ -103,7 +103,7 @@ class Grader:
         """Two runs with the same key give the same result."""
         settings = asdict(self.settings) | {"course": self.course.text, "exercises": sorted(self.settings.exercises),
                                             "gpus": sorted(set(self.gpu_names.values()))}
-        return results.result_key(submission.digest, self.late(submission), settings)
+        return results.result_key(submission.digest, settings)
 
     def late(self, submission: Submission) -> dict[str, bool]:
         """By lesson, whether the submission's latest file is younger than the deadline."""

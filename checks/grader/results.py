@@ -11,6 +11,7 @@ from urllib.parse import quote
 from checks.files import write_atomically
 from checks.grader.intake.text import all_printable
 from checks.judge.exercise import Exercise
+from checks.judge.source import find_mark
 from checks.judge.trial import FAILED, TIMEOUT
 from checks.paths import ROOT
 
@@ -19,8 +20,10 @@ FAULT = "infrastructure error"
 """The grader or the machine failed: no points are given or taken until it has been graded again."""
 UNREAD = "not read"
 """There is work that could not be read, and the exercise may be in it: no points are given or taken."""
-BESIDE_VERDICTS = ("checks/pictures/", "checks/course/", "checks/dev/", "checks/grader/output/", "checks/grader/command.py",
-                   "checks/grader/gradebook.py", "checks/grader/overrides.py", "checks/grader/roster.py")
+BESIDE_VERDICTS = ("checks/pictures/", "checks/course/", "checks/dev/",
+                   *(f"checks/grader/{name}" for name in (
+                       "batch.py", "cluster/", "command.py", "deadlines.py", "gradebook.py", "gradescope.py", "options.py",
+                       "output/", "overrides.py", "roster.py")))
 """Code that changes no verdict: editing it grades nobody again."""
 VOLATILE = ("graded_at", "seconds")  # what may differ between two runs that agree
 
@@ -90,6 +93,7 @@ class SubmissionResult(TypedDict):
     handed_in: NotRequired[dict[str, float]]  # by lesson, when its latest file was written, seconds since 1970
     platform_late: NotRequired[bool]  # whether the platform's own name of a file says late
     ids: NotRequired[dict[str, str]]  # by platform, from the names of files
+    errno: NotRequired[int | None]  # why it could not be written; in no file
     # what the gradebook adds: see gradebook.py
     name: NotRequired[str]
     email: NotRequired[str]
@@ -126,10 +130,10 @@ def finished(result: SubmissionResult, unread: bool) -> SubmissionResult:
     return all_printable(result | {"exercises": exercises, "points": total(exercises)})
 
 
-def not_written(result: SubmissionResult, message: str) -> SubmissionResult:
-    """In place of a result that is lost: each exercise an infrastructure error."""
+def not_written(result: SubmissionResult, message: str, errno: int | None = None) -> SubmissionResult:
+    """In place of a result that is lost: each exercise an infrastructure error. `errno` is the system's reason."""
     exercises = [one | {"status": FAULT, "points": None, "message": message} for one in result["exercises"]]
-    return result | {"exercises": exercises, "points": 0.0}
+    return result | {"exercises": exercises, "points": 0.0, "errno": errno}
 
 
 def ungraded(result: SubmissionResult, status: str) -> list[str]:
@@ -182,7 +186,7 @@ def read_results(grades: Path) -> list[SubmissionResult]:
 
 @cache
 def grader_digest() -> str:
-    """Of all that a verdict depends on: code, and of the lessons what is no prose."""
+    """Of all that a verdict depends on: code, and of the lessons the cells that are run or looked at."""
     digest = hashlib.sha256()
     for folder in ("checks", "kernels"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -190,8 +194,9 @@ def grader_digest() -> str:
             if not name.startswith(BESIDE_VERDICTS):
                 digest.update(name.encode() + path.read_bytes())
     for path in sorted((ROOT / "lessons").glob("*.ipynb")):
-        cells = json.loads(path.read_text())["cells"]
-        digest.update(json.dumps([path.name, [cell["source"] for cell in cells if cell["cell_type"] == "code"]]).encode())
+        cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        judged = [cell for index, cell in enumerate(cells) if index == 0 or find_mark(cell) or "kernels" in cell]
+        digest.update(json.dumps([path.name, judged]).encode())
     return digest.hexdigest()
 
 
@@ -205,9 +210,9 @@ def environment() -> dict[str, str]:
             "numpy": numpy.__version__, "machine": platform.machine()}
 
 
-def result_key(digest: str, late: dict[str, bool], settings: dict) -> str:
-    """Of all that decides a result: the submission, the settings, this code and the libraries."""
-    parts = json.dumps([SCHEMA, digest, late, settings, grader_digest(), environment()], sort_keys=True)
+def result_key(digest: str, settings: dict) -> str:
+    """Of all that decides a result: the submission, the settings, this code and the libraries. Not when it was handed in."""
+    parts = json.dumps([SCHEMA, digest, settings, grader_digest(), environment()], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()
 
 

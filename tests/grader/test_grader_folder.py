@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from grading import CHEAP, IMPORTS, NEEDED, SOLVED, exercise_cell, notebook
 
-from checks.grader import batch, results
+from checks.grader import batch, results, units
 from checks.grader.course import DEFAULT
 from checks.grader.grader import Grader
 from checks.grader.intake.folder import HandedIn, find_submissions
 from checks.grader.intake.lms import owner
+from checks.grader.sandbox.client import Fault
 from checks.grader.settings import Settings
 
 
@@ -130,7 +131,7 @@ def test_a_class_that_is_read_as_one_student_is_named(tmp_path, names, found):
         for name in names:
             archive.writestr(name, SOLVED)
     (one,) = find_submissions(tmp_path).students.values()
-    said = [problem for problem in batch.read(one).problems if "several students" in problem]
+    said = [problem for problem in units.read(one).problems if "several students" in problem]
     assert (found is None) == (not said) and all(found in sentence for sentence in said)
 
 
@@ -179,7 +180,7 @@ def test_whatever_goes_wrong_is_that_student_s_result(tmp_path, monkeypatch, whe
         raise KeyError("\ud800")
 
     (tmp_path / "ada.ipynb").write_text(SOLVED)
-    monkeypatch.setattr(f"checks.grader.batch.{where}", fail)
+    monkeypatch.setattr(f"checks.grader.units.{where}", fail)
     result = batch.grade(Grader(Settings(7, exercises=CHEAP[:1])), HandedIn("ada", [tmp_path / "ada.ipynb"]))
     assert [(one["status"], one["points"]) for one in result["exercises"]] == [(results.FAULT, None)]
     assert "KeyError" in result["exercises"][0]["message"]
@@ -201,6 +202,25 @@ def test_a_full_disk_is_an_infrastructure_error(grader, tmp_path, monkeypatch):
     result = batch.write(tmp_path, batch.grade(grader, HandedIn("ada", [tmp_path / "ada.ipynb"])))
     assert result["exercises"][0]["status"] == results.FAULT and result["points"] == 0.0
     assert "No space left" in result["exercises"][0]["message"]
+
+
+def test_a_disk_that_takes_no_more_stops_the_run(grader, tmp_path, monkeypatch):
+    for student in ("ada", "bob", "eva"):
+        (tmp_path / "sub" / student).mkdir(parents=True)
+        (tmp_path / "sub" / student / "a.ipynb").write_text(SOLVED)
+
+    def work(self, waiting, jobs):
+        for handed_in in list(waiting.values()):
+            with monkeypatch.context() as patch:
+                if handed_in.student == "bob":
+                    patch.setattr(results, "write_result", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+                self._report(batch.write(self.grades, batch.grade(grader, handed_in)))
+
+    monkeypatch.setattr(batch.Batch, "_work", work)
+    run = batch.Batch(tmp_path / "grades", grader.settings, say=lambda _: None)
+    with pytest.raises(Fault, match="--resume goes on"):
+        run.grade(tmp_path / "sub")
+    assert [path.stem for path in (tmp_path / "grades" / "students").iterdir()] == ["ada"] and run.tally.graded == 2
 
 
 def test_names_that_differ_late_have_files_of_their_own():

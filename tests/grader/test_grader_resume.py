@@ -48,8 +48,7 @@ def test_every_setting_is_part_of_the_key(field, course):
 def test_what_else_a_result_depends_on_is_part_of_its_key(course, monkeypatch):
     settings = Settings(3, course)
     assert key(settings, digest="e") != key(settings), "another submission"
-    assert key(settings, modified=2e9) != key(settings, modified=1e9), "handed in late"
-    assert key(settings, modified=1.1e9) == key(settings, modified=1e9), "both in time"
+    assert key(settings, modified=2e9) == key(settings, modified=1e9), "when it was handed in costs points in the gradebook"
     before = key(settings)
     for name, value in (("grader_digest", "other code"), ("environment", {"torch": "99"}), ("SCHEMA", 99)):
         with monkeypatch.context() as patch:
@@ -85,14 +84,17 @@ def test_the_code_that_judges_is_part_of_the_digest(tmp_path, monkeypatch):
 
 
 def test_a_lesson_s_code_is_in_the_digest_and_its_prose_is_not(tmp_path, monkeypatch):
-    def digest(code: str, prose: str) -> str:
-        cells = [{"cell_type": "code", "source": [code]}, {"cell_type": "markdown", "source": [prose]}]
+    def digest(code: str, prose: str, picture: str = "show()", marked: str = "pass") -> str:
+        cells = [{"cell_type": "code", "source": [code]}, {"cell_type": "markdown", "source": [prose]},
+                 {"cell_type": "code", "source": picture}, {"cell_type": "code", "source": f"# given: f\n{marked}"}]
         (tmp_path / "lessons").mkdir(exist_ok=True)
         (tmp_path / "lessons" / "00.ipynb").write_text(json.dumps({"cells": cells}))
         return results.grader_digest.__wrapped__()
 
     monkeypatch.setattr(results, "ROOT", tmp_path)
-    assert digest("x = 1", "why") == digest("x = 1", "how") != digest("x = 2", "how")
+    assert digest("x = 1", "why") == digest("x = 1", "how", "show(x)") != digest("x = 2", "how")
+    others = [digest("x = 1", ""), digest("x = 1", "", marked="return"), digest("x = 1", "", "from kernels import gemv")]
+    assert len(set(others)) == 3
 
 
 # a class that is resumed: who is graded again
@@ -134,6 +136,13 @@ def test_what_still_holds_is_kept(regraded):
     assert regraded(resume=False) == ["ada", "bob", "eva"]
 
 
+def test_another_date_is_noted_without_grading_again(regraded, tmp_path):
+    os.utime(tmp_path / "sub" / "ada" / "work.ipynb", (2e9, 2e9))
+    assert regraded() == []
+    result = results.read_result(results.result_path(tmp_path / "grades", "ada"))
+    assert result["late"] == {"00_hello_triton": True} and result["handed_in"] == {"00_hello_triton": 2e9}
+
+
 @pytest.mark.parametrize("setting", [{"require_isolation": True}, {"timeout_s": 120.0}, {"seed": 4}], ids=str)
 def test_other_settings_grade_again(regraded, course, setting):
     assert regraded(dataclasses.replace(Settings(3, course), **setting)) == ["ada", "bob", "eva"]
@@ -151,7 +160,7 @@ def test_what_was_changed_or_broken_is_graded_again(regraded, tmp_path):
     results.result_path(tmp_path / "grades", "ada").write_text('{"schema": ')
     (tmp_path / "sub" / "bob" / "more.py").write_text("x = 1\n")
     os.utime(tmp_path / "sub" / "eva" / "work.ipynb", (2e9, 2e9))
-    assert regraded() == ["ada", "bob", "eva"]
+    assert regraded() == ["ada", "bob"], "another date is not other work"
 
 
 # the seed

@@ -95,7 +95,7 @@ def several_students(files: Iterable[str], alone: bool) -> list[str]:
     names = list({(who.platform, who.id or who.name): who.name for who in owners if who.platform}.values())
     if len(names) < 2 and alone:
         same = [{path[0] for path in paths if len(path) > 1 and path[-1] == last} for last in {path[-1] for path in paths}]
-        names = sorted(max(same, key=len, default=set()))
+        names = max((sorted(one) for one in same), key=len, default=[])
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return [f"it looks like the work of several students ({shown}), and was read as one's: if so, "
             "unpack it, and give `grade class` the folder in which they lie"] if len(names) > 1 else []
