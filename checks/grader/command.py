@@ -187,6 +187,8 @@ def _class(args) -> int:
         needs_dask()
     if args.slurm and args.dry_run:
         return _slurm(args, len(find_submissions(args.folder).students))
+    if args.slurm:
+        slurm.needs_slurm()
     with locked(args.out, shard):
         _keep_given(args)
         settings = _settings(args, class_seed(args.out, args.resume or args.slurm, args.seed_file, fixed=shard is not None))
@@ -206,7 +208,7 @@ def _class(args) -> int:
 
 
 def _check_class_options(args) -> None:
-    if args.jobs < 1 or (args.shards or 1) < 1:
+    if args.jobs < 1 or args.shards is not None and args.shards < 1:
         raise ValueError("--jobs and --shards must be 1 or more")
     if bool(args.cluster) + args.slurm + bool(args.shard) > 1 or args.only and (args.slurm or args.shard):
         raise ValueError("--cluster, --slurm and --shard exclude each other, and the last two --only")

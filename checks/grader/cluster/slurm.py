@@ -45,6 +45,13 @@ class Array:
                 f"--output={self.folder}/{name}.log", *self.options, str(self.folder / ("end.sh" if after else "shard.sh"))]
 
 
+def needs_slurm() -> None:
+    """Raise ValueError where Slurm is not."""
+    if shutil.which("sbatch") is None:
+        raise ValueError("--slurm needs `sbatch`, which is not here: run it where jobs are submitted, or see them with "
+                         "--dry-run")
+
+
 def shards_for(students: int) -> int:
     """How many jobs for so many students."""
     return max(1, min(MOST_JOBS, math.ceil(students / STUDENTS_PER_JOB)))
@@ -58,10 +65,7 @@ def show(array: Array, say: Callable[[str], None] = print) -> None:
 
 
 def submit(array: Array, say: Callable[[str], None] = print) -> None:
-    """Write the scripts and submit both. Raises ValueError where Slurm is not here or refuses."""
-    if shutil.which("sbatch") is None:
-        raise ValueError("--slurm needs `sbatch`, which is not here: run it where jobs are submitted, or see them with "
-                         "--dry-run")
+    """Write the scripts and submit both. Raises ValueError where Slurm refuses."""
     for shard, name in ((True, "shard.sh"), (False, "end.sh")):
         write_atomically(array.folder / name, array.script(shard))
     number = _run(array.sbatch())

@@ -1,0 +1,160 @@
+"""A class on many machines: the results are those of one, and nothing is lost or graded twice on the way."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from grading import NEEDED, SOLVED, exercise_cell, notebook
+from standin_distributed import Cluster
+
+from checks.grader import results
+from checks.grader.batch import Batch, write
+from checks.grader.cluster import dask_batch, process, task
+from checks.grader.cluster.dask_batch import DaskBatch
+from checks.grader.command import main
+from checks.grader.course import DEFAULT
+from checks.grader.grader import Grader
+from checks.grader.intake.folder import find_submissions
+from checks.grader.sandbox.client import Fault
+from checks.grader.settings import Settings, settings_from_json
+from checks.grader.units import grade, read_unit, unit_from_json
+
+SETTINGS = Settings(3, DEFAULT, ("programs_needed",), compiles=False)
+WRONG = notebook(exercise_cell(NEEDED, "def programs_needed(N, BLOCK):\n    return N"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for student, text in (("ada", SOLVED), ("bob", WRONG), ("eva", '{"cells": [')):
+        (tmp_path / "sub" / student).mkdir(parents=True)
+        (tmp_path / "sub" / student / "a.ipynb").write_text(text)
+    return tmp_path / "sub"
+
+
+@pytest.fixture(scope="module")
+def worker():
+    worker = process.Worker()
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def on_a_cluster(folder, tmp_path, monkeypatch, worker):
+    """Call it with what goes wrong: it grades the class, and gives the cluster, the run, and what it said."""
+    def run(*events: str, answer=worker.answer):
+        cluster, said = Cluster(*events), []
+        monkeypatch.setitem(sys.modules, "distributed", cluster.module())
+        monkeypatch.setattr(dask_batch, "needs_dask", lambda: None)
+        monkeypatch.setattr(dask_batch, "work", lambda job: answer(json.loads(json.dumps(job))) | {"worker": "tcp://one"})
+        batch = DaskBatch(tmp_path / "grades", SETTINGS, "tcp://scheduler:8786", said.append)
+        batch.grade(folder)
+        return cluster, batch, said
+
+    return run
+
+
+def as_bytes(grades: Path) -> dict[str, str]:
+    """The files of the students, without what may differ between two runs that agree."""
+    def stable(value):
+        if isinstance(value, dict):
+            return {k: stable(v) for k, v in value.items() if k not in results.VOLATILE}
+        return [stable(v) for v in value] if isinstance(value, list) else value
+
+    return {path.name: results.to_json(stable(json.loads(path.read_text()))) for path in (grades / "students").iterdir()}
+
+
+def test_the_results_are_those_of_one_machine(on_a_cluster, folder, tmp_path):
+    cluster, batch, said = on_a_cluster()
+    with Grader(SETTINGS) as grader:
+        for handed_in in find_submissions(folder).students.values():
+            write(tmp_path / "one", grade(grader, handed_in))
+        levels = grader.server.levels
+    assert as_bytes(tmp_path / "grades") == as_bytes(tmp_path / "one") and len(as_bytes(tmp_path / "one")) == 3
+    assert (batch.tally.graded, batch.tally.faults, batch.tally.unread) == (3, 0, 1)
+    assert len(set(cluster.keys)) == 3
+    (about,) = json.loads((tmp_path / "grades" / "workers.json").read_text()).values()
+    assert (about["graded"], about["isolation"]) == (3, levels) and any("tcp://one" in line for line in said)
+    assert Batch(tmp_path / "grades", SETTINGS, say=said.append).grade(folder, resume=True).kept == 2, "as one machine's"
+
+
+@pytest.mark.parametrize("events", [
+    ("lost",), ("connect", "connect"), ("quiet", "lost", "connect", "lost"), ("killed",)], ids=" ".join)
+def test_what_is_lost_on_the_way_is_graded_once(on_a_cluster, events):
+    cluster, batch, _ = on_a_cluster(*events)
+    assert not cluster.events and (batch.tally.graded, batch.tally.faults) == (3, 0)
+    if "killed" not in events:
+        assert len(set(cluster.keys)) == 3, "a task that the scheduler still has is not a second one"
+
+
+def test_what_takes_down_its_workers_twice_is_no_zero(on_a_cluster, tmp_path):
+    died = []
+
+    def answer(job):
+        died.append(json.loads(job["unit"])["submission"]["student"])
+        return {"died": "EOFError"}
+
+    _, batch, said = on_a_cluster(answer=answer)
+    assert sorted(died) == ["ada", "ada", "bob", "bob", "eva", "eva"] and batch.tally.faults == 3
+    assert {one["points"] for result in results.read_results(tmp_path / "grades") for one in result["exercises"]} == {None}
+
+
+def test_a_scheduler_that_stays_away_ends_the_run(on_a_cluster, monkeypatch):
+    monkeypatch.setattr(dask_batch, "PATIENCE_S", -1)
+    with pytest.raises(Fault, match=r"scheduler:8786 cannot be reached .* --resume goes on"):
+        on_a_cluster("connect")
+
+
+def test_a_worker_that_cannot_grade_ends_the_run(on_a_cluster, monkeypatch, worker):
+    def other_version(job):
+        return worker.answer(job | {"key": "of other libraries"})
+
+    with pytest.raises(Fault, match=r"tcp://one cannot grade: its workshop, Python or libraries have other versions"):
+        on_a_cluster(answer=other_version)
+    monkeypatch.setattr("checks.grader.grader.FULL", ("a level that no system has",))
+    fresh = process.Worker()
+    job = {"settings": Settings(3, DEFAULT, ("programs_needed",), require_isolation=True).to_json(), "unit": "", "key": ""}
+    assert "isolation asked for" in fresh.answer(job)["stop"], "--require-isolation holds for every worker"
+
+
+def test_a_unit_and_its_settings_travel_whole(folder, tmp_path):
+    for handed_in in find_submissions(folder).students.values():
+        unit = read_unit(handed_in)
+        assert unit_from_json(unit.to_json()) == unit
+    travelled = settings_from_json(SETTINGS.to_json(), tmp_path)
+    assert Grader(travelled).key(unit.submission) == Grader(SETTINGS).key(unit.submission)
+
+
+def test_a_grading_process_that_dies_is_replaced(monkeypatch):
+    started = []
+
+    class Dying:
+        def __init__(self):
+            started.append(self)
+
+        def ask(self, job):
+            if len(started) == 1:
+                raise EOFError("the other side is gone")
+            return {"result": job["n"]}
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr(task, "GradingProcess", Dying)
+    monkeypatch.setattr(task, "_worker", lambda: "tcp://one")
+    monkeypatch.setattr(task._of_thread, "process", None, raising=False)
+    assert task.work({"n": 1}) == {"died": "EOFError: the other side is gone"} and started[0].closed
+    assert task.work({"n": 2}) == task.work({"n": 2}) == {"result": 2, "worker": "tcp://one"} and len(started) == 2
+
+
+def test_without_dask_a_sentence_says_what_to_install(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["class", str(folder), "--out", str(tmp_path / "g"), "--cluster", "tcp://s:8786"]) == 2
+    assert "pip install distributed" in capsys.readouterr().err and not (tmp_path / "g").exists()
+
+
+def test_on_a_dask_cluster_with_a_worker_killed():
+    pytest.importorskip("distributed")
+    import cluster_class
+
+    assert cluster_class.main(["--students", "2", "--exercise", "programs_needed", "--no-compile"]) == 0
