@@ -16,6 +16,7 @@ from triton.compiler import ASTSource
 from triton.compiler.compiler import make_backend
 
 from checks.executor import frames, source
+from checks.executor.calls import tritons_own_alone
 from checks.executor.errors import CompileError
 
 TARGET = ("cuda", 90, 32)
@@ -52,7 +53,9 @@ def _ttir(kernel: Any, signature: dict[str, str], constexprs: dict[str, Any], al
     position = {name: i for i, name in enumerate(kernel.arg_names)}
     made = ASTSource(kernel, ordered, {(position[name],): value for name, value in constexprs.items()},
                      {(position[name],): [["tt.divisibility", 16]] for name in aligned})
-    module = made.make_ir(target, options, backend.get_codegen_implementation(options), backend.get_module_map(), context)
+    with tritons_own_alone():
+        module = made.make_ir(target, options, backend.get_codegen_implementation(options), backend.get_module_map(),
+                              context)
     manager = ir.pass_manager(context)
     passes.common.add_inliner(manager)
     passes.ttir.add_rewrite_tensor_pointer(manager)  # block pointers and descriptors become pointers and masks

@@ -137,7 +137,7 @@ def define(description: str) -> Any:
                 namespaces[path][name] = tl.constexpr(value[0]) if kind == "constexpr" else value[0]
     for path, file in described["files"].items():
         for name, (first, text, noinline) in file["functions"].items():
-            _expect_plain_head(ast.parse(text).body[0])
+            _expect_plain_definition(ast.parse(text).body)
             exec(compile("\n" * (first - 1) + text, path, "exec"), namespaces[path])
             namespaces[path][name] = triton.jit(namespaces[path][name], noinline=noinline)
     for path, file in described["files"].items():
@@ -147,9 +147,11 @@ def define(description: str) -> Any:
     return namespaces[described["file"]][described["name"]]
 
 
-def _expect_plain_head(definition: ast.stmt) -> None:
-    """Raises CompileError for a `def` that runs more than names and constants when it is executed."""
-    assert isinstance(definition, ast.FunctionDef)
+def _expect_plain_definition(statements: list[ast.stmt]) -> None:
+    """Raises CompileError for what is more than a `def`, or one that runs more than names and constants when executed."""
+    definition = statements[0]
+    if len(statements) > 1 or not isinstance(definition, ast.FunctionDef):
+        raise CompileError("a kernel is one function, defined by `def`")
     of, plain = definition.args, (ast.Name, ast.Attribute, ast.Constant, ast.UnaryOp, ast.Load, ast.USub)
     arguments = [*of.posonlyargs, *of.args, *of.kwonlyargs, *filter(None, [of.vararg, of.kwarg])]
     parts = [argument.annotation for argument in arguments] + [definition.returns, *of.defaults, *of.kw_defaults]

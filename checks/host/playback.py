@@ -39,17 +39,24 @@ def play(recording: Recording, inputs: Mapping[str, Any], execute: Execute,
         if isinstance(step, LaunchStep):
             execute(step, {name: tree_map(real, value) for name, value in step.arguments.items()})
             continue
-        result = _operator(step.name)(*tree_map(real, step.arguments), **tree_map(real, step.keywords))
+        result = operator_named(step.name)(*tree_map(real, step.arguments), **tree_map(real, step.keywords))
         if "empty" in step.name and step.name in ALLOCATIONS:
             result = fresh(result)
         _bind(step.results, result, tensors)
     return tuple(tree_map(real, value) for value in recording.outputs)
 
 
-def _operator(name: str) -> Any:
+def operator_named(name: str) -> torch._ops.OpOverload:
+    """torch's operator of this name, such as "aten::add.Tensor". Raises ValueError where there is none."""
     namespace, _, rest = name.partition("::")
     operator, _, overload = rest.partition(".")
-    return getattr(getattr(getattr(torch.ops, namespace), operator), overload or "default")
+    try:
+        found = getattr(getattr(getattr(torch.ops, namespace), operator), overload or "default")
+    except AttributeError:
+        found = None
+    if not isinstance(found, torch._ops.OpOverload):
+        raise ValueError(f"{name} is no operator of torch's")
+    return found
 
 
 def _bind(described: Any, result: Any, tensors: dict[int, torch.Tensor]) -> None:

@@ -8,6 +8,7 @@ import triton.language as tl
 
 from checks.executor.compile import plain_values
 from checks.executor.source import describe
+from checks.host.playback import operator_named
 from checks.host.steps import DescriptorRef, LaunchStep, Operator, Recording, Ref
 
 MOST_STEPS = 2000
@@ -86,18 +87,22 @@ def unpack(data: dict[str, Any], constants: list[torch.Tensor]) -> Recording:
                          dict(zip(map(int, data["constants"]), constants, strict=True)), steps,
                          tuple(map(_loaded, data["outputs"])))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError,
-            RuntimeError, RecursionError) as error:
+            AssertionError, RuntimeError, RecursionError) as error:
         raise BadRecording(f"{type(error).__name__}: {error}"[:200]) from None
 
 
 def _unpacked(step: dict[str, Any], kernels: list[str]) -> Operator | LaunchStep:
     if "operator" in step:
+        operator_named(str(step["operator"]))
         return Operator(str(step["operator"]), tuple(map(_loaded, step["arguments"])), _by_name(step["keywords"], _loaded),
                         _loaded(step["results"]))
     x, y, z = map(int, step["grid"])
-    return LaunchStep(kernels[int(step["kernel"])], str(step["name"])[:200], _by_name(step["arguments"], _loaded),
-                      (x, y, z), _by_name(step["options"], int), _by_name(step["signature"], str),
-                      dict(step["constexprs"]))
+    launch = LaunchStep(kernels[int(step["kernel"])], str(step["name"])[:200], _by_name(step["arguments"], _loaded),
+                        (x, y, z), _by_name(step["options"], int), _by_name(step["signature"], str),
+                        dict(step["constexprs"]))
+    if set(launch.signature) != {*launch.arguments, *launch.constexprs}:
+        raise BadRecording("a signature of other arguments")
+    return launch
 
 
 def _by_name(values: Any, made: Callable[[Any], Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from grading import ADD, NEEDED
 
 from checks.grader import gpu
-from checks.grader.grading import outcomes, runs, verdicts
+from checks.grader.grading import outcomes, runs, said, verdicts
 from checks.grader.grading.cases import HIDDEN, HIDDEN_NUMBERS, CaseSet, vary
 from checks.grader.results import new_exercise_result
 from checks.grader.sandbox.client import Child, ChildExited, Fault
@@ -119,7 +119,32 @@ def test_what_an_open_program_leaves_behind():
     assert runs.left_behind(done) == runs.left_behind(runs.Run(answers=[{"threads": 0, "files": []}])) == []
 
 
-@pytest.mark.parametrize("told, kind, said", [
+def test_what_a_child_says_is_made_what_it_should_be():
+    uses = {"function": "f" * 300, "uses": ["a", 7]}
+    assert said.candidates({"candidates": [uses, {"own_wrapper": 1, "uses": 7}]}) == [
+        said.Candidate("f" * 200, False, frozenset({"a", "7"})), said.Candidate("None", True, frozenset())]
+    for odd in (7, [7], None):
+        with pytest.raises(ChildExited, match="what came back is no result"):
+            said.candidates({"candidates": odd})
+    assert said.cell_errors({"errors": [7, {"cell": 1, "line": 5}]}) == [
+        {"cell": 1, "type": "None", "text": "None", "line": "5"}]
+    assert said.cell_errors({"errors": 7}) == said.cell_errors({}) == []
+    assert runs.operators_outside(runs.Run(answers=[{"operators": 7}])) == []
+
+
+def test_what_is_lent_to_an_exercise():
+    assert runs.lendable(NEEDED) >= {"vector_add_kernel"} and NEEDED.name not in runs.lendable(NEEDED)
+    assert not any(name.endswith("_kernel") for name in runs.lendable(ADD)), "our kernel would do the work of theirs"
+
+
+@pytest.mark.parametrize("answer", [{"error": "text"}, {"recording": 7, "constants": []}, {}])
+def test_what_is_no_recording(answer):
+    child = types.SimpleNamespace(ask=lambda *_: (answer, b""))
+    with pytest.raises(ChildExited, match="what came back is no result"):
+        runs._record(ADD, child, runs._Asked(0, False, False, ()), {"x": torch.ones(2)})
+
+
+@pytest.mark.parametrize("told, kind, text", [
     ({"reason": "memory", "signal": 9, "code": -9}, "out of memory", "too much memory"),
     ({"reason": "ended", "signal": 9, "code": -9}, "out of memory", "too much memory"),
     ({"reason": "time", "signal": 9, "code": -9}, "timeout", "did not finish"),
@@ -127,10 +152,10 @@ def test_what_an_open_program_leaves_behind():
     ({"reason": "ended", "signal": 11, "code": -11}, "crashed", "signal 11"),
     ({"reason": "ended", "signal": None, "code": 91}, "crashed", "broke down while"),
     ({"reason": "ended", "signal": None, "code": 3}, "crashed", "with code 3")])
-def test_why_a_child_exited(told, kind, said):
+def test_why_a_child_exited(told, kind, text):
     child = types.SimpleNamespace(finish=lambda: told, kind="run")
     why = Child._why(child)
-    assert isinstance(why, ChildExited) and why.kind == kind and said in why.reason == str(why)
+    assert isinstance(why, ChildExited) and why.kind == kind and text in why.reason == str(why)
 
 
 @pytest.mark.parametrize("told, kind", [({}, "run"), ({"reason": "ended", "signal": None, "code": 91}, "compile")])

@@ -58,7 +58,8 @@ def test_strides_are_made_only_where_asked_for():
 
 @pytest.mark.parametrize("described", [
     [["tensor", "float32", [2], [1], 4]], [["tensor", "float32", [1] * 9, [1] * 9, 4]], [["tensor", "float32", [1], [1], 8]],
-    [["tensor", "complex64", [1], [1], 8]], [["tensor", "float32", ["2"], [1], 8]], [["plain", {}]], [["pickle", "x"]]])
+    [["tensor", "complex64", [1], [1], 8]], [["tensor", "float32", ["2"], [1], 8]], [["plain", {}]], [["pickle", "x"]],
+    [["plain", 10**400]], [["plain", "x" * 1001]]], ids=lambda described: str(described)[:40])
 def test_a_description_that_is_none(described):
     with pytest.raises(ProtocolError):
         decode(described, bytes(4))

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from checks.grader.sandbox.client import ForkServer
+from checks.grader.sandbox.client import ChildExited, ForkServer
+from checks.grader.sandbox.wire import HEADER_LIMIT
 from checks.host.steps import LaunchStep
 from checks.judge.compiler import TARGETS, Compiled, aligned
 
@@ -33,21 +34,32 @@ class Compiler:
         if self._server is not None:
             self._server.close()
 
-    def texts(self, launches: Iterable[LaunchStep], for_gpu: bool = False) -> list[dict[str, str]]:
+    def texts(self, launches: Iterable[LaunchStep], for_gpu: bool = False,
+              until: float = float("inf")) -> list[dict[str, str]]:
         """{"text": TTIR} or {"error": why Triton refuses it} for each launch. Raises ChildExited, Fault.
 
-        Those for a GPU say of which arguments 16 divides the address or the number, as a launch there would.
+        Those for a GPU say of which arguments 16 divides the address or the number, as a launch there would. What is not
+        there at `until`, as time.monotonic() counts, came too late.
         """
         requests = [text_request(step, for_gpu) for step in launches]
-        missing = {_key(request): request for request in requests if _key(request) not in self._texts}
-        if missing:
-            with self.server.child({"texts": list(missing.values()), "reports": []}) as child:
-                said = child.begin()["texts"]
-            for key, one in zip(missing, said, strict=True):
-                self._texts[key] = {"error": str(one["error"])} if "error" in one else {"text": str(one["text"])}
+        missing: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+        for request in requests:
+            if (key := _key(request)) not in self._texts:
+                missing[request["source"]][key] = request
+        for of_one_kernel in missing.values():  # each kernel in a child of its own: what is kept here serves a whole class
+            self._compile(of_one_kernel, until)
         found = [self._texts[_key(request)] for request in requests]
         _forget(self._texts)
         return found
+
+    def _compile(self, requests: dict[str, dict[str, str]], until: float) -> None:
+        if sum(map(len, map(json.dumps, requests.values()))) > HEADER_LIMIT // 2:
+            raise ChildExited("its kernels are too large to be compiled.")
+        with self.server.child({"texts": list(requests.values()), "reports": []}) as child:
+            child.deadline = min(child.deadline, until)
+            said = child.begin()["texts"]
+        for key, one in zip(requests, said, strict=True):
+            self._texts[key] = {"error": str(one["error"])} if "error" in one else {"text": str(one["text"])}
 
     def reports(self, step: LaunchStep) -> dict[int, Compiled]:
         """For each target, what the compiler makes of the launched kernel. Raises ChildExited, Fault."""

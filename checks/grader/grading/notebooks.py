@@ -3,6 +3,7 @@
 import time
 
 from checks.exercises import EXERCISES
+from checks.grader.grading.said import cell_errors
 from checks.grader.intake.code import Code
 from checks.grader.intake.library import answer_text, library_for, shared_modules
 from checks.grader.sandbox.client import Child, ForkServer
@@ -68,4 +69,4 @@ class Notebooks:
         except BaseException:
             child.__exit__()
             raise
-        return child, list(greeting.get("errors", []))
+        return child, cell_errors(greeting)

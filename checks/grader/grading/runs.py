@@ -10,6 +10,7 @@ from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.compiling import Compiler
 from checks.grader.grading.notebooks import Notebooks
 from checks.grader.grading.outcomes import ChildOutcome, assess_answer, rebuilt_error, student_line
+from checks.grader.grading.said import Candidate, candidates, names, no_result
 from checks.grader.intake.code import Code
 from checks.grader.intake.library import library_for
 from checks.grader.sandbox.client import Child, ChildExited, ForkServer
@@ -90,9 +91,9 @@ def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, 
             yield Run(problem=_nothing_defined(case_set.exercise, code, errors))
             return
         for index, said in enumerate(found[:MOST_CANDIDATES]):
-            used |= set(map(str, said["uses"])) & set(EXERCISES)
+            used |= said.uses & lendable(case_set.exercise)
             done = _run(case_set, code, sandbox, child, _Asked(index, numbers, alone, lent), cases)
-            done.function, done.own_wrapper, done.lent = str(said["function"])[:200], bool(said["own_wrapper"]), lent
+            done.function, done.own_wrapper, done.lent = said.function, said.own_wrapper, lent
             done.cell_error = _cell_error(code, errors)
             yield done
             child = sandbox.notebooks.child(case_set.exercise, code, numbers, alone, lent)[0]
@@ -119,14 +120,18 @@ def _start(exercise: Exercise, code: Code, sandbox: Sandbox, alone: bool,
     return *sandbox.notebooks.child(exercise, code, False, alone, lent), False
 
 
-def _candidates(exercise: Exercise, child: Child) -> list[dict]:
-    others = [one.name for one in EXERCISES.values() if one.lesson == exercise.lesson and one is not exercise]
+def lendable(exercise: Exercise) -> set[str]:
+    """The exercises whose answers may stand in for the student's where this one calls them. No kernel is lent to a kernel:
+    it might do all of the work."""
+    return {one.name for one in EXERCISES.values() if one.lesson == exercise.lesson and one is not exercise
+            and not (exercise.is_kernel and one.name.endswith("_kernel"))}
+
+
+def _candidates(exercise: Exercise, child: Child) -> list[Candidate]:
+    others = sorted(lendable(exercise))
     answer, _ = child.ask({"mode": "candidates", "name": exercise.name, "wrapper": exercise.wrapper, "others": others}, b"",
                           TIMEOUT_S)
-    found = answer.get("candidates")
-    if not isinstance(found, list) or not all(isinstance(one, dict) and "uses" in one for one in found):
-        raise ChildExited("what came back is no result")
-    return found
+    return candidates(answer)
 
 
 def _nothing_defined(exercise: Exercise, code: Code, errors: list[dict]) -> tuple[str, str]:
@@ -138,11 +143,11 @@ def _nothing_defined(exercise: Exercise, code: Code, errors: list[dict]) -> tupl
 
 def _cell_error(code: Code, errors: list[dict]) -> str | None:
     """What the exercise's cell raised, unless that is only for want of numbers."""
-    mine = next((error for error in errors if error.get("cell") == code.index and error.get("type") not in NO_NUMBERS), None)
+    mine = next((error for error in errors if error["cell"] == code.index and error["type"] not in NO_NUMBERS), None)
     if mine is None:
         return None
-    line = f"\n  at: {str(mine['line'])[:300]}" if mine.get("line") else ""
-    return f"{str(mine.get('type'))[:80]}: {str(mine.get('text'))[:400]}{line}"
+    line = f"\n  at: {mine['line']}" if mine["line"] else ""
+    return f"{mine['type']}: {mine['text'][:400]}{line}"
 
 
 def _run(case_set: CaseSet, code: Code, sandbox: Sandbox, child: Child, asked: _Asked, cases: tuple[Case, ...]) -> Run:
@@ -183,7 +188,8 @@ def _recorded(case_set: CaseSet, sandbox: Sandbox, child: Child, asked: _Asked, 
     done.recordings = [(case, one) for case, one in said if isinstance(one, SentRecording)]
     done.operators = sorted({name[:80] for _, one in done.recordings for name in _computing(one)})
     try:
-        texts = iter(sandbox.compiler.texts([step for _, one in done.recordings for step in one.launches]))
+        launches = [step for _, one in done.recordings for step in one.launches]
+        texts = iter(sandbox.compiler.texts(launches, until=sandbox.notebooks.deadline))
         _play(case_set, sandbox, done, said, texts)
     except ChildExited as ended:
         _end(case_set, done, cases[len(done.outcomes)], ended)
@@ -202,7 +208,7 @@ def _record(exercise: Exercise, child: Child, asked: _Asked, inputs: dict[str, A
     """What the call asks for. Raises _Raised, NeedsNumbers, ChildExited."""
     described, _ = encode_inputs(inputs)
     answer, raw = child.ask(_question(exercise, asked, described, "record"), b"", TIMEOUT_S)
-    if "error" in answer:
+    if isinstance(answer.get("error"), dict):
         raise _Raised(answer["error"])
     if "needs_numbers" in answer:
         raise NeedsNumbers(f"the code around the kernel looks at numbers: {str(answer['needs_numbers'])[:200]}")
@@ -210,7 +216,7 @@ def _record(exercise: Exercise, child: Child, asked: _Asked, inputs: dict[str, A
         recording = unpack(answer["recording"], decode(answer["constants"], raw, strided=True))
         return SentRecording(**vars(recording), data=answer["recording"])
     except (KeyError, TypeError, BadRecording, ProtocolError):
-        raise ChildExited("what came back is no result") from None
+        raise no_result() from None
 
 
 @dataclass
@@ -321,7 +327,7 @@ def blank(case_set: CaseSet, case: Case) -> ChildOutcome:
 
 def operators_outside(done: Run) -> list[str]:
     """Torch operators that ran beside the launches and that do more than place numbers."""
-    return sorted({str(name)[:80] for answer in done.answers for name in answer.get("operators", {})} - MOVES_ONLY)
+    return sorted({name for answer in done.answers for name in names(answer, "operators")} - MOVES_ONLY)
 
 
 def left_behind(done: Run) -> list[str]:
@@ -330,7 +336,7 @@ def left_behind(done: Run) -> list[str]:
     if done.trust == OPEN:
         if any(answer.get("threads") for answer in done.answers):
             found.append("threads were still running after the result was returned")
-        files = sorted({str(name)[:80] for answer in done.answers for name in answer.get("files", [])})
+        files = sorted({name for answer in done.answers for name in names(answer, "files")})
         if files:
             found.append(f"files were written: {', '.join(files[:5])}")
     return found

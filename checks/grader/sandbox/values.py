@@ -42,15 +42,22 @@ def encode(values: Iterable[Any]) -> tuple[list[list], bytes]:
 
 
 def _describe(value: Any) -> list:
-    if value is None or isinstance(value, bool) or isinstance(value, str) and len(value) <= LONGEST:
+    if value is None or isinstance(value, bool | str) and _is_plain(value):
         return ["plain", value]
-    if isinstance(value, Integral) and int(value).bit_length() <= LONGEST:
+    if isinstance(value, Integral) and _is_plain(int(value)):
         return ["plain", int(value)]
     if isinstance(value, Real) and not isinstance(value, Integral):
         return ["plain", float(value)]
     if isinstance(value, torch.dtype):
         return ["dtype", str(value).removeprefix("torch.")]
     return ["other", type(value).__name__[:80], repr(value)[:200]]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a text, a number or None, and no longer than may be."""
+    if isinstance(value, str):
+        return len(value) <= LONGEST
+    return value is None or isinstance(value, float) or isinstance(value, int) and value.bit_length() <= LONGEST
 
 
 def encode_inputs(inputs: dict[str, Any]) -> tuple[dict[str, list], bytes]:
@@ -78,7 +85,7 @@ def decode(descriptions: Sequence[list], payload: bytes, strided: bool = False) 
                     raise ValueError
                 values.append(_tensor(dtype, shape, strides if strided else None, raw))
                 at += size
-            elif kind == "plain" and isinstance(rest[0], bool | int | float | str | None):
+            elif kind == "plain" and _is_plain(rest[0]):
                 values.append(rest[0])
             elif kind == "dtype" and rest[0] in DTYPES:
                 values.append(getattr(torch, rest[0]))

@@ -1,0 +1,77 @@
+"""What a kernel may call while it is compiled: Triton's language, other kernels and `math`, and no Python of its own."""
+
+import builtins
+import io
+import math
+import os
+
+import pytest
+import triton
+import triton.language as tl
+
+from checks.executor import CompileError, compile_kernel, source
+
+
+@triton.jit
+def one_more(a, b):
+    return a + b + 1
+
+
+@triton.jit
+def calling_kernel(x_ptr, N, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK) + int(math.log2(BLOCK)) + triton.cdiv(BLOCK, 3) + min(len((1, 2)), 3)
+    x = tl.load(x_ptr + offs, mask=offs < N).to(tl.float32)
+    x = tl.where(x > 0, tl.math.sqrt(x), float("-inf")) + tl.constexpr(4)
+    tl.static_assert(BLOCK > 1, "BLOCK")
+    if isinstance(x, tl.tensor):
+        tl.store(x_ptr + offs, tl.reduce(x, 0, one_more) + x.sum(axis=0))
+
+
+@triton.jit
+def exec_kernel(x_ptr):
+    builtins.exec("0")
+    tl.store(x_ptr, 1.0)
+
+
+@triton.jit
+def through_triton_kernel(x_ptr):
+    tl.core.builtins.exec("0")
+    tl.store(x_ptr, 1.0)
+
+
+@triton.jit
+def getattr_kernel(x_ptr):
+    tl.store(x_ptr, getattr(os, "getpid")())  # noqa: B009
+
+
+@triton.jit
+def dressed_kernel(x_ptr):
+    tl.core.builtin(tl.core.builtins.exec)("0")
+    tl.store(x_ptr, 1.0)
+
+
+@triton.jit
+def with_kernel(x_ptr):
+    with io.StringIO("0"):
+        tl.store(x_ptr, 1.0)
+
+
+def test_triton_s_own_functions_are_called():
+    compile_kernel(calling_kernel, {"x_ptr": "*fp32", "N": "i32", "BLOCK": "constexpr"}, {"BLOCK": 16})
+
+
+@pytest.mark.parametrize("kernel, named", [
+    (exec_kernel, "builtins.exec"), (through_triton_kernel, "builtins.exec"), (getattr_kernel, "posix.getpid"),
+    (dressed_kernel, "triton.language.core.builtin"), (with_kernel, "_io.StringIO")], ids=lambda value: str(value)[:20])
+def test_no_other_python_is(kernel, named):
+    with pytest.raises(CompileError, match=f"a kernel can call Triton's functions.*not `{named}`"):
+        compile_kernel(kernel, {"x_ptr": "*fp32"}, {})
+
+
+@pytest.mark.parametrize("text", ["def k(x_ptr):\n    pass\nprint()", "print()", "@print\ndef k(x_ptr):\n    pass",
+                                  "def k(x_ptr=print()):\n    pass"])
+def test_a_description_runs_nothing_but_its_definitions(text):
+    """A description may come from a stranger's process."""
+    described = source.describe(exec_kernel).replace('"functions": {', '"functions": {"k": [1, %s, false], ')
+    with pytest.raises(CompileError):
+        source.define(described % __import__("json").dumps(text))
