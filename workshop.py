@@ -33,6 +33,7 @@ COMMANDS = {
     "test": "run all tests, lessons and solutions; more arguments go to pytest (tests/kernels/test_gemv.py -k ragged)",
     "check": "check the exercises of all lessons, or of the notebooks named, and print a table",
     "reset": "restore a lesson or one exercise to the original (04 sqnr_db), and keep a copy of yours",
+    "update": "take a new version of the course, and keep what you wrote in the lessons",
     "grade": "grade submissions: one, or a class (grade --help; for instructors)",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",

@@ -82,9 +82,9 @@ def _put_back(notebook: nbformat.NotebookNode, pristine: nbformat.NotebookNode, 
     notebook.cells.insert(at, stub)
 
 
-def back_up(name: str, notebook: bytes) -> Path:
-    """Keep `notebook` in backups/, whole or not at all; returns its path. Raises OSError, as on a full disk."""
-    backup = BACKUPS / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.ipynb"
+def back_up(name: str, notebook: bytes, folder: Path) -> Path:
+    """Keep `notebook` in `folder`, whole or not at all; returns its path. Raises OSError, as on a full disk."""
+    backup = folder / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.ipynb"
     write_atomically(backup, notebook)
     return backup
 
@@ -98,7 +98,7 @@ def _write(path: Path, text: str, what: str) -> str:
         return f"{what}: it is the original already, so nothing was done."
     said = f"{what}: restored to the original."
     if old is not None:
-        backup = back_up(path.stem, old)
+        backup = back_up(path.stem, old, BACKUPS)
         said += (f"\nYour notebook is kept as {BACKUPS.name}/{backup.name}."
                  "\nIn JupyterLab, choose File > Reload Notebook from Disk; changes you had not saved are only there.")
     write_atomically(path, text)  # a full disk leaves the notebook as it is

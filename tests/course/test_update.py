@@ -1,0 +1,186 @@
+"""`workshop.py update`: a new version of the course, and every cell that a student wrote."""
+
+import shutil
+import subprocess
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from checks.course import update as command
+from checks.course.merging import merge
+from checks.course.update import Refused, main, update
+
+
+def stub(name, text="raise NotImplementedError('TODO: 1 line')"):
+    return new_code_cell(f"# exercise: {name}\ndef {name}():\n    {text}", id=f"exercise-{name}")
+
+
+def lesson(*changes):
+    """A lesson of five cells, after `changes`: (index, source)."""
+    cells = [new_markdown_cell("# Title", id="title"), new_code_cell("import torch", id="setup"), stub("first"),
+             stub("second"), new_markdown_cell("The end", id="end")]
+    for index, source in changes:
+        cells[index].source = source
+    return new_notebook(cells=cells)
+
+
+SOLVED = stub("first", "return 1").source
+
+
+def sources(notebook):
+    return [cell.source for cell in notebook.cells]
+
+
+def test_a_solved_exercise_comes_into_the_new_text():
+    merged, conflicts = merge(lesson(), lesson((2, SOLVED)), lesson((0, "# New title")))
+    assert sources(merged) == sources(lesson((0, "# New title"), (2, SOLVED)))
+    assert conflicts == []
+
+
+def test_an_exercise_that_both_have_changed_stays_and_is_named():
+    merged, conflicts = merge(lesson(), lesson((2, SOLVED)), lesson((2, stub("first", "raise NotImplementedError").source)))
+    assert merged.cells[2].source == SOLVED
+    assert len(conflicts) == 1 and "exercise first: the course has changed it too, and your cell is kept" in conflicts[0]
+
+
+def test_notes_and_own_cells_stay_where_they_were():
+    mine = lesson()
+    mine.cells.insert(3, new_code_cell("print(1)", id="mine", execution_count=5))
+    mine.cells.append(new_markdown_cell("my notes", id="notes"))
+    new = lesson()
+    new.cells.insert(1, new_markdown_cell("A new part", id="mine"))  # by chance the same id
+    merged, conflicts = merge(lesson(), mine, new)
+    ids = "title mine setup exercise-first mine-yours exercise-second end notes"
+    assert [cell.id for cell in merged.cells] == ids.split()
+    assert merged.cells[4].execution_count == 5 and conflicts == []
+    nbformat.validate(merged)
+
+
+def test_a_note_in_a_cell_that_the_course_has_changed():
+    merged, conflicts = merge(lesson(), lesson((4, "The end, I think"), (1, "import torch, math")),
+                              lesson((4, "The end of all"), (1, "import numpy")))
+    assert sources(merged)[-2:] == ["The end of all", "The end, I think"]
+    assert merged.cells[1].source == "import numpy"
+    assert ["cell setup" in conflicts[0], "in the backup" in conflicts[0], "stands below" in conflicts[1]] == [True] * 3
+
+
+def test_an_exercise_that_is_gone_or_was_doubled_is_kept():
+    new, mine = lesson(), lesson((2, SOLVED))
+    mine.cells.insert(4, new_code_cell(stub("second", "return 2").source))
+    del new.cells[2]
+    merged, conflicts = merge(lesson(), mine, new)
+    assert [SOLVED in sources(merged), stub("second", "return 2").source in sources(merged)] == [True, True]
+    assert "exercise first: it is no longer in the course" in conflicts[0]
+
+
+def test_output_of_what_is_unchanged_stays():
+    mine = lesson()
+    mine.cells[1].outputs = [nbformat.v4.new_output("stream", text="hello")]
+    assert merge(lesson(), mine, lesson((0, "# New")))[0].cells[1].outputs[0].text == "hello"
+
+
+# whole folders
+
+
+def write_course(root, notebook, readme="old"):
+    for folder in ("lessons", "solutions"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder / "00_a.ipynb").write_text(nbformat.writes(notebook) + "\n")
+    (root / "workshop.py").write_text(readme)
+    (root / "README.md").write_text(readme)
+
+
+def git(root, *arguments):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", root, *arguments], check=True,
+                   capture_output=True)
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A clone of a course that has gone on since; its lesson is not touched yet."""
+    course, clone = tmp_path / "course", tmp_path / "clone"
+    write_course(course, lesson())
+    git(course.parent, "init", "-q", "-b", "main", course)
+    git(course, "add", "-A")
+    git(course, "commit", "-qm", "one")
+    git(tmp_path, "clone", "-q", course, clone)
+    write_course(course, lesson((0, "# New title")), "new")
+    git(course, "commit", "-qam", "two")
+    return clone
+
+
+def solve(root, notebook=None):
+    path = root / "lessons" / "00_a.ipynb"
+    path.write_text(nbformat.writes(notebook or lesson((2, SOLVED))))
+    return path, path.read_bytes()
+
+
+def test_a_clone_with_a_solved_lesson(clone):
+    path, mine = solve(clone)
+    said = update(clone)
+    assert sources(nbformat.read(path, 4)) == sources(lesson((0, "# New title"), (2, SOLVED)))
+    assert (clone / "README.md").read_text() == "new"
+    (backup,) = (clone / "backups").iterdir()
+    assert backup.read_bytes() == mine and backup.name in said[0]
+    assert update(clone) == ["This is the newest version already."]
+
+
+def test_a_clone_with_lessons_as_they_were(clone):
+    assert len(update(clone)) == 1
+    assert not (clone / "backups").exists()
+    assert nbformat.read(clone / "lessons" / "00_a.ipynb", 4).cells[0].source == "# New title"
+
+
+def test_what_git_could_not_keep_is_refused_before_anything_changes(clone):
+    path, mine = solve(clone)
+    (clone / "README.md").write_text("my own")
+    with pytest.raises(Refused, match="you have changed README.md"):
+        update(clone)
+    git(clone, "commit", "-qam", "mine")
+    with pytest.raises(Refused, match="commits of its own"):
+        update(clone)
+    assert path.read_bytes() == mine and not (clone / "backups").exists()
+
+
+def test_lessons_are_as_they_were_where_git_refuses(clone):
+    path, mine = solve(clone)
+    write_course(clone.parent / "course", lesson((0, "# New title")), "newer")
+    (clone.parent / "course" / "new.txt").touch()
+    git(clone.parent / "course", "add", "-A")
+    git(clone.parent / "course", "commit", "-qam", "three")
+    (clone / "new.txt").write_text("a file of the student's, in the way")
+    with pytest.raises(Refused, match="git refuses"):
+        update(clone)
+    assert path.read_bytes() == mine and (clone / "new.txt").read_text() == "a file of the student's, in the way"
+
+
+def test_a_folder_without_git_takes_a_download(clone, tmp_path):
+    shutil.rmtree(clone / ".git")
+    with pytest.raises(Refused, match="no git clone"):
+        update(clone)
+    path, _ = solve(clone)
+    (clone / "lessons" / "own.ipynb").write_text("my own notebook")
+    (tmp_path / "course" / ".venv").mkdir()
+    (tmp_path / "course" / ".venv" / "x").touch()
+    update(clone, tmp_path / "course")
+    assert sources(nbformat.read(path, 4)) == sources(lesson((0, "# New title"), (2, SOLVED)))
+    assert (clone / "README.md").read_text() == "new" and not (clone / ".venv").exists() and not (clone / ".git").exists()
+    assert (clone / "lessons" / "own.ipynb").read_text() == "my own notebook"
+
+
+def test_a_lesson_that_cannot_be_read_is_kept_and_replaced(clone):
+    (clone / "lessons" / "00_a.ipynb").write_text("<<<<<<< HEAD")
+    said = " ".join(update(clone))
+    assert "is not a notebook" in said and "the new lesson takes its place" in said
+    assert next((clone / "backups").iterdir()).read_text() == "<<<<<<< HEAD"
+
+
+def test_the_command_says_what_was_done_or_why_not(clone, monkeypatch, capsys):
+    monkeypatch.setattr(command, "ROOT", clone)
+    assert main([str(clone)]) == 1
+    assert main([str(clone / "lessons")]) == 1
+    said = capsys.readouterr().err
+    assert "this folder itself" in said and "is no copy of the workshop" in said
+    assert main([]) == 0
+    assert "The course is up to date." in capsys.readouterr().out
