@@ -132,7 +132,7 @@ def test_a_clone_with_lessons_as_they_were(clone):
     assert nbformat.read(clone / "lessons" / "00_a.ipynb", 4).cells[0].source == "# New title"
 
 
-def test_what_git_could_not_keep_is_refused_before_anything_changes(clone):
+def test_what_git_could_not_keep_is_refused(clone):
     path, mine = solve(clone)
     (clone / "README.md").write_text("my own")
     with pytest.raises(Refused, match="you have changed README.md"):
