@@ -256,6 +256,7 @@ LAYERS_TO_SKIP = Exercise(
         many_layers(28, 0.25),
         costs((0.9, 40), (0.5, 10), (0.4, 30), (0.3, 10), (0.05, 10), budget=0.5, what="the cheapest per weight first"),
         costs((5.0, 50), (3.0, 40), (0.5, 10), budget=0.2, what="the costliest two do not fit"),
+        costs((1.0, 30), (0.8, 50), (0.5, 10), budget=0.56, what="a large layer costs most in all"),
         costs((1.0, 25), (0.5, 75), budget=0.25, what="exactly the budget"),
         costs((-0.1, 10), (0.0, 10), (0.2, 10), budget=1.0, what="layers that cost nothing"),
         costs((0.2, 10), (0.1, 10), budget=0.0, what="no budget"),

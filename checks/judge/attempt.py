@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from checks.judge.launches import Launch, watch
-from checks.judge.memory import Arena
+from checks.judge.memory import Arena, bits
 from kernels.runtime import INTERPRETED, device
 
 
@@ -57,7 +57,7 @@ def as_outputs(result: Any) -> tuple[Any, ...]:
 def changed_inputs(inputs: dict[str, Any], given: dict[str, Any]) -> list[str]:
     """The names of tensors among the inputs whose copies, as they were given, hold other numbers now."""
     return [name for name, value in inputs.items() if isinstance(value, torch.Tensor)
-            and not torch.equal(*(tensor.cpu().nan_to_num(0.5) for tensor in (value, given[name])))]
+            and not torch.equal(bits(value), bits(given[name].cpu()))]
 
 
 @contextlib.contextmanager

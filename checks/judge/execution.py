@@ -18,7 +18,7 @@ from checks.host.recorder import NeedsNumbers, record
 from checks.host.steps import LaunchStep
 from checks.judge.attempt import Attempt, attempt, changed_inputs, deadline, root_cause, student_line
 from checks.judge.launches import Access, Launch, OutOfBounds
-from checks.judge.memory import Arena, poison_
+from checks.judge.memory import poison_, strided_copy
 
 
 class Raced(RuntimeError):
@@ -43,8 +43,7 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
     Raises NeedsNumbers where host code reads a number, and Unsupported where the executor lacks an operation: such a call
     must be interpreted.
     """
-    arena = Arena(torch.device("cpu"))
-    tried = Attempt({name: arena.place(value, name) if isinstance(value, torch.Tensor) else value
+    tried = Attempt({name: strided_copy(value) if isinstance(value, torch.Tensor) else value
                      for name, value in inputs.items()})
 
     def run(step: LaunchStep, arguments: dict[str, Any]) -> None:
@@ -64,7 +63,7 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
             tried.error, tried.line = error, getattr(error, "line", None)
             return tried
     tried.operators = recording.computing
-    tried.broken, tried.changed = arena.broken_bands(), changed_inputs(inputs, tried.given)
+    tried.changed = changed_inputs(inputs, tried.given)
     return tried
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import functools
 import re
 from collections.abc import Callable, Collection
 from typing import Any
@@ -59,9 +60,14 @@ def unused_stride(function: Function | str, needed: Collection[str]) -> str | No
 def _tree(function: Function | str) -> ast.stmt | None:
     """Its first statement; None where there is none, or one nested beyond what is read here by recursion."""
     try:
-        tree = ast.parse(function if isinstance(function, str) else source_of(function)).body[0]
+        return _parsed(function if isinstance(function, str) else source_of(function))
     except (OSError, SyntaxError, ValueError, IndexError, MemoryError, RecursionError):
         return None
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(source: str) -> ast.stmt | None:
+    tree = ast.parse(source).body[0]
     level: list[ast.AST] = [tree]
     for _ in range(DEEPEST):
         level = [child for node in level for child in ast.iter_child_nodes(node)]
@@ -73,7 +79,12 @@ def _is_kernel(tree: ast.FunctionDef) -> bool:
 
 
 def _anywhere(kind: type[ast.AST], test: Callable[[Any], bool]) -> Callable[[ast.FunctionDef], bool]:
-    return lambda tree: _is_kernel(tree) and any(isinstance(node, kind) and test(node) for node in ast.walk(tree))
+    return lambda tree: _is_kernel(tree) and any(isinstance(node, kind) and test(node) for node in _nodes(tree))
+
+
+@functools.lru_cache(maxsize=1)
+def _nodes(tree: ast.FunctionDef) -> list[ast.AST]:
+    return list(ast.walk(tree))
 
 
 def _undecorated(tree: ast.FunctionDef) -> bool:

@@ -33,6 +33,16 @@ def _pattern(dtype: torch.dtype) -> tuple[torch.dtype, int]:
     return integer, _BFLOAT16_BITS if dtype == torch.bfloat16 else pattern
 
 
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` seen as integers, in which a NaN equals itself."""
+    return tensor if tensor.dtype == torch.bool or tensor.is_complex() else tensor.view(_BITS[tensor.dtype.itemsize][0])
+
+
+def strided_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the CPU with the same strides. What lies in a wide gap between rows takes no memory."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
+
+
 class Arena:
     """Makes tensors with a poisoned band on both sides, and tells afterwards whether a band was written."""
 

@@ -22,7 +22,7 @@ from checks.host.transport import unpack
 from checks.judge.attempt import Attempt, changed_inputs, deadline
 from checks.judge.execution import FailedAssertion, Raced, run_compiled
 from checks.judge.launches import Launch, OutOfBounds
-from checks.judge.memory import Arena, poison_
+from checks.judge.memory import Arena, poison_, strided_copy
 from kernels.runtime import INTERPRETED, device
 
 INPUT_LIMIT = 1 << 30
@@ -70,8 +70,8 @@ def _sent(asked: dict, data: bytes) -> tuple[Recording, dict[str, Any]]:
 def _played(asked: dict, data: bytes) -> Attempt:
     recording, inputs = _sent(asked, data)
     arena, texts = Arena(device()), iter(asked["texts"])
-    tried = Attempt({name: arena.place(value, name) if isinstance(value, torch.Tensor) else value
-                     for name, value in inputs.items()})
+    tried = Attempt({name: value if not isinstance(value, torch.Tensor) else
+                     strided_copy(value) if INTERPRETED else arena.place(value, name) for name, value in inputs.items()})
 
     def run(step: LaunchStep, arguments: dict[str, Any]) -> None:
         tried.launches.append(_launch(next(texts), step, arguments))
