@@ -132,4 +132,6 @@ def _judge(exercise: Exercise, ran: Callable[..., Notebook], cell: int) -> tuple
         mine = next((error for error in ran(False).errors if error.cell == cell), None)
         return CRASHED, (f"its cell does not define {exercise.name}" if mine is None else
                          f"its cell does not run: {mine.type}: {mine.text}" + (f"\n  at: {mine.line}" if mine.line else ""))
-    return tried[0].status, tried[0].message.removeprefix(f"{exercise.name}: ")
+    refused = [verdict for verdict in tried if verdict.outcome and isinstance(verdict.outcome.error, TypeError)]
+    said = next((verdict for verdict in tried if verdict not in refused), tried[0])  # as a rule, of a wrapper that fits
+    return said.status, said.message.removeprefix(f"{exercise.name}: ")

@@ -273,6 +273,7 @@ COPY_2D = Exercise(
     name="copy_2d_kernel",
     lesson="00_hello_triton",
     wrapper="copy_2d",
+    moves_only=True,
     outputs=("out",),
     points=4,
     least_bytes=lambda x, column_major: 2 * 4 * x.numel(),

@@ -20,19 +20,19 @@ from checks.simulated.scenarios import (
 ROUNDING = 1e-6  # the simulated clocks are sums of doubles; real events resolve about 0.5 us
 
 
-def scenario(name: str) -> Case:
-    """A case that is a simulated GPU."""
-    return Case(name, lambda _: {"scenario": name})
+def scenario(name: str, scale: float = 1.0) -> Case:
+    """A case that is a simulated GPU, whose kernels do `scale` times as much."""
+    return Case(name, lambda _: {"scenario": name, "scale": scale})
 
 
 def near(value: float, part: float = ROUNDING) -> Expected:
     return Expected(value, part * abs(value))
 
 
-def true_times(scenario: str) -> tuple[Expected, ...]:
+def true_times(scenario: str, scale: float) -> tuple[Expected, ...]:
     """Mean time of either side, their quotient, the number of calls, and the first call's time of the first side. Where the
     clock sags by up to 40 %, a time may be longer by 1 / 0.6, but the quotient must be that of a steady clock."""
-    made = TIMERS[scenario]
+    made = TIMERS[scenario].scaled(scale)
     times = made.true_times()
     first, second = map(statistics.fmean, times)
     part, ratio = (ROUNDING, ROUNDING) if made.steady else (0.67, STEADY)
@@ -256,9 +256,9 @@ BENCHMARK = Exercise(
     outputs=("GB/s", "speed-up"),
     explain=explain_benchmark,
     cases=tuple(scenario(name) for name in BENCHMARKS | MANY_CALLS),
-    oracle=lambda scenario: tuple(
+    oracle=lambda scenario, scale=1.0: tuple(
         near(value, ROUNDING if (BENCHMARKS | MANY_CALLS)[scenario].steady else part)
-        for value, part in zip(true_benchmark(scenario), (0.67, STEADY), strict=True)),
+        for value, part in zip(true_benchmark(scenario, scale), (0.67, STEADY), strict=True)),
     mutants=(
         Mutant("not divided by the number of calls", (("statistics.median(times[\"new\"])", "sum(times[\"new\"])"),
                                                       ("statistics.median(times[\"old\"])", "sum(times[\"old\"])")),

@@ -65,11 +65,14 @@ class Recording:
         return [step for step in self.steps if isinstance(step, LaunchStep)]
 
     @property
-    def computing(self) -> list[str]:
-        """The operators among the steps that do more than allocate, view, copy or convert, each once."""
-        return sorted({step.name for step in self.steps if isinstance(step, Operator)} - MOVES_ONLY)
+    def operators(self) -> list[str]:
+        """The operators among the steps, each once, and a word for tensors that host code made of many numbers."""
+        table = sum(tensor.numel() for tensor in self.constants.values()) > TABLE
+        return sorted({step.name for step in self.steps if isinstance(step, Operator)}) + ([WRITTEN] if table else [])
 
 
+TABLE = 64  # numbers that host code may write into tensors; more could be a table of results
+WRITTEN = "numbers written in Python"
 ALLOCATIONS = {"aten::" + name for name in (
     "empty.memory_format", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "zeros", "zeros_like",
     "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full", "zero_", "fill_.Scalar", "fill_.Tensor",

@@ -27,7 +27,7 @@ class Attempt:
     line: str | None = None  # where the error was raised, outside libraries
     broken: list[str] = field(default_factory=list)  # tensors beside which something was written
     changed: list[str] = field(default_factory=list)  # inputs that are no longer what they were
-    operators: list[str] = field(default_factory=list)  # of torch that computed beside the kernels, where they were seen
+    operators: list[str] = field(default_factory=list)  # of torch that ran beside the kernels, where they were seen
 
 
 def attempt(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) -> Attempt:

@@ -62,7 +62,7 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
         except (OutOfBounds, Raced, FailedAssertion, CompileError, LimitExceeded, MemoryError, TimeoutError) as error:
             tried.error, tried.line = error, getattr(error, "line", None)
             return tried
-    tried.operators = recording.computing
+    tried.operators = recording.operators
     tried.changed = changed_inputs(inputs, tried.given)
     return tried
 

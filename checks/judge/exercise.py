@@ -3,7 +3,7 @@
 import functools
 import importlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 import triton
 from triton.runtime import KernelInterface
 
+from checks.host.steps import ALLOCATIONS, MOVES_ONLY, VIEWS
 from checks.judge.source import Function, answer_module, answer_source, define, python_function, rebind
 
 
@@ -56,6 +57,7 @@ class Exercise:
     `name` is that of the answer, a function somewhere in `kernels`; where it is a kernel, `wrapper` is the function beside
     it that launches it. `oracle(**inputs)` says what the outputs must be. `least_bytes(**inputs)` is the traffic no kernel
     can go below; None for an exercise that moves no data. A kernel may move `traffic_limit` times the answer's bytes.
+    Where the kernel itself only moves numbers, `moves_only`, torch's copies would do its work.
     `adapter(function, **inputs)` makes the outputs where the function's own arguments and results are no tensors or numbers,
     such as a timer's. Where no mutant does the same, `explain(outcome)` may find a sentence in the numbers of a failed case,
     or None. It is asked only where all are numbers, and as many as wanted.
@@ -71,6 +73,7 @@ class Exercise:
     outputs: tuple[str, ...] = ("result",)
     least_bytes: Callable[..., int] | None = None
     traffic_limit: float = 1.25
+    moves_only: bool = False
     adapter: Callable[..., Any] | None = None
     explain: Callable[..., str | None] | None = None
 
@@ -81,6 +84,10 @@ class Exercise:
     @property
     def is_kernel(self) -> bool:
         return self.wrapper is not None
+
+    def work_of(self, operators: Iterable[str]) -> list[str]:
+        """Those of torch's operators that do a part of the kernel's work."""
+        return sorted(set(operators) - (ALLOCATIONS | VIEWS if self.moves_only else MOVES_ONLY))
 
     def answer_function(self) -> Function:
         return getattr(self.module, self.name)

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from checks.judge import diagnosis, hints
 from checks.judge.compiler import TARGETS, Compiled, slower_numbers
 from checks.judge.exercise import Exercise, Mutant
@@ -59,6 +61,19 @@ class Evidence(ABC):
 
         Raises TimeoutError, with a sentence, where it does not finish with the function's.
         """
+
+
+def not_by_kernel(exercise: Exercise, outcomes: Sequence[Outcome], operators: Sequence[str]) -> str | None:
+    """Why right results are not those of kernels that stored every output, without a part done by torch's `operators`."""
+    if not all(outcome.launches for outcome in outcomes):
+        return NO_KERNEL
+    if operators:
+        return f"the result is right, but torch did part of the work, not the kernel ({', '.join(operators[:3])})."
+    for outcome in (outcome for outcome in outcomes if all(launch.traced for launch in outcome.launches)):
+        for index, value in enumerate(outcome.outputs):
+            if isinstance(value, torch.Tensor) and not outcome.stored(index).all():
+                return f"the result is right, but no kernel stored all of `{exercise.outputs[index]}`."
+    return None
 
 
 def steps(evidence: Evidence) -> Iterator[tuple[str, Verdict]]:

@@ -42,6 +42,7 @@ class Outcome:
     wrong: torch.Tensor | None = None  # bool map of the first wrong output
     output: int = 0  # its index
     unwritten: bool = False  # whether it is wrong for want of a store
+    operators: list[str] = field(default_factory=list)  # of torch that did a part of the kernel's work, where they were seen
 
     def traffic(self) -> Traffic:
         """Bytes by (kind, tensor) that the launches moved."""
@@ -87,6 +88,7 @@ def prepare(exercise: Exercise, case: Case, seed: int) -> Outcome:
 def assess(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
     """Write into `outcome` whether the attempt at its case was right."""
     outcome.launches, outcome.given = tried.launches, tried.given
+    outcome.operators = exercise.work_of(tried.operators)
     if tried.error is not None:
         _explain_exception(outcome, tried.error, tried.line)
         return

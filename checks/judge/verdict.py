@@ -12,7 +12,7 @@ from checks.judge.attempt import attempt
 from checks.judge.compiler import Compilation, Compiled, warm_up
 from checks.judge.execution import attempt_executed
 from checks.judge.exercise import Case, Exercise
-from checks.judge.pipeline import NO_KERNEL, Evidence, Verdict, steps
+from checks.judge.pipeline import NO_KERNEL, Evidence, Verdict, not_by_kernel, steps
 from checks.judge.source import Function, find_placeholder, source_of
 from checks.judge.trial import TIMEOUT, Outcome, Runner, try_case
 from kernels.runtime import INTERPRETED
@@ -90,7 +90,8 @@ class _SeenHere(Evidence):
         return self._launched[0], _answer_on(self.exercise, self._launched[0].case, self.seed)
 
     def not_by_kernel(self) -> str | None:
-        return None if self._launched else NO_KERNEL
+        operators = sorted({name for outcome in self.outcomes for name in outcome.operators})
+        return not_by_kernel(self.exercise, self.outcomes, operators) if self._launched else NO_KERNEL
 
     def measured(self) -> tuple[Outcome, Outcome] | None:
         return self._mine_and_answer() if self._launched[0].traced else None

@@ -6,7 +6,7 @@ A scenario is a GPU, two sides to compare on it, and how often they are to be ca
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from checks.judge.exercise import WrongAnswer
 from checks.simulated.gpu import SimulatedGPU, SimulatedKernel
@@ -41,6 +41,15 @@ class Scenario:
     warmup: int = 3
     steady: bool = True  # whether the clock is, so that every time is known exactly
     lie: str = ""  # what a benchmark does that is wrong here; for a timer, what to tell the student
+
+    def scaled(self, by: float) -> "Scenario":
+        """The same with `by` times the bytes and the arithmetic."""
+        def more(kernel: dict) -> dict:
+            moved = {way: {name: by * size for name, size in kernel[way].items()}
+                     for way in ("reads", "writes") if way in kernel}
+            return kernel | moved | ({"flops": by * kernel["flops"]} if "flops" in kernel else {})
+
+        return replace(self, first=tuple(map(more, self.first)), second=tuple(map(more, self.second)))
 
     def make(self) -> tuple[SimulatedGPU, Side, Side]:
         gpu = SimulatedGPU(**self.gpu)
@@ -125,12 +134,19 @@ MANY_CALLS = {
 _BENCHMARKS = BENCHMARKS | MANY_CALLS
 
 
-def try_timer(time_us: Callable, scenario: str) -> tuple[float, float, float, int, float]:
+def _plain(side: Side) -> Callable[[], None]:
+    """The side as a function: what it knows of its true times is nothing to read."""
+    def call() -> None:
+        side()
+    return call
+
+
+def try_timer(time_us: Callable, scenario: str, scale: float = 1.0) -> tuple[float, float, float, int, float]:
     """What a timer says: mean times of the two sides, their quotient, how many calls of each it timed, and the first."""
-    made = TIMERS[scenario]
+    made = TIMERS[scenario].scaled(scale)
     gpu, first, second = made.make()
     sides = {"first": first, "second": second}
-    times = time_us(sides, gpu, made.repeats, made.warmup)
+    times = time_us({name: _plain(side) for name, side in sides.items()}, gpu, made.repeats, made.warmup)
     if not isinstance(times, dict):
         raise WrongAnswer(f"it returns {times!r}; expected a dict with the times of each side."
                           + (" Is a `return` missing?" if times is None else ""))
@@ -146,7 +162,7 @@ def try_timer(time_us: Callable, scenario: str) -> tuple[float, float, float, in
 
 def explain_timer(outcome) -> str | None:
     """What is likely wrong with a timer that says these numbers."""
-    made, said = TIMERS[outcome.inputs["scenario"]], outcome.outputs[:2]
+    made, said = TIMERS[outcome.inputs["scenario"]].scaled(outcome.inputs["scale"]), outcome.outputs[:2]
     truth = [want.value for want in outcome.expected[:2]]
     flush_us = made.make()[0].flush_us
     for factor, size in ((1e-3, "small"), (1e3, "large")):
@@ -164,11 +180,11 @@ def explain_timer(outcome) -> str | None:
     return made.lie
 
 
-def try_benchmark(benchmark: Callable, scenario: str):
+def try_benchmark(benchmark: Callable, scenario: str, scale: float = 1.0):
     """What a benchmark says of the second side against the first: GB/s and speed-up."""
-    made = _BENCHMARKS[scenario]
+    made = _BENCHMARKS[scenario].scaled(scale)
     gpu, old, new = made.make()
-    return benchmark(old, new, gpu, *bytes_of(made), made.repeats, made.warmup)
+    return benchmark(_plain(old), _plain(new), gpu, *bytes_of(made), made.repeats, made.warmup)
 
 
 def bytes_of(scenario: Scenario) -> tuple[float, float]:
@@ -177,17 +193,18 @@ def bytes_of(scenario: Scenario) -> tuple[float, float]:
     return sum(kernel["reads"].values()), sum(kernel.get("writes", {}).values())
 
 
-def true_benchmark(scenario: str) -> tuple[float, float]:
+def true_benchmark(scenario: str, scale: float = 1.0) -> tuple[float, float]:
     """The true GB/s of the second side, at the full clock, and its true speed-up over the first."""
-    old_us, new_us = map(statistics.median, _BENCHMARKS[scenario].true_times())
-    return sum(bytes_of(_BENCHMARKS[scenario])) / new_us / 1e3, old_us / new_us
+    made = _BENCHMARKS[scenario].scaled(scale)
+    old_us, new_us = map(statistics.median, made.true_times())
+    return sum(bytes_of(made)) / new_us / 1e3, old_us / new_us
 
 
 def explain_benchmark(outcome) -> str | None:
     """What is likely wrong with a benchmark that says these numbers."""
     if not outcome.outputs[0] > 0:
         return None
-    made = _BENCHMARKS[outcome.inputs["scenario"]]
+    made = _BENCHMARKS[outcome.inputs["scenario"]].scaled(outcome.inputs["scale"])
     said, truth = outcome.outputs[0], outcome.expected[0].value
 
     def off_by(factor: float) -> bool:

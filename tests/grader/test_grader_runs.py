@@ -8,6 +8,7 @@ import pytest
 import torch
 from grading import ADD, NEEDED
 
+from checks.exercises import EXERCISES
 from checks.grader import gpu
 from checks.grader.grading import outcomes, runs, said, verdicts
 from checks.grader.grading.cases import HIDDEN, HIDDEN_NUMBERS, CaseSet, vary
@@ -104,11 +105,11 @@ def test_what_is_no_answer(more):
 
 def test_operators_that_compute_and_operators_that_lay_out():
     done = runs.Run(answers=[{"operators": {"aten::view": 1, "aten::add.Tensor": 2}}, {"operators": {"aten::mm": 1}}, {}])
-    assert runs.operators_outside(done) == ["aten::add.Tensor", "aten::mm"]
+    assert runs.operators_outside(ADD, done) == ["aten::add.Tensor", "aten::mm"]
     for name in ("aten::sum", "aten::mul.Tensor", "aten::arange"):
-        assert runs.operators_outside(runs.Run(answers=[{"operators": {name: 1}}])) == [name]
+        assert runs.operators_outside(ADD, runs.Run(answers=[{"operators": {name: 1}}])) == [name]
     for name in ("aten::empty.memory_format", "aten::zero_", "aten::as_strided", "aten::t", "aten::copy_"):
-        assert runs.operators_outside(runs.Run(answers=[{"operators": {name: 1}}])) == []
+        assert runs.operators_outside(ADD, runs.Run(answers=[{"operators": {name: 1}}])) == []
 
 
 def test_what_an_open_program_leaves_behind():
@@ -129,7 +130,7 @@ def test_what_a_child_says_is_made_what_it_should_be():
     assert said.cell_errors({"errors": [7, {"cell": 1, "line": 5}]}) == [
         {"cell": 1, "type": "None", "text": "None", "line": "5"}]
     assert said.cell_errors({"errors": 7}) == said.cell_errors({}) == []
-    assert runs.operators_outside(runs.Run(answers=[{"operators": 7}])) == []
+    assert runs.operators_outside(ADD, runs.Run(answers=[{"operators": 7}])) == []
 
 
 def test_what_is_lent_to_an_exercise():
@@ -208,8 +209,9 @@ def test_sizes_are_drawn_and_the_rest_is_kept():
         assert {name: other[name] for name in ("BLOCK_M", "low", "flag", "one")} == {
             "BLOCK_M": 16, "low": -5, "flag": True, "one": 1}
         assert 101 <= other["M"] <= 125 and 2.1 <= other["scale"] <= 3.0
-        assert 41 <= other["shape"]["K"] <= 50 and other["shape"]["BLOCK"] == 32
+        assert other["shape"]["K"] >= 41
     assert len({other["M"] for other in drawn}) > 10
+    assert {other["shape"]["BLOCK"] for other in drawn} == {32, 64}, "where numbers alone are asked for"
     small = [held(vary(made(**SIZES | {"M": 3}), "new", random.Random(seed)))["M"] for seed in range(50)]
     assert set(small) == {4, 5}
     assert held(made(**SIZES)) == SIZES
@@ -219,8 +221,25 @@ def test_equal_sizes_and_multiples_stay_so():
     sizes = {"sizes": {"M": 64, "N": 64, "K": 256, "BLOCK": 16, "part": 0.5, "prime": 7}}
     for seed in range(50):
         other = held(vary(made_of(sizes), "new", random.Random(seed)))["sizes"]
-        assert other["M"] == other["N"] and other["M"] % 16 == 0 and other["K"] % other["M"] == 0
-        assert 0 < other["part"] < 1 and other["BLOCK"] == 16 and other["prime"] > 7
+        assert other["M"] == other["N"] and other["M"] % other["BLOCK"] == 0 and other["K"] % other["M"] == 0
+        assert 0 < other["part"] < 1 and other["BLOCK"] in (16, 32) and other["prime"] > 7
+
+
+def test_numbers_by_place_move_with_the_size():
+    """Such as the wrong elements of a vector, whose answer is their place."""
+    drawn = [held(vary(made_of({"sizes": {"wrong": {3: 1.0, 5: 2.0}}}), "new", random.Random(seed))) for seed in range(20)]
+    assert {tuple(other["sizes"]["wrong"]) for other in drawn} == {(3, 5), (4, 6)}
+
+
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.name)
+def test_numbers_alone_are_always_asked_for_in_other_sizes(exercise):
+    """A table of the lesson's numbers must not pass; and no exercise's sizes break the draw."""
+    drawn = [vary(case, "new", random.Random(0)) for case in exercise.cases]
+    only_numbers = not any(isinstance(value, torch.Tensor) for case in exercise.cases
+                           for value in CaseSet(exercise, 1).asked(case).inputs.values())
+    assert any(drawn) or not only_numbers
+    if exercise.name in ("uniform_mean_square", "accumulator_registers", "time_us", "benchmark"):
+        assert len(CaseSet(exercise, 1).hidden) == HIDDEN_NUMBERS
 
 
 def made_of(held):

@@ -19,6 +19,7 @@ from checks.judge.trial import prepare
 from kernels.hello import vector_add_kernel
 from kernels.runtime import triton
 
+VECTOR_ADD = EXERCISES["vector_add_kernel"]
 X = {"x": torch.arange(12, dtype=torch.float32).reshape(3, 4)}
 
 
@@ -32,7 +33,7 @@ def test_playing_back_gives_the_bits_of_a_call(exercise: Exercise):
     for case in exercise.cases[1:]:  # the first is the largest
         inputs = prepare(exercise, case, 0).inputs
         recording = record(function, inputs)
-        assert recording.launches and not recording.computing
+        assert recording.launches and not exercise.work_of(recording.operators)
         called = function(**inputs)
         for ours, theirs in zip(play(recording, inputs, interpret, poison_),
                                 called if isinstance(called, tuple) else (called,), strict=True):
@@ -81,7 +82,8 @@ def test_any_style_of_wrapper_counts(style):
     recording = record(lambda x: style(x), X)
     (launch,) = recording.launches
     assert launch.kernel is vector_add_kernel.fn and launch.grid == (2, 1, 1) and launch.arguments["N"] == 12
-    assert torch.equal(play(recording, X, interpret, poison_)[0], X["x"] * 2) and recording.computing == []
+    assert torch.equal(play(recording, X, interpret, poison_)[0], X["x"] * 2)
+    assert VECTOR_ADD.work_of(recording.operators) == []
 
 
 @pytest.mark.parametrize("moves", [
@@ -90,14 +92,24 @@ def test_any_style_of_wrapper_counts(style):
     lambda x: torch.full((2,), 3.0), lambda x: torch.nn.functional.pad(x, (0, 1))])
 def test_moving_numbers_is_no_computing(moves):
     recording = record(moves, X)
-    assert recording.computing == [] and torch.equal(play(recording, X, interpret)[0], moves(**X))
+    assert VECTOR_ADD.work_of(recording.operators) == [] and torch.equal(play(recording, X, interpret)[0], moves(**X))
 
 
 @pytest.mark.parametrize(("computes", "operator"), [
     (lambda x: x @ x.t(), "aten::mm"), (lambda x: x * 2, "aten::mul.Tensor"), (lambda x: x.amax(1), "aten::amax"),
     (lambda x: torch.randn(3), "aten::randn"), (lambda x: x.round_(), "aten::round_")])
 def test_computing_is_named(computes, operator):
-    assert operator in record(computes, X).computing
+    assert operator in VECTOR_ADD.work_of(record(computes, X).operators)
+
+
+def test_copies_do_the_work_of_a_kernel_that_copies():
+    moved = record(lambda x: x.t().contiguous(), X).operators
+    assert EXERCISES["copy_2d_kernel"].work_of(moved) == ["aten::clone"] and VECTOR_ADD.work_of(moved) == []
+
+
+def test_many_numbers_of_host_code_are_a_table():
+    few, many = (record(lambda n=n: torch.tensor([0.5] * n), {}).operators for n in (64, 65))
+    assert VECTOR_ADD.work_of(few) == [] and VECTOR_ADD.work_of(many) == ["numbers written in Python"]
 
 
 @pytest.mark.parametrize("reads", [

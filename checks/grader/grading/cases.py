@@ -13,7 +13,8 @@ from checks.judge.trial import PASSED, Outcome, prepare, try_case
 HIDDEN = 2  # cases of sizes that no notebook shows
 HIDDEN_NUMBERS = 24  # of them where the inputs are numbers alone: a table or a rule with exceptions could guess a few
 TRIES = 6  # for each
-KEPT = "BLOCK", "low", "high"  # beginnings of names whose values are not varied
+KEPT = "BLOCK", "low", "high"  # beginnings of names whose values are not varied, unless numbers alone are asked for
+POWERS = "BLOCK", "num_warps"  # beginnings of names whose values are then other powers of two
 
 
 class CaseSet:
@@ -98,8 +99,11 @@ def vary(case: Case, name: str, rng: random.Random, sizes: dict[str, int] | None
 
 
 def _other(name: str, value, rng: random.Random):
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return _same_structure(value, {key: _other(key, inner, rng) for key, inner in value.items()}, rng)
+    if isinstance(value, dict):  # numbers by their place in a tensor, whose size grows by at least 1
+        moved = rng.randint(0, 1)
+        return {key + moved: _other("", inner, rng) for key, inner in value.items()}
     if isinstance(value, bool) or name.startswith(KEPT):
         return value
     if isinstance(value, int) and value > 1:
@@ -112,7 +116,12 @@ def _other(name: str, value, rng: random.Random):
 
 
 def _same_structure(value: dict, drawn: dict, rng: random.Random) -> dict:
-    """`drawn` with numbers that are equal, or multiples of another, where those of `value` are."""
+    """`drawn` with numbers that are equal, or multiples of another, where those of `value` are, and other powers of two."""
+    for key, number in value.items():
+        if type(number) is int and key.startswith(POWERS):
+            drawn[key] = number * 2 ** rng.randint(0, 1)
+        elif isinstance(number, float) and key.startswith(KEPT):
+            drawn[key] = _other("", number, rng)
     whole = [key for key, number in value.items() if type(number) is int and number > 1]
     for key in (key for key in whole if not key.startswith(KEPT)):
         divisor = max((other for other in whole if value[other] < value[key] and value[key] % value[other] == 0),

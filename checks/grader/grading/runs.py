@@ -16,7 +16,7 @@ from checks.grader.intake.library import library_for
 from checks.grader.sandbox.client import Child, ChildExited, ForkServer
 from checks.grader.sandbox.values import decode, encode, encode_inputs
 from checks.grader.sandbox.wire import ProtocolError
-from checks.host.steps import MOVES_ONLY, LaunchStep, Recording
+from checks.host.steps import LaunchStep, Recording
 from checks.host.transport import BadRecording, unpack
 from checks.judge.attempt import Attempt
 from checks.judge.exercise import Case, Exercise
@@ -27,7 +27,6 @@ PROVEN, OPEN, HARNESS = "proven", "open", "harness"
 and its outputs alone count; a harness makes those outputs beside the student's Python, which could reach it."""
 NO_NUMBERS = ("DataDependentOutputException", "DynamicOutputShapeException")
 MOST_CANDIDATES = 6
-TABLE = 64  # numbers that host code may write into tensors; more could be a table of results
 
 
 @dataclass
@@ -186,7 +185,7 @@ def _recorded(case_set: CaseSet, sandbox: Sandbox, child: Child, asked: _Asked, 
             said.append((case, ended))
             break
     done.recordings = [(case, one) for case, one in said if isinstance(one, SentRecording)]
-    done.operators = sorted({name[:80] for _, one in done.recordings for name in _computing(one)})
+    done.operators = case_set.exercise.work_of(name for _, one in done.recordings for name in one.operators)
     try:
         launches = [step for _, one in done.recordings for step in one.launches]
         texts = iter(sandbox.compiler.texts(launches, until=sandbox.notebooks.deadline))
@@ -224,11 +223,6 @@ class SentRecording(Recording):
     """A recording with the data that it was made from, for the process that plays it back."""
 
     data: dict[str, Any] = field(default_factory=dict)
-
-
-def _computing(recording: Recording) -> list[str]:
-    numbers = sum(tensor.numel() for tensor in recording.constants.values())
-    return recording.computing + (["numbers written in Python"] if numbers > TABLE else [])
 
 
 def _play(case_set: CaseSet, sandbox: Sandbox, done: Run, said: list, texts: Iterator[dict]) -> None:
@@ -283,7 +277,7 @@ def _called(case_set: CaseSet, sandbox: Sandbox, child: Child, asked: _Asked, ca
     except ChildExited as ended:
         sandbox.notebooks.drop(child)
         _end(case_set, done, case, ended)
-    done.operators = operators_outside(done)
+    done.operators = operators_outside(exercise, done)
     return done
 
 
@@ -325,9 +319,9 @@ def blank(case_set: CaseSet, case: Case) -> ChildOutcome:
     return ChildOutcome(case, asked.inputs, asked.expected)
 
 
-def operators_outside(done: Run) -> list[str]:
-    """Torch operators that ran beside the launches and that do more than place numbers."""
-    return sorted({name for answer in done.answers for name in names(answer, "operators")} - MOVES_ONLY)
+def operators_outside(exercise: Exercise, done: Run) -> list[str]:
+    """Torch operators that ran beside the launches and did a part of the kernel's work."""
+    return exercise.work_of(name for answer in done.answers for name in names(answer, "operators"))
 
 
 def left_behind(done: Run) -> list[str]:

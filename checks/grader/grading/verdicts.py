@@ -20,7 +20,7 @@ from checks.grader.results import ExerciseResult, Flag, new_exercise_result
 from checks.grader.sandbox.client import ChildExited, Fault, ForkServer
 from checks.host.steps import LaunchStep
 from checks.judge.compiler import Compiled
-from checks.judge.pipeline import NO_KERNEL, Evidence, steps, wrong_result
+from checks.judge.pipeline import NO_KERNEL, Evidence, not_by_kernel, steps, wrong_result
 from checks.judge.trial import FAILED, PASSED, Outcome
 
 HELD = "held"
@@ -154,13 +154,7 @@ def _not_triton(exercise, done: Run) -> str | None:
         return None
     if not any(f'"{name}"' in str(step.kernel) for step in done.launches for name in (exercise.name, done.function)):
         return NO_KERNEL
-    if done.operators:
-        return f"the result is right, but torch did part of the work, not the kernel ({', '.join(done.operators[:3])})."
-    for outcome in done.outcomes:
-        for index, value in enumerate(outcome.outputs):
-            if isinstance(value, torch.Tensor) and not outcome.stored(index).all():
-                return f"the result is right, but no kernel stored all of `{exercise.outputs[index]}`."
-    return None
+    return not_by_kernel(exercise, done.outcomes, done.operators)
 
 
 def _flags(exercise, code: Code, done: Run) -> list[Flag]:
