@@ -35,6 +35,16 @@ _grader: Grader | None = None  # of a worker process
 _checked = False  # whether it has judged the known-good and the known-bad submission as it must
 
 
+def any_seed(seed_file: Path | None) -> int:
+    """The seed of a file, or a new one without. Raises ValueError for a file that holds none."""
+    if seed_file is None:
+        return secrets.randbits(32)
+    text = seed_file.read_text().strip()
+    if not text:
+        raise ValueError(f"{seed_file} is empty: it must hold the seed, any line of text")
+    return random.Random(text).getrandbits(32)
+
+
 def class_seed(grades: Path, resume: bool, seed_file: Path | None, fixed: bool = False) -> int:
     """The seed of hidden sizes and inputs: from a file, from the run that is resumed, or new; kept in batch.json.
 
@@ -43,10 +53,7 @@ def class_seed(grades: Path, resume: bool, seed_file: Path | None, fixed: bool =
     """
     path = grades / "batch.json"
     if seed_file is not None:
-        text = seed_file.read_text().strip()
-        if not text:
-            raise ValueError(f"{seed_file} is empty: it must hold the seed, any line of text")
-        seed = random.Random(text).getrandbits(32)
+        seed = any_seed(seed_file)
     else:
         kept = read_json(path).get("seed") if resume or fixed else None
         if kept is None and fixed:

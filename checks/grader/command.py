@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 from checks.grader import gradebook, results
-from checks.grader.batch import Batch, class_seed, locked, shard_named
+from checks.grader.batch import Batch, any_seed, class_seed, locked, shard_named
 from checks.grader.cluster import slurm
 from checks.grader.cluster.dask_batch import DaskBatch, needs_dask
 from checks.grader.cluster.merge import merge
 from checks.grader.course import DEFAULT, lessons_named, read_course
 from checks.grader.gradebook import Gradebook, read_gradebook
 from checks.grader.grader import Grader
+from checks.grader.gradescope.archive import write_zip
 from checks.grader.intake.folder import HandedIn, find_submissions
 from checks.grader.intake.text import printable_name
 from checks.grader.output.exports import FORMATS, export, unknown_to
@@ -74,11 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     merged = command("merge", _merge, "put the grades of several shards into one folder")
     merged.add_argument("parts", nargs="+", type=Path, metavar="GRADES", help="folders that `grade class` wrote")
     merged.add_argument("--out", type=Path, required=True, metavar="GRADES", help="the folder for all")
+    zipped = command("autograder", _autograder, "write the zip that Gradescope runs for each submission")
+    zipped.add_argument("--out", type=Path, required=True, metavar="ZIP", help="the zip to upload")
     for added in (one, many):
         added.add_argument("--fail-under", type=float, metavar="PERCENT", help="exit 1 if a total is below this")
+    for added in (one, many, zipped):
         added.add_argument("--seed-file", type=Path, help="a file with the seed of inputs and hidden sizes")
     proof = command("selftest", _selftest, "judge known-good and known-bad submissions of every exercise")
-    for added in (one, many, proof):
+    for added in (one, many, proof, zipped):
         added.add_argument("--exercise", action="append", default=[], help="this exercise alone; may be repeated")
         added.add_argument("--timeout", type=float, default=Settings.timeout_s, metavar="S",
                            help="for all cases of one exercise")
@@ -98,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     alike.add_argument("--out", type=Path, metavar="GRADES", help="write pages/similar.html, the code side by side")
     for added in (report, export):
         added.add_argument("grades", type=Path)
-    for added in (one, many, proof, report, export, alike):
+    for added in (one, many, proof, zipped, report, export, alike):
         added.add_argument("--course", type=Path,
                            help="the course's TOML (default: the one kept with the grades, or the workshop's own)")
         added.add_argument("--lesson", action="append", default=[], metavar="04", help="this lesson alone; may be repeated")
@@ -148,15 +152,11 @@ def _course_path(args) -> Path:
 
 
 def _one(args) -> int:
-    import random
-    import secrets
-
     for path in args.submission:
         if not path.exists():
             raise ValueError(f"there is no {path}")
-    seed = random.Random(args.seed_file.read_text().strip()).getrandbits(32) if args.seed_file else secrets.randbits(32)
     student = printable_name(args.submission[0].absolute().stem)
-    with Grader(_settings(args, seed)) as grader:
+    with Grader(_settings(args, any_seed(args.seed_file))) as grader:
         result = grade(grader, HandedIn(student, args.submission))
     if args.json:
         print(results.to_json(result), end="")
@@ -245,6 +245,17 @@ def _slurm(args, students: int) -> int:
 def _merge(args) -> int:
     print(f"{merge(args.parts, args.out)} students in {args.out}")
     return _exit_code(results.read_results(args.out), None)
+
+
+def _autograder(args) -> int:
+    settings = _settings(args, any_seed(args.seed_file))
+    if settings.gpus:
+        raise ValueError("Gradescope has no GPU: leave out --gpus")
+    course = read_course(settings.course)
+    wanted = settings.exercises or tuple(course.exercises)
+    print(f"wrote {write_zip(args.out, settings)}: {len(wanted)} exercises. In Gradescope, set the assignment's autograder "
+          f"points to {sum(course.points[name] for name in wanted):g}, and choose Ubuntu 22.04 or 24.04")
+    return GRADED
 
 
 def _exit_code(graded: list[SubmissionResult], fail_under: float | None) -> int:

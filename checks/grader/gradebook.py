@@ -65,7 +65,7 @@ def read_gradebook(grades: Path, course: Path | None = None, lessons: list[str] 
         found = [_of_lessons(result, lessons) for result in found]
         if not any(result["exercises"] for result in found):
             raise ValueError(f"{grades} holds no result of {', '.join(lessons)}")
-    found = [_with_student(_late(result, chosen, roster.students.get(result["student"])),
+    found = [_with_student(with_lateness(result, chosen, roster.students.get(result["student"])),
                            roster.students.get(result["student"])) for result in found]
     present = [result["student"] for result in found]
     return Gradebook(chosen, found, roster, [roster.students[id] for id in roster.absent(present)], _withdrawn(grades),
@@ -91,7 +91,7 @@ def _of(lesson: str, result: SubmissionResult) -> list[ExerciseResult]:
     return [one for one in result["exercises"] if one["lesson"] == lesson]
 
 
-def _late(result: SubmissionResult, course: Course, student: Student | None) -> SubmissionResult:
+def with_lateness(result: SubmissionResult, course: Course, student: Student | None) -> SubmissionResult:
     """The result with what is taken off for lateness, lesson by lesson."""
     seconds = {lesson: _lateness(result, lesson, course, student) for lesson in course.deadlines if _of(lesson, result)}
     seconds = {lesson: late for lesson, late in seconds.items() if late}

@@ -22,8 +22,8 @@ UNREAD = "not read"
 """There is work that could not be read, and the exercise may be in it: no points are given or taken."""
 BESIDE_VERDICTS = ("checks/pictures/", "checks/course/", "checks/dev/",
                    *(f"checks/grader/{name}" for name in (
-                       "batch.py", "cluster/", "command.py", "deadlines.py", "gradebook.py", "gradescope.py", "options.py",
-                       "output/", "overrides.py", "roster.py")))
+                       "batch.py", "cluster/", "command.py", "deadlines.py", "gradebook.py", "gradescope/", "output/",
+                       "overrides.py", "roster.py")))
 """Code that changes no verdict: editing it grades nobody again."""
 VOLATILE = ("graded_at", "seconds")  # what may differ between two runs that agree
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from checks.files import write_atomically
+from checks.grader.course import Course
 from checks.grader.gradebook import Gradebook
 from checks.grader.output.feedback import messages_for_student, sentences_on_all
 from checks.grader.overrides import status_shown
@@ -26,7 +27,8 @@ def export(kind: str, book: Gradebook, folder: Path, to: Path | None = None, ass
     """
     if kind == "gradescope":
         place = to or folder / "gradescope"
-        return [_write(place / file_name(one["student"]) / "results.json", _gradescope(one)) for one in book.results]
+        return [_write(place / file_name(one["student"]) / "results.json", gradescope_results(one, book.course))
+                for one in book.results]
     if kind == "mail":
         return _mail(book, to or folder / "mail")
     formats: dict[str, tuple[str, Callable[[Gradebook], str | bytes]]] = {
@@ -164,7 +166,7 @@ def _xml(text: str) -> str:
     return re.sub(r"[^\n\t -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
-def _gradescope(result: SubmissionResult) -> str:
+def gradescope_results(result: SubmissionResult, course: Course) -> str:
     """Gradescope's results.json (gradescope-autograders.readthedocs.io, "Autograder specifications").
 
     An exercise that could not be graded makes the whole an error, for Gradescope would count it as 0.
@@ -175,6 +177,7 @@ def _gradescope(result: SubmissionResult) -> str:
         return json.dumps({"output": said, "visibility": "hidden"}) + "\n"
     tests = [{"name": f"{one['lesson']}: {one['exercise']}", "score": one["points"], "max_score": one["possible"],
               "status": "passed" if status_shown(one) == PASSED else "failed",
-              "output": "\n".join(messages_for_student(one)), "visibility": "visible"} for one in result["exercises"]]
+              "output": "\n".join(messages_for_student(one, course)), "visibility": "visible"}
+             for one in result["exercises"]]
     return to_json({"score": max(0.0, result["points"]), "output": "\n".join(sentences_on_all(result)), "tests": tests,
                     "visibility": "visible"})
