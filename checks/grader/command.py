@@ -15,6 +15,7 @@ from checks.grader.cluster import slurm
 from checks.grader.cluster.dask_batch import DaskBatch, needs_dask
 from checks.grader.cluster.merge import merge
 from checks.grader.course import DEFAULT, lessons_named, read_course
+from checks.grader.deadlines import read_deadlines
 from checks.grader.gradebook import Gradebook, read_gradebook
 from checks.grader.grader import Grader
 from checks.grader.gradescope.archive import write_zip
@@ -116,6 +117,8 @@ def _add_class_options(many: argparse.ArgumentParser) -> None:
     many.add_argument("--only", action="append", default=[], metavar="STUDENT", help="this student; may be repeated")
     many.add_argument("--resume", action="store_true", help="keep the results that are there and still hold")
     many.add_argument("--roster", type=Path, metavar="CSV", help="who is in the class; kept with the grades")
+    many.add_argument("--deadlines", type=Path, metavar="CSV", help="lesson, deadline, and student for those who "
+                      "have more time; kept with the grades")
     many.add_argument("--cluster", metavar="ADDRESS", help="grade on the workers of a dask.distributed scheduler, such as "
                       "tcp://scheduler:8786")
     many.add_argument("--slurm", action="store_true", help="grade as an array of Slurm jobs that share both folders; "
@@ -214,15 +217,17 @@ def _check_class_options(args) -> None:
         raise ValueError("--cluster, --slurm and --shard exclude each other, and the last two --only")
     if not args.slurm and (args.dry_run or args.shards or args.sbatch):
         raise ValueError("--dry-run, --shards and --sbatch go with --slurm")
-    if args.course:
-        read_course(args.course)  # raises before anything is kept
-    if args.roster:
-        read_roster(args.roster)
+    zone = read_course(_course_path(args)).zone  # which raises before anything is kept, as do the others
+    roster = read_roster(args.roster, zone) if args.roster else gradebook.roster_of(args.out)
+    for path in filter(None, [args.deadlines]):
+        if not path.exists():
+            raise ValueError(f"there is no {path}")
+        read_deadlines(path, zone, roster.students)
 
 
 def _keep_given(args) -> None:
     """Keep the files of an instructor beside the grades, where later commands and other machines find them."""
-    for path, name in ((args.course, "course.toml"), (args.roster, "roster.csv")):
+    for path, name in ((args.course, "course.toml"), (args.roster, "roster.csv"), (args.deadlines, "deadlines.csv")):
         gradebook.keep_copy(path, args.out / name)
 
 

@@ -4,10 +4,11 @@ import json
 import math
 import tomllib
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, tzinfo
 from pathlib import Path
 
 from checks.exercises import EXERCISES
+from checks.grader.tables import date_of, zone_named
 from checks.judge.exercise import Exercise
 
 DEFAULT = Path(__file__).with_name("course.toml")
@@ -54,6 +55,7 @@ class Course:
     points: dict[str, float]
     late: LateRule = field(default_factory=LateRule)
     attempts: str = "last"  # which counts: one of ATTEMPTS
+    zone: tzinfo | None = None  # of dates without an offset
 
     def item(self, name: str) -> Item:
         return next(item for item in self.items if item.name == name)
@@ -108,9 +110,16 @@ class _Table:
         deadlines = self.part("deadlines")
         for name, value in deadlines.items():
             self.expect(name in LESSONS, f"a deadline for `{name}`, which is no lesson")
-            self.expect(isinstance(value, datetime) and value.tzinfo is not None, f"the deadline of `{name}` must be a date "
-                        "and time with its offset, such as 2026-10-01T23:59:00+02:00")
-        return deadlines
+            self.expect(isinstance(value, date | str), f"the deadline of `{name}` must be a date")
+        return {name: date_of(str(value), self.zone(), f"{self.path}: the deadline of `{name}`")
+                for name, value in deadlines.items()}
+
+    def zone(self) -> tzinfo | None:
+        name = self.part("assignment").get("timezone")
+        try:
+            return zone_named(str(name)) if name is not None else None
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
 
     def late(self) -> LateRule:
         rule = self.part("late")
@@ -122,7 +131,8 @@ class _Table:
 
     def lessons(self) -> list[str]:
         assignment = self.part("assignment")
-        self.expect(not set(assignment) - {"lessons", "attempts"}, "[assignment] may have `lessons` and `attempts` alone")
+        self.expect(not set(assignment) - {"lessons", "attempts", "timezone"},
+                    "[assignment] may have `lessons`, `attempts` and `timezone` alone")
         self.expect(self.attempts() in ATTEMPTS, f"attempts must be one of {', '.join(ATTEMPTS)}, not {self.attempts()!r}")
         try:
             return lessons_named(assignment.get("lessons", LESSONS))
@@ -150,7 +160,7 @@ def read_course(path: Path = DEFAULT) -> Course:
     table = _Table(path)
     exercises, points = table.exercises()
     return Course(table.table.get("title", "Course"), table.items(), table.deadlines(), exercises, points, table.late(),
-                  table.attempts())
+                  table.attempts(), table.zone())
 
 
 def lessons_named(names) -> list[str]:

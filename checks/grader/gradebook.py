@@ -1,13 +1,14 @@
 """The gradebook: results with what a person decided, what lateness costs, who handed in nothing, and what has changed."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from checks.files import write_atomically
 from checks.grader import results
 from checks.grader.course import DEFAULT, Course, read_course
+from checks.grader.deadlines import read_deadlines
 from checks.grader.overrides import apply_overrides, read_overrides
 from checks.grader.results import ExerciseResult, SubmissionResult, file_name, total
 from checks.grader.roster import Roster, Student, read_roster
@@ -45,7 +46,7 @@ def course_of(grades: Path) -> Path:
 def roster_of(grades: Path) -> Roster:
     """The roster that was given when these were graded; an empty one without."""
     path = grades / "roster.csv"
-    return read_roster(path) if path.exists() else Roster()
+    return read_roster(path, read_course(course_of(grades)).zone) if path.exists() else Roster()
 
 
 def keep_copy(given: Path | None, kept: Path) -> None:
@@ -57,15 +58,18 @@ def keep_copy(given: Path | None, kept: Path) -> None:
 def read_gradebook(grades: Path, course: Path | None = None, lessons: list[str] | None = None) -> Gradebook:
     """The grades in a folder, of these lessons alone if they are named. Raises ValueError, with the reason."""
     chosen, roster = read_course(course or course_of(grades)), roster_of(grades)
+    dates = read_deadlines(grades / "deadlines.csv", chosen.zone, roster.students)
+    chosen = replace(chosen, deadlines=chosen.deadlines | dates.of_lessons)
+    students = dates.given_to(roster.students)
     found = results.read_results(grades)
     if chosen.attempts == "best":
-        found = [_best(grades, result, chosen, roster.students.get(result["student"])) for result in found]
+        found = [_best(grades, result, chosen, students.get(result["student"])) for result in found]
     found = apply_overrides(found, read_overrides(grades))
     if lessons:
         found = [_of_lessons(result, lessons) for result in found]
         if not any(result["exercises"] for result in found):
             raise ValueError(f"{grades} holds no result of {', '.join(lessons)}")
-    found = [_with_student(with_lateness(result, chosen, roster.students.get(result["student"])),
+    found = [_with_student(with_lateness(result, chosen, students.get(result["student"])),
                            roster.students.get(result["student"])) for result in found]
     present = [result["student"] for result in found]
     return Gradebook(chosen, found, roster, [roster.students[id] for id in roster.absent(present)], _withdrawn(grades),
@@ -79,12 +83,15 @@ def _of_lessons(result: SubmissionResult, lessons: list[str]) -> SubmissionResul
 
 
 def _lateness(result: SubmissionResult, lesson: str, course: Course, student: Student | None) -> float:
-    """Seconds by which a lesson was handed in late; more time shifts a deadline by days."""
+    """Seconds by which a lesson was handed in late; more time shifts a deadline by days, or to a date."""
     handed_in = student.handed_in.timestamp() if student and student.handed_in else result.get("handed_in", {}).get(lesson)
     deadline = course.deadlines.get(lesson)
     if handed_in is None or deadline is None:
         return 0.0
-    return max(0.0, handed_in - (deadline + timedelta(days=student.extension_days if student else 0)).timestamp())
+    if student:
+        deadline = student.deadlines.get(lesson, deadline) + timedelta(days=student.extension_days)
+        deadline = max(deadline, student.extended_to or deadline)
+    return max(0.0, handed_in - deadline.timestamp())
 
 
 def _of(lesson: str, result: SubmissionResult) -> list[ExerciseResult]:

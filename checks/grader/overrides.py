@@ -1,10 +1,10 @@
 """What a person decided: overrides.csv beside the grades, which the grader reads and never writes."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from checks.grader.results import ExerciseResult, SubmissionResult, total
+from checks.grader.tables import columns, table
 from checks.judge.trial import FAILED, PASSED
 
 BONUS = "bonus"  # in place of an exercise: points beyond all of them
@@ -27,27 +27,24 @@ def read_overrides(grades: Path) -> Overrides:
     path = grades / "overrides.csv"
     if not path.exists():
         return {}
+    if {"student", "exercise", "points", "reason"} - set(columns(path)):
+        raise ValueError(f"{path}: the first line must name the columns student, exercise, points, reason")
     overrides: Overrides = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if {"student", "exercise", "points", "reason"} - set(reader.fieldnames or ()):
-            raise ValueError(f"{path}: the first line must name the columns student, exercise, points, reason")
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            reason, text = (row["reason"] or "").strip(), row["points"]
-            try:
-                points = float(text) if text is None or text.strip() else None
-            except (TypeError, ValueError):
-                raise ValueError(f"{where}: points must be a number, not {text!r}") from None
-            if points is not None and not 0 <= points < 1e6:
-                raise ValueError(f"{where}: points must be a number from 0 up, not {text!r}")
-            if not reason:
-                raise ValueError(f"{where}: an override needs a reason")
-            if points is None and row["exercise"] == BONUS:
-                raise ValueError(f"{where}: a bonus needs points")
-            if (row["student"], row["exercise"]) in overrides:
-                raise ValueError(f"{where}: `{row['exercise']}` of `{row['student']}` is there twice")
-            overrides[row["student"], row["exercise"]] = Override(points, reason, reader.line_num)
+    for where, row in table(path):
+        reason, text = row["reason"], row["points"]
+        try:
+            points = float(text.replace(",", ".")) if text else None
+        except ValueError:
+            raise ValueError(f"{where}: points must be a number, not {text!r}") from None
+        if points is not None and not 0 <= points < 1e6:
+            raise ValueError(f"{where}: points must be a number from 0 up, not {text!r}")
+        if not reason:
+            raise ValueError(f"{where}: an override needs a reason")
+        if points is None and row["exercise"] == BONUS:
+            raise ValueError(f"{where}: a bonus needs points")
+        if (row["student"], row["exercise"]) in overrides:
+            raise ValueError(f"{where}: `{row['exercise']}` of `{row['student']}` is there twice")
+        overrides[row["student"], row["exercise"]] = Override(points, reason, int(where.rpartition(" ")[2]))
     return overrides
 
 

@@ -1,15 +1,15 @@
-"""The roster: a CSV that says who is in the class, under which names platforms know them, and who has more time."""
+"""The roster: who is in the class, under which names platforms know them, and who has more time."""
 
-import csv
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 from checks.grader.intake.folder import HandedIn, Listing
 from checks.grader.intake.lms import Owner
 from checks.grader.intake.text import printable, printable_name
+from checks.grader.tables import columns, date_of, table
 
 PLATFORMS = ("canvas", "moodle", "gradescope", "github")
 COLUMNS = ("id", "name", "email", "section", "extension", "handed_in", "login", *PLATFORMS)
@@ -24,9 +24,44 @@ class Student:
     email: str = ""
     section: str = ""
     login: str = ""  # Canvas's "SIS Login ID"
-    extension_days: float = 0.0
+    extension_days: float = 0.0  # after each deadline
+    extended_to: datetime | None = None
     handed_in: datetime | None = None  # where the platform knows it better than the files
     ids: dict[str, str] = field(default_factory=dict, hash=False)  # by platform
+    deadlines: dict[str, datetime] = field(default_factory=dict, hash=False)  # their own, by lesson
+
+
+@dataclass(frozen=True)
+class Export:
+    """A platform's own table of its students."""
+
+    needs: tuple[str, ...]  # columns by which it is known
+    columns: Callable[[dict[str, str]], dict[str, str]]  # from its row to ours
+
+
+def _canvas(row: dict[str, str]) -> dict[str, str]:
+    """Canvas: Grades, Export (docs.instructure.com, "How do I export grades in the Gradebook?")."""
+    login, number = row.get("sis login id", ""), row["id"] if row["id"].isdecimal() else ""
+    id = (login or row.get("sis user id", "") or number) if number else ""
+    return {"id": "" if row["student"] == "Student, Test" else id, "name": row["student"], "login": login, "canvas": number,
+            "section": row.get("section", ""), "email": login if "@" in login else ""}
+
+
+def _moodle(row: dict[str, str]) -> dict[str, str]:
+    """Moodle: an assignment's grading worksheet (docs.moodle.org, "Assignment settings")."""
+    number = row["identifier"].rpartition(" ")[2]
+    return {"id": row.get("id number", "") or number, "name": row["full name"], "email": row.get("email address", ""),
+            "moodle": number}
+
+
+def _gradescope(row: dict[str, str]) -> dict[str, str]:
+    """Gradescope: Roster, Download Roster."""
+    name = row.get("name", "") or f"{row.get('first name', '')} {row.get('last name', '')}".strip()
+    return {"id": row["sid"] or row["email"], "name": name, "email": row["email"], "section": row.get("sections", "")}
+
+
+EXPORTS = (Export(("student", "id", "section"), _canvas), Export(("identifier", "full name"), _moodle),
+           Export(("sid", "email"), _gradescope))
 
 
 @dataclass
@@ -93,43 +128,48 @@ def _local(email: str) -> str:
     return email.partition("@")[0]
 
 
-def read_roster(path: Path) -> Roster:
-    """The roster of a CSV file. Raises ValueError that names the line that is wrong."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
-            if "id" not in names:
-                raise ValueError(f"{path}: the first line must name the columns, `id` among them; others are "
-                                 f"{', '.join(COLUMNS[1:])}")
-            students: dict[str, Student] = {}
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                student = _student({name: (row.get(name) or "").strip() for name in COLUMNS}, where)
-                if student.id in students:
-                    raise ValueError(f"{where}: the id `{student.id}` is there twice")
-                students[student.id] = student
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: {error}") from None
+def read_roster(path: Path, zone: tzinfo | None = None) -> Roster:
+    """The roster of a CSV file: our own columns, or a platform's export. `zone` is that of dates without an offset.
+
+    Raises ValueError that names the line that is wrong.
+    """
+    names = columns(path)
+    export = next((one for one in EXPORTS if set(one.needs) <= set(names)), None)
+    if "id" not in names and export is None:
+        raise ValueError(f"{path}: the first line must name the columns, `id` among them; others are "
+                         f"{', '.join(COLUMNS[1:])}. An export of the gradebook of Canvas, the grading worksheet of Moodle "
+                         "and the roster of Gradescope do as well")
+    students: dict[str, Student] = {}
+    for where, row in table(path):
+        if export is not None:
+            row = export.columns(row)
+            if not row["id"]:  # Canvas's line of the most points, and its test student
+                continue
+        student = _student({name: row.get(name, "") for name in COLUMNS}, where, zone)
+        if student.id in students:
+            raise ValueError(f"{where}: the id `{student.id}` is there twice")
+        students[student.id] = student
     return Roster(students)
 
 
-def _student(row: dict[str, str], where: str) -> Student:
+def _student(row: dict[str, str], where: str, zone: tzinfo | None) -> Student:
     if not row["id"]:
         raise ValueError(f"{where}: there is no id")
-    try:
-        days = float(row["extension"] or 0)
-    except ValueError:
-        days = -1.0
-    if not 0 <= days < 1000:
-        raise ValueError(f"{where}: extension must be a number of days, not {row['extension']!r}")
-    try:
-        handed_in = datetime.fromisoformat(row["handed_in"]) if row["handed_in"] else None
-    except ValueError:
-        raise ValueError(f"{where}: handed_in must be a date and time, not {row['handed_in']!r}") from None
-    if handed_in is not None and handed_in.tzinfo is None:
-        raise ValueError(f"{where}: handed_in needs its offset, as in 2026-10-01T23:59:00+02:00")
+    days, until = _extension(row["extension"], f"{where}: extension", zone)
+    handed_in = date_of(row["handed_in"], zone, f"{where}: handed_in") if row["handed_in"] else None
     shown = {name: printable(value) for name, value in row.items()}
-    return Student(printable_name(row["id"]), shown["name"], shown["email"], shown["section"], shown["login"], days,
+    return Student(printable_name(row["id"]), shown["name"], shown["email"], shown["section"], shown["login"], days, until,
                    handed_in, {name: row[name] for name in PLATFORMS if row[name]})
+
+
+def _extension(text: str, what: str, zone: tzinfo | None) -> tuple[float, datetime | None]:
+    """Days after each deadline, or the date until which all may be handed in."""
+    try:
+        days = float(text.replace(",", ".") or 0)
+    except ValueError:
+        if not text[:4].isdecimal():
+            raise ValueError(f"{what} must be a number of days or a date such as 2026-10-08 23:59, not {text!r}") from None
+        return 0.0, date_of(text, zone, what)
+    if not 0 <= days < 1000:
+        raise ValueError(f"{what} must be a number of days from 0 to 999, not {text!r}")
+    return days, None

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import random
 import signal
 import socket
 import struct
@@ -15,7 +16,7 @@ from grading import ADD, CHEAP, NEEDED, exercise_cell
 from checks.exercises import EXERCISES
 from checks.grader import gpu, results
 from checks.grader.grader import Grader
-from checks.grader.grading.cases import HIDDEN, HIDDEN_NUMBERS, CaseSet
+from checks.grader.grading.cases import HIDDEN, HIDDEN_NUMBERS, CaseSet, vary
 from checks.grader.grading.runs import PROVEN, runs_of
 from checks.grader.intake import extract
 from checks.grader.intake.code import code_for
@@ -119,6 +120,12 @@ def test_a_mistake_is_not_paid_for_twice(grader):
 
 
 # hidden sizes
+
+
+def test_every_case_can_be_varied():
+    for exercise in EXERCISES.values():
+        for case in exercise.cases:
+            vary(case, "another", random.Random(1))
 
 
 def test_hidden_sizes_differ_from_public_ones():

@@ -98,9 +98,11 @@ def test_an_assignment_is_some_lessons(tmp_path):
 
 
 @pytest.mark.parametrize("text, said", [
-    ("[assignment]\nlessons = ['77']", "no lesson 77"), ("[assignment]\nlesson = 1", "`lessons` and `attempts` alone"),
+    ("[assignment]\nlessons = ['77']", "no lesson 77"),
+    ("[assignment]\nlesson = 1", "`lessons`, `attempts` and `timezone` alone"),
     ("[assignment]\nattempts = 'first'", "one of last, best"), ("[late]\nper_day = 1", "[late] may have"),
     ("[late]\npercent_per_day = -1", "late.percent_per_day"), ("late = 3", "[late] must be a table"),
+    ("[assignment]\ntimezone = 'Bonn'", "no timezone 'Bonn'"),
     ("[late]\nmost_percent = true", "late.most_percent")])
 def test_a_wrong_assignment_is_named(tmp_path, text, said):
     path = tmp_path / "course.toml"

@@ -109,6 +109,7 @@ def test_the_scripts_run_what_they_should(tmp_path):
                        (tools / "python3.11", "exit 1\n"), (workshop / ".venv" / "bin" / "python", "")):
         path.write_text(said + more)
         path.chmod(0o755)
+    (workshop / ".venv" / "workshop.stamp").write_text("")  # which says that the environment is whole
     environment = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "AUTOGRADER": str(tmp_path)}
     for name in ("setup.sh", "run_autograder"):
         subprocess.run([HERE / name], env=environment, check=True)
@@ -116,6 +117,8 @@ def test_the_scripts_run_what_they_should(tmp_path):
     assert any("python3.11 python3.11-venv" in line for line in before) and "workshop.py doctor" in doctor
     run_module = f"python -P -m checks.grader.gradescope.run {{}} [1] {workshop}"
     assert [prove, grade] == [run_module.format("--prove"), run_module.format(tmp_path)]
+    (workshop / ".venv" / "workshop.stamp").unlink()
+    assert subprocess.run([HERE / "setup.sh"], env=environment, capture_output=True).returncode == 1
     (tools / "apt-get").write_text('#!/bin/sh\ncase "$*" in *python*) exit 100;; esac\n')
     done = subprocess.run([HERE / "setup.sh"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "Ubuntu 22.04 or 24.04" in done.stderr

@@ -61,7 +61,7 @@ def test_overrides(tmp_path):
     assert "seen in person" in messages_for_student(graded[0]["exercises"][0])[0]
     for text, said in (("ada,programs_needed,much,why", "line 2: points"), ("ada,programs_needed,1,", "needs a reason"),
                        ("ada,programs_needed,1, ", "needs a reason"),
-                       ("ada,programs_needed,1", "needs a reason"), ("ada,programs_needed", "line 2: points")):
+                       ("ada,programs_needed,1", "needs a reason"), ("ada,programs_needed", "needs a reason")):
         (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\n" + text)
         with pytest.raises(ValueError, match=said):
             read_overrides(tmp_path)

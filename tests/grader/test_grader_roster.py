@@ -1,12 +1,21 @@
 """The roster: whose a submission is, by the numbers and names that platforms and people write."""
 
+from datetime import UTC
+from zoneinfo import ZoneInfo
 
 import pytest
 from grading import roster
 
+from checks.grader.course import DEFAULT
+from checks.grader.deadlines import Deadlines, read_deadlines
+from checks.grader.gradebook import read_gradebook
+from checks.grader.grader import Grader
 from checks.grader.intake.folder import find_submissions
 from checks.grader.intake.lms import Owner
-from checks.grader.roster import Roster
+from checks.grader.intake.submissions import Submission
+from checks.grader.results import write_result
+from checks.grader.roster import Roster, read_roster
+from checks.grader.settings import Settings
 
 
 @pytest.mark.parametrize("who, ids", [
@@ -36,9 +45,10 @@ def test_the_roster_decides_who_is_who(tmp_path):
 
 
 @pytest.mark.parametrize("text, said", [
-    ("name\nAda", "`id` among them"), ("id\n\"\"\n", "line 2: there is no id"), ("id,extension\na,two", "line 2: extension"),
-    ("id,extension\na,-1", "extension"), ("id\na\na", "line 3: the id `a` is there twice"),
-    ("id,extension\na,nan", "extension"),
+    ("name\nAda", "`id` among them"), ("id,name\n,Ada\n", "line 2: there is no id"),
+    ("id,extension\na,two", "line 2: extension"), ("id,extension\na,-1", "extension"), ("id\na\na", "line 3: the id `a` is there twice"),
+    ("id,extension\na,nan", "extension"), ("id,extension\na,2026-10-08", "needs its offset"),
+    ("id,id\na,b", "two columns have one name"),
     ("id,handed_in\na,noon", "handed_in must be"), ("id,handed_in\na,2026-10-01T00:00", "needs its offset")])
 def test_a_wrong_roster_is_named(tmp_path, text, said):
     with pytest.raises(ValueError, match=r"roster\.csv") as error:
@@ -49,3 +59,71 @@ def test_a_wrong_roster_is_named(tmp_path, text, said):
 def test_a_roster_from_a_spreadsheet(tmp_path):
     found = roster(tmp_path, "\ufeffName, ID ,Comment\n\x1b[1mAda,s1,x\n")
     assert found.students["s1"].name == "\\x1b[1mAda"
+
+
+@pytest.mark.parametrize("text, encoding", [
+    ("id;name;extension\ns1;Núñez, José;1,5\n\n;;\n", "cp1252"),
+    ("id\tname\textension\ns1\tNúñez, José\t1.5\n", "utf-16"),
+    ('ID,Name,Extension\r\ns1,"Núñez, José",1.5\r\n', "utf-8-sig")])
+def test_whatever_a_spreadsheet_saves_is_read(tmp_path, text, encoding):
+    (tmp_path / "roster.csv").write_bytes(text.encode(encoding))
+    (one,) = read_roster(tmp_path / "roster.csv").students.values()
+    assert (one.id, one.name, one.extension_days) == ("s1", "Núñez, José", 1.5)
+
+
+CANVAS = ("Student,ID,SIS User ID,SIS Login ID,Section,INT8 (4711)\n    Points Possible,,,,,36\n"
+          "\"Lovelace, Ada\",123,u1,ada,Section A,\n\"Student, Test\",124,,,Section A,\n"
+          "\"Turing, Alan\",125,u2,,Section B,\n")
+MOODLE = "Identifier,Full name,Email address,Status,Grade\nParticipant 98765,Ada Lovelace,ada@x.org,Submitted,\n"
+GRADESCOPE = ("First Name,Last Name,SID,Email,Role,Sections\nAda,Lovelace,s1,ada@x.org,Student,A\n"
+              "Alan,Turing,,at@x.org,Student,\n")
+
+
+@pytest.mark.parametrize("text, found", [
+    (CANVAS, [("ada", "Lovelace, Ada", {"canvas": "123"}), ("u2", "Turing, Alan", {"canvas": "125"})]),
+    (MOODLE, [("98765", "Ada Lovelace", {"moodle": "98765"})]),
+    (GRADESCOPE, [("s1", "Ada Lovelace", {}), ("at@x.org", "Alan Turing", {})])], ids=["Canvas", "Moodle", "Gradescope"])
+def test_a_platform_s_export_is_a_roster(tmp_path, text, found):
+    students = roster(tmp_path, text).students.values()
+    assert [(one.id, one.name, one.ids) for one in students] == found
+
+
+# deadlines and extensions
+
+
+def test_deadlines_for_all_and_for_some(tmp_path):
+    (tmp_path / "d.csv").write_text("Lesson;Deadline;Student\n4;2026-10-01 23:59;\n00_hello_triton;2026-09-01;\n"
+                                    "04;2026-10-08T12:00:00Z;s1\n")
+    found = read_deadlines(tmp_path / "d.csv", ZoneInfo("Europe/Berlin"), roster(tmp_path).students)
+    assert {lesson: date.isoformat() for lesson, date in found.of_lessons.items()} == {
+        "04_quantize": "2026-10-01T23:59:00+02:00", "00_hello_triton": "2026-09-01T23:59:59+02:00"}
+    students = found.given_to(roster(tmp_path).students)
+    assert list(students["s1"].deadlines) == ["04_quantize"] and not students["s2"].deadlines
+    assert read_deadlines(tmp_path / "none.csv") == Deadlines()
+
+
+@pytest.mark.parametrize("text, said", [
+    ("lesson\n04", "the columns lesson and deadline"), ("lesson,deadline\n77,2026-10-01", "no lesson 77"),
+    ("lesson,deadline\n04,10/1/2026", "such as 2026-10-01 23:59, not '10/1/2026'"),
+    ("lesson,deadline\n04,", "line 2: the deadline"),
+    ("lesson,deadline,student\n04,2026-10-01,nobody", "nobody is in no row"),
+    ("lesson,deadline,student\n04,2026-10-01,s1\n04,2026-10-01,s1", "line 3: the deadline of 04_quantize for s1")])
+def test_a_wrong_deadline_is_named(tmp_path, text, said):
+    (tmp_path / "d.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"d\.csv") as error:
+        read_deadlines(tmp_path / "d.csv", UTC, roster(tmp_path).students)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("handed_in, extension, own, late", [
+    ("2026-10-02", "", "", True), ("2026-10-02", "1", "", False), ("2026-10-05", "2026-10-05", "", False),
+    ("2026-10-06", "2026-10-05", "", True), ("2026-09-30", "2026-09-01", "", False),
+    ("2026-10-07", "", "2026-10-07", False), ("2026-10-08", "", "2026-10-07", True),
+    ("2026-10-08", "1", "2026-10-07", False)])
+def test_who_has_more_time(tmp_path, handed_in, extension, own, late):
+    write_result(tmp_path, Grader(Settings(3, exercises=("programs_needed",))).fault_result(Submission("s1"), ""))
+    (tmp_path / "course.toml").write_text(DEFAULT.read_text() + '[assignment]\ntimezone = "Europe/Berlin"\n')
+    (tmp_path / "roster.csv").write_text(f"id,extension,handed_in\ns1,{extension},{handed_in}\n")
+    (tmp_path / "deadlines.csv").write_text("lesson,deadline,student\n00,2026-10-01,\n" + (f"00,{own},s1\n" if own else ""))
+    (result,) = read_gradebook(tmp_path).results
+    assert result["late"] == ({"00_hello_triton": True} if late else {})
