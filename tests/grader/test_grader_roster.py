@@ -46,7 +46,8 @@ def test_the_roster_decides_who_is_who(tmp_path):
 
 @pytest.mark.parametrize("text, said", [
     ("name\nAda", "`id` among them"), ("id,name\n,Ada\n", "line 2: there is no id"),
-    ("id,extension\na,two", "line 2: extension"), ("id,extension\na,-1", "extension"), ("id\na\na", "line 3: the id `a` is there twice"),
+    ("id,extension\na,two", "line 2: extension"), ("id,extension\na,-1", "extension"),
+    ("id\na\na", "line 3: the id `a` is there twice"),
     ("id,extension\na,nan", "extension"), ("id,extension\na,2026-10-08", "needs its offset"),
     ("id,id\na,b", "two columns have one name"),
     ("id,handed_in\na,noon", "handed_in must be"), ("id,handed_in\na,2026-10-01T00:00", "needs its offset")])
