@@ -135,7 +135,8 @@ def test_archives_are_opened(tmp_path, name, data):
     ("a.zip", b"PK\x03\x04 no zip", "no archive that can be read"), ("a.zip", b"", "no archive that can be read"),
     ("a.tar.gz", b"\x1f\x8b", "no archive"), ("a.tgz", gzip.compress(b"x" * 600, mtime=0), "no archive"),
     ("a.rar", b"Rar!", "kind that is not opened"), ("a.7z", b"7z", "kind that is not opened"),
-    ("a.ipynb.gz", gzip.compress(SOLVED.encode(), mtime=0), "kind that is not opened"), ("a.zip", zipped(b_rar=b"Rar!"), "b.rar"),
+    ("a.ipynb.gz", gzip.compress(SOLVED.encode(), mtime=0), "kind that is not opened"),
+    ("a.zip", zipped(b_rar=b"Rar!"), "b.rar"),
     ("a.zip", zipped(a_ipynb=SOLVED)[:-30], "no archive"), ("a.tar", b"\xff" * 10240, "no archive"),
     ("a.zip", zipped(a_ipynb=SOLVED).replace(b"a.ipynb", b"a\0ipynb"), "no notebook")])
 def test_an_archive_that_cannot_be_read_is_work_not_read(tmp_path, name, data, said):
