@@ -338,7 +338,7 @@ def lab(arguments):
 
 def test(arguments):
     # Each worker and each notebook holds its own torch: more than four would fill a laptop's memory.
-    workers = min(4, len(os.sched_getaffinity(0)))
+    workers = min(4, len(os.sched_getaffinity(0)) + 1)  # one more than the cores: some tests wait for a clock or a child
     return ["-m", "pytest", "-n", str(workers), *arguments]
 
 

@@ -78,11 +78,15 @@ def try_again(exercise: Exercise, function: Function, seen: Outcome, run: Runner
     return outcome
 
 
-@functools.lru_cache(maxsize=32)
 def prepare(exercise: Exercise, case: Case, seed: int) -> Outcome:
-    """A case's inputs and what the outputs must be, before anything is tried: nobody may write into them."""
+    """A case's inputs and what the outputs must be, before anything is tried. Nobody may write into the tensors."""
+    return Outcome(case, *_made(exercise, case, seed))
+
+
+@functools.lru_cache(maxsize=32)
+def _made(exercise: Exercise, case: Case, seed: int) -> tuple[dict[str, Any], tuple[Expected, ...]]:
     inputs = case.inputs(torch.Generator().manual_seed(seed ^ zlib.crc32(case.name.encode())))
-    return Outcome(case, inputs, exercise.oracle(**inputs))
+    return inputs, exercise.oracle(**inputs)
 
 
 def assess(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:

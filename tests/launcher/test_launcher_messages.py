@@ -178,8 +178,8 @@ def test_settings_do_not_lead_out_of_the_environment(module, monkeypatch):
     assert json.loads(module.environment()["WORKSHOP_FOUND"]) == settings
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(1, "1"), (2, "2"), (4, "4"), (64, "4")])
-def test_tests_run_on_at_most_four_cores(module, monkeypatch, cores, workers):
+@pytest.mark.parametrize(("cores", "workers"), [(1, "2"), (2, "3"), (3, "4"), (64, "4")])
+def test_tests_have_a_worker_more_than_cores_up_to_four(module, monkeypatch, cores, workers):
     monkeypatch.setattr(os, "sched_getaffinity", {0: range(cores)}.get)  # 0: this process
     assert module.test(["-k", "ragged"]) == ["-m", "pytest", "-n", workers, "-k", "ragged"]
 
