@@ -314,7 +314,7 @@ def test_what_the_class_page_counts():
     assert (easier["mistake"], hardest["mistake"]) == ("off by one", "no mask")
     assert shown["mistakes"] == [(("vector_add_kernel", "no mask"), 6), (("programs_needed", "off by one"), 1)]
     assert [(student, one["exercise"]) for student, one in shown["flagged"]] == [("jon", "programs_needed")]
-    assert [student for student, *_ in shown["faults"]] == ["kim"]
+    assert [students for _, students in shown["faults"]] == [["kim"]] and shown["faulty"] == {"kim"}
     assert (shown["median"], shown["possible"]) == (0.0, 1.0)
 
 

@@ -50,7 +50,8 @@ def _student(result: SubmissionResult, course: Course) -> dict:
         ones.append(one | {"status": status, "sign": sign, "messages": messages_for_student(one, course),
                            "rubric": items_for_student(one, course), "notices": notices_for_student(one),
                            "picture": picture(one["picture"]), "picture_of": (one["picture"] or {}).get("output", 0) + 1,
-                           "earned": one["points"] or 0.0, "source": one.get("source", "")})
+                           "earned": one["points"] or 0.0,
+                           "source": "" if status == "not attempted" else one.get("source", "")})
     lessons = [_once(lesson, list(group)) for lesson, group in groupby(ones, key=lambda one: one["lesson"])]
     return {"result": result, "course": course, "sentences": sentences_on_all(result), "lessons": lessons,
             "open": is_open(result), "name": result.get("name") or result["student"]}
@@ -71,9 +72,10 @@ def _class(book: Gradebook) -> dict:
                  if one["flags"] or one["status"] == "held"]
     return {
         "book": book, "course": book.course, "results": graded, "exercises": exercises, "mistakes": mistakes.most_common(15),
-        "flagged": looked_at,
+        "flagged": looked_at, "names": {result["student"]: result.get("name", "") for result in graded},
         "open": {result["student"] for result in graded if is_open(result)},
-        "faults": _with_status(graded, FAULT), "unread": _with_status(graded, UNREAD),
+        "faults": _together(_with_status(graded, FAULT)), "faulty": {one[0] for one in _with_status(graded, FAULT)},
+        "unread": _with_status(graded, UNREAD),
         "problems": [(result["student"], result["problems"]) for result in graded if result["problems"]],
         "levels": sorted({", ".join(result["isolation"]) for result in graded if result["isolation"]}),
         "environment": graded[0]["environment"], "median": statistics.median(done) if done else None,
@@ -85,6 +87,14 @@ def _with_status(graded: list[SubmissionResult], status: str) -> list[tuple[str,
     """(student, exercise, message) of what could not be graded and nobody has decided on."""
     return [(result["student"], one["exercise"], one["message"]) for result in graded
             for one in result["exercises"] if one["exercise"] in ungraded(result, status)]
+
+
+def _together(faults: list[tuple[str, str, str]]) -> list[tuple[tuple[str, str], list[str]]]:
+    """The students of each ((exercise, message)), the most first: a fault of the grader's often meets a whole class."""
+    students: dict[tuple[str, str], list[str]] = {}
+    for student, exercise, message in faults:
+        students.setdefault((exercise, message), []).append(student)
+    return sorted(students.items(), key=lambda pair: -len(pair[1]))
 
 
 def _exercises(graded: list[SubmissionResult]) -> tuple[list[dict[str, Any]], Counter[tuple[str, str]]]:
