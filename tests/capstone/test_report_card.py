@@ -339,8 +339,8 @@ def test_the_lesson_says_how_far_the_bound_is():
     (fp16, fp16_least), (int8, int8_least) = (met(name, "decode", 1, 1) for name in ("FP16", "INT8"))
     assert (f"{fp16:.0f} µs and not {fp16_least:.0f} in FP16 for one token, and {int8:.0f} µs and not {int8_least:.0f} in "
             "INT8.") in page
-    prefill = [measured / least for measured, least in (met(name, "prefill", 1, 8192) for name in ("FP16", "INT8"))]
-    assert "In prefill they take 1.2 to 1.3 times" in page and [f"{ratio:.1f}" for ratio in prefill] == ["1.3", "1.2"]
+    prefill = {f"{measured / least:.1f}" for measured, least in (met(name, "prefill", 1, 8192) for name in ("FP16", "INT8"))}
+    assert f"In prefill they take {' to '.join(sorted(prefill))} times" in page
     decode = [met(name, "decode", batch, batch) for name in ("FP16", "INT8") for batch in (1, 16, 64)]
     assert all(measured > 1.99 * least for measured, least in decode)
 
