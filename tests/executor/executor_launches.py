@@ -1,17 +1,19 @@
-"""Launches caught on their way to Triton's interpreter, and executed beside it on the same numbers."""
+"""Launches caught on their way to Triton's interpreter or to the GPU, and executed beside it on the same numbers."""
 
 import contextlib
 import inspect
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
 import torch
+from triton.runtime import JITFunction
 from triton.runtime.interpreter import InterpretedFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from checks.executor import Module, Report, compile_kernel, specialize
+from checks.judge.memory import strided_copy
+from kernels.runtime import INTERPRETED
 
 
 @dataclass
@@ -21,16 +23,14 @@ class Replayed:
     kernel: str
     report: Report
     executed: dict[str, torch.Tensor]  # the tensors afterwards, by argument
-    interpreted: dict[str, torch.Tensor]
-    compile_s: float
-    interpreter_s: float
+    launched: dict[str, torch.Tensor]  # as Triton's interpreter or the GPU leaves them
     arguments: dict = field(repr=False)
 
     def same_bits(self) -> bool:
         """Of BF16 the interpreter cuts bits off where a GPU rounds: the last bit may differ, by one."""
         return all(torch.equal(bits(ours), bits(theirs)) if ours.dtype != torch.bfloat16 else
                    bool(((bits(ours).int() - bits(theirs).int()) // 2 == 0).all())
-                   for ours, theirs in ((self.executed[name], self.interpreted[name]) for name in self.executed))
+                   for ours, theirs in ((self.executed[name], self.launched[name]) for name in self.executed))
 
 
 def bits(x: torch.Tensor) -> torch.Tensor:
@@ -52,36 +52,34 @@ def execute(kernel, grid, arguments: dict, **options) -> Report:
 
 
 @contextlib.contextmanager
-def beside_the_interpreter() -> Iterator[list[Replayed]]:
+def beside_the_executor() -> Iterator[list[Replayed]]:
     """Every launch inside the block is executed too; yields what came out."""
     replayed: list[Replayed] = []
-    interpret = InterpretedFunction.run
+    interface = InterpretedFunction if INTERPRETED else JITFunction
+    launch = interface.run
 
     def run(self, *args, grid, warmup, **kwargs):
         if warmup:
-            return None
+            return launch(self, *args, grid=grid, warmup=warmup, **kwargs)
         named = {name: value for name, value in kwargs.items() if name in self.arg_names}
         bound = inspect.signature(self.fn).bind(*args, **named)
         bound.apply_defaults()
-        arguments = dict(bound.arguments)
-        tensors = {name: value.base if isinstance(value, TensorDescriptor) else value for name, value in arguments.items()
-                   if isinstance(value, torch.Tensor | TensorDescriptor)}
-        before = {name: tensor.clone() for name, tensor in tensors.items()}
-        began = time.perf_counter()
+        tensors = {name: value.base if isinstance(value, TensorDescriptor) else value
+                   for name, value in bound.arguments.items() if isinstance(value, torch.Tensor | TensorDescriptor)}
+        copies = {tensor.data_ptr(): strided_copy(tensor) for tensor in tensors.values()}  # one of what is given twice
+        executed = {name: copies[tensor.data_ptr()].as_strided(tensor.shape, tensor.stride()).view(tensor.dtype)
+                    for name, tensor in tensors.items()}
+        arguments = {name: value if name not in executed else executed[name] if isinstance(value, torch.Tensor) else
+                     TensorDescriptor(executed[name], value.shape, value.strides, value.block_shape, value.padding)
+                     for name, value in bound.arguments.items()}
         report = execute(self, grid, arguments)
-        compile_s = time.perf_counter() - began - report.seconds
-        executed = {name: tensor.clone() for name, tensor in tensors.items()}
-        for name, tensor in tensors.items():
-            tensor.copy_(before[name])
-        began = time.perf_counter()
-        result = interpret(self, *args, grid=grid, warmup=warmup, **kwargs)
-        interpreter_s = time.perf_counter() - began
-        interpreted = {name: tensor.clone() for name, tensor in tensors.items()}
-        replayed.append(Replayed(self.fn.__name__, report, executed, interpreted, compile_s, interpreter_s, arguments))
+        result = launch(self, *args, grid=grid, warmup=warmup, **kwargs)
+        launched = {name: strided_copy(tensor) for name, tensor in tensors.items()}
+        replayed.append(Replayed(self.fn.__name__, report, executed, launched, arguments))
         return result
 
-    InterpretedFunction.run = run
+    interface.run = run
     try:
         yield replayed
     finally:
-        InterpretedFunction.run = interpret
+        interface.run = launch
