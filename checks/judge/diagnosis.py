@@ -34,9 +34,12 @@ def reason(exercise: Exercise, written: Function | str, outcomes: Sequence[Outco
             or _two_mutants(exercise, outcomes) or never_read(failed))
 
 
-def certain_slip(exercise: Exercise, written: Function | str) -> str | None:
-    """A sentence on a slip in the source that is wrong in any function."""
-    return _slip(exercise, written, slips.find_certain_slip)
+def certain_slip(exercise: Exercise, written: Function | str, error: BaseException | None) -> str | None:
+    """A sentence on a slip in the source that is wrong in any function; where a call was refused, on its arguments too."""
+    said = None
+    if type(error).__name__ == "TypeError":  # in the grader too, which makes it anew from its name
+        said = _slip(exercise, written, slips.find_other_arguments)
+    return said or _slip(exercise, written, slips.find_certain_slip)
 
 
 def _slip(exercise: Exercise, written: Function | str, find: Callable[[ast.FunctionDef, ast.FunctionDef], str | None]

@@ -18,6 +18,7 @@ from checks.host.recorder import NeedsNumbers, record
 from checks.host.steps import LaunchStep
 from checks.judge.attempt import Attempt, attempt, changed_inputs, deadline, root_cause, student_line
 from checks.judge.launches import Access, Launch, OutOfBounds
+from checks.judge.made import made_by_kernels
 from checks.judge.memory import poison_, strided_copy
 
 
@@ -63,6 +64,7 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
             tried.error, tried.line = error, getattr(error, "line", None)
             return tried
     tried.operators = recording.operators
+    tried.made = made_by_kernels(recording, tried.given, tried.launches)
     tried.changed = changed_inputs(inputs, tried.given)
     return tried
 

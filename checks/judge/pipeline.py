@@ -179,7 +179,9 @@ def _explain(evidence: Evidence, outcome: Outcome, outcomes: Sequence[Outcome], 
     The reason is a slip that is wrong in every kernel, a mutant, or what `diagnosis.reason` finds.
     """
     written = evidence.written
-    said, mutant = diagnosis.certain_slip(evidence.exercise, written) or hints.in_source(written), None
+    said, mutant = hints.in_source(written), None
+    if outcome.status != PASSED:
+        said = diagnosis.certain_slip(evidence.exercise, written, outcome.error) or said
     if said is None:
         mutant = recognise()
         said = f"{mutant.name}. {mutant.advice}" if mutant else None

@@ -13,8 +13,8 @@ _PURE = ("to", "abs", "round", "clamp", "float", "half", "double", "int", "bool"
 
 
 def find_certain_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
-    """A sentence on what is wrong in any function, or None: other arguments than those given, a value that is lost."""
-    for test in (_other_arguments, _lost_values, _returns_in_a_loop, _turned):
+    """A sentence on what is wrong in any function, or None: such as a value that is lost."""
+    for test in (_changed_arguments, _lost_values, _returns_in_a_loop, _turned):
         found = next(test(function, answer), None)
         if found is not None:
             return found
@@ -30,11 +30,17 @@ def find_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
     return None
 
 
-def _other_arguments(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+def find_other_arguments(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
+    """A sentence on arguments that are more or fewer than those given; a wrapper of the student's own may call it so."""
     mine, theirs = _arguments(function), _arguments(answer)
-    if len(mine) != len(theirs):
-        yield f"The function takes other arguments than those given, which are ({', '.join(theirs)}): keep the given lines."
-    elif mine != theirs and sorted(mine) == sorted(theirs):
+    if len(mine) == len(theirs):
+        return None
+    return f"The function takes other arguments than those given, which are ({', '.join(theirs)}): keep the given lines."
+
+
+def _changed_arguments(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    mine, theirs = _arguments(function), _arguments(answer)
+    if mine != theirs and sorted(mine) == sorted(theirs):
         yield f"The arguments stand in another order than ({', '.join(theirs)}), in which they come: keep the given lines."
     given = {argument.arg: argument.annotation for argument in function.args.args}
     for argument in answer.args.args:

@@ -42,6 +42,7 @@ class Outcome:
     wrong: torch.Tensor | None = None  # bool map of the first wrong output
     output: int = 0  # its index
     unwritten: bool = False  # whether it is wrong for want of a store
+    made: tuple[Any, ...] | None = field(default=None, repr=False)  # which elements of outputs kernels made, if it is known
     operators: list[str] = field(default_factory=list)  # of torch that did a part of the kernel's work, where they were seen
 
     def traffic(self) -> Traffic:
@@ -55,7 +56,7 @@ class Outcome:
 
     def stored(self, index: int) -> torch.Tensor:
         """Bool, which elements of output `index` the launches have stored, as the trace has it."""
-        return stored(self.launches, self.outputs[index])
+        return stored(self.launches, self.outputs[index]) if self.made is None else self.made[index]
 
     def loaded(self, name: str) -> torch.Tensor | None:
         """Bool, which elements of input `name` the launches have loaded; None where there is no trace."""
@@ -92,7 +93,7 @@ def _made(exercise: Exercise, case: Case, seed: int) -> tuple[dict[str, Any], tu
 def assess(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
     """Write into `outcome` whether the attempt at its case was right."""
     outcome.launches, outcome.given = tried.launches, tried.given
-    outcome.operators = exercise.work_of(tried.operators)
+    outcome.operators, outcome.made = exercise.work_of(tried.operators), tried.made
     if tried.error is not None:
         _explain_exception(outcome, tried.error, tried.line)
         return

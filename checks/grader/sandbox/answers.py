@@ -27,8 +27,9 @@ def decode_inputs(described: dict, data: bytes) -> dict[str, Any]:
 
 def _maps(tried: Attempt, outputs: tuple) -> dict[tuple, torch.Tensor]:
     """Which elements of each output were stored, and of each input loaded."""
-    maps: dict[tuple, torch.Tensor] = {("stored", index): stored(tried.launches, value)
-                                       for index, value in enumerate(outputs) if isinstance(value, torch.Tensor)}
+    maps: dict[tuple, torch.Tensor] = {("stored", index): stored(tried.launches, value) if tried.made is None else
+                                       tried.made[index] for index, value in enumerate(outputs)
+                                       if isinstance(value, torch.Tensor)}
     return maps | {("loaded", name): loaded(tried.launches, value)
                    for name, value in tried.given.items() if isinstance(value, torch.Tensor)}
 

@@ -22,6 +22,7 @@ from checks.host.transport import unpack
 from checks.judge.attempt import Attempt, changed_inputs, deadline
 from checks.judge.execution import FailedAssertion, Raced, run_compiled
 from checks.judge.launches import Launch, OutOfBounds
+from checks.judge.made import made_by_kernels
 from checks.judge.memory import Arena, poison_, strided_copy
 from kernels.runtime import INTERPRETED, device
 
@@ -84,6 +85,8 @@ def _played(asked: dict, data: bytes) -> Attempt:
         except (OutOfBounds, Raced, FailedAssertion, CompileError, LimitExceeded, MemoryError, TimeoutError) as error:
             tried.error = error
             return tried
+        if INTERPRETED:
+            tried.made = made_by_kernels(recording, inputs, tried.launches)
     tried.broken, tried.changed = arena.broken_bands(), changed_inputs(inputs, tried.given)
     return tried
 
