@@ -1,6 +1,7 @@
 """A kernel as data: the text of its functions and the globals they use, for another process to define them again."""
 
 import ast
+import contextlib
 import functools
 import importlib
 import inspect
@@ -8,6 +9,7 @@ import json
 import linecache
 import textwrap
 import types
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import triton
@@ -118,33 +120,53 @@ def texts(description: str) -> list[str]:
 
 
 def define(description: str) -> Any:
-    """The `triton.jit` function of a description. Its file need not exist: Triton reads sources through `linecache`."""
+    """The `triton.jit` function of a description. Its files need not exist: Triton reads sources through `linecache`."""
     described = json.loads(description)
-    namespaces: dict[str, dict[str, Any]] = {path: {"__name__": "kernel"} for path in described["files"]}
-    for path, file in described["files"].items():
-        lines: list[str] = []
-        for first, text, _ in sorted(file["functions"].values()):
-            lines += ["\n"] * (first - 1 - len(lines)) + source_lines(text)
-        linecache.cache[path] = (sum(map(len, lines)), None, lines, path)
-        for name, (kind, *value) in file["names"].items():
-            if kind == "module":
-                namespaces[path][name] = importlib.import_module(value[0])
-            elif kind == "attribute":
-                namespaces[path][name] = getattr(importlib.import_module(value[0]), value[1])
-            elif kind == "dtype":
-                namespaces[path][name] = tl.dtype(value[0])
-            elif kind != "function":
-                namespaces[path][name] = tl.constexpr(value[0]) if kind == "constexpr" else value[0]
-    for path, file in described["files"].items():
-        for name, (first, text, noinline) in file["functions"].items():
-            _expect_plain_definition(ast.parse(text).body)
-            exec(compile("\n" * (first - 1) + text, path, "exec"), namespaces[path])
-            namespaces[path][name] = triton.jit(namespaces[path][name], noinline=noinline)
+    namespaces = {path: _names(file) for path, file in described["files"].items()}
+    with _lines_known(described["files"]):
+        for path, file in described["files"].items():
+            for name, (first, text, noinline) in file["functions"].items():
+                _expect_plain_definition(ast.parse(text).body)
+                exec(compile("\n" * (first - 1) + text, path, "exec"), namespaces[path])
+                namespaces[path][name] = triton.jit(namespaces[path][name], noinline=noinline)
     for path, file in described["files"].items():
         for name, (kind, *value) in file["names"].items():
             if kind == "function":
                 namespaces[path][name] = namespaces[value[0]][value[1]]
     return namespaces[described["file"]][described["name"]]
+
+
+def _names(file: dict[str, Any]) -> dict[str, Any]:
+    """What the names in a file stand for, functions apart."""
+    found: dict[str, Any] = {"__name__": "kernel"}
+    for name, (kind, *value) in file["names"].items():
+        if kind == "module":
+            found[name] = importlib.import_module(value[0])
+        elif kind == "attribute":
+            found[name] = getattr(importlib.import_module(value[0]), value[1])
+        elif kind == "dtype":
+            found[name] = tl.dtype(value[0])
+        elif kind != "function":
+            found[name] = tl.constexpr(value[0]) if kind == "constexpr" else value[0]
+    return found
+
+
+@contextlib.contextmanager
+def _lines_known(files: Mapping[str, Any]) -> Iterator[None]:
+    """Inside the block `linecache` knows the functions' lines; afterwards what it knew of such files, which may exist."""
+    before = {path: linecache.cache.pop(path, None) for path in files}
+    for path, file in files.items():
+        lines: list[str] = []
+        for first, text, _ in sorted(file["functions"].values()):
+            lines += ["\n"] * (first - 1 - len(lines)) + source_lines(text)
+        linecache.cache[path] = (sum(map(len, lines)), None, lines, path)
+    try:
+        yield
+    finally:
+        for path, entry in before.items():
+            linecache.cache.pop(path)
+            if entry is not None:
+                linecache.cache[path] = entry
 
 
 def _expect_plain_definition(statements: list[ast.stmt]) -> None:

@@ -1,7 +1,10 @@
 """What a kernel may call while it is compiled: Triton's language, other kernels and `math`, and no Python of its own."""
 
 import builtins
+import inspect
 import io
+import json
+import linecache
 import math
 import os
 
@@ -10,6 +13,7 @@ import triton
 import triton.language as tl
 
 from checks.executor import CompileError, compile_kernel, source
+from kernels.matmul import grouped_order_kernel
 
 
 @triton.jit
@@ -75,3 +79,14 @@ def test_a_description_runs_nothing_but_its_definitions(text):
     described = source.describe(exec_kernel).replace('"functions": {', '"functions": {"k": [1, %s, false], ')
     with pytest.raises(CompileError):
         source.define(described % __import__("json").dumps(text))
+
+
+def test_defining_a_kernel_again_leaves_its_file_readable():
+    described = source.describe(grouped_order_kernel)
+    source.define(described)
+    assert "order_ptr" in inspect.getsource(source.plain_function(grouped_order_kernel))
+    path = json.loads(described)["file"]
+    linecache.cache[path] = (1, None, ["kept\n"], path)
+    source.define(described)
+    assert linecache.getline(path, 1) == "kept\n"
+    del linecache.cache[path]
