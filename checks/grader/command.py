@@ -16,7 +16,7 @@ from checks.grader.cluster.dask_batch import DaskBatch, needs_dask
 from checks.grader.cluster.merge import merge
 from checks.grader.course import DEFAULT, lessons_named, read_course
 from checks.grader.deadlines import read_deadlines
-from checks.grader.gradebook import Gradebook, read_gradebook
+from checks.grader.gradebook import UNPACKED, Gradebook, read_gradebook
 from checks.grader.grader import Grader
 from checks.grader.gradescope.archive import write_zip
 from checks.grader.intake.folder import HandedIn, find_submissions
@@ -280,7 +280,10 @@ def _selftest(args) -> int:
 
 
 def _gradebook(args) -> Gradebook:
-    return read_gradebook(args.grades, args.course, lessons_named(args.lesson))
+    book = read_gradebook(args.grades, args.course, lessons_named(args.lesson))
+    if UNPACKED in book.notices:
+        print(UNPACKED, file=sys.stderr)
+    return book
 
 
 def _report(args) -> int:

@@ -77,6 +77,22 @@ def test_what_lateness_costs_and_who_has_more_time(tmp_path):
     assert "28 hours late: 0.5 points were taken off" in sentences_on_all(late)[0]
 
 
+def test_times_of_unpacking_make_nobody_late(tmp_path, capsys):
+    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
+    kept(grades, *(result(id, handed_in={HELLO: DUE.timestamp() + 9e6 + n}) for n, id in enumerate("abc")))
+    assert [one["late_taken"] for one in read_gradebook(grades).results] == [{}] * 3
+    assert main(["export", "--format", "csv", str(grades)]) == 0 and "those of unpacking" in capsys.readouterr().err
+    kept(grades, result("d", handed_in={HELLO: DUE.timestamp() - 600}))
+    assert [one["late_taken"] for one in read_gradebook(grades).results] == [{HELLO: 1.0}] * 3 + [{}]
+
+
+def test_of_canvas_s_files_its_mark_says_who_was_late(tmp_path):
+    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
+    at, ids = {HELLO: DUE.timestamp() + 100_000}, {"canvas": "1"}
+    kept(grades, result("a", handed_in=at, ids=ids), result("b", handed_in=at, ids=ids, platform_late=True))
+    assert [one["late_taken"] for one in read_gradebook(grades).results] == [{}, {HELLO: 0.5}]
+
+
 @pytest.mark.parametrize("seconds, said", [(1, "1 minutes"), (3600, "60 minutes"), (7200, "2 hours"), (259_200, "3.0 days")])
 def test_lateness_in_words(seconds, said):
     assert lateness(seconds) == said
