@@ -225,7 +225,10 @@ def _operands_and_types(op: Op, line: str) -> None:
         values, arrow, kinds = line.partition("->")
         kinds = arrow + split_outside(kinds, ":")[0]
     else:
-        values, _, kinds = f" {line}".partition(" : ")
+        values, colon, kinds = f" {line}".partition(" : ")
+        if not colon:  # without operands: `... -> T`
+            values, arrow, kinds = line.partition("->")
+            kinds = arrow + kinds
     op.operands, op.words = NAME.findall(values), values.strip()
     op.operand_types, op.types = _types(op, kinds.strip())
 

@@ -67,6 +67,15 @@ def test_broken_texts(lines, message):
         launch(*lines)
 
 
+ASSEMBLY = '%a = tt.elementwise_inline_asm "{}; // dummy $0" {{constraints = "=r", packed_element = 1 : i32}} -> i32'
+
+
+def test_assembly_that_orders_launches_is_passed_over():
+    assert launch(ASSEMBLY.format("griddepcontrol.wait")).fine
+    with pytest.raises(Unsupported, match="inline assembly"):
+        launch(ASSEMBLY.format("mov.u32 $0, %tid.x"))
+
+
 NONE = ["", "module {", "\x00\xff", "module {\n}\n", "}{", "tt.func", HEAD, "a" * 100_000, "(" * 100_000,
         "module {\n" + "%a = " * 20_000, "module {\n" + '"' * 50_001, "tensor<" * 50_000 + ">" * 50_000,
         "module {\n" + '\\"' * 50_001, HEAD + "\n%a = arith.constant dense<" + "[" * 30_000,

@@ -27,7 +27,7 @@ import kernels  # noqa: E402, F401, I001  first: it decides whether Triton inter
 from executor_launches import Replayed, beside_the_executor  # noqa: E402
 from kernel_calls import HONEST, honest_call, rest_of_the_library  # noqa: E402
 
-from checks.executor import CompileError, Unsupported  # noqa: E402
+from checks.executor import CompileError, Malformed, Unsupported  # noqa: E402
 from checks.exercises import EXERCISES  # noqa: E402
 from checks.host.recorder import NeedsNumbers  # noqa: E402
 from checks.judge.attempt import attempt  # noqa: E402
@@ -72,7 +72,7 @@ def launches(failures: list[str]) -> dict[str, dict[str, Any]]:
             try:
                 with beside_the_executor() as replayed:
                     call()
-            except (Unsupported, CompileError) as error:
+            except (Unsupported, CompileError, Malformed) as error:
                 failures.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
                 continue
             for launch in replayed:
