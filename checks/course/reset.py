@@ -60,8 +60,9 @@ def reset(lesson: str, exercise: str | None = None) -> str:
 
 
 def _one(kind: str, wanted: str, names: list[str]) -> str:
-    """The one of `names` that is `wanted`, or that alone starts with it."""
-    found = [name for name in names if name == wanted] or [name for name in sorted(names) if name.startswith(wanted)]
+    """The one of `names` that is `wanted`, or that alone starts with it: `07` is 07_fused, not 07b_fused_mlp."""
+    found = ([name for name in names if name == wanted] or [name for name in sorted(names) if name.startswith(f"{wanted}_")]
+             or [name for name in sorted(names) if name.startswith(wanted)])
     if len(found) == 1:
         return found[0]
     said = f"several names start with {wanted!r}" if found else f"there is no {kind} {wanted!r}"

@@ -167,7 +167,9 @@ def write_skeleton(new: NewExercise, root: Path = ROOT) -> list[Path]:
 
 
 def find_lesson(wanted: str, root: Path) -> Path:
-    found = [path for path in sorted((root / "lessons").glob("[0-9]*.ipynb")) if path.stem.startswith(wanted)]
+    paths = sorted((root / "lessons").glob("[0-9]*.ipynb"))
+    found = ([path for path in paths if path.stem.startswith(f"{wanted}_")]  # 07 is 07_fused, not 07b_fused_mlp
+             or [path for path in paths if path.stem.startswith(wanted)])
     if len(found) != 1:
         raise LookupError(f"{len(found)} lessons start with {wanted!r}, and it must be one")
     return found[0]

@@ -4,6 +4,7 @@ from checks.exercises import (
     block_cost,
     error,
     fused,
+    gate_up,
     gemv,
     gemv_int8,
     hello,
@@ -13,6 +14,7 @@ from checks.exercises import (
     matmul,
     matmul_int8,
     measuring,
+    mlp,
     outliers,
     perrow_w8a8,
     quantize,
@@ -27,7 +29,8 @@ from checks.exercises import (
 from checks.judge.exercise import Exercise
 
 NOUNS = (hello, look, gemv, sectors, matmul, measuring, speed, quantize, quantize_kernels, int_mm, perrow_w8a8,
-         error, outliers, matmul_int8, fused, silu_mul, gemv_int8, skinny, latency, tuning, transformer, block_cost)
+         error, outliers, matmul_int8, fused, silu_mul, gate_up, mlp,
+         gemv_int8, skinny, latency, tuning, transformer, block_cost)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 

@@ -1,5 +1,4 @@
-"""Lesson 07: RMSNorm and SiLU·mul that write INT8 codes."""
-
+"""Lesson 07: RMSNorm that writes INT8 codes."""
 
 import torch
 

@@ -229,45 +229,4 @@ PRODUCER_BYTES = Exercise(
     ),
 )
 
-
-def count_in_programs(M: int, N: int, K: int, BLOCK_M: int, BLOCK_N: int) -> tuple[Expected]:
-    """Program by program: the rows of x that its tile has, K numbers each."""
-    return (Expected(sum(min(BLOCK_M, M - m) * K for m in range(0, M, BLOCK_M) for _ in range(0, N, BLOCK_N))),)
-
-
-MAIN_LOOP = Exercise(
-    name="main_loop_quantizations",
-    lesson="07_fused",
-    points=1,
-    cases=(numbers(M=16384, N=22016, K=2048, BLOCK_M=128, BLOCK_N=256),
-           numbers(M=130, N=200, K=100, BLOCK_M=128, BLOCK_N=64), numbers(M=5, N=300, K=7, BLOCK_M=16, BLOCK_N=32),
-           numbers(M=6, N=4, K=3, BLOCK_M=2, BLOCK_N=1)),
-    oracle=count_in_programs,
-    mutants=(
-        Mutant("once for each row of tiles", (("-(-N // BLOCK_N)", "-(-M // BLOCK_M)"),),
-               "A row of x is needed by every program in its row of tiles: as many as there are columns of tiles."),
-        Mutant("tiles rounded down", (("-(-N // BLOCK_N)", "N // BLOCK_N"),),
-               "A last, partly filled column of tiles has programs too: round up. triton.cdiv(N, BLOCK_N) does."),
-        Mutant("whole tiles alone", (("M * K * columns_of_tiles", "M // BLOCK_M * BLOCK_M * K * (N // BLOCK_N)"),),
-               "Partly filled tiles have programs too: count all M rows, and round the columns of tiles up."),
-        Mutant("fractions of tiles", (("-(-N // BLOCK_N)", "N / BLOCK_N"),),
-               "A partly filled column of tiles has whole programs: round up with triton.cdiv(N, BLOCK_N)."),
-        Mutant("each number once", (("return M * K * columns_of_tiles", "return M * K"),),
-               "No program knows what another has quantized: each column of tiles does all of x again."),
-        Mutant("lanes that a mask turns off are counted",
-               (("M * K * columns_of_tiles", "-(-M // BLOCK_M) * BLOCK_M * K * columns_of_tiles"),),
-               "Rows past M are not there: count the M rows that are."),
-        Mutant("w as well", (("M * K * columns_of_tiles", "M * K * columns_of_tiles + N * K * -(-M // BLOCK_M)"),),
-               "w is there as codes already; only x is quantized."),
-        Mutant("once for each column of y", (("-(-N // BLOCK_N)", "N"),),
-               "Within a tile the codes serve all of its columns: count programs, not columns."),
-        Mutant("once for each tile of y",
-               (("return M * K * columns_of_tiles", "return M * K * columns_of_tiles * -(-M // BLOCK_M)"),),
-               "A program quantizes its own rows of x alone, not all M: only the programs of one row of tiles "
-               "share them."),
-        Mutant("bytes, not numbers", (("return M * K * columns_of_tiles", "return 2 * M * K * columns_of_tiles"),),
-               "Wanted is how many numbers are quantized, whatever each of them takes."),
-    ),
-)
-
-EXERCISES = [MATMUL_INT8, UNFUSED_BYTES, EPILOGUE_BYTES, PRODUCER_BYTES, MAIN_LOOP]
+EXERCISES = [MATMUL_INT8, UNFUSED_BYTES, EPILOGUE_BYTES, PRODUCER_BYTES]

@@ -1,4 +1,4 @@
-"""Lesson 07: SiLU·mul that writes INT8 codes."""
+"""Lesson 07b: SiLU·mul that writes INT8 codes."""
 
 import math
 
@@ -65,7 +65,7 @@ _UP_LOAD = "up_ptr + m * stride_um + offs_k, mask=mask_k, other=0.0"
 
 SILU_PLAIN = Exercise(
     name="silu_mul_quantize_int8_plain_kernel",
-    lesson="07_fused",
+    lesson="07b_fused_mlp",
     wrapper="silu_mul_quantize_int8_plain",
     outputs=("q", "scale"),
     points=4,

@@ -165,7 +165,7 @@ def read_course(path: Path = DEFAULT) -> Course:
 
 def lessons_named(names) -> list[str]:
     """The lessons called so: `04` or `04_quantize`. Raises ValueError for one that is none."""
-    found = [[lesson for lesson in LESSONS if str(name) in (lesson, lesson[:2])] for name in names]
+    found = [[lesson for lesson in LESSONS if str(name) in (lesson, lesson.partition("_")[0])] for name in names]
     wrong = [str(name) for name, lessons in zip(names, found, strict=True) if not lessons]
     if wrong:
         raise ValueError(f"there is no lesson {', '.join(wrong)}; there are {', '.join(LESSONS)}")

@@ -14,7 +14,7 @@ _BRIGHTSPACE = re.compile(r"^\d+-\d+ - (?P<name>.+?) - .+$")
 _FORMS = re.compile(r"^\d\d_\w+ - (?P<name>.+)$")  # Google Forms puts the name behind the file's
 _GRADESCOPE = re.compile(r"^submission_(?P<id>\d+)$")
 _COPY = re.compile(r"([ _.-]+copy([ _.-]?\d+)?| ?\(\d+\)|[ _.-]+kopie| - copy)$", re.IGNORECASE)
-_LESSON = re.compile(r"^(?P<student>.+?)[ _.-]+(?P<lesson>\d\d_\w+?)(-\d+)?$")
+_LESSON = re.compile(r"^(?P<student>.+?)[ _.-]+(?P<lesson>\d\d[a-z]?_\w+?)(-\d+)?$")
 _CARD = re.compile(rf"^(?P<student>.+?)[ _.-]+{re.escape(CARD)}$", re.IGNORECASE)
 
 
