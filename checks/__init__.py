@@ -28,6 +28,7 @@ FOR_LESSONS = {
     "source_of": "checks.judge.source",
     "tokens_of": "checks.capstone.training",
     "trace": "checks.judge.tracing",
+    "use_your_own": "checks.course.own",
     "weights": "checks.simulated.synthetic",
     "windows": "checks.capstone.training",
     "with_linears": "checks.capstone.accuracy",

@@ -67,7 +67,7 @@ def gate_up_silu_mul_plain(
     x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """silu(gate) · up, where gate is the product with the first half of w's rows, up with the second.
+    """silu(gate) · up: gate is the product with the first half of w's rows, up with the second.
 
     x_q (M, K), w_q (2N, K) int8; x_scale (M,), w_scale (2N,) float32; bias (2N,) or None -> (M, N)
     float16. Raises TypeError or ValueError where they are anything else.

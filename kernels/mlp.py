@@ -26,8 +26,8 @@ def mlp_int8(
 ) -> torch.Tensor:
     """y = h w_downᵀ, h = silu(gate) · up, gate and up the halves of norm(x) w_gate_upᵀ.
 
-    x (M, D) float16, the norm's weight (D,); codes and scales of w_gate_up (2N, D) and w_down (D, N)
-    -> y (M, D) float16. norm(x) and h are quantized row by row.
+    x (M, D) float16, the norm's weight (D,); codes and scales of w_gate_up (2N, D) and w_down
+    (D, N) -> y (M, D) float16. norm(x) and h are quantized row by row.
     """
     x_q, x_scale = rmsnorm_quantize_int8_plain(x, weight)
     h = gate_up_silu_mul_plain(x_q, x_scale, gate_up_q, gate_up_scale)

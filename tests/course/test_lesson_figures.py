@@ -175,14 +175,21 @@ def test_07_the_epilogue_s_step_beside_its_prediction():
     assert f"The first is {min(ratios):.2f} to {max(ratios):.2f} times as long as predicted where $K$ = 2,048" in text("07")
 
 
-def test_07_quantizing_in_the_loop():
+def test_07b_quantizing_in_the_loop():
     shape = {"M": 16384, "N": 22016, "K": 2048}
     bound = 5 * cost.main_loop_quantizations(**shape, BLOCK_M=128, BLOCK_N=128) / 33.5e6
     assert (f"the larger of the two times, {bound:.0f} µs, and our two separate kernels were measured at "
-            f"{us('matmul_int8', 'matmul_int8', **shape):,.0f} µs.") in text("07")
+            f"{us('matmul_int8', 'matmul_int8', **shape):,.0f} µs.") in text("07b")
     ratio = 5 * 1979 / 33.5 / 2
-    assert f"ratio is ${ratio:.0f} / \\text{{BLOCK\\_N}}$ at every $N$: {ratio / 128:.2f} with tiles" in text("07")
-    assert f"of 128 columns, and {ratio / 256:.2f} with 256." in text("07") and 64 * 2048 == 131_072
+    assert f"ratio is ${ratio:.0f} / \\text{{BLOCK\\_N}}$ at every $N$: {ratio / 128:.2f} with tiles" in text("07b")
+    assert f"of 128 columns, and {ratio / 256:.2f} with 256." in text("07b") and 64 * 2048 == 131_072
+
+
+def test_07b_what_silu_mul_in_the_epilogue_saves():
+    shape = {"M": 16384, "N": 11008, "K": 2048}
+    saved = cost.silu_in_quantizer_bytes(**shape) - cost.silu_in_epilogue_bytes(**shape)
+    assert f"The epilogue plan saves {saved / 1e6:.0f} MB here." in text("07b")
+    assert f"here 4, and {-(-11008 // 64)} for $N = 11008$." in text("07b")
 
 
 def test_08_waiting_for_launches_and_its_spread():

@@ -55,6 +55,11 @@ def test_one_exercise_is_put_back_and_the_rest_stays(lesson):
     assert "sqnr_db in 04_quantize: restored" in said and f"backups/{backup.name}" in said and "Reload" in said
 
 
+def test_a_number_is_that_of_one_lesson(lesson):
+    for number, name in (("07", "07_fused"), ("07b", "07b_fused_mlp")):
+        assert f"lesson {name}: " in reset(number)
+
+
 def test_a_whole_lesson_is_put_back_to_the_byte(lesson):
     old = rewritten(lesson, lambda notebook: (solve(notebook), add_notes(notebook)))
     assert "lesson 04_quantize: restored" in reset("04_quantize.ipynb")

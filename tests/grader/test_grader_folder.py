@@ -35,7 +35,7 @@ def test_a_folder_without_submissions(tmp_path):
 
 
 @pytest.mark.parametrize("name, student", [
-    ("eva b_00_hello_triton.ipynb", "eva b"), ("eva b_01_gemv_fp16 (1).ipynb", "eva b"),
+    ("eva b_00_hello_triton.ipynb", "eva b"), ("eva_07b_fused_mlp.ipynb", "eva"), ("eva b_01_gemv_fp16 (1).ipynb", "eva b"),
     ("eva_00_hello_triton-Copy1.ipynb", "eva"), ("eva_00_hello_triton copy.ipynb", "eva"),
     ("eva_00_hello_triton - Copy (2).ipynb", "eva"), ("eva_00_hello_triton copy 2.ipynb", "eva"),
     ("bob_00_hello_triton-1.ipynb", "bob"), ("bob.tar.gz", "bob"), ("bob (1).zip", "bob"), ("bob.ipynb.txt", "bob"),

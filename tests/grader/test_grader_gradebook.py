@@ -103,6 +103,7 @@ def test_lateness_in_words(seconds, said):
 
 def test_lessons_by_number_or_name():
     assert lessons_named(["00", "01_gemv_fp16", "02"]) == [HELLO, GEMV, lessons_named(["02"])[0]]
+    assert lessons_named(["07", "07b"]) == ["07_fused", "07b_fused_mlp"]
     with pytest.raises(ValueError, match="there is no lesson 77"):
         lessons_named(["00", "77"])
 
