@@ -89,11 +89,11 @@ def show_silu_times():
     rows, title = found
     figure, axes = plt.subplots(figsize=(7.6, 2.9), layout="constrained")
     times = {row["function"]: row["median_us"] for row in rows}
-    bars = axes.barh(list(times), list(times.values()), 0.6, color=COLOURS[:len(times)])
+    bars = axes.barh([name.replace(", ", ",\n") for name in times], list(times.values()), 0.6, color=COLOURS[:len(times)])
     axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.set_xlabel(f"µs, from the codes of x to those of h (M = {M:,}, N = {N // 2:,}, K = {K:,})")
+    axes.set_xlabel(f"µs, from the codes of x to those of h\n(M = {M:,}, N = {N // 2:,}, K = {K:,})")
     axes.set_title(title, fontsize=10)
     return show_figure(figure)
 

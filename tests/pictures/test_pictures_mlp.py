@@ -40,7 +40,8 @@ def test_recorded_times_are_drawn_each(monkeypatch):
             for number, name in enumerate([*SILU_PLANS, FASTEST_PRODUCT])]
     monkeypatch.setattr(mlp, "figures_of", lambda *_, **__: (rows, "invented"))
     (axes,) = mlp.show_silu_times().axes
-    assert (ticks(axes, "y"), axes.get_title()) == ([row["function"] for row in rows], "invented")
+    assert (ticks(axes, "y"), axes.get_title()) == (
+        [row["function"].replace(", ", ",\n") for row in rows], "invented")
     assert texts(axes) == ["100", "107", "114", "121"]
     rows = [{"function": name, "M": M, "K": K, "N": N, "median_us": 100.0 * place + number}
             for place, (M, K, N) in enumerate(mlp.PLACED, 1) for number, name in enumerate(PLACES)]
