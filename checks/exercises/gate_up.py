@@ -25,7 +25,9 @@ def exact_gate_up(x_q, x_scale, w_q, w_scale, bias=None) -> tuple[Expected]:
 
 def gate_up(M: int, N: int, K: int, bias: torch.dtype | None = None):
     """Codes of every size, gates and ups from hundredths to tens."""
-    return quantized(M, 2 * N, K, bias)
+    def inputs(g: torch.Generator) -> dict:
+        return quantized(M, 2 * N, K, bias)(g)
+    return inputs
 
 
 def up_past_fp16(M: int, N: int, K: int):
