@@ -15,6 +15,7 @@ from checks.bench.perf import test_perf_gate_up, test_perf_matmul_int8
 from checks.judge.tracing import trace
 from checks.pictures.common import NOTHING, figures_of, ready_to_draw, show_figure
 from kernels import cost
+from kernels.mlp import gate_and_up, silu_mul_fp16
 from kernels.runtime import device
 
 GATE_UP_SHAPE = 16384, 2048, 22016  # M, K, rows of w
@@ -119,15 +120,54 @@ def show_places():
     return show_figure(figure)
 
 
-def count_launches(function: Callable[..., Any], **inputs: Any) -> int:
-    """Print each launch of `function(**inputs)` with the bytes that it touches, every byte once; returns their sum."""
-    total = 0
-    for launch in trace(function, **inputs):
-        touched = launch.footprint().total()
-        total += touched
-        print(f"  {launch.kernel.__name__:36} {touched:10,} bytes")
-    print(f"  {function.__name__:36} {total:10,} bytes in all")
-    return total
+def compare_bits(function, M: int = 64, N: int = 256, K: int = 256) -> None:
+    """Print how your product of gate and up differs from a product and SiLU·mul as two kernels."""
+    if not ready_to_draw(function):
+        return
+    given = {name: value.to(device()) for name, value in mlp_inputs(M, N, K).items()}
+    one = function(**given).double()
+    two = silu_mul_fp16(*gate_and_up(**given)).double()
+    sums = given["x_q"].double() @ given["w_q"].double().T
+    gate, up = (sums * given["x_scale"].double()[:, None] * given["w_scale"].double()).chunk(2, dim=1)
+    sigmoid = 1 / (1 + (-gate).exp())
+    h = gate * sigmoid * up
+    bound = ((1 + gate * (1 - sigmoid)).abs() + 3) * 2.0**-11 * h.abs().clamp(min=2.0**-14)
+    print(f"the same bits: {(one == two).double().mean():.0%} of h")
+    print(f"mean error against float64: {(two - h).abs().mean():.1e} with two kernels, "
+          f"{(one - h).abs().mean():.1e} with one")
+    print(f"the largest difference is {((one - two).abs() / bound).max():.2f} of its bound")
+
+
+def compare_launches(apart: Callable[..., Any], fused: Callable[..., Any], **inputs: Any) -> None:
+    """Print each launch of an MLP with a kernel for each step and of yours, with the bytes that it touches, each once."""
+    if not ready_to_draw(fused):
+        return
+    totals = []
+    for function in (apart, fused):
+        totals.append(0)
+        for launch in trace(function, **inputs):
+            touched = launch.footprint().total()
+            totals[-1] += touched
+            print(f"  {launch.kernel.__name__:36} {touched:10,} bytes")
+        print(f"  {function.__name__:36} {totals[-1]:10,} bytes in all")
+    print(f"saved: {totals[0] - totals[1]:,} bytes")
+
+
+def compare_mlps(apart: Callable[..., torch.Tensor], fused: Callable[..., torch.Tensor], **inputs: torch.Tensor) -> None:
+    """Print how far two MLPs are from each other, and from float64 without codes of x and of h."""
+    if not ready_to_draw(fused):
+        return
+    given = {name: value.to(device()) for name, value in inputs.items()}
+    wide = {name: value.double() for name, value in given.items()}
+    normed = wide["x"] / (wide["x"].square().mean(1, keepdim=True) + 1e-6).sqrt() * wide["weight"]
+    gate, up = (normed @ wide["gate_up_q"].T * wide["gate_up_scale"]).chunk(2, dim=1)
+    exact = (gate / (1 + (-gate).exp()) * up) @ wide["down_q"].T * wide["down_scale"]
+    one, two = fused(**given).double(), apart(**given).double()
+    print(f"the same bits: {(one == two).double().mean():.0%} of y")
+    for what, y, other in ((f"{fused.__name__} against float64 without codes", one, exact),
+                           (f"{apart.__name__} against float64 without codes", two, exact),
+                           ("the two against each other", one, two)):
+        print(f"{what}: relative error {(y - other).norm() / other.norm():.2%}")
 
 
 def count_places(M: int = 128, N: int = 512, K: int = 512) -> None:

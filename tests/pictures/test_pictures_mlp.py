@@ -9,7 +9,10 @@ from checks.bench.workloads import plan
 from checks.pictures import mlp
 from kernels import cost
 from kernels.gate_up import gate_up_silu_mul_plain
-from kernels.mlp import silu_in_epilogue
+from kernels.mlp import mlp_int8, silu_apart
+from kernels.perrow_w8a8 import perrow_w8a8_matmul_plain
+from kernels.plans import rmsnorm
+from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import INTERPRETED, device
 
 
@@ -61,12 +64,50 @@ def test_the_bench_measures_what_these_pictures_draw(monkeypatch):
     assert {(shape, name) for shape in mlp.PLACED for name in PLACES} <= measured
 
 
+def an_mlp(M, D, N):
+    first, last = mlp.mlp_inputs(M, N, D), mlp.mlp_inputs(M, D // 2, N)
+    g = torch.Generator().manual_seed(0)
+    return {"x": torch.randn(M, D, generator=g).half(), "weight": torch.rand(D, generator=g).half(),
+            "gate_up_q": first["w_q"], "gate_up_scale": first["w_scale"],
+            "down_q": last["w_q"], "down_scale": last["w_scale"]}
+
+
+def mlp_apart(x, weight, gate_up_q, gate_up_scale, down_q, down_scale):
+    codes = quantize_int8_perrow(rmsnorm(x, weight))
+    return perrow_w8a8_matmul_plain(*silu_apart(*codes, gate_up_q, gate_up_scale), down_q, down_scale)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="the trace needs no GPU, and has none here")
 def test_launches_are_counted_and_named(capsys):
-    given = mlp.mlp_inputs(64, 64, 64)
-    total = mlp.count_launches(silu_in_epilogue, **given)
-    assert total == cost.silu_in_epilogue_bytes(64, 64, 64)
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "gate_up_silu_mul_plain_kernel", "quantize_int8_perrow_kernel", "silu_in_epilogue"]
+    M, D, N = 64, 128, 64
+    mlp.compare_launches(mlp_apart, mlp_int8, **an_mlp(M, D, N))
+    *lines, saved = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-5:]] == [
+        "rmsnorm_quantize_int8_plain_kernel", "gate_up_silu_mul_plain_kernel", "quantize_int8_perrow_plain_kernel",
+        "perrow_w8a8_matmul_plain_kernel", "mlp_int8"]
+    assert len(lines) == 7 + 5 and [line.split()[0] for line in lines[6:7]] == ["mlp_apart"]
+    model = 4 * M * D + cost.silu_apart_bytes(M, N, D) - cost.silu_in_epilogue_bytes(M, N, D)
+    assert saved == f"saved: {model:,} bytes"
+
+
+def test_two_mlps_are_compared(capsys):
+    mlp.compare_mlps(mlp_int8, mlp_int8, **an_mlp(16, 64, 32))
+    same, first, second, both = capsys.readouterr().out.splitlines()
+    assert (same, both) == ("the same bits: 100% of y", "the two against each other: relative error 0.00%")
+    assert first == second and 0.5 < float(first.rpartition(" ")[2].rstrip("%")) < 4
+
+
+def test_the_bits_of_one_kernel_and_of_two(capsys):
+    mlp.compare_bits(gate_up_silu_mul_plain, 16, 64, 64)
+    same, errors, bound = capsys.readouterr().out.splitlines()
+    assert same.startswith("the same bits: ") and 20 < int(same.split()[3].rstrip("%")) < 95
+    assert float(errors.split()[4]) > float(errors.split()[8])  # one rounding is nearer than three
+    assert 0.2 < float(bound.split()[4]) < 1.01
+
+
+def test_nothing_is_compared_before_it_is_written(monkeypatch):
+    monkeypatch.setattr(mlp, "ready_to_draw", lambda function: False)
+    assert mlp.compare_bits(None) is mlp.compare_mlps(None, None) is mlp.compare_launches(None, None) is None
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="the trace needs no GPU, and has none here")
