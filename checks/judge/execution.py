@@ -45,7 +45,7 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
     must be interpreted.
     """
     tried = Attempt({name: strided_copy(value) if isinstance(value, torch.Tensor) else value
-                     for name, value in inputs.items()})
+                     for name, value in inputs.items()}, device=torch.device("cpu"))
 
     def run(step: LaunchStep, arguments: dict[str, Any]) -> None:
         tried.launches.append(execute(step, arguments))

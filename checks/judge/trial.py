@@ -34,6 +34,7 @@ class Outcome:
     inputs: dict[str, Any] = field(repr=False)
     expected: tuple[Expected, ...] = field(repr=False)
     given: dict[str, Any] = field(default_factory=dict, repr=False)  # the inputs as the function got them, on the device
+    device: torch.device = field(default_factory=device)  # on which the outputs must lie
     outputs: tuple[Any, ...] = ()
     launches: list[Launch] = field(default_factory=list, repr=False)
     status: str = PASSED
@@ -97,7 +98,7 @@ def assess(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
     if tried.error is not None:
         _explain_exception(outcome, tried.error, tried.line)
         return
-    outcome.outputs = tried.outputs
+    outcome.outputs, outcome.device = tried.outputs, tried.device
     if tried.broken:
         outcome.fail(f"{_on(outcome.case)} it writes outside `{tried.broken[0]}`: is a mask missing?")
     elif tried.changed:
@@ -191,8 +192,8 @@ def _compare_tensor(outcome: Outcome, name: str, got: Any, want: Expected, store
         return outcome.fail(f"{on} `{name}` has shape {tuple(got.shape)}; expected {tuple(value.shape)}.")
     if got.dtype != want.dtype:
         return outcome.fail(f"{on} `{name}` is {got.dtype}; expected {want.dtype}.".replace("torch.", ""))
-    if got.device.type != device().type:
-        return outcome.fail(f"{on} `{name}` is on {got.device}; expected {device()}.")
+    if got.device.type != outcome.device.type:
+        return outcome.fail(f"{on} `{name}` is on {got.device}; expected {outcome.device}.")
     if stored:  # torch alone may well compute the pattern of an empty tensor
         unwritten = _unwritten(outcome, got)
         if unwritten.any():

@@ -27,7 +27,7 @@ import kernels  # noqa: E402, F401, I001  first: it decides whether Triton inter
 from executor_launches import Replayed, beside_the_executor  # noqa: E402
 from kernel_calls import HONEST, honest_call, rest_of_the_library  # noqa: E402
 
-from checks.executor import CompileError, Malformed, Unsupported  # noqa: E402
+from checks.executor import Unsupported  # noqa: E402
 from checks.exercises import EXERCISES  # noqa: E402
 from checks.host.recorder import NeedsNumbers  # noqa: E402
 from checks.judge.attempt import attempt  # noqa: E402

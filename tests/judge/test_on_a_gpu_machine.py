@@ -1,11 +1,14 @@
 """What the judge does on a machine with a GPU: kernels are executed without it first, where nothing can break."""
 
 import pytest
+import torch
 import triton.language as tl
 
 from checks.exercises import EXERCISES
+from checks.judge.execution import attempt_executed
 from checks.judge.source import answer_source, define, rebind
 from checks.judge.tracing import trace
+from checks.judge.trial import PASSED, try_case
 from checks.judge.verdict import judge
 from kernels.gemv import gemv_fp16
 
@@ -28,6 +31,14 @@ def test_a_kernel_out_of_bounds_never_reaches_the_gpu(monkeypatch):
     verdict = judge(GEMV, edited("& mask_k[None, :]", ""))
     assert "out-of-bounds load on `w_ptr`" in verdict.message
     assert verdict.mistake == "the mask on K is missing when W is loaded"
+
+
+@pytest.mark.parametrize("exercise", [GEMV, EXERCISES["grouped_tile"]], ids=lambda exercise: exercise.name)
+def test_what_is_executed_lies_on_the_cpu_and_is_right_there(monkeypatch, exercise):
+    for name in ("attempt", "trial"):
+        monkeypatch.setattr(f"checks.judge.{name}.device", lambda: torch.device("cuda"))
+    tried = try_case(exercise, exercise.answer_function(), exercise.cases[0], 0, attempt_executed)
+    assert tried.status == PASSED, tried.message
 
 
 def test_a_wrong_kernel_is_named_and_its_picture_can_be_drawn():
