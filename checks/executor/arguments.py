@@ -45,16 +45,18 @@ class Descriptor:
     strides: tuple[int, ...]
     nan: bool = False  # what lies outside is NaN, not 0
 
-    def parts(self) -> list[Any]:
-        """The kernel's arguments: base, shape and strides, padding, rounding to TF32, shape and strides again."""
-        return [self.base, *self.shape, *self.strides, self.nan, False, *self.shape, *self.strides]
+    def parts(self, rounding: bool) -> list[Any]:
+        """The kernel's arguments: base, shape and strides, padding, rounding to TF32 (not before Triton 3.7), shape and
+        strides again."""
+        return [self.base, *self.shape, *self.strides, self.nan, *[False] * rounding, *self.shape, *self.strides]
 
 
-def flat(arguments: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """The arguments as the compiled kernel takes them, with the names of those they come from."""
+def flat(arguments: Mapping[str, Any] | Sequence[tuple[str, Any]], rounding: bool = True) -> list[tuple[str, Any]]:
+    """The arguments as the compiled kernel takes them, with the names of those they come from; see `Descriptor.parts`."""
     pairs = arguments.items() if isinstance(arguments, Mapping) else arguments
     known = [(name, from_torch(value)) for name, value in pairs]
-    return [(name, part) for name, value in known for part in (value.parts() if isinstance(value, Descriptor) else [value])]
+    return [(name, part) for name, value in known
+            for part in (value.parts(rounding) if isinstance(value, Descriptor) else [value])]
 
 
 def from_torch(value: Any) -> Any:

@@ -106,8 +106,10 @@ class Execution:
         self.traced_lanes = 0
         self.at: Op | None = None
         self.depth = 0
-        given = flat(arguments)
         function = module.kernel
+        given = flat(arguments)
+        if len(given) != len(function.args):
+            given = flat(arguments, rounding=False)
         if len(given) != len(function.args):
             raise TypeError(f"the kernel takes {len(function.args)} arguments without its constexprs, not {len(given)}")
         self.tensors = [(name, value) for name, value in given if isinstance(value, Tensor)]

@@ -9,7 +9,7 @@ import triton.language as tl
 from executor_launches import bits, execute
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from checks.executor import CompileError, Unsupported
+from checks.executor import CompileError, Module, Unsupported
 
 
 def ran(kernel, grid, *arguments, **constexprs):
@@ -273,6 +273,15 @@ def test_descriptors_and_block_pointers_stay_within_the_tensor():
     out.zero_()
     ran(block_pointer_kernel, (1,), x, out, M, N, BM=32, BN=16)
     assert torch.equal(out, 2 * x)
+
+
+@pytest.mark.parametrize("rounding", ["", "%r: i1, "])  # before Triton 3.7, and from then on
+def test_a_descriptor_is_taken_apart_as_its_triton_does(rounding):
+    head = f"tt.func public @k(%b: !tt.ptr<f32>, %n: i64, %s: i64, %p: i1, {rounding}%m: i32, %t: i64) {{"
+    code = Module("\n".join(["module {", head, "tt.return", "}", "}"]))
+    assert code.run((1,), {"x": TensorDescriptor.from_tensor(torch.ones(16), [16])}).fine
+    with pytest.raises(TypeError, match="arguments"):
+        code.run((1,), {"x": torch.ones(16)})
 
 
 @triton.jit
