@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch._library.custom_ops import OPDEFS
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -29,6 +30,7 @@ from checks.executor import specialize
 from checks.host.steps import DescriptorRef, LaunchStep, Operator, Recording, Ref
 
 OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
+TORCHS_OWN = ("aten", "prim", "prims")
 _QUERIES = {"prim::device", "aten::sym_size.int", "aten::sym_stride.int", "aten::sym_numel", "aten::sym_storage_offset"}
 _here = threading.local()  # .recorder: of the call that this thread records
 
@@ -74,11 +76,21 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
+        if func.namespace not in TORCHS_OWN:
+            return self._inside(func, args, keywords)
         result = func(*args, **keywords)
         if func.name() not in _QUERIES:
             arguments, named = self.described(args), self.described(keywords)
             self.recording.steps.append(Operator(func.name(), arguments, named, self.described(result)))
         return result
+
+    def _inside(self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """The result of an operator that the host code has defined: what counts is what happens in it."""
+        defined = OPDEFS.get(func._schema.name)
+        if defined is None:
+            raise NeedsNumbers(func.name())
+        with self:
+            return defined._init_fn(*args, **keywords)
 
     def launch(self, kernel: Any, args: tuple[Any, ...], grid: Any, keywords: dict[str, Any]) -> None:
         named = {name: value for name, value in keywords.items() if name in kernel.arg_names}

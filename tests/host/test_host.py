@@ -102,6 +102,34 @@ def test_computing_is_named(computes, operator):
     assert operator in VECTOR_ADD.work_of(record(computes, X).operators)
 
 
+@torch.library.custom_op("workshop_tests::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    return by_lambda(x)
+
+
+@torch.library.triton_op("workshop_tests::doubled_in_graphs", mutates_args=())
+def doubled_in_graphs(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    torch.library.wrap_triton(vector_add_kernel)[(3,)](x, x, out, 12, BLOCK=4)
+    return out
+
+
+@pytest.mark.parametrize("operator", [doubled, doubled_in_graphs], ids=("custom_op", "triton_op"))
+def test_what_happens_in_an_operator_of_one_s_own_counts(operator):
+    recording = record(lambda x: operator(x), X)
+    assert [launch.name for launch in recording.launches] == ["vector_add_kernel"]
+    assert torch.equal(play(recording, X, interpret, poison_)[0], X["x"] * 2)
+    assert VECTOR_ADD.work_of(recording.operators) == []
+
+
+def test_an_operator_of_which_nothing_is_known_is_refused():
+    with torch.library._scoped_library("workshop_tests", "FRAGMENT") as library:
+        library.define("same(Tensor x) -> Tensor")
+        library.impl("same", lambda x: x.clone(), "CompositeExplicitAutograd")
+        with pytest.raises(NeedsNumbers, match="workshop_tests::same"):
+            record(lambda x: torch.ops.workshop_tests.same(x), X)
+
+
 def test_copies_do_the_work_of_a_kernel_that_copies():
     moved = record(lambda x: x.t().contiguous(), X).operators
     assert EXERCISES["copy_2d_kernel"].work_of(moved) == ["aten::clone"] and VECTOR_ADD.work_of(moved) == []
