@@ -54,7 +54,8 @@ def compile_job(job: dict[str, Any]) -> dict[str, Any]:
         with contextlib.redirect_stdout(log), strangers:
             compiled = triton.compile(made, target=GPUTarget("cuda", job["capability"], 32), options=job["options"])
     except Exception as error:  # whatever the compiler says goes to the student
-        return {"error": last_word(error, texts)}
+        refused = re.search(r"^ptxas .*?line \d+; error\s*: (.*)$", str(error), re.MULTILINE)  # and not its command
+        return {"error": f"ptxas: {refused[1]}" if refused else last_word(error, texts)}
     used = re.search(r"Used (\d+) registers", log.getvalue())
     spilled = re.findall(r"(\d+) bytes spill (?:stores|loads)", log.getvalue())
     stack = re.findall(r"(\d+) bytes stack frame", log.getvalue())

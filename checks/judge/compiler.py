@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -137,6 +138,20 @@ class Compilation:
         """For each launch, by compute capability. Raises as `start` says."""
         found = self._errors | dict(zip(self._compiling, self._finish(), strict=True))
         return [{capability: found[index, capability] for capability in TARGETS} for index in range(self._launches)]
+
+
+def one_of_each(kernels: Sequence[Any], launches: Sequence[Launch]) -> list[int]:
+    """The number of one launch of each kernel, that of the kernel which moves the most bytes last. `kernels` are the
+    launches' kernels, as whoever asks tells them apart."""
+    moved: Counter[Any] = Counter()
+    for kernel, launch in zip(kernels, launches, strict=False):
+        moved[kernel] += launch.traffic().total()
+    return [kernels.index(kernel) for kernel, _ in reversed(moved.most_common())]
+
+
+def worst(reports: Sequence[dict[int, Compiled]]) -> dict[int, Compiled]:
+    """Of the reports on the kernels of one call the first with an error, else the last, that of the main kernel."""
+    return next((one for one in reports if any(compiled.error for compiled in one.values())), reports[-1])
 
 
 def slower_numbers(mine: dict[int, Compiled], answer: dict[int, Compiled]) -> str | None:

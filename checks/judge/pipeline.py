@@ -14,6 +14,7 @@ import torch
 from checks.judge import diagnosis, hints
 from checks.judge.compiler import TARGETS, Compiled, slower_numbers
 from checks.judge.exercise import Exercise, Mutant
+from checks.judge.launches import Launch, Traffic
 from checks.judge.source import Function
 from checks.judge.trial import FAILED, PASSED, Outcome
 
@@ -120,15 +121,17 @@ def check_traffic(evidence: Evidence, outcome: Outcome, answer: Outcome) -> Verd
     idle = sum(launch.idle for launch in outcome.launches)
     accesses, allowed = (sum(launch.instructions() for launch in o.launches) for o in (outcome, answer))
     kind, tensor = max(mine, key=lambda key: mine[key] / theirs[key] if key in theirs else mine[key])
-    times, wanted = (of[kind, tensor] / max(1, sum(launch.footprint()[kind, tensor] for launch in o.launches))
-                     for of, o in ((mine, outcome), (theirs, answer)))
+    renamed = not {name for _, name in mine} & {name for _, name in theirs}  # by a wrapper of the student's own
+    same = None if renamed else tensor
+    times, wanted = (_times(one, kind, same) for one in (outcome, answer))
     limit = exercise.traffic_limit
     too_many_bytes = mine.total() > limit * theirs.total() or times > limit * wanted > 0 and kind == "store"
     needed = {name for launch in answer.launches for name in launch.arguments}
     unused = hints.unused_stride(evidence.written, needed)
     message = None
     if too_many_bytes:
-        message = (f"the result is right, but it {kind}s each element of `{tensor}` {times:.1f} times (the answer: "
+        what = f"each element of `{tensor}`" if same else "an element"
+        message = (f"the result is right, but it {kind}s {what} {times:.1f} times (the answer: "
                    f"{wanted:.1f}), and moves {mine.total():,} bytes (the answer: {theirs.total():,}).")
     elif accesses > LOADS_LIMIT * allowed:
         message = (f"the result is right, but it takes {accesses:,} loads and stores where the answer takes {allowed:,}"
@@ -146,6 +149,16 @@ def check_traffic(evidence: Evidence, outcome: Outcome, answer: Outcome) -> Verd
             exercise, outcome, evidence.seed) if too_many_bytes else None)
     verdict.traffic = traffic
     return verdict
+
+
+def _times(outcome: Outcome, kind: str, tensor: str | None) -> float:
+    """How often the launches load or store an element that they touch, of one tensor or of all."""
+    def counted(by: Callable[[Launch], Traffic]) -> int:
+        return sum(count for launch in outcome.launches for (what, name), count in by(launch).items()
+                   if what == kind and tensor in (None, name))
+
+    moved, touched = counted(lambda launch: launch.traffic()), counted(lambda launch: launch.footprint())
+    return moved / max(1, touched)
 
 
 def check_compilation(evidence: Evidence, mine: dict[int, Compiled], answer: dict[int, Compiled]) -> Verdict:

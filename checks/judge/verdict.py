@@ -9,7 +9,7 @@ import torch
 from checks.executor import Unsupported
 from checks.host.recorder import NeedsNumbers
 from checks.judge.attempt import attempt
-from checks.judge.compiler import Compilation, Compiled, warm_up
+from checks.judge.compiler import Compilation, Compiled, one_of_each, warm_up, worst
 from checks.judge.execution import attempt_executed
 from checks.judge.exercise import Case, Exercise
 from checks.judge.pipeline import NO_KERNEL, Evidence, Verdict, not_by_kernel, steps
@@ -97,8 +97,10 @@ class _SeenHere(Evidence):
         return self._mine_and_answer() if self._launched[0].traced else None
 
     def compiled(self) -> tuple[dict[int, Compiled], dict[int, Compiled]]:
-        mine, answer = Compilation([outcome.launches[-1] for outcome in self._mine_and_answer()]).reports()
-        return mine, answer
+        mine, answer = (outcome.launches for outcome in self._mine_and_answer())
+        each = [mine[index] for index in one_of_each([launch.kernel for launch in mine], mine)]
+        *reports, of_answer = Compilation([*each, answer[-1]]).reports()
+        return worst(reports), of_answer
 
 
 @functools.lru_cache(maxsize=4)

@@ -6,7 +6,9 @@ import re
 import select
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 import checks.judge.compiler
 from checks.executor import CompileError, specialize
-from checks.judge.compiler import TARGETS, Compilation, Compiled, _job, aligned, slower_numbers, start
+from checks.judge.compiler import TARGETS, Compilation, Compiled, _job, aligned, one_of_each, slower_numbers, start, worst
 from checks.judge.launches import Launch
 from checks.judge.source import define
 from kernels.quantize import finite_or_inf
@@ -139,6 +141,27 @@ def test_tensor_cores_must_take_the_answer_s_numbers(mine, answer, said):
     assert found == (said and f"it is right, but compiled for sm_80 (A100) {said}: give `tl.dot` the blocks in the type "
                      "that they are loaded in.")
     assert slower_numbers({80: Compiled(error="refused", multiplies=mine)}, {80: Compiled(multiplies=answer)}) is None
+
+
+def test_of_several_kernels_each_is_compiled():
+    """A kernel that no compiler takes cannot hide behind another one."""
+    moves = {"main": 100, "decoy": 10}
+    launches = [SimpleNamespace(traffic=lambda name=name: Counter({("load", "x"): moves[name]}))
+                for name in ("main", "decoy", "decoy")]
+    assert one_of_each(["main", "decoy", "decoy"], launches) == [1, 0], "the one that moves the most is the last"
+    good, bad = {80: Compiled(registers=1)}, {80: Compiled(error="no")}
+    assert worst([bad, good]) is bad and worst([good, bad]) is bad and worst([good, good]) is good
+
+
+@triton.jit
+def conflicting_kernel(x_ptr):
+    tl.store(x_ptr, 1.0, cache_modifier=".wb", eviction_policy="evict_first")
+
+
+def test_an_assembler_s_reason_is_told_and_not_its_command():
+    launch = Launch(conflicting_kernel.fn, {"x_ptr": torch.ones(1)}, [], {})
+    (reports,) = Compilation([launch]).reports()
+    assert reports[90].error == "ptxas: Modifier '.evict_first' cannot be combined with modifier '.wb'"
 
 
 def test_a_job_is_compiled_once_and_the_next_time_remembered(monkeypatch):

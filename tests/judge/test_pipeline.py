@@ -120,6 +120,14 @@ def test_what_a_kernel_may_move(mine, said):
         assert verdict.message == f"moves {verdict.traffic[0] / 100:.2f}x the least bytes (answer 1.10x)"
 
 
+def test_a_wrapper_of_ones_own_may_use_other_names():
+    mine = traced(loaded=200)
+    for access in mine.launches[0].accesses:
+        access.tensor = f"other_{access.tensor}"
+    message = check_traffic(seen(), mine, traced(loaded=100)).message
+    assert "it loads an element 2.0 times (the answer: 1.0)" in message, message
+
+
 def test_what_never_moves_is_blamed_first_an_unused_stride_last():
     mine, answer = traced(loaded=120, stored=60), traced(loaded=100)
     answer.launches[0].accesses.pop()

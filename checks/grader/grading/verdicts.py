@@ -19,7 +19,7 @@ from checks.grader.intake.submissions import normal_form
 from checks.grader.results import ExerciseResult, Flag, new_exercise_result
 from checks.grader.sandbox.client import ChildExited, Fault, ForkServer
 from checks.host.steps import LaunchStep
-from checks.judge.compiler import Compiled
+from checks.judge.compiler import Compiled, one_of_each, worst
 from checks.judge.pipeline import NO_KERNEL, Evidence, not_by_kernel, steps, wrong_result
 from checks.judge.trial import FAILED, PASSED, Outcome
 
@@ -196,7 +196,9 @@ class SeenInChild(Evidence):
             return None
         answer = answer_reports(self.case_set, self.compiler)
         try:
-            return self.compiler.reports(self.done.launches[-1]), answer
+            steps = self.done.launches
+            each = one_of_each([step.kernel for step in steps], self.outcomes[0].launches)
+            return worst([self.compiler.reports(steps[index]) for index in each]), answer
         except ChildExited as ended:
             raise TimeoutError(f"the compiler did not finish: {ended.reason}") from None
 
