@@ -4,8 +4,8 @@
     text = compile_kernel(kernel, signature, constexprs)        # Triton's own front end; 10 to 90 ms, then cached
     report = Module(text).run(grid, numbers)                    # of the arguments those that are no constexprs
 
-The report tells faults, races, prints, bytes moved, elements touched and, where asked for, each access. `Worker` does the
-last step in a process of its own, under limits of time and memory, for texts that strangers made.
+The report tells faults, races, prints, bytes moved, elements touched and, where asked for, each access. The text may be a
+stranger's: `Limits` bound its time, its size and what it keeps.
 """
 
 from checks.executor.arguments import Descriptor, Tensor
@@ -13,7 +13,6 @@ from checks.executor.compile import compile_kernel, specialize
 from checks.executor.errors import CompileError, ExecutorError, LimitExceeded, Limits, Malformed, Unsupported
 from checks.executor.report import Access, Fault, Print, Race, Report
 from checks.executor.run import Module
-from checks.executor.worker import Worker
 
 __all__ = ["Access", "CompileError", "Descriptor", "ExecutorError", "Fault", "LimitExceeded", "Limits", "Malformed",
-           "Module", "Print", "Race", "Report", "Tensor", "Unsupported", "Worker", "compile_kernel", "specialize"]
+           "Module", "Print", "Race", "Report", "Tensor", "Unsupported", "compile_kernel", "specialize"]

@@ -21,7 +21,6 @@ class Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]  # in elements
     start: int = 0  # the first element, counted in elements
-    packed: bool = False  # the storage holds the elements alone, in the order of their addresses, without what lies between
 
     @classmethod
     def of(cls, array: np.ndarray) -> "Tensor":

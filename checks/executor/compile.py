@@ -99,7 +99,7 @@ def _compiled(description: str, signature: str, constexprs: str) -> str:
     request = {"source": description, "signature": signature, "constexprs": constexprs}
     if not triton.knobs.runtime.interpret:
         return frontend.compile_request(request)
-    answer, _ = _server().ask(request, TIMEOUT_S)
+    answer = _server().ask(request, TIMEOUT_S)
     if "error" in answer:
         raise CompileError(answer["error"])
     return answer["text"]

@@ -169,7 +169,7 @@ def is_sparse(tensors: list[Tensor]) -> bool:
            for t in tensors):
         return False
     far = span(first) * first.itemsize > DENSE and span(first) > 4 * math.prod(first.shape)
-    return first.packed or far and 0 not in first.strides
+    return far and 0 not in first.strides
 
 
 def span(tensor: Tensor) -> int:
@@ -177,23 +177,15 @@ def span(tensor: Tensor) -> int:
     return 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True)) if 0 not in tensor.shape else 0
 
 
-def packed(tensor: Tensor) -> Tensor:
-    """A tensor of the same addresses with a storage for its elements alone, not filled."""
-    storage = np.zeros(math.prod(tensor.shape) * tensor.itemsize, np.uint8)
-    return Tensor(storage, tensor.itemsize, tensor.shape, tensor.strides, 0, packed=True)
-
-
 def elements(tensor: Tensor) -> np.ndarray:
     """The caller's own memory, unsigned numbers in the tensor's shape. Raises ValueError where the storage lacks it."""
     kind = np.dtype(f"u{tensor.itemsize}")
-    strides = _packed(tensor.shape, tensor.strides) if tensor.packed else list(tensor.strides)
-    length = math.prod(tensor.shape) if tensor.packed else span(tensor)
-    begin = 0 if tensor.packed else tensor.start * tensor.itemsize
+    length, begin = span(tensor), tensor.start * tensor.itemsize
     if not length:
         return np.zeros(tensor.shape, kind)
-    if begin < 0 or begin + length * tensor.itemsize > tensor.storage.size or min(strides, default=0) < 0:
+    if begin < 0 or begin + length * tensor.itemsize > tensor.storage.size or min(tensor.strides, default=0) < 0:
         raise ValueError("a tensor does not lie within its storage")
-    return np.ndarray(tensor.shape, kind, tensor.storage[begin:], 0, [s * tensor.itemsize for s in strides])
+    return np.ndarray(tensor.shape, kind, tensor.storage[begin:], 0, [s * tensor.itemsize for s in tensor.strides])
 
 
 def _bytewise(array: np.ndarray, view: View) -> np.ndarray:

@@ -7,11 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from checks.executor import frames
 from checks.executor.errors import ExecutorError, LimitExceeded
@@ -55,13 +52,13 @@ class Server:
                     if pipe:
                         pipe.close()
 
-    def ask(self, question: Any, timeout_s: float, arrays: Sequence[np.ndarray] = ()) -> tuple[Any, list[np.ndarray]]:
+    def ask(self, question: Any, timeout_s: float) -> Any:
         """The answer. Raises LimitExceeded when none comes in time, ExecutorError when the process dies over it."""
         with self._lock:
             process = self.start()
             assert process.stdin and process.stdout
             try:
-                frames.write(process.stdin.fileno(), question, arrays)
+                frames.write(process.stdin.fileno(), question)
                 return frames.read(process.stdout.fileno(), time.monotonic() + timeout_s)
             except TimeoutError:
                 self.stop()
