@@ -58,12 +58,12 @@ def test_the_students_rungs_give_what_the_librarys_kernels_give(K):
 def test_the_bench_measures_what_the_picture_of_the_plans_draws(monkeypatch):
     monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
     measured = {(tuple(unit["shape"]), name) for unit in plan()["plans"] for name in unit["functions"]}
-    assert {((16384, 2048, N), name) for N in PLANNED for name in PLANS} <= measured
+    assert {((16384, *shape), name) for shape in PLANNED for name in PLANS} <= measured
 
 
 def test_the_picture_of_the_plans_draws_each_recorded_time(monkeypatch):
-    rows = [{"function": name, "N": N, "median_us": 100.0 * place + 7 * number}
-            for place, N in enumerate(PLANNED, 1) for number, name in enumerate(PLANS)]
+    rows = [{"function": name, "K": K, "N": N, "median_us": 100.0 * place + 7 * number}
+            for place, (K, N) in enumerate(PLANNED, 1) for number, name in enumerate(PLANS)]
     monkeypatch.setattr(fused, "figures_of", lambda *_, **__: (rows, "invented"))
     axes, = show_plan_times().axes
     assert {text.get_text() for text in axes.texts} == {f"{row['median_us']:,.0f}" for row in rows}

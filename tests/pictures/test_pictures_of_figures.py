@@ -103,14 +103,14 @@ def test_where_the_time_of_matmul_int8_goes(record):
 
 
 def test_the_times_of_the_plans(record):
-    rows = [row("plans", name, 16384, N, 2048) for N in fused.PLANNED for name in PLANS]
+    rows = [row("plans", name, 16384, N, K) for K, N in fused.PLANNED for name in PLANS]
     record(with_strays(rows, M=64, K=4096, mode="graph", test="others"))
     (axes,) = fused.show_plan_times().axes
-    assert bars(axes) == {label: [values(rows, name, "N", "median_us")[N] for N in fused.PLANNED]
+    assert bars(axes) == {label: [r["median_us"] for r in rows if r["function"] == name]
                           for name, label in zip(PLANS, ("unfused", "epilogue fused", "producer fused"), strict=True)}
     assert [round(bar.get_x() + bar.get_width() / 2, 6) for bar in axes.patches] == [
-        -0.27, 0.73, 1.73, 0, 1, 2, 0.27, 1.27, 2.27]
-    assert ticks(axes) == ["N = 2,048", "N = 6,144", "N = 22,016"]
+        -0.27, 0.73, 1.73, 2.73, 0, 1, 2, 3, 0.27, 1.27, 2.27, 3.27]
+    assert ticks(axes) == ["K = 2,048\nN = 2,048", "K = 2,048\nN = 6,144", "K = 2,048\nN = 22,016", "K = 11,008\nN = 2,048"]
 
 
 def test_the_stack_of_latencies_is_of_launches_alone(record):
@@ -229,7 +229,7 @@ def test_on_a_gpu_rows_are_measured_and_the_title_says_so(monkeypatch, record):
 
 @pytest.mark.parametrize("module, measure, test, functions, shapes, mode", [
     (fused, fused._measure, "test_perf_matmul_int8", fused.PARTS, fused.SHAPES, None),
-    (fused, fused._measure_plans, "test_perf_matmul_int8", tuple(PLANS), [(16384, 2048, N) for N in fused.PLANNED], None),
+    (fused, fused._measure_plans, "test_perf_matmul_int8", tuple(PLANS), [(16384, K, N) for K, N in fused.PLANNED], None),
     (tuning, tuning._measure_big_products, "test_perf_gemm", tuple(tuning.BESIDE), tuning.BIG, None),
     (decode, decode._measure_launches, "test_perf_matmul_int8", tuple(decode.LAUNCHES), [(1, 4096, 4096), (16, 4096, 4096)],
      "idle"),
