@@ -28,6 +28,7 @@ class Attempt:
     broken: list[str] = field(default_factory=list)  # tensors beside which something was written
     changed: list[str] = field(default_factory=list)  # inputs that are no longer what they were
     device: torch.device = field(default_factory=device)  # on which the outputs must lie
+    interpreted: str = ""  # why Triton's interpreter ran the kernels
     made: tuple[Any, ...] | None = field(default=None, repr=False)  # as made.py says, where it is known
     operators: list[str] = field(default_factory=list)  # of torch that ran beside the kernels, where they were seen
 

@@ -34,8 +34,11 @@ def attempt_kernel(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: 
     """The attempt at a kernel's exercise: executed where that is possible, otherwise interpreted or run on the GPU."""
     try:
         return attempt_executed(call, inputs, timeout_s)
-    except (NeedsNumbers, Unsupported):
-        return attempt(call, inputs, timeout_s)
+    except (NeedsNumbers, Unsupported) as reason:
+        tried = attempt(call, inputs, timeout_s)
+        tried.interpreted = (f"the code around the kernel looks at numbers, {reason}" if isinstance(reason, NeedsNumbers)
+                             else str(reason))
+        return tried
 
 
 def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s: float) -> Attempt:

@@ -43,6 +43,7 @@ class Outcome:
     wrong: torch.Tensor | None = None  # bool map of the first wrong output
     output: int = 0  # its index
     unwritten: bool = False  # whether it is wrong for want of a store
+    interpreted: str = ""  # why Triton's interpreter ran the kernels
     made: tuple[Any, ...] | None = field(default=None, repr=False)  # which elements of outputs kernels made, if it is known
     operators: list[str] = field(default_factory=list)  # of torch that did a part of the kernel's work, where they were seen
 
@@ -94,6 +95,7 @@ def _made(exercise: Exercise, case: Case, seed: int) -> tuple[dict[str, Any], tu
 def assess(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:
     """Write into `outcome` whether the attempt at its case was right."""
     outcome.launches, outcome.given = tried.launches, tried.given
+    outcome.interpreted = tried.interpreted
     outcome.operators, outcome.made = exercise.work_of(tried.operators), tried.made
     if tried.error is not None:
         _explain_exception(outcome, tried.error, tried.line)

@@ -73,6 +73,9 @@ def _judge_by(run: Runner | None, exercise: Exercise, function: Function, writte
         if not verdict.passed:
             return verdict
         said.append(verdict.message)
+    why = next((outcome.interpreted for outcome in outcomes if outcome.interpreted), None)
+    if why is not None:
+        said.append(f"interpreted, not proven: {why}. Before it earns points, a person looks at it")
     verdict.message = f"{exercise.name}: {' · '.join(filter(None, said))}"
     return verdict
 

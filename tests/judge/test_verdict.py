@@ -193,3 +193,13 @@ def test_a_helper_is_tried_inside_our_kernel_that_calls_it():
                         "    return pid // num_pid_n, pid % num_pid_n\n", "grouped_tile", dict(vars(exercise.module)))
     assert exercise.callable_for(row_by_row)(2, 3, GROUP_M=2).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
     assert exercise.callable_for(exercise.answer_function())(2, 3, GROUP_M=2)[1].tolist() == [1, 0]  # ours is as it was
+
+
+def test_host_code_that_looks_at_numbers_is_interpreted():
+    def looks(x, w):
+        assert float(x.float().abs().max()) >= 0
+        return gemv_fp16(x, w)
+
+    if INTERPRETED:
+        verdict = verdict_of(looks)
+        assert verdict.passed and "interpreted, not proven: the code around the kernel looks at numbers" in verdict.message
