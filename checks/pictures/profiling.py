@@ -8,13 +8,13 @@ from checks.pictures.common import show_figure
 
 UNITS = {"dram_pct": "DRAM", "l2_pct": "L2 cache", "tensor_pct": "tensor\ncores", "issue_pct": "instruction\nissue",
          "occupancy_pct": "occupancy"}
-SHOWN = [
-    ("01", "gemv_fp16", {"N": 65536}), ("01", "gemv_fp16", {"N": 4096}), ("02", "matmul_fp16_naive", {}),
-    ("02", "matmul_fp16", {}), ("04", "quantize_int8_perrow_plain", {"K": 2048}),
-    ("04", "quantize_int8_perrow_plain", {"K": 5120}), ("04", "quantize_int8_perrow", {"K": 5120}),
-    ("05", "perrow_w8a8_matmul_plain", {}), ("05", "perrow_w8a8_matmul", {}), ("08", "skinny_w8a8", {"M": 16}),
+SHOWN: list[tuple[str, dict[str, int]]] = [
+    ("gemv_fp16", {"N": 65536}), ("gemv_fp16", {"N": 4096}), ("matmul_fp16_naive", {}), ("matmul_fp16", {}),
+    ("quantize_int8_perrow_plain", {"K": 2048}), ("quantize_int8_perrow_plain", {"K": 5120}),
+    ("quantize_int8_perrow", {"K": 5120}), ("perrow_w8a8_matmul_plain", {}), ("perrow_w8a8_matmul", {}),
+    ("skinny_w8a8", {"M": 16}),
 ]
-"""The rows of the picture: lesson, function, and the shape where several were profiled."""
+"""The rows of the picture: the function, and the shape where several were profiled."""
 
 STALLS = {
     "long_scoreboard": "a load from memory or a cache", "gmma": "the tensor cores (wgmma)", "barrier": "the other warps",
@@ -33,23 +33,27 @@ def most_waited_for(row: dict) -> tuple[str, float]:
     return STALLS[reason], part
 
 
+def shown_profiles() -> list[dict]:
+    """The recorded rows that the picture draws."""
+    return [profiled(name, **shape) for name, shape in SHOWN]
+
+
 def show_profiles():
     """What of its peak each unit reaches in kernels of the lessons, and what their warps wait for, as recorded."""
-    return show_figure(profile_figure([(lesson, profiled(name, **shape)) for lesson, name, shape in SHOWN],
-                                      f"Nsight Compute on an {profiles()['gpu']}, recorded"))
+    return show_figure(profile_figure(shown_profiles(), f"Nsight Compute on an {profiles()['gpu']}, recorded"))
 
 
-def profile_figure(rows: list[tuple[str, dict]], title: str):
+def profile_figure(rows: list[dict], title: str):
     """Kernels by units: per cent of the peak; beside them, what the warps wait for."""
-    parts = np.array([[row[unit] for unit in UNITS] for _, row in rows])
+    parts = np.array([[row[unit] for unit in UNITS] for row in rows])
     figure, axes = plt.subplots(figsize=(9.4, 1.1 + 0.42 * len(rows)), layout="constrained")
     image = axes.imshow(parts, cmap="cividis_r", vmin=0, vmax=100, aspect="auto")
     for (place, unit), part in np.ndenumerate(parts):
         axes.text(unit, place, f"{part:.0f}", ha="center", va="center", fontsize=9, color="white" if part > 60 else "black")
     axes.set_xticks(range(len(UNITS)), UNITS.values(), fontsize=9)
-    axes.set_yticks(range(len(rows)), [f"{row['function']} ({_shape(row)})" for _, row in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), [f"{row['function']} ({_shape(row)})" for row in rows], fontsize=8)
     beside = axes.secondary_yaxis("right")
-    beside.set_yticks(range(len(rows)), ["{} {:.0f} %".format(*most_waited_for(row)) for _, row in rows], fontsize=8)
+    beside.set_yticks(range(len(rows)), ["{} {:.0f} %".format(*most_waited_for(row)) for row in rows], fontsize=8)
     beside.set_ylabel("warps wait most for", fontsize=8)
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, ax=axes, label="% of the peak", pad=0.02)
