@@ -21,7 +21,6 @@ FOR_LESSONS = {
     "load": "checks.capstone.training",
     "pairs": "checks.bench.results",
     "planted_int_mm": "checks.simulated.buggy_matmuls",
-    "profiled": "checks.bench.profile",
     "recorded": "checks.bench.command",
     "run_checks_and_report": "checks.bench.command",
     "scripted_debugger": "checks.judge.debugger",

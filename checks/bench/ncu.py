@@ -54,8 +54,8 @@ STALLS = ("barrier", "branch_resolving", "dispatch_stall", "drain", "gmma", "imc
 """What a warp may be doing in a cycle: issuing an instruction ("selected"), or waiting for one of these reasons."""
 STALL = "smsp__average_warps_issue_stalled_{}_per_issue_active.ratio"
 
-CASE = re.compile(r"case (\d+)")
-"""The NVTX range around the launches of one case."""
+CASE = re.compile(r"case (\d+)/(.+)")
+"""A launch as ncu names it: the NVTX range around the launches of a case, and the kernel."""
 
 NO_PERMISSION = ("ncu may not read this GPU's counters (ERR_NVGPUCTRPERM). Run as root, or let the machine's administrator "
                  "allow it: https://developer.nvidia.com/ERR_NVGPUCTRPERM")
@@ -92,24 +92,21 @@ def record(ncu: str, command: Sequence[str], report: Path, environment: dict[str
     return done.stdout
 
 
-def tables(ncu: str, report: Path) -> tuple[str, str]:
-    """The report as CSV, with kernels under their own names and under the names of their NVTX ranges."""
-    kinds = ("none", "kernel")
-    show = [ncu, "--import", str(report), "--csv", "--page", "raw", "--print-units", "base", "--print-kernel-base",
-            "function", "--print-nvtx-rename"]
-    by_kernel, by_range = (subprocess.run([*show, kind], capture_output=True, text=True).stdout for kind in kinds)
-    return by_kernel, by_range
+def table(ncu: str, report: Path) -> str:
+    """The report as CSV, a row for each launch."""
+    return subprocess.run(
+        [ncu, "--import", str(report), "--csv", "--page", "raw", "--print-units", "base", "--print-kernel-base", "function",
+         "--print-nvtx-rename", "kernel"], capture_output=True, text=True).stdout
 
 
-def read(by_kernel: str, by_range: str) -> dict[int, list[dict]]:
-    """The profiles of each case's launches, in their order, from the two tables. Raises NoProfile."""
-    names = {row["ID"]: row["Kernel Name"] for row in _rows(by_kernel)}
+def read(printed: str) -> dict[int, list[dict]]:
+    """The profiles of each case's launches, in their order, from ncu's table. Raises NoProfile."""
     found: dict[int, list[dict]] = {}
-    for row in _rows(by_range):
-        case = CASE.search(row["Kernel Name"])
-        if case is None:
-            raise NoProfile(f"the launch of {names[row['ID']]} is in no NVTX range: {row['Kernel Name']!r}")
-        found.setdefault(int(case[1]), []).append({"kernel": names[row["ID"]], **profile(row)})
+    for row in _rows(printed):
+        launch = CASE.fullmatch(row["Kernel Name"])
+        if launch is None:
+            raise NoProfile(f"a launch is in no NVTX range of a case: {row['Kernel Name']}")
+        found.setdefault(int(launch[1]), []).append({"kernel": launch[2], **profile(row)})
     return found
 
 
@@ -125,11 +122,11 @@ def profile(row: dict[str, str]) -> dict:
     return {**fields, "stalls": {reason: _rounded(100 * part / whole) for reason, part in ordered if whole and part}}
 
 
-def _rows(table: str) -> list[dict[str, str]]:
-    lines = table.splitlines()
+def _rows(printed: str) -> list[dict[str, str]]:
+    lines = printed.splitlines()
     start = next((number for number, line in enumerate(lines) if line.startswith('"ID"')), None)
     if start is None:
-        raise NoProfile("ncu printed no table. It said:\n" + table[-2000:])
+        raise NoProfile("ncu printed no table. It said:\n" + printed[-2000:])
     return list(csv.DictReader(lines[start:]))[1:]  # the first row holds the units
 
 

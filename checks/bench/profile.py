@@ -47,7 +47,7 @@ def profiled(function: str, launch: int = 0, **shape: int) -> dict:
 def run(keep: Path | None = None) -> tuple[dict, list[str]]:
     """Profile every case on this machine's GPU: what the file holds, and what is missing and why.
 
-    `keep`: a folder for ncu's two tables, as it printed them. Raises ncu.NoProfile where nothing can be profiled.
+    `keep`: a folder for ncu's table and messages, as it printed them. Raises ncu.NoProfile where nothing can be profiled.
     """
     import torch
     import triton
@@ -61,12 +61,12 @@ def run(keep: Path | None = None) -> tuple[dict, list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "cases.ncu-rep")
         said = ncu.record(program, WORKER, report, environment)
-        tables = ncu.tables(program, report)
+        printed = ncu.table(program, report)
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
-            for name, table in zip(("by_kernel.csv", "by_range.csv", "ncu.log"), (*tables, said), strict=True):
-                (keep / name).write_text(table)
-        found = ncu.read(*tables)
+            for name, text in (("ncu.csv", printed), ("ncu.log", said)):
+                (keep / name).write_text(text)
+        found = ncu.read(printed)
         missing = [line for line in said.splitlines() if line.startswith("case ")]
         rows = []
         for number, case in enumerate(cases()):
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="workshop.py profile", description="Profile the lessons' kernels with Nsight "
                                      "Compute on this machine's GPU, an H100 or H200.")
     parser.add_argument("--out", type=Path, default=RESULTS / FOLDER, help="folder for the file (default: results/profiles)")
-    parser.add_argument("--keep", type=Path, help="folder for ncu's own tables and messages")
+    parser.add_argument("--keep", type=Path, help="folder for ncu's own table and messages")
     args = parser.parse_args(argv)
     try:
         found, missing = run(args.keep)

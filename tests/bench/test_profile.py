@@ -1,44 +1,43 @@
 """Nsight Compute's table read, and what is said where there is none."""
 
+import csv
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from checks.bench import ncu, profile
 from checks.bench.profile_cases import cases
 
-COUNTERS = {
-    "gpu__time_duration.sum": "6,432", "gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed": "61.2345678",
-    "launch__registers_per_thread": "40", "sm__warps_active.avg.pct_of_peak_sustained_active": "n/a",
-    ncu.STALL.format("long_scoreboard"): "6", ncu.STALL.format("wait"): "1.5", ncu.STALL.format("selected"): "0.5",
-}
-
-
-def table(*names):
-    header = ["ID", "Kernel Name", *COUNTERS]
-    units = ["", "", "nsecond", "%", "register/thread", "%", "inst", "inst", "inst"]
-    rows = [header, units, *([str(place), name, *COUNTERS.values()] for place, name in enumerate(names))]
-    return "==PROF== Connected\n" + "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in rows)
+RECORDED = (Path(__file__).parent / "recorded" / "ncu.csv").read_text()
+"""Three launches of two cases on an H200, with the columns that are read."""
 
 
 def test_launches_by_case_with_their_counters():
-    names = ("gemv_fp16_kernel", "split_k_kernel", "split_k_reduce_kernel")
-    found = ncu.read(table(*names), table("case 0", "case 7", "case 7"))
+    found = ncu.read("==PROF== Connected\n" + RECORDED)
     assert {case: [row["kernel"] for row in rows] for case, rows in found.items()} == {
-        0: ["gemv_fp16_kernel"], 7: ["split_k_kernel", "split_k_reduce_kernel"]}
-    row = found[0][0]
-    assert (row["us"], row["dram_pct"], row["registers"], row["occupancy_pct"]) == (6.432, 61.23, 40, None)
-    assert row["stalls"] == {"long_scoreboard": 75, "wait": 18.75, "selected": 6.25}
+        9: ["gemv_fp16_kernel"], 55: ["decode_w8a8_kernel", "decode_reduce_kernel"]}
+    row = found[9][0]
+    assert (row["us"], row["ghz"], row["dram_pct"], row["registers"], row["programs"]) == (122.9, 1.928, 91.24, 39, 32768)
+    assert list(row["stalls"])[:2] == ["long_scoreboard", "barrier"] and "gmma" not in row["stalls"]
+    assert sum(row["stalls"].values()) == pytest.approx(100, abs=0.1)
+    assert all(value is not None for rows in found.values() for row in rows for value in row.values())
 
 
-@pytest.mark.parametrize("said, by_range, message", [
-    ("==ERROR== no kernels", table("case 0"), "no table. It said:\n==ERROR== no kernels"),
-    (table("gemv_fp16_kernel"), table("gemv_fp16_kernel"), "the launch of gemv_fp16_kernel is in no NVTX range"),
+def test_a_counter_that_ncu_did_not_give_is_none():
+    row = next(csv.DictReader(RECORDED.splitlines())) | {"gpu__time_duration.sum": "n/a", "lts__t_bytes.sum": "1,234"}
+    found = ncu.profile({name: value for name, value in row.items() if "registers" not in name})
+    assert (found["us"], found["registers"], found["l2_bytes"]) == (None, None, 1234)
+
+
+@pytest.mark.parametrize("printed, message", [
+    ("==ERROR== no kernels", "no table. It said:\n==ERROR== no kernels"),
+    (RECORDED.replace("case 9/", ""), "a launch is in no NVTX range of a case: gemv_fp16_kernel"),
 ])
-def test_tables_that_cannot_be_used(said, by_range, message):
+def test_tables_that_cannot_be_used(printed, message):
     with pytest.raises(ncu.NoProfile, match=message):
-        ncu.read(said, by_range)
+        ncu.read(printed)
 
 
 def fake_ncu(folder, script):
