@@ -9,7 +9,7 @@ from checks.pictures import profiling
 from kernels.profiling import better_change
 
 
-def test_every_profile_with_its_busy_units_and_what_its_warps_wait_for():
+def test_each_profile_with_its_units_and_what_warps_wait_for():
     figure, rows = profiling.show_profiles(), profiling.shown_profiles()
     axes = figure.axes[0]
     assert np.allclose(drawn.image(axes), [[row[unit] for unit in profiling.UNITS] for row in rows])
