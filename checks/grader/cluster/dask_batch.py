@@ -6,6 +6,7 @@ A worker that is lost costs what it was about, which another one takes up; a sch
 import contextlib
 import hashlib
 import importlib.util
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -77,6 +78,8 @@ class DaskBatch(Batch):
         """Grade what waits, taking out what is done, until the scheduler is lost."""
         from distributed import Client
 
+        for name in ("distributed", "distributed.client", "distributed.utils"):  # what is lost is said in a sentence of ours
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with Client(self.address, timeout=CONNECT_S, set_as_default=False) as client, client.as_current():
             running: dict[Any, str] = {}
             try:
