@@ -3,7 +3,7 @@
     python tests/grader/cluster_class.py [--students 100] [--workers 2] [--exercise NAME …] [--keep FOLDER]
 
 Each student hands in the whole course, made as in synthetic_class.py; one more tries to reach the scheduler. What both runs
-wrote must be equal, byte for byte but for times. Given once more with the same --keep, it goes on where it was stopped. Needs
+wrote must be equal, byte for byte but for times. With the same --keep once more, it goes on where it was stopped. Needs
 dask.distributed.
 """
 
