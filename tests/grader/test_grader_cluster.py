@@ -79,7 +79,7 @@ def test_the_results_are_those_of_one_machine(on_a_cluster, folder, tmp_path):
 
 
 @pytest.mark.parametrize("events", [
-    ("lost",), ("connect", "connect"), ("quiet", "lost", "connect", "lost"), ("killed",)], ids=" ".join)
+    ("lost",), ("lost", "connect", "connect"), ("quiet", "lost", "connect", "lost"), ("killed",)], ids=" ".join)
 def test_what_is_lost_on_the_way_is_graded_once(on_a_cluster, events):
     cluster, batch, _ = on_a_cluster(*events)
     assert not cluster.events and (batch.tally.graded, batch.tally.faults) == (3, 0)
@@ -100,9 +100,11 @@ def test_what_takes_down_its_workers_twice_is_no_zero(on_a_cluster, tmp_path):
 
 
 def test_a_scheduler_that_stays_away_ends_the_run(on_a_cluster, monkeypatch):
+    with pytest.raises(Fault, match=r"scheduler:8786 cannot be reached .* --resume goes on"):
+        on_a_cluster("connect")  # never there: no use to wait
     monkeypatch.setattr(dask_batch, "PATIENCE_S", -1)
     with pytest.raises(Fault, match=r"scheduler:8786 cannot be reached .* --resume goes on"):
-        on_a_cluster("connect")
+        on_a_cluster("lost", "connect")
 
 
 def test_a_worker_that_cannot_grade_ends_the_run(on_a_cluster, monkeypatch, worker):

@@ -56,6 +56,7 @@ class DaskBatch(Batch):
         super().__init__(grades, settings, 1, say)
         self.address = address
         self.workers: dict[str, dict[str, Any]] = {}  # by address, what is known of each that has graded
+        self._was_there = False  # whether the scheduler has been reached
         self._deaths: dict[str, int] = {}  # by student, how many grading processes it has taken down
 
     def _work(self, waiting: Found, jobs: int) -> list[str]:
@@ -67,7 +68,7 @@ class DaskBatch(Batch):
             except (CancelledError, TimeoutError, OSError) as error:
                 now = time.monotonic()
                 lost_at = now if lost_at is None or len(waiting) < before else lost_at
-                if now - lost_at > PATIENCE_S:
+                if now - lost_at > PATIENCE_S or not self._was_there:
                     raise Fault(f"the scheduler at {self.address} cannot be reached ({error}). What was graded is kept: the "
                                 "same command with --resume goes on") from None
                 self.say(f"the scheduler at {self.address} does not answer ({type(error).__name__}): trying again for "
@@ -81,6 +82,7 @@ class DaskBatch(Batch):
         for name in ("distributed", "distributed.client", "distributed.utils"):  # what is lost is said in a sentence of ours
             logging.getLogger(name).setLevel(logging.CRITICAL)
         with Client(self.address, timeout=CONNECT_S, set_as_default=False) as client, client.as_current():
+            self._was_there = True
             running: dict[Any, str] = {}
             try:
                 self._keep_busy(client, waiting, running)
