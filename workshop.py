@@ -36,6 +36,8 @@ COMMANDS = {
     "update": "take a new version of the course, and keep what you wrote in the lessons",
     "grade": "grade submissions: one, or a class (grade --help; for instructors)",
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
+    "here": "install what the lessons need into the Python that runs this, in place of .venv (conda, uv, Colab, Kaggle)",
+    "site": "build the solved course as static pages (--out FOLDER)",
     "solutions": "rebuild solutions/ from lessons/ and kernels/",
     "bench": "check the kernels, and measure them beside the baselines on this machine's GPU",
     "profile": "profile the lessons' kernels with Nsight Compute on this machine's GPU",
@@ -233,10 +235,23 @@ def install(lock):
     # First in sys.path, before PYTHONPATH and before another package named kernels: a notebook finds the workshop's.
     for folder in VENV.glob("lib/python3*/site-packages"):
         (folder / "workshop.pth").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n", encoding="utf-8")
-    # JupyterLab asks each new user whether it may fetch news; nobody came here for that.
-    settings = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}\n')
+    configure_jupyter()
+
+
+def configure_jupyter():
+    """What Jupyter is told in `.venv`; each user's own settings go before."""
+    pages = ROOT / "checks" / "course" / "jupyter"
+    settings = {
+        # it asks each new user whether it may fetch news; nobody came here for that
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
+        "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}},
+        "@jupyterlab/notebook-extension:tracker": {"codeCellConfig": {"lineWrap": True}},
+    }
+    for path, text in (("share/jupyter/lab/settings/overrides.json", json.dumps(settings, indent=1)),
+                       ("etc/jupyter/jupyter_server_config.py",
+                        f"load_subconfig('server_config.py', path={str(pages)!r})")):
+        (VENV / path).parent.mkdir(parents=True, exist_ok=True)
+        (VENV / path).write_text(text + "\n", encoding="utf-8")
 
 
 def missing():
@@ -331,7 +346,8 @@ def lab(arguments):
     say_what_runs = "from checks.course.doctor import gather, summary; print('workshop:', summary(gather()))"
     subprocess.run([str(PYTHON), "-c", say_what_runs], env=environment())  # torch knows it, and is only in .venv
     say("JupyterLab opens in your browser; if not, open the http:// address printed below. Ctrl-C twice ends it.")
-    return ["-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/lessons/{lessons[0].name}",
+    configure_jupyter()
+    return ["-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/lessons/{lessons[0].name}", "--LabApp.custom_css=True",
             # root in a container is usual, and JupyterLab refuses to start as root without this
             *(["--allow-root"] if os.geteuid() == 0 else []), *arguments]
 
@@ -378,6 +394,8 @@ def main(argv):
     if not command:
         parser.print_help()
         return 2
+    if command == "here" and not {"-h", "--help"}.intersection(argv[1:]):
+        os.execv(sys.executable, [sys.executable, str(ROOT / "checks" / "course" / "here.py")])
     try:
         if {"-h", "--help"}.intersection(argv[1:]) and not found_stamp():  # no long set-up for a question
             parser.parse_args([command, "--help"])

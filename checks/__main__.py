@@ -47,7 +47,8 @@ def card_command(argv: list[str]) -> int:
 
 
 COMMANDS = {"check": check_command, "solutions": solutions_command, "card": card_command}
-MODULES = {"reset": "checks.course.reset", "update": "checks.course.update", "bench": "checks.bench.command",
+MODULES = {"reset": "checks.course.reset", "update": "checks.course.update",
+           "site": "checks.course.site", "bench": "checks.bench.command",
            "profile": "checks.bench.profile", "doctor": "checks.course.doctor",
            "grade": "checks.grader.command", "train": "checks.capstone.training", "accuracy": "checks.capstone.accuracy",
            "dev": "checks.dev.command"}

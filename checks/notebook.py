@@ -8,7 +8,7 @@ import sys
 from triton.runtime.errors import InterpreterError
 
 from checks.executor import CompileError
-from checks.exercises import find_exercise
+from checks.exercises import EXERCISES, find_exercise
 from checks.judge.attempt import root_cause, student_line
 from checks.judge.execution import Raced
 from checks.judge.launches import OutOfBounds
@@ -51,6 +51,12 @@ def _say_briefly(error: Exception) -> list[str]:
     return [f"✗ {type(cause).__name__}: {cause}" + (f"\n  at: {line}" if line else "")]
 
 
+def _sentence(self: InterpreterError) -> str:
+    """For `print(error)`: Triton gives it the repr of what it wrapped."""
+    return str(root_cause(self)) if self.__cause__ else Exception.__str__(self)
+
+
+InterpreterError.__str__ = _sentence
 for kind in (InterpreterError, OutOfBounds, Raced, CompileError):
     kind._render_traceback_ = _say_briefly  # type: ignore[union-attr]
 
@@ -74,11 +80,26 @@ def check(function) -> None:
             return
         if verdict.passed:
             print(f"✓ {verdict.message}")
+            _say_progress(exercise)
             return
         failure = CheckFailed(verdict.message)
         _show(failure)
         _draw(verdict)
     raise failure from None
+
+
+_solved: set[str] = set()  # since this kernel was started
+
+
+def _say_progress(exercise) -> None:
+    """In a notebook, a line on how many of the lesson's exercises are solved in this session."""
+    if not hasattr(_shell(), "kernel"):
+        return
+    _solved.add(exercise.name)
+    every = [other.name for other in EXERCISES.values() if other.lesson == exercise.lesson]
+    done = len(_solved.intersection(every))
+    print(f"  {'█' * done}{'░' * (len(every) - done)} {done} of {len(every)} in this lesson"
+          + (": all solved" if done == len(every) else ""))
 
 
 def _shell():

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from checks.capstone.training import FOLDER, load, tokens_of, windows
+from checks.capstone.waiting import Bar
 from checks.files import write_atomically
 from kernels.error import sqnr_db
 from kernels.runtime import device
@@ -107,14 +108,16 @@ def layer_sqnr_db(model: Transformer, scheme: Scheme, rows: torch.Tensor) -> dic
     """SQNR of each layer's output by name, its input being that of the unquantized model."""
     found = {}
 
-    def compare(name, linear):
+    def compare(name, linear, bar):
         replacement = SimulatedLinear(linear, scheme)
 
         def hook(_, inputs, output):
             found[name] = sqnr_db(output, replacement(*inputs))
+            bar.advance()
         return hook
 
-    handles = [linear.register_forward_hook(compare(name, linear)) for name, linear in linears(model).items()]
+    bar = Bar(f"layers, {scheme.name}", len(linears(model)))
+    handles = [linear.register_forward_hook(compare(name, linear, bar)) for name, linear in linears(model).items()]
     model(rows.to(device()))
     for handle in handles:
         handle.remove()

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from checks.capstone.waiting import Bar
 from checks.files import replacing, write_atomically
 from checks.paths import ROOT
 from kernels.runtime import device
@@ -137,9 +138,11 @@ def continuation(model: Transformer, prompt: str, length: int = 160, seed: int =
     model = copy.deepcopy(model).float()  # in which a CPU is several times as fast as in FP16
     generator = torch.Generator().manual_seed(seed)
     tokens = list(prompt.encode())
+    bar = Bar("bytes", length)
     for _ in range(length):
         logits = model(torch.tensor(tokens[-CONTEXT:], device=device())[None])[0, -1].cpu()
         tokens.append(int(torch.multinomial((logits / 0.7).softmax(dim=0), 1, generator=generator)))
+        bar.advance()
     return bytes(tokens).decode(errors="replace")
 
 

@@ -19,5 +19,6 @@ class _Scripted(pdb.Pdb):
         """Nothing: in a notebook the place is a temporary file's name."""
 
     def precmd(self, line: str) -> str:
-        print(f"(Pdb) {line}", file=self.stdout)
+        if not line.startswith("_pdbcmd"):  # from Python 3.13 on pdb gives itself a command first
+            print(f"(Pdb) {line}", file=self.stdout)
         return super().precmd(line)

@@ -1,5 +1,8 @@
 """Pictures for the lessons, drawn from traces of the student's own kernels and from measured figures."""
 
+import base64
+import html
+import io
 import sys
 from collections import Counter
 
@@ -17,9 +20,11 @@ from checks.exercises import find_exercise
 from checks.judge.source import find_placeholder, python_function, source_of
 from checks.judge.tracing import trace
 from checks.judge.trial import Outcome
+from checks.pictures.description import describe
 from kernels.runtime import INTERPRETED
 
 NOTHING = "#F2F2F2"
+DPI = 100
 
 
 def draw_errors(outcome: Outcome):
@@ -122,11 +127,20 @@ def ready_to_draw(function) -> bool:
 
 
 def show_figure(figure):
-    """Show `figure` in a notebook, once; elsewhere hand it back."""
+    """Show `figure` in a notebook, once, with its description as text alternative; elsewhere hand it back."""
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from IPython.display import display
 
-        display(figure)
+        display(page(figure), raw=True)
         plt.close(figure)
         return None
     return figure
+
+
+def page(figure) -> dict[str, str]:
+    """The picture as HTML and as text, by MIME type: no editor takes a text alternative for an image alone."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", bbox_inches="tight", dpi=DPI)
+    image, said = base64.b64encode(drawn.getvalue()).decode(), describe(figure)
+    return {"text/html": f'<img alt="{html.escape(said)}" style="max-width: 100%" src="data:image/png;base64,{image}">',
+            "text/plain": said}

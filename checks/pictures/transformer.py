@@ -10,6 +10,7 @@ from checks.bench.figures import COLOURS
 from checks.capstone import accuracy, block, report_card
 from checks.capstone.accuracy import Scheme, recorded_accuracy
 from checks.capstone.training import FOLDER, tokens_of, windows
+from checks.capstone.waiting import Bar
 from checks.pictures.common import ready_to_draw, show_figure
 from kernels.block_cost import LLAMA_3_8B_DIMS, block_weights, products_fp16_us, products_int8_us
 from kernels.quantize import quantize_int8_perrow_torch
@@ -102,7 +103,14 @@ def show_cost(model: Transformer, int8_linear, perplexity):
         return None
     rows = sample_rows().to(device())
     yours = accuracy.with_linears(model, lambda linear: YourLinear(linear, int8_linear))
-    logits = {"FP16": model(rows), "INT8": yours(rows)}
+    logits = {}
+    names = list(accuracy.linears(model))
+    bar = Bar("layers", 2 * len(names))
+    for name, each in (("FP16", model), ("INT8", yours)):
+        handles = [each.get_submodule(layer).register_forward_hook(lambda *_: bar.advance()) for layer in names]
+        logits[name] = each(rows)
+        for handle in handles:
+            handle.remove()
     found = {name: perplexity(values, rows) for name, values in logits.items()}
     pieces = {name: [perplexity(values[i:i + 1], rows[i:i + 1]) for i in range(len(rows))]
               for name, values in logits.items()}
@@ -137,7 +145,10 @@ def frontier_points(model: Transformer, layers_to_skip) -> dict[str, tuple[float
     baseline = accuracy.perplexity_of(model, rows)
     us = block_weights(**LLAMA_3_8B_DIMS) / BYTES_A_SECOND * 1e6  # for one byte a weight
 
+    bar = Bar("points", 10)
+
     def point(scheme: Scheme, bytes_a_weight: float, only=None) -> tuple[float, float]:
+        bar.advance()
         mixed = accuracy.simulated(accuracy.simulated(model, scheme, only), Scheme())  # INT8 where `scheme` is not
         quantized = accuracy.perplexity_of(mixed, rows)
         return us * bytes_a_weight, accuracy.cost_percent(quantized, baseline)
@@ -150,6 +161,7 @@ def frontier_points(model: Transformer, layers_to_skip) -> dict[str, tuple[float
         share = float(weights[skip].sum() / weights.sum())
         kept = [name for name, skipped in zip(names, skip.tolist(), strict=True) if not skipped]
         points[f"INT4, {share:.0%} in INT8"] = point(Scheme(4), 1 * share + 0.5 * (1 - share), kept)
+    bar.advance()
     return points
 
 
@@ -310,9 +322,12 @@ def show_card(model: Transformer, int8_linear, perplexity, card: dict | None, pa
         return None
     rows = sample_rows().to(device())
     yours = accuracy.with_linears(model, lambda linear: YourLinear(linear, int8_linear))
-    found = {"FP16": perplexity(model(rows), rows), "INT8 per row": perplexity(yours(rows), rows)}
-    for scheme in (Scheme(truncate=True), Scheme(per="tensor")):
-        found[scheme.name] = perplexity(accuracy.simulated(model, scheme)(rows), rows)
+    models = {"FP16": model, "INT8 per row": yours, **{scheme.name: accuracy.simulated(model, scheme) for scheme in (
+        Scheme(truncate=True), Scheme(per="tensor"))}}
+    bar, found = Bar("models", len(models)), {}
+    for name, each in models.items():
+        found[name] = perplexity(each(rows), rows)
+        bar.advance()
     made = report_card.report_card(found, accuracy.layer_sqnr_db(model, Scheme(), rows), rows[:, 1:].numel(),
                                    card["rows"] if card else [], card["gpu"] if card else None,
                                    card if card and "date" in card else None)

@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
+from triton.runtime.errors import InterpreterError
 
-from checks import CheckFailed, check
+from checks import CheckFailed, check, notebook
 from checks.course.notebooks import LESSONS, execute, function_source, read
 from checks.exercises import EXERCISES
 from checks.judge.source import answer_source, define
@@ -41,7 +42,8 @@ def test_a_mistake_in_a_notebook_has_no_library_frames(session, index):
     (error,) = [o for o in session[3 + 3 * index].outputs if o.output_type == "error"]
     assert error.ename == "CheckFailed"
     assert TYPED[index].advice in error.evalue
-    (laid_out,) = [o for o in session[3 + 3 * index].outputs if "text/html" in o.get("data", {})]
+    pages = [o for o in session[3 + 3 * index].outputs if "text/html" in o.get("data", {})]
+    (laid_out,) = [o for o in pages if "<img" not in o.data["text/html"]]
     assert laid_out.data["text/plain"] == f"✗ {error.evalue}"
     assert error.evalue.split("\n")[0].endswith(TYPED[index].advice)
     assert laid_out.data["text/html"].count("font-weight") == 1
@@ -75,7 +77,7 @@ def test_a_cell_with_a_syntax_error_is_no_stub(monkeypatch, cells, said):
 
 def test_a_wrong_result_comes_with_a_picture(session):
     index = [m.name for m in TYPED].index("x is not advanced")
-    assert any("image/png" in o.get("data", {}) for o in session[3 + 3 * index].outputs)
+    assert any("<img alt=" in o.get("data", {}).get("text/html", "") for o in session[3 + 3 * index].outputs)
 
 
 def test_wrong_results_of_any_dimensions_are_drawn_as_rows():
@@ -145,3 +147,28 @@ def test_errors_are_drawn_in_a_notebook_alone(monkeypatch):
     with pytest.raises(CheckFailed):
         check(define("def gemv_bytes(N, K):\n    return 1 // 0\n", "gemv_bytes", {}))
     assert len(drawn) == 1  # there is nothing to draw of a function that stopped
+
+
+def test_an_error_of_the_interpreter_prints_as_a_sentence():
+    try:
+        try:
+            raise ValueError("x must be (M, K)")
+        except ValueError as cause:
+            raise InterpreterError(repr(cause)) from cause
+    except InterpreterError as error:
+        assert str(error) == "x must be (M, K)"
+    assert str(InterpreterError("alone")) == "alone"
+
+
+def test_progress_is_one_line_below_a_solved_exercise(monkeypatch, capsys):
+    monkeypatch.setattr(notebook, "_shell", lambda: SimpleNamespace(kernel=True))
+    monkeypatch.setattr(notebook, "_solved", set())
+    mine = [exercise for exercise in EXERCISES.values() if exercise.lesson == "01_gemv_fp16"]
+    for exercise in (mine[0], mine[0], mine[1]):
+        notebook._say_progress(exercise)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == lines[1] == f"  █{'░' * (len(mine) - 1)} 1 of {len(mine)} in this lesson"
+    assert lines[2].startswith("  ██░")
+    for exercise in mine:
+        notebook._say_progress(exercise)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"{len(mine)} of {len(mine)} in this lesson: all solved")

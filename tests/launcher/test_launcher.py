@@ -164,13 +164,18 @@ def test_lab_opens_lesson_one_and_says_what_runs_the_kernels(template):
     assert said(done)["folder"] == str(root)
     arguments = said(done)["arguments"]
     assert "--LabApp.default_url=/lab/tree/lessons/01_gemv.ipynb" in arguments
-    assert arguments[-1] == "--no-browser"
+    assert "--LabApp.custom_css=True" in arguments and arguments[-1] == "--no-browser"
     assert ("--allow-root" in arguments) == (os.geteuid() == 0)
 
 
 def test_jupyterlab_does_not_ask_about_news(template):
     settings = json.loads((template[0] / ".venv/share/jupyter/lab/settings/overrides.json").read_text())
     assert settings["@jupyterlab/apputils-extension:notification"] == {"fetchNews": "false"}
+
+
+def test_jupyter_reads_the_workshop_s_configuration(template):
+    line = (template[0] / ".venv/etc/jupyter/jupyter_server_config.py").read_text()
+    assert line == f"load_subconfig('server_config.py', path='{template[0]}/checks/course/jupyter')\n"
 
 
 def test_no_lesson(ready):

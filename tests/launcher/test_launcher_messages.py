@@ -237,6 +237,20 @@ def test_help_needs_no_environment(module, capsys):
     assert not module.VENV.exists()
 
 
+def test_here_is_for_the_python_that_runs_it(module, monkeypatch):
+    class Became(Exception):
+        pass
+
+    def become(program, arguments):
+        raise Became(program, arguments)
+
+    monkeypatch.setattr(os, "execv", become)
+    with pytest.raises(Became) as became:
+        module.main(["here"])
+    assert became.value.args == (sys.executable, [sys.executable, str(module.ROOT / "checks" / "course" / "here.py")])
+    assert not module.VENV.exists()
+
+
 @pytest.mark.parametrize("user, allowed", [(0, True), (1000, False)])
 def test_only_root_may_be_root_in_jupyterlab(module, monkeypatch, user, allowed):
     monkeypatch.setattr(os, "geteuid", lambda: user)

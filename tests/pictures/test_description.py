@@ -1,0 +1,44 @@
+"""A picture's text alternative."""
+
+import base64
+
+import matplotlib.pyplot as plt
+import pytest
+
+from checks.pictures.common import page
+from checks.pictures.description import describe
+
+
+@pytest.fixture
+def figure():
+    figure, (left, right) = plt.subplots(1, 2)
+    left.plot([1, 2, 4], [10, 20, 40], label="ours $x$")
+    left.plot([0, 1], [0, 0], label="_not named")
+    left.set(xlabel="rows\nof x", ylabel="GB/s", title="Speed")
+    right.bar([0, 1], [3, 4], label="waves")
+    right.annotate("best", (0, 3))
+    figure.suptitle("Measured")
+    yield figure
+    plt.close(figure)
+
+
+def test_a_picture_in_words(figure):
+    assert describe(figure) == ("Picture. Measured. Speed; GB/s against rows of x; ours x from 10 at 1 to 40 at 4. "
+                                "waves; labels: best.")
+
+
+def test_many_lines_are_counted():
+    figure, axes = plt.subplots()
+    for index in range(10):
+        axes.plot([0], [index], label=f"l{index}")
+    assert describe(figure).endswith("l7 from 7 at 0 to 7 at 0 and 2 more.")
+    plt.close(figure)
+
+
+def test_a_page_shows_the_picture_and_says_what_it_shows(figure):
+    figure.suptitle('a "b" <c>')
+    bundle = page(figure)
+    image = bundle["text/html"].partition("base64,")[2].partition('"')[0]
+    assert base64.b64decode(image).startswith(b"\x89PNG")
+    assert 'alt="Picture. a &quot;b&quot; &lt;c&gt;. Speed' in bundle["text/html"]
+    assert bundle["text/plain"] == describe(figure)
