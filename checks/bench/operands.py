@@ -30,10 +30,13 @@ def quantize_fp8_perrow(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Operands:
-    """The operands of one shape, each made when it is first asked for. `vector`: x is (K,), as a GEMV takes it."""
+    """The operands of one shape, each made when it is first asked for. `vector`: x is (K,), as a GEMV takes it.
 
-    def __init__(self, M: int, K: int, N: int, vector: bool = False, seed: int = 0):
-        self.M, self.K, self.N, self.vector = M, K, N, vector
+    `unit`: x wᵀ has numbers of x's size, as in a model, so that FP16 holds products of two of them.
+    """
+
+    def __init__(self, M: int, K: int, N: int, vector: bool = False, seed: int = 0, unit: bool = False):
+        self.M, self.K, self.N, self.vector, self.unit = M, K, N, vector, unit
         self.generator = torch.Generator(device()).manual_seed(seed)
         self.made: dict[str, Any] = {}
 
@@ -106,7 +109,7 @@ def _copied(o: Operands) -> dict:
 MAKERS: dict[str, Callable[[Operands], dict]] = {
     "x": _x,
     "x_copy": lambda o: {"x_copy": torch.empty_like(o["x"])},
-    "w": lambda o: {"w": o.normal(o.N, o.K)},
+    "w": lambda o: {"w": o.normal(o.N, o.K) * (o.K**-0.5 if o.unit else 1)},
     "x_q": _both(("x_q", "x_scale"), "x", quantize_int8_perrow_torch),
     "x_scale": _both(("x_q", "x_scale"), "x", quantize_int8_perrow_torch),
     "w_q": _both(("w_q", "w_scale"), "w", quantize_int8_perrow_torch),

@@ -48,11 +48,12 @@ def _call_on(function: Callable, sets: list[list], i: int) -> object:
 
 @dataclass(frozen=True)
 class _Test:
-    """A kind of measurement: its name in rows, what its results are held to, and whether x is a vector."""
+    """A kind of measurement: its name in rows, what its results are held to, whether x is a vector, and w as in a model."""
 
     name: str
     expect: Callable
     vector: bool = False
+    unit: bool = False
 
 
 def test_perf_gemv(functions: Functions, shapes=None, mode: str = "eager", watcher: Watcher | None = None) -> list[dict]:
@@ -81,7 +82,7 @@ def test_perf_gate_up(functions: Functions, shapes=None, mode: str = "eager", wa
     """Time the way from the codes of x (M, K) to those of silu(gate) · up, `shapes` a list of (M, K, N), N counting the rows
     of gate and of up. Functions of x_q, x_scale, w_q and w_scale."""
     shapes = _shapes(shapes, ("M", "K", "N"), [(33, 256, 128)] if INTERPRETED else [(16384, 2048, 22016)])
-    return _each(_Test("gate_up", expect_codes), functions, shapes, mode, watcher)
+    return _each(_Test("gate_up", expect_codes, unit=True), functions, shapes, mode, watcher)
 
 
 def test_perf_quant_decode(functions: Functions, shapes=None, mode: str = "graph",
@@ -132,7 +133,8 @@ def _each(test: _Test, functions: Functions, shapes: list[tuple], mode: str, wat
         raise ValueError(f'mode must be one of {", ".join(MODES)}, or "check" for no times at all; got {mode!r}')
     rows = []
     for M, K, N in shapes:
-        rows += _Measurement(test, functions, Operands(M, K, N, test.vector), mode, watcher or Watcher()).rows()
+        operands = Operands(M, K, N, test.vector, unit=test.unit)
+        rows += _Measurement(test, functions, operands, mode, watcher or Watcher()).rows()
     return rows
 
 

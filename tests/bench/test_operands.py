@@ -112,3 +112,8 @@ def test_the_product_of_normed_rows_errs_as_int8_must(M, K):
     for wrong in (no_norm, coarse):
         with pytest.raises(Wrong, match="its relative error is"):
             expect_product(wrong.__name__, wrong, wrong(*given), operands)
+
+
+def test_products_of_a_model_have_the_size_of_x():
+    operands = Operands(64, 1024, 64, unit=True)
+    assert 0.9 < (operands["x"].double() @ operands["w"].double().T).std() < 1.1
