@@ -7,7 +7,8 @@ import torch
 
 
 def limit_of(
-    us: float, launch_us: float, dram_pct: float, l2_pct: float, tensor_pct: float, issue_pct: float,
+    us: float, launch_us: float,
+    dram_pct: float, l2_pct: float, tensor_pct: float, issue_pct: float,
 ) -> str:
     """What limits a kernel: "launch", "memory", "compute" or "latency".
 

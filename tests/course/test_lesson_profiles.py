@@ -154,6 +154,11 @@ def test_05_why_half_of_the_peak():
     assert f"recorded at {short:,.0f} TOPS for $K$ = 2,048, and at {long:,.0f} for 11,008" in page
 
 
+def test_07_the_second_reading_of_a_row():
+    row, x_mb = profiled("rmsnorm_quantize_int8_long", K=4096), 2 * 16384 * 4096 / 1e6
+    assert f"it counted {read_mb(row):.0f} MB read from memory, and $x$ alone has {x_mb:.0f} MB." in text("07")
+
+
 def test_08_kernels_alone():
     page, w8a8, w8a16 = text("08"), profiled("decode_w8a8", M=1), profiled("gemv_w8a16")
     assert f"then W8A8 takes {w8a8['us']:.1f} µs and W8A16 {w8a16['us']:.1f}: about the same." in page
