@@ -14,7 +14,7 @@ _PURE = ("to", "abs", "round", "clamp", "float", "half", "double", "int", "bool"
 
 def find_certain_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
     """A sentence on what is wrong in any function, or None: such as a value that is lost."""
-    for test in (_changed_arguments, _lost_values, _returns_in_a_loop, _turned):
+    for test in (_changed_arguments, _no_result, _lost_values, _returns_in_a_loop, _turned, _inputs_written):
         found = next(test(function, answer), None)
         if found is not None:
             return found
@@ -23,11 +23,16 @@ def find_certain_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str
 
 def find_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
     """A sentence on the first slip in `function`, whose exercise has `answer`, or None."""
-    for test in (_foreign_strides, _steps, _still, _masks, _axes, _unused):
+    for test in (_foreign_strides, _steps, _still, _masks, _axes):
         found = next(test(function, answer), None)
         if found is not None:
             return found
     return None
+
+
+def find_unused(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
+    """A sentence on the first argument or value that is never used: it may or may not be the mistake."""
+    return next(_unused(function, answer), None)
 
 
 def find_other_arguments(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
@@ -49,6 +54,31 @@ def _changed_arguments(function: ast.FunctionDef, answer: ast.FunctionDef) -> It
                 kept and "constexpr" in ast.unparse(kept)):
             yield (f"The argument `{argument.arg}` has lost its `: tl.constexpr`: a block's size must be known when the "
                    "kernel is compiled.")
+
+
+def _no_result(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    """Nothing returned where a value is wanted, or a value where a kernel stores it."""
+    mine, theirs = ([node for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value is not None]
+                    for tree in (function, answer))
+    if theirs and not mine and not any(isinstance(node, ast.Raise) for node in function.body):
+        printed = any(isinstance(node, ast.Call) and ast.unparse(node.func) == "print" for node in ast.walk(function))
+        yield ("The result is printed, and nothing is returned: `return` hands it back." if printed else
+               "Nothing is returned: the function needs a `return` with its result.")
+    pairs = [node.value for node in theirs if isinstance(node.value, ast.Tuple)]
+    for node in mine if pairs and len(pairs) == len(theirs) else ():
+        if isinstance(node.value, ast.Name | ast.BinOp | ast.Constant):
+            yield (f"`{ast.unparse(node)}` gives back one value, and {len(pairs[0].elts)} are wanted, as in "
+                   f"`return {', '.join('...' for _ in pairs[0].elts)}`.")
+    if mine and not theirs:
+        yield f"A kernel returns nothing, and `{ast.unparse(mine[0])}` is lost: write with `tl.store`."
+
+
+def _inputs_written(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    mine, theirs = ({pointer for call, pointer, _ in _Flow(tree).accesses() if ast.unparse(call.func) != "tl.load"}
+                    for tree in (function, answer))
+    outputs = ", ".join(f"`{pointer[:-4]}`" for pointer in sorted(theirs))
+    for pointer in sorted(mine - theirs):
+        yield f"`{pointer[:-4]}` is an input, and it is stored to: the result belongs into {outputs}."
 
 
 def _lost_values(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
@@ -109,6 +139,26 @@ class _Flow:
         return set().union(*(self.names(child, seen) for child in ast.iter_child_nodes(node)))
 
 
+    def strides_along(self, node: ast.AST, block: str) -> Iterator[str | None]:
+        """The stride with which an address counts lanes of `block`, None where it has none."""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            yield from self.strides_along(node.left, block)
+            yield from self.strides_along(node.right, block)
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+            sides = (node.left, node.right), (node.right, node.left)
+            for lanes, stride in sides:
+                if self._counts(lanes, block) and isinstance(stride, ast.Name) and stride.id.startswith("stride_"):
+                    yield stride.id
+        elif isinstance(node, ast.Name) and len(self.made.get(node.id, ())) == 1 and not self._counts(node, block):
+            yield from self.strides_along(self.made[node.id][0], block)
+        elif self._counts(node, block):
+            yield None
+
+    def _counts(self, node: ast.AST, block: str) -> bool:
+        """Whether it is the lanes of one block: `rk`, `offs_k[None, :]`, `tl.arange(0, BLOCK_K)`."""
+        names = self.names(node)
+        return block in names and not any(name.endswith("_ptr") or name.startswith("stride_") for name in names)
+
     def turns(self, node: ast.AST, seen: frozenset[str] = frozenset()) -> dict[str, set[str]]:
         """How offsets and masks are made columns or rows in an expression: {"n": {"[:, None]"}}."""
         found: dict[str, set[str]] = {}
@@ -139,33 +189,38 @@ def _foreign_strides(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iter
 
 
 def _steps(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
-    """Pointers that a loop advances without the stride they were made with."""
+    """Pointers that a loop advances by another stride than that of the axis along which they move."""
     flow = _Flow(function)
     for node in ast.walk(function):
         if not (isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and isinstance(node.op, ast.Add)):
             continue
         step = flow.names(node.value)
         block = next((name for name in step if name.startswith("BLOCK_")), "")
-        for made in flow.made[node.target.id]:
-            for part in ast.walk(made):
-                if (block and isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult)
-                        and f"offs_{block[6:].lower()}" in ast.unparse(part.left)
-                        and (stride := ast.unparse(part.right)).startswith("stride_") and stride not in step):
-                    yield (f"`{node.target.id}` moves on by `{ast.unparse(node.value)}` elements, but its neighbours along "
-                           f"{block[6:]} are `{stride}` apart: add `{block} * {stride}`.")
+        pointers = [name for name in flow.names(node.target) if name.endswith("_ptr")]
+        if not block or len(pointers) != 1 or len(step) > 2:
+            continue
+        made = [value for value in flow.made[node.target.id] if pointers[0] in flow.names(value)]
+        apart = {stride for value in made for stride in flow.strides_along(value, block)}
+        taken = next((name for name in step if name.startswith("stride_")), None)
+        if len(apart) != 1 or taken in apart:
+            continue
+        stride = apart.pop()
+        how = f"`{stride}` apart: add `{block} * {stride}`" if stride else f"side by side: add `{block}`"
+        yield (f"`{node.target.id}` moves on by `{ast.unparse(node.value)}` elements, but its neighbours along {block[6:]} "
+               f"{'are' if stride else 'lie'} {how}.")
 
 
 def _still(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
-    """Loads in a loop whose address is the same in each step, and moves in the answer's."""
-    moves = {pointer for pointer, moving, _ in _in_loops(answer) if moving}
-    for pointer, moving, step in _in_loops(function):
-        if pointer in moves and not moving:
-            yield (f"Each step of the loop reads the same part of `{pointer[:-4]}`: nothing in its address moves with "
+    """Loads and stores in a loop whose address is the same in each step, and moves in the answer's."""
+    moves = {(kind, pointer) for kind, pointer, moving, _ in _in_loops(answer) if moving}
+    for kind, pointer, moving, step in _in_loops(function):
+        if (kind, pointer) in moves and not moving:
+            yield (f"Each step of the loop {kind} the same part of `{pointer[:-4]}`: nothing in its address moves with "
                    f"`{step}`.")
 
 
-def _in_loops(function: ast.FunctionDef) -> Iterator[tuple[str, bool, str]]:
-    """The pointer of each load in a loop, whether its address moves, and the loop's variable."""
+def _in_loops(function: ast.FunctionDef) -> Iterator[tuple[str, str, bool, str]]:
+    """Of each access in a loop what it does, its pointer, whether its address moves, and the loop's variable."""
     flow = _Flow(function)
     for loop in ast.walk(function):
         if not (isinstance(loop, ast.For) and isinstance(loop.target, ast.Name)):
@@ -174,8 +229,8 @@ def _in_loops(function: ast.FunctionDef) -> Iterator[tuple[str, bool, str]]:
                                      for name in _targets(node) if name in flow.names(node.value) or
                                      isinstance(node, ast.AugAssign)}
         for call, pointer, names in flow.accesses(loop):
-            if ast.unparse(call.func) == "tl.load":
-                yield pointer, bool(names & moving), loop.target.id
+            kind = "reads" if ast.unparse(call.func) == "tl.load" else "writes"
+            yield kind, pointer, bool(names & moving), loop.target.id
 
 
 def _targets(node: ast.Assign | ast.AugAssign) -> set[str]:

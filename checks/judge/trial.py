@@ -154,6 +154,10 @@ def _with_line(message: str) -> str:
 
 
 def _compare(exercise: Exercise, outcome: Outcome) -> None:
+    if outcome.outputs == (None,):
+        outcome.fail(f"{_on(outcome.case)} it returns None: there the function ends without a `return`, or with one that "
+                     "has no value.")
+        return
     if len(outcome.outputs) != len(outcome.expected):
         outcome.fail(f"{_on(outcome.case)} it returns {len(outcome.outputs)} value(s); "
                      f"expected {len(outcome.expected)}: {', '.join(exercise.outputs)}.")
@@ -176,7 +180,7 @@ def _compare_number(outcome: Outcome, name: str, got: Any, want: Expected) -> No
         on = "With " + ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
     is_number = isinstance(got, Real) and not isinstance(got, bool)
     if not is_number:
-        hint = (" Is a `return` missing?" if got is None else
+        hint = (" Text is no number: leave the quotes away." if isinstance(got, str) else
                 " A comma behind a value makes a tuple of it." if isinstance(got, tuple) else
                 " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
         outcome.fail(f"{on} {what} {got!r}; expected a number.{hint}")

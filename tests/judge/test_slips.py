@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from checks.exercises import EXERCISES
-from checks.judge.slips import find_certain_slip, find_other_arguments, find_slip
+from checks.judge.slips import find_certain_slip, find_other_arguments, find_slip, find_unused
 from checks.judge.source import answer_source
 
 TILE, LAYOUT = "matmul_fp16_naive_kernel", "int_mm_kernel"
@@ -18,7 +18,7 @@ def slip(name: str, *edits: tuple[str, str]) -> str | None:
         assert source.count(old) == 1, f"{old!r} must stand there once"
         source = source.replace(old, new)
     both = ast.parse(source).body[0], ast.parse(answer).body[0]
-    return find_other_arguments(*both) or find_certain_slip(*both) or find_slip(*both)
+    return find_other_arguments(*both) or find_certain_slip(*both) or find_slip(*both) or find_unused(*both)
 
 
 @pytest.mark.parametrize("name", EXERCISES)

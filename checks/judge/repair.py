@@ -1,0 +1,72 @@
+"""Which one thing in a student's own source makes it right when it is changed: that was the mistake."""
+
+import contextlib
+import io
+import linecache
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from checks.judge.attempt import Attempt, attempt
+from checks.judge.execution import attempt_kernel
+from checks.judge.exercise import Exercise
+from checks.judge.fixes import fixes
+from checks.judge.source import Function, answer_source, define, python_function, source_of
+from checks.judge.trial import CRASHED, PASSED, TIMEOUT, Outcome, try_again
+
+TRIED, TRIED_KERNELS = 1500, 24  # changes; a kernel must be compiled for each
+SECONDS, ONE_CALL_S = 2.0, 0.5  # of this process, and of the clock
+
+
+def repaired(exercise: Exercise, written: Function, outcomes: Sequence[Outcome]) -> str | None:
+    """A sentence on the one thing in `written` with whose change it is right on every case, or None.
+
+    It runs the student's code, so it is for the student's own machine alone.
+    """
+    if any(outcome.status == TIMEOUT for outcome in outcomes):
+        return None
+    try:
+        changes = fixes(source_of(written), answer_source(exercise.name), _line_of_error(outcomes))
+        end = time.process_time() + SECONDS
+        for _, (source, sentence) in zip(range(TRIED_KERNELS if exercise.is_kernel else TRIED), changes, strict=False):
+            if time.process_time() > end:
+                return None
+            if _is_right(exercise, written, source, outcomes):
+                return sentence
+    except (OSError, SyntaxError, ValueError):  # its source is not known, or no function
+        pass
+    return None
+
+
+def _line_of_error(outcomes: Sequence[Outcome]) -> str | None:
+    """The line in which a call was given what it cannot take; an access out of bounds may well be wrong elsewhere."""
+    failed = next(outcome for outcome in outcomes if outcome.status != PASSED)
+    place = re.search(r"^ +at: (.*)$", failed.message, re.MULTILINE)
+    return place[1] if place and failed.status == CRASHED else None
+
+
+def _is_right(exercise: Exercise, written: Function, source: str, outcomes: Sequence[Outcome]) -> bool:
+    name = python_function(written).__name__
+    attempt_at = attempt_kernel if exercise.is_kernel else attempt
+
+    def run(call: Callable[..., Any], inputs: dict[str, Any], _: float) -> Attempt:
+        return attempt_at(call, inputs, ONE_CALL_S)
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            function: Function = define(source, name, dict(python_function(written).__globals__))
+        except Exception:
+            return False
+        try:
+            return all(try_again(exercise, function, outcome, run).status == PASSED for outcome in failed_first(outcomes))
+        except Exception:  # numbers too large to be compared
+            return False
+        finally:
+            linecache.cache.pop(python_function(function).__code__.co_filename, None)
+
+
+def failed_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Cases that failed before others, for they rule most out; of these the quickest to run."""
+    return sorted(outcomes, key=lambda outcome: (
+        outcome.status == PASSED, sum(len(launch.accesses) for launch in outcome.launches)))

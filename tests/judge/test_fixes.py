@@ -1,0 +1,86 @@
+"""What may be changed in a source where one thing is wrong, and in what order."""
+
+import ast
+
+import pytest
+
+from checks.judge.fixes import fixes
+
+BYTES = "def bytes_of(N, K):\n    return 2 * (N * K + K + N)\n"
+KERNEL = """def k(x_ptr, y_ptr, K, stride_x, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + stride_x + offs, mask=offs < K, other=0.0)
+    tl.store(y_ptr, tl.sum(tl.sqrt(x), axis=0))
+"""
+
+
+def sentence(wrong: str, right: str, line: str | None = None) -> str:
+    """That of the change that makes `right` of `wrong`."""
+    meant = ast.unparse(ast.parse(right))
+    return next(said for source, said in fixes(wrong, right, line) if ast.unparse(ast.parse(source)) == meant)
+
+
+def body(expression: str) -> str:
+    return f"def f(a, b, c):\n    return {expression}\n"
+
+
+@pytest.mark.parametrize(("wrong", "right", "said"), [
+    ("a - b", "a + b", "`-` stands where `+` belongs, in `a - b`."),
+    ("a + 1", "a", "`+ 1` is too much, in `a + 1`."),
+    ("a", "a / 1000", "A division by 1,000 is missing (for a unit), at `a`."),
+    ("a", "a * b", "`* b` is missing, at `a`."),
+    ("a", "a - 1", "`- 1` is missing, at `a`."),
+    ("a + b * c", "(a + b) * c", "Parentheses are missing or wrong, in `a + b * c`: `(a + b) * c` is meant."),
+    ("2 * a * b + b + c", "2 * (a * b + b + c)", "The factor 2 belongs to every term: parentheses are missing"),
+    ("a // b", "-(-a // b)", "The quotient is rounded down, and must be rounded up"),
+    ("a % b", "a % b > 0", "A rest counts once, however large it is"),
+    ("2 ^ a - 1", "2 ** a - 1", "`^` is no power in Python: `**` is"),
+    ("a / 2**30", "a / 1000000000", "`2 ** 30` stands where 1,000,000,000 belongs"),
+    ("a * 3", "a * 4", "3 stands where 4 belongs, in `return a * 3`."),
+    ("a < b", "a <= b", "`<` stands where `<=` belongs, in `a < b`."),
+    ("a and b", "a or b", "`and` stands where `or` belongs"),
+    ("a and b and c", "a and c", "`b` is too much"),
+    ("max(a, b)", "min(a, b)", "`max` stands where `min` belongs, in `max(a, b)`."),
+    ("a - b", "b - a", "The two sides of `-` are exchanged"),
+    ("min(a, b)", "a", "`min` is too much"),
+    ("f(a, b)", "f(b, a)", "`a` and `b` are exchanged, in `f(a, b)`."),
+    ("round(a / b)", "a // b", "`round(a / b)` stands where `a // b` belongs, which is rounded down"),
+    ("-a", "a", "The `-` is too much"),
+    ("a[0]", "a[1]", "`a[0]` stands where `a[1]` belongs"),
+    ("a.sum(dim=1)", "a.sum(dim=0)", "`dim=1` stands where `dim=0` belongs"),
+    ("a, b", "b, a", "`return (a, b)` gives back the results in another order: (b, a) is wanted."),
+    ("(a,)", "a", "A comma behind the value makes a tuple of it"),
+    ("a * c + b * c", "a * b + b * b", "`c` stands where `b` belongs, in 2 places."),
+    ("torch.sum(a)", "torch.sum(a.abs())", "`abs` is missing, around `a`.")])
+def test_the_change_that_mends_is_found(wrong, right, said):
+    assert sentence(body(wrong), body(right)).startswith(said)
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("tl.sum(tl", "tl.max(tl", "`max` stands where `sum` belongs"), ("tl.sqrt(x)", "x", "`sqrt` is missing, around `x`."),
+    ("offs < K", "offs < stride_x", "`stride_x` stands where `K` belongs"), ("0.0", "1.0", "1.0 stands where 0 belongs")])
+def test_a_kernel_is_mended(old, new, said):
+    assert sentence(KERNEL.replace(old, new), KERNEL).startswith(said)
+
+
+def test_statements_of_a_loop():
+    loop = "def f(a, b):\n    t = 0\n    for x, y in a:\n        t += x\n    return t\n"
+    assert sentence(loop.replace("t += x", "t = x"), loop).startswith("`t =` replaces what was added up so far")
+    assert sentence(loop.replace("x, y in", "y, x in"), loop) == "`(y, x)` stands where `(x, y)` belongs, in the loop."
+    broken = loop.replace("t += x", "t += x\n        break")
+    assert any(said.startswith("The `break` is too much") for _, said in fixes(broken, loop))
+
+
+def test_the_likeliest_come_first_and_none_twice():
+    said = list(fixes(BYTES.replace("2 *", "16 *"), BYTES))
+    assert said[0][1] == "16 stands where 2 belongs, in `return 16 * (N * K + K + N)`."
+    assert len({source for source, _ in said}) == len(said)
+    two = "def f(a):\n    b = a + 1\n    return b + 1\n"
+    assert next(fixes(two, two, "return b + 1"))[0] != two and "b + 1" in next(fixes(two, two, "return b + 1"))[1]
+
+
+def test_what_is_no_function_has_no_fixes():
+    with pytest.raises(ValueError, match="no function"):
+        next(fixes("x = 1\n", BYTES))
+    with pytest.raises(SyntaxError):
+        next(fixes("def f(:\n", BYTES))

@@ -1,0 +1,47 @@
+"""The one thing in a student's source with whose change it is right."""
+
+import dataclasses
+
+import pytest
+
+from checks.exercises import EXERCISES
+from checks.judge.repair import repaired
+from checks.judge.source import answer_source, define
+from checks.judge.trial import TIMEOUT, try_case
+
+
+def said(name: str, *edit: str, cases: slice = slice(None)) -> str | None:
+    exercise = EXERCISES[name]
+    function = define(answer_source(name).replace(*edit), name, dict(vars(exercise.module)))
+    return repaired(exercise, function, [try_case(exercise, function, case, 1) for case in exercise.cases[cases]])
+
+
+@pytest.mark.parametrize(("name", "old", "new", "sentence"), [
+    ("gemv_bytes", "2 * (N * K", "16 * (N * K", "16 stands where 2 belongs, in `return 16 * (N * K + K + N)`."),
+    ("roofline_us", "tflops * 1e6", "tflops * 1e9", "1e+09 stands where 1e+06 belongs"),
+    ("eager_us", "+ duration", "+ launch_us", "`launch_us` stands where `duration` belongs"),
+    ("row_sum_kernel", "tl.sum(x", "tl.min(x", "`min` stands where `sum` belongs, in `tl.min(x, axis=0)`.")])
+def test_the_mistake_is_named(name, old, new, sentence):
+    assert said(name, old, new).startswith(sentence)
+
+
+def test_what_no_single_change_mends():
+    assert said("gemv_bytes", "2 * (N * K + K + N)", "7 * N * N * N + 5") is None
+
+
+def test_what_is_printed_meanwhile_is_not_seen(capsys):
+    assert "16" in said("gemv_bytes", "return 2", "print(N)\n    return 16")
+    assert capsys.readouterr().out == "".join(f"{N}\n" for N in (case.inputs(None)["N"] for case in
+                                                                 EXERCISES["gemv_bytes"].cases))
+
+
+def test_a_function_that_does_not_end_is_not_tried_again():
+    exercise = EXERCISES["gemv_bytes"]
+    outcome = try_case(exercise, exercise.answer_function(), exercise.cases[0], 1)
+    assert repaired(exercise, lambda N, K: 0, [dataclasses.replace(outcome, status=TIMEOUT)]) is None
+
+
+def test_a_function_without_source():
+    exercise = EXERCISES["gemv_bytes"]
+    function = eval("lambda N, K: 0")
+    assert repaired(exercise, function, [try_case(exercise, function, exercise.cases[0], 1)]) is None
