@@ -38,6 +38,9 @@ AMDAHL = Exercise(
                "`fraction` goes from 0 to 1: it is no percentage."),
         Mutant("the speed-ups multiplied", (("1 / (1 - fraction + fraction / speedup)", "max(fraction * speedup, 1e-300)"),),
                "Times add, speed-ups do not: add the times of the two parts."),
+        Mutant("what is gained, in percent",
+               (("1 / (1 - fraction + fraction / speedup)", "(1 / (1 - fraction + fraction / speedup) - 1) * 100"),),
+               "How many times as fast: 2 is twice."),
     ),
 )
 

@@ -148,6 +148,9 @@ FAKE_QUANTIZE = Exercise(
         Mutant("the mean of |x|, not its maximum", (("blocks.abs().amax(dim", "blocks.abs().mean(dim"),),
                "The scale must fit the largest magnitude of the block: amax."),
         Mutant("always rounded down", ((".round()", ".floor()"),), "The nearest code is wanted: .round()."),
+        Mutant("the blocks are put together in another order",
+               (("(q * scale).reshape(M, K)", "(q * scale).permute(0, 2, 1, 3).reshape(M, K)"),),
+               "Turn the axes back before the last reshape: (M // rows, rows, K // columns, columns)."),
     ),
 )
 

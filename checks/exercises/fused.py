@@ -194,6 +194,11 @@ RMSNORM_PLAIN = Exercise(
         Mutant("a row of weights for each program",
                (("weight_ptr + offs_k, mask", "weight_ptr + m * stride_xm + offs_k, mask"),),
                "The weight is one row of K numbers, the same for all rows of x: weight_ptr + offs_k."),
+        Mutant("the root of the mean of the magnitudes", (("tl.sum(x * x, axis=0)", "tl.sum(tl.abs(x), axis=0)"),),
+               "The root mean square: square, mean, root."),
+        Mutant("one weight for the whole row",
+               (("tl.load(weight_ptr + offs_k, mask=mask_k, other=0.0)", "tl.load(weight_ptr + m)"),),
+               "Each channel k has a weight of its own, the same for all rows: weight_ptr + offs_k."),
     ),
 )
 

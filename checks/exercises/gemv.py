@@ -186,6 +186,10 @@ GEMV_FP16_ROW = Exercise(
                "The products are w[n, k] · x[k]: multiply w with x."),
         Mutant("added, not multiplied", (("w.to(tl.float32) * x.to(tl.float32)", "w.to(tl.float32) + x.to(tl.float32)"),),
                "The products are w[n, k] · x[k]: multiply w with x."),
+        Mutant("the sums multiplied, not the products summed",
+               (("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)",
+                 "tl.sum(w.to(tl.float32), axis=0) * tl.sum(x.to(tl.float32), axis=0)"),),
+               "Multiply w with x element by element, and then sum the products."),
     ),
 )
 

@@ -32,7 +32,7 @@ FIRST_WRONG = Exercise(
     lesson="00_hello_triton",
     points=2,
     outputs=("program", "lane"),
-    cases=(differing(50, 16, {37: 1.0, 40: 1.0}), differing(64, 16, {}), differing(7, 16, {0: -1.0}),
+    cases=(differing(50, 16, {37: 1.0, 40: 1.5}), differing(64, 16, {}), differing(7, 16, {0: -1.0}),
            differing(300, 128, {299: -0.5}), differing(40, 8, {19: NAN, 30: 2.0}), differing(40, 8, {9: INF})),
     oracle=exact_place,
     mutants=(
@@ -44,6 +44,8 @@ FIRST_WRONG = Exercise(
                "The lane is the place within the program's block: element % BLOCK."),
         Mutant("NaN passed over", (("(out != exact)", "((out - exact).abs() > 0)"),),
                "Every comparison with NaN is false but `!=`: compare with `!=`, so that a NaN counts as wrong."),
+        Mutant("the largest difference", (("int(wrong[0])", "int((out - exact).abs().argmax())"),),
+               "The first wrong element is wanted, however little it differs: that is where to look."),
         Mutant("only what is too large", (("out != exact", "out > exact"),),
                "An element that is too small is wrong too."),
         Mutant("a small difference let pass", (("(out != exact)", "~((out - exact).abs() < 0.75)"),),

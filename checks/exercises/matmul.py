@@ -111,10 +111,13 @@ MATMUL_FP16_BYTES = Exercise(
         Mutant("w left out", ((" + N * K", ""),), "The N rows of w have to be read."),
         Mutant("w read once for each token", (("N * K", "M * N * K"),),
                "The least is to read w once and use each element for all M tokens."),
-        Mutant("y in FP32", (("M * N)", "2 * M * N)"),), "The sums are kept in FP32 on the chip, but y is stored in FP16."),
+        Mutant("2 · M · N too many: y in FP32, or moved twice", (("M * N)", "2 * M * N)"),),
+               "The sums are kept in FP32 on the chip; y is written once, in FP16."),
         Mutant("the product of all three sizes", (("2 * (M * K + N * K + M * N)", "2 * M * N * K"),),
                "That is the number of products, which are arithmetic. Bytes come from the three matrices: M · K, "
                "N · K and M · N numbers."),
+        Mutant("x read for each column, and w for each row", (("M * K + N * K", "M * K * N + N * K * M"),),
+               "The least is to read each matrix once and keep it on the chip."),
     ),
 )
 
@@ -156,6 +159,9 @@ TILED_MATMUL_BYTES = Exercise(
                "What one program reads, the next reads again: x once for each column of tiles, w once for each row."),
         Mutant("one program per element", (("-(-M // BLOCK_M), -(-N // BLOCK_N)", "M, N"),),
                "Within a tile, a row that was read serves the whole tile: count programs, not elements."),
+        Mutant("one tile too many where the block divides the size",
+               (("-(-M // BLOCK_M), -(-N // BLOCK_N)", "M // BLOCK_M + 1, N // BLOCK_N + 1"),),
+               "256 rows in tiles of 128 are 2 tiles, not 3: round up with triton.cdiv."),
     ),
 )
 

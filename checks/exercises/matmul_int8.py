@@ -165,8 +165,9 @@ UNFUSED_BYTES = Exercise(
         Mutant("w in two bytes", (("N * K + 4 * M * N", "2 * N * K + 4 * M * N"),), "w is there as codes: one byte each."),
         Mutant("the norm's weight in four bytes, or read twice", (("2 * K + 2 * M * K", "4 * K + 2 * M * K"),),
                "The norm's weight is FP16, K numbers of two bytes, and it is read once."),
-        Mutant("the quantizer in FP32", (("quantizer = 2 * M * K + ", "quantizer = 4 * M * K + "),),
-               "The norm's result is FP16: two bytes for each of M · K."),
+        Mutant("2 · M · K too many: a matrix in FP32, or read twice",
+               (("quantizer = 2 * M * K + ", "quantizer = 4 * M * K + "),),
+               "x and the norm's result are FP16, two bytes for each of M · K, and each is read once."),
     ),
 )
 

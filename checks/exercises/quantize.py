@@ -164,6 +164,10 @@ QUANTIZE_TORCH = Exercise(
         Mutant("always rounded up", ((".round()", ".ceil()"),), "The nearest whole number is wanted: .round()."),
         Mutant("codes and scales exchanged", (("return q.to(torch.int8), scale", "return scale, q.to(torch.int8)"),),
                "The codes come first, then the scales."),
+        Mutant("the distance from the smallest to the largest", (("x.abs().amax(dim=1)", "x.amax(dim=1) - x.amin(dim=1)"),),
+               "Codes lie on both sides of 0, so the scale comes from the largest magnitude: x.abs().amax(dim=1)."),
+        Mutant("the codes multiplied by the scale again", (("q.to(torch.int8), scale", "q * scale[:, None], scale"),),
+               "Return the codes themselves, in INT8: the caller multiplies by the scale."),
     ),
 )
 
@@ -207,7 +211,7 @@ SQNR = Exercise(
         Mutant("the approximation's power as signal",
                (("x.square()", "approximation.square()"), ("(approximation - x).square()", "(x - approximation).square()")),
                "The signal is x itself, what should have been there."),
-        Mutant("the logarithm of each element's ratio",
+        Mutant("a ratio for each element",
                (("10 * math.log10(signal / noise)",
                  "(10 * torch.log10(x.square() / (approximation - x).square())).nanmean().item()"),),
                "Sum over all elements first; one ratio, one logarithm."),
@@ -236,6 +240,16 @@ SQNR = Exercise(
                "Take the sum of both, or the mean of both: signal and noise."),
         Mutant("a mean beside a sum, the other way round", (("x.square().sum()\n", "x.square().mean()\n"),),
                "Take the sum of both, or the mean of both: signal and noise."),
+        Mutant("without the logarithm", (("10 * math.log10(signal / noise)", "(signal / noise).item()"),),
+               "That is the ratio itself; in decibels it is 10 · log10 of it."),
+        Mutant("all of it in the precision of x",
+               (("x, approximation = x.double(), approximation.double()", "x, approximation = x, approximation"),
+                ("10 * math.log10(signal / noise)", "(10 * torch.log10(signal / noise)).item()")),
+               "FP16 has 11 bits and ends at 65,504: use .double() or .float() first."),
+        Mutant("standard deviations",
+               (("x.square().sum()", "x.var()"),
+                ("(approximation - x).square().sum()", "(approximation - x).var()")),
+               "A variance leaves out the mean, and an error that leans to one side is an error too: sum the squares."),
     ),
 )
 

@@ -26,6 +26,9 @@ SECTORS = Exercise(
                "With a stride of 0 all threads load the same element, and that lies in one sector."),
         Mutant("sectors of 128 bytes", (("stride * element_bytes))", "-(-stride * element_bytes // 4)))"),),
                "A sector has 32 bytes. (128 bytes are a cache line of four sectors.)"),
+        Mutant("the bytes from the first to the last",
+               (("max(1, min(32, stride * element_bytes))", "(31 * stride * element_bytes + element_bytes) // 32"),),
+               "A sector that is touched in part counts too, and one between two elements does not."),
     ),
 )
 

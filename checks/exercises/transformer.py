@@ -219,6 +219,10 @@ INT8_LINEAR = Exercise(
                "Each scale multiplies once."),
         Mutant("the bias is subtracted", (("y = y + bias.float()", "y = y - bias.float()"),), "The bias is added."),
         Mutant("w is not transposed", (("w_q.double().T", "w_q.double()"),), "w is (N, K): the product is x_q @ w_q.T."),
+        Mutant("the bias is added before the scales",
+               (("acc.float() * x_scale[:, None] * w_scale\n    if bias is not None:\n        y = y + bias.float()",
+                 "(acc.float() + (0 if bias is None else bias.float())) * x_scale[:, None] * w_scale"),),
+               "The bias is a number, not a sum of codes: add it after the scales."),
     ),
 )
 
@@ -351,6 +355,16 @@ PARETO = Exercise(
         Mutant("the points in the order of their time",
                (("return ~(no_worse & better).any(dim=1)", "return (~(no_worse & better).any(dim=1))[us.argsort()]"),),
                "One bool for each point, in the points' order."),
+        Mutant("two equal points dominate each other",
+               (("no_worse & better", "no_worse & ~torch.eye(len(us), dtype=torch.bool)"),),
+               "To dominate, a point must be smaller in at least one of the two."),
+        Mutant("only earlier points are asked", (("(no_worse & better)", "(no_worse & better).tril()"),),
+               "The points stand in any order: a later one dominates as well."),
+        Mutant("points taken to be sorted by time",
+               (("(us[None, :] <= us[:, None]) & (loss[None, :] <= loss[:, None])",
+                 "(loss[None, :] <= loss[:, None]).tril(-1)"),
+                ("(no_worse & better)", "no_worse")),
+               "The points stand in any order: sort them by time first, or compare each with all others."),
     ),
 )
 

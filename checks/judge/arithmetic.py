@@ -21,6 +21,9 @@ def arithmetic(node: ast.BinOp, scope: Scope) -> Replaced:
     if isinstance(op, ast.Mult | ast.Div | ast.FloorDiv) and isinstance(right, ast.Constant):
         for kind in {ast.Mult, ast.Div, ast.FloorDiv} - {type(op)}:
             yield ast.BinOp(left, kind(), right), f"`{mine}` stands where `{SIGNS[kind]}` belongs{inside}"
+    if isinstance(op, ast.Add) and not scope.kernel:
+        larger = ast.Call(ast.Name("max", ast.Load()), [left, right], [])
+        yield larger, f"the two parts are added, and the larger alone counts{inside}"
     if isinstance(op, ast.BitAnd | ast.BitOr):
         swapped = ast.BitOr() if isinstance(op, ast.BitAnd) else ast.BitAnd()
         yield ast.BinOp(left, swapped, right), f"`{mine}` stands where `{SIGNS[type(swapped)]}` belongs{inside}"
@@ -81,11 +84,13 @@ def _sums(node: ast.BinOp) -> Replaced:
 
 
 def _parentheses(node: ast.BinOp) -> Replaced:
-    """`a * b + c` as a * (b + c), `a + b * c` as (a + b) * c, `a / b * c` as a / (b * c), and so on; and back."""
+    """`a * b + c` as a * (b + c), `a + b * c` as (a + b) * c, `(a + b) / c` as a / c + b, and so on; and back."""
     left, op, right = node.left, node.op, node.right
     said = f"parentheses are missing or wrong, in `{shown(node)}`: "
     if isinstance(left, ast.BinOp):
         new = ast.BinOp(left.left, left.op, ast.BinOp(left.right, op, right))
+        yield new, f"{said}`{shown(new)}` is meant."
+        new = ast.BinOp(ast.BinOp(left.left, op, right), left.op, left.right)
         yield new, f"{said}`{shown(new)}` is meant."
         if isinstance(left.left, ast.BinOp):
             first = left.left

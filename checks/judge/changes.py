@@ -11,7 +11,8 @@ from checks.judge.arithmetic import arithmetic, factors
 from checks.judge.scope import SHOWN, SIGNS, Replaced, Scope, shown
 
 _COMPARISONS: tuple[type[ast.cmpop], ...] = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
-_FAMILIES = (("sum", "mean", "max", "min", "amax", "amin", "median", "prod"), ("any", "all"), ("sorted", "list", "set"),
+_FAMILIES = (("sum", "mean", "max", "min", "amax", "amin", "median", "prod"), ("any", "all"),
+             ("sorted", "list", "set"), ("values", "items", "keys"),
              ("ceil", "floor", "round", "trunc"), ("log", "log2", "log10"), ("exp", "exp2"), ("maximum", "minimum"),
              ("float", "half", "double", "bfloat16"), ("float32", "float16", "float64", "bfloat16"),
              ("int32", "int8", "int64", "float32", "float16"),
@@ -173,6 +174,9 @@ def _call(node: ast.Call, scope: Scope) -> Replaced:
     if given and isinstance(given[0], ast.BinOp) and isinstance(given[0].op, ast.Div):
         floor = ast.BinOp(given[0].left, ast.FloorDiv(), given[0].right)
         yield floor, f"`{shown(node)}` stands where `{shown(floor)}` belongs, which is rounded down."
+    if name == "max" and len(given) == 2 and isinstance(function, ast.Name):
+        both = ast.BinOp(given[0], ast.Add(), given[1])
+        yield both, f"the larger part is taken, and the two add up, in `{shown(node)}`."
     module = isinstance(function, ast.Attribute) and ast.unparse(function.value) in _MODULES
     if isinstance(function, ast.Attribute) and not module:
         yield function.value, f"`.{name}` is too much, in `{shown(node)}`."

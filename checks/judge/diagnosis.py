@@ -14,7 +14,7 @@ from checks.judge import hints, slips
 from checks.judge.exercise import Exercise, Expected, Mutant
 from checks.judge.launches import OutOfBounds, Traffic
 from checks.judge.relations import relation
-from checks.judge.repair import failed_first, repaired
+from checks.judge.repair import failed_first, in_time, repaired
 from checks.judge.source import Function, answer_source
 from checks.judge.trial import PASSED, TIMEOUT, Outcome, try_again, where
 from checks.judge.variations import variations_of, varied
@@ -30,8 +30,8 @@ def reason(exercise: Exercise, written: Function | str, outcomes: Sequence[Outco
     failed = next(outcome for outcome in outcomes if outcome.status != PASSED)
     if failed.error is not None:
         means = hints.in_message(written, failed.message)
-        if exercise.is_kernel and means:
-            return means
+        if exercise.is_kernel and (said := means or _slip(exercise, written, slips.find_slip)):
+            return said
         if said := _repaired(exercise, written, outcomes) or _variation(exercise, outcomes) or means:
             return said
     return ((exercise.is_kernel and _slip(exercise, written, slips.find_slip)) or _repaired(exercise, written, outcomes)
@@ -65,7 +65,7 @@ def _variation(exercise: Exercise, outcomes: Sequence[Outcome]) -> str | None:
         return None
     if any(outcome.launches for outcome in outcomes):
         return None  # kernels take too long
-    for variation in variations_of(exercise.name):
+    for variation in in_time(variations_of(exercise.name)):
         if _does_the_same(exercise, varied(exercise, variation), outcomes):
             return f"It comes out as if {variation.sentence}."
     return None
@@ -90,8 +90,7 @@ def _nearly_a_mutant(exercise: Exercise, outcomes: Sequence[Outcome], seed: int)
         if any(same) and all(_mutant_on(exercise, mutant, outcome, seed)[0].status == PASSED for outcome in passed):
             others = [(outcome, _mutant_on(exercise, mutant, outcome, seed)[0]) for outcome in failed]
             rest = [(outcome, other) for outcome, other in others if not _alike(outcome, other, LOOSELY)]
-            unlike = not exercise.is_kernel and any(other.status != PASSED for _, other in rest)
-            if 2 * len(rest) > len(failed) or unlike:
+            if 2 * len(rest) > len(failed):
                 continue  # on a small case many mistakes are the same
             alone = [outcome for outcome, other in rest if other.status == PASSED]
             more = f" It is not the only mistake: it does not explain the case '{alone[0].case.name}'." if alone else ""
@@ -103,7 +102,7 @@ def _two_mutants(exercise: Exercise, outcomes: Sequence[Outcome]) -> str | None:
     """Two mutants that together do the same. For plain functions alone: kernels take too long."""
     if exercise.is_kernel:
         return None
-    for one, other in itertools.combinations(exercise.mutants, 2):
+    for one, other in in_time(itertools.combinations(exercise.mutants, 2)):
         try:
             function = exercise.edited(*one.edits, *other.edits)
         except (ValueError, SyntaxError):  # both change the same text

@@ -2,11 +2,12 @@
 
 import contextlib
 import io
+import itertools
 import linecache
 import re
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from checks.judge.attempt import Attempt, attempt
 from checks.judge.execution import attempt_kernel
@@ -19,6 +20,15 @@ TRIED, TRIED_KERNELS = 1500, 24  # changes; a kernel must be compiled for each
 SECONDS, ONE_CALL_S = 2.0, 0.5  # of this process, and of the clock
 
 
+Item = TypeVar("Item")
+
+
+def in_time(items: Iterable[Item]) -> Iterator[Item]:
+    """Those that can be looked at within SECONDS."""
+    end = time.process_time() + SECONDS
+    return itertools.takewhile(lambda _: time.process_time() < end, items)
+
+
 def repaired(exercise: Exercise, written: Function, outcomes: Sequence[Outcome]) -> str | None:
     """A sentence on the one thing in `written` with whose change it is right on every case, or None.
 
@@ -28,10 +38,7 @@ def repaired(exercise: Exercise, written: Function, outcomes: Sequence[Outcome])
         return None
     try:
         changes = fixes(source_of(written), answer_source(exercise.name), _line_of_error(outcomes))
-        end = time.process_time() + SECONDS
-        for _, (source, sentence) in zip(range(TRIED_KERNELS if exercise.is_kernel else TRIED), changes, strict=False):
-            if time.process_time() > end:
-                return None
+        for source, sentence in in_time(itertools.islice(changes, TRIED_KERNELS if exercise.is_kernel else TRIED)):
             if _is_right(exercise, written, source, outcomes):
                 return sentence
     except (OSError, SyntaxError, ValueError):  # its source is not known, or no function

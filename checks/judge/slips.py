@@ -63,7 +63,7 @@ def _no_result(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[s
     if theirs and not mine and not any(isinstance(node, ast.Raise) for node in function.body):
         printed = any(isinstance(node, ast.Call) and ast.unparse(node.func) == "print" for node in ast.walk(function))
         yield ("The result is printed, and nothing is returned: `return` hands it back." if printed else
-               "Nothing is returned: the function needs a `return` with its result.")
+               "Nothing is returned. Is a `return` missing? The function hands back its result with it.")
     pairs = [node.value for node in theirs if isinstance(node.value, ast.Tuple)]
     for node in mine if pairs and len(pairs) == len(theirs) else ():
         if isinstance(node.value, ast.Name | ast.BinOp | ast.Constant):

@@ -154,9 +154,8 @@ def _with_line(message: str) -> str:
 
 
 def _compare(exercise: Exercise, outcome: Outcome) -> None:
-    if outcome.outputs == (None,):
-        outcome.fail(f"{_on(outcome.case)} it returns None: there the function ends without a `return`, or with one that "
-                     "has no value.")
+    if outcome.outputs == (None,) and len(outcome.expected) > 1:
+        outcome.fail(f"{_on(outcome.case)} it returns None; expected {', '.join(exercise.outputs)}. Is a `return` missing?")
         return
     if len(outcome.outputs) != len(outcome.expected):
         outcome.fail(f"{_on(outcome.case)} it returns {len(outcome.outputs)} value(s); "
@@ -180,7 +179,8 @@ def _compare_number(outcome: Outcome, name: str, got: Any, want: Expected) -> No
         on = "With " + ", ".join(f"{k}={v:,}" for k, v in outcome.inputs.items())
     is_number = isinstance(got, Real) and not isinstance(got, bool)
     if not is_number:
-        hint = (" Text is no number: leave the quotes away." if isinstance(got, str) else
+        hint = (" Is a `return` missing?" if got is None else
+                " Text is no number: leave the quotes away." if isinstance(got, str) else
                 " A comma behind a value makes a tuple of it." if isinstance(got, tuple) else
                 " `.item()` makes a number of it." if isinstance(got, torch.Tensor) and got.numel() == 1 else "")
         outcome.fail(f"{on} {what} {got!r}; expected a number.{hint}")
@@ -193,7 +193,8 @@ def _compare_tensor(outcome: Outcome, name: str, got: Any, want: Expected, store
     assert isinstance(value, torch.Tensor)  # as every output with a dtype is
     if not isinstance(got, torch.Tensor):
         return outcome.fail(f"{on} `{name}`: expected a tensor, got {type(got).__name__}."
-                            + (" A comma behind a value makes a tuple of it." if isinstance(got, tuple) else ""))
+                            + (" A comma behind a value makes a tuple of it." if isinstance(got, tuple) else
+                               " Is a `return` missing?" if got is None else ""))
     if got.shape != value.shape:
         return outcome.fail(f"{on} `{name}` has shape {tuple(got.shape)}; expected {tuple(value.shape)}.")
     if got.dtype != want.dtype:
