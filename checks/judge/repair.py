@@ -37,6 +37,8 @@ def repaired(exercise: Exercise, written: Function, outcomes: Sequence[Outcome])
     if any(outcome.status == TIMEOUT for outcome in outcomes):
         return None
     try:
+        if _is_right(exercise, written, source_of(written), outcomes):
+            return None  # with our wrapper: the mistake is in theirs
         changes = fixes(source_of(written), answer_source(exercise.name), _line_of_error(outcomes))
         for source, sentence in in_time(itertools.islice(changes, TRIED_KERNELS if exercise.is_kernel else TRIED)):
             if _is_right(exercise, written, source, outcomes):

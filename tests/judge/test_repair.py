@@ -29,6 +29,14 @@ def test_what_no_single_change_mends():
     assert said("gemv_bytes", "2 * (N * K + K + N)", "7 * N * N * N + 5") is None
 
 
+def test_a_right_kernel_is_not_mended_where_its_wrapper_is_wrong(monkeypatch):
+    exercise = EXERCISES["row_sum_kernel"]
+    monkeypatch.setattr("checks.judge.repair.fixes", lambda *_: [(answer_source(exercise.name), "Any harmless change.")])
+    outcomes = [try_case(exercise, exercise.answer_function(), exercise.cases[0], 1)]
+    outcomes[0].fail("what a wrapper made of it")
+    assert repaired(exercise, exercise.answer_function(), outcomes) is None
+
+
 def test_what_is_printed_meanwhile_is_not_seen(capsys):
     assert "16" in said("gemv_bytes", "return 2", "print(N)\n    return 16")
     assert capsys.readouterr().out == "".join(f"{N}\n" for N in (case.inputs(None)["N"] for case in
