@@ -10,6 +10,7 @@ from typing import Any
 from checks.judge.arithmetic import arithmetic, factors
 from checks.judge.scope import SHOWN, SIGNS, Replaced, Scope, shown
 
+LARGEST_SHIFTED = 256  # a number that may be one too large, or twice as large as meant; beyond it are units
 _COMPARISONS: tuple[type[ast.cmpop], ...] = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 _FAMILIES = (("sum", "mean", "max", "min", "amax", "amin", "median", "prod"), ("any", "all"),
              ("sorted", "list", "set"), ("values", "items", "keys"),
@@ -126,7 +127,7 @@ def _number(node: ast.Constant, scope: Scope) -> Replaced:
     value: Any = node.value
     if type(value) not in (int, float):
         return
-    near = [value + 1, value - 1, value * 2, value / 2]
+    near = [value + 1, value - 1, value * 2, value / 2] if abs(value) <= LARGEST_SHIFTED else []
     if not scope.kernel:
         near += [0, 1, 2, 1e3, 1e6, 1e9, 1e12, value * 1e3, value / 1e3, value * 1e6, value / 1e6]
     for other in (*scope.numbers, *(int(n) if n == int(n) else n for n in near)):

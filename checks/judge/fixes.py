@@ -17,8 +17,10 @@ from checks.judge.scope import Scope
 _BUILTINS = ("sum", "max", "min", "abs", "round", "len", "sorted", "set", "int", "range", "divmod")
 
 
-def fixes(source: str, answer: str, line: str | None = None) -> Iterator[tuple[str, str]]:
+def fixes(source: str, answer: str, line: str | None = None) -> Iterator[tuple[str, str, object]]:
     """Each change of one thing in a function's `source`, with its sentence; the same in several places is one thing, too.
+
+    The third is equal for those that are as likely.
 
     First come those in `line`, where an error was raised, and those that bring the source nearest to the `answer`.
 
@@ -48,11 +50,11 @@ def fixes(source: str, answer: str, line: str | None = None) -> Iterator[tuple[s
             said = f"{sentence.rstrip('.')}, in {len(changes)} places."
             found.append(((True, _distance(mine, goal, changes)), said, changes))
     seen = {ast.unparse(tree)}
-    for _, sentence, changes in sorted(found, key=lambda fix: fix[0]):
+    for rank, sentence, changes in sorted(found, key=lambda fix: fix[0]):
         text = ast.unparse(_changed(tree, changes)) + "\n"
         if text not in seen:
             seen.add(text)
-            yield text, sentence[0].upper() + sentence[1:]
+            yield text, sentence[0].upper() + sentence[1:], rank
 
 
 @dataclass(frozen=True)

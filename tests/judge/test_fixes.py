@@ -17,7 +17,7 @@ KERNEL = """def k(x_ptr, y_ptr, K, stride_x, BLOCK: tl.constexpr):
 def sentence(wrong: str, right: str, line: str | None = None) -> str:
     """That of the change that makes `right` of `wrong`."""
     meant = ast.unparse(ast.parse(right))
-    return next(said for source, said in fixes(wrong, right, line) if ast.unparse(ast.parse(source)) == meant)
+    return next(said for source, said, _ in fixes(wrong, right, line) if ast.unparse(ast.parse(source)) == meant)
 
 
 def body(expression: str) -> str:
@@ -68,13 +68,13 @@ def test_statements_of_a_loop():
     assert sentence(loop.replace("t += x", "t = x"), loop).startswith("`t =` replaces what was added up so far")
     assert sentence(loop.replace("x, y in", "y, x in"), loop) == "`(y, x)` stands where `(x, y)` belongs, in the loop."
     broken = loop.replace("t += x", "t += x\n        break")
-    assert any(said.startswith("The `break` is too much") for _, said in fixes(broken, loop))
+    assert any(said.startswith("The `break` is too much") for _, said, _ in fixes(broken, loop))
 
 
 def test_the_likeliest_come_first_and_none_twice():
     said = list(fixes(BYTES.replace("2 *", "16 *"), BYTES))
     assert said[0][1] == "16 stands where 2 belongs, in `return 16 * (N * K + K + N)`."
-    assert len({source for source, _ in said}) == len(said)
+    assert len({source for source, *_ in said}) == len(said)
     two = "def f(a):\n    b = a + 1\n    return b + 1\n"
     assert next(fixes(two, two, "return b + 1"))[0] != two and "b + 1" in next(fixes(two, two, "return b + 1"))[1]
 

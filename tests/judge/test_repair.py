@@ -25,13 +25,21 @@ def test_the_mistake_is_named(name, old, new, sentence):
     assert said(name, old, new).startswith(sentence)
 
 
+def test_two_changes_that_mend_it_are_both_named(monkeypatch):
+    right = answer_source("gemv_bytes")
+    monkeypatch.setattr("checks.judge.repair.fixes", lambda *_: [
+        (right, "1 is too much, in `a`.", 3), (right, "1 is too much, in `a`.", 3), (right, "A `b` is missing.", 3),
+        (right, "2 is too much, in `c`.", 3), (right, "4 is too much, in `d`.", 4)])
+    assert said("gemv_bytes", "2 *", "3 *") == "1 is too much, in `a`. Or: 2 is too much, in `c`."
+
+
 def test_what_no_single_change_mends():
     assert said("gemv_bytes", "2 * (N * K + K + N)", "7 * N * N * N + 5") is None
 
 
 def test_a_right_kernel_is_not_mended_where_its_wrapper_is_wrong(monkeypatch):
     exercise = EXERCISES["row_sum_kernel"]
-    monkeypatch.setattr("checks.judge.repair.fixes", lambda *_: [(answer_source(exercise.name), "Any harmless change.")])
+    monkeypatch.setattr("checks.judge.repair.fixes", lambda *_: [(answer_source(exercise.name), "Any harmless change.", 0)])
     outcomes = [try_case(exercise, exercise.answer_function(), exercise.cases[0], 1)]
     outcomes[0].fail("what a wrapper made of it")
     assert repaired(exercise, exercise.answer_function(), outcomes) is None

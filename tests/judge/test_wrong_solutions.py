@@ -1,6 +1,7 @@
 """Wrong solutions as students write them, none of them made from ours: each fails, and its message leads with the mistake.
 
-wrong.jsonl holds a cell a line, with the words that name its mistake: a mutant's name, or what the message begins with.
+wrong.jsonl and, of a later round, wrong_afresh.jsonl hold a cell a line, with the words that name its mistake: a mutant's
+name, or what the message begins with.
 """
 
 import dataclasses
@@ -16,7 +17,8 @@ from checks.judge.source import define
 from checks.judge.trial import try_case
 from checks.judge.verdict import _answer_on, _SeenHere
 
-WRONG = [json.loads(line) for line in Path(__file__).with_name("wrong.jsonl").read_text().splitlines()]
+WRONG = [json.loads(line) for name in ("wrong.jsonl", "wrong_afresh.jsonl")
+         for line in Path(__file__).with_name(name).read_text().splitlines()]
 ACCEPTED = {
     "32-bit offsets for y only": "y is as large as memory allows before an offset in it passes 2³¹, and is allocated by us",
     "multiplies by the reciprocal": "within the bound of two roundings",
