@@ -37,7 +37,7 @@ def test_what_no_single_change_mends():
     assert said("gemv_bytes", "2 * (N * K + K + N)", "7 * N * N * N + 5") is None
 
 
-def test_a_right_kernel_is_not_mended_where_its_wrapper_is_wrong(monkeypatch):
+def test_a_right_kernel_is_not_mended_for_its_wrapper(monkeypatch):
     exercise = EXERCISES["row_sum_kernel"]
     monkeypatch.setattr("checks.judge.repair.fixes", lambda *_: [(answer_source(exercise.name), "Any harmless change.", 0)])
     outcomes = [try_case(exercise, exercise.answer_function(), exercise.cases[0], 1)]
