@@ -34,9 +34,13 @@ def _named(artists):
 
 def _curve(label: str, x, y) -> str:
     try:
-        return f"{_line(label)} from {float(y[0]):.3g} at {float(x[0]):.3g} to {float(y[-1]):.3g} at {float(x[-1]):.3g}"
+        return f"{_line(label)} from {_number(y[0])} at {_number(x[0])} to {_number(y[-1])} at {_number(x[-1])}"
     except (TypeError, ValueError, IndexError):
         return _line(label)
+
+
+def _number(value) -> str:
+    return f"{float(value):,.0f}" if 1000 <= abs(float(value)) < 1e9 else f"{float(value):.3g}"
 
 
 def _line(text: str) -> str:

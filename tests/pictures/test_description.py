@@ -35,6 +35,13 @@ def test_many_lines_are_counted():
     plt.close(figure)
 
 
+def test_large_numbers_are_written_out():
+    figure, axes = plt.subplots()
+    axes.plot([0.125, 16384], [1019.6, 3.0], label="us")
+    assert "us from 1,020 at 0.125 to 3 at 16,384" in describe(figure)
+    plt.close(figure)
+
+
 def test_a_page_shows_the_picture_and_says_what_it_shows(figure):
     figure.suptitle('a "b" <c>')
     bundle = page(figure)
