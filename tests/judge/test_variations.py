@@ -10,6 +10,13 @@ from checks.judge.variations import variations
 from checks.judge.verdict import judge
 
 
+@pytest.fixture
+def no_repair(monkeypatch):
+    """As in the grader, which runs no changed source of a student's."""
+    monkeypatch.setattr("checks.judge.diagnosis.repaired", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_repair")
 @pytest.mark.parametrize(("name", "body", "said"), [
     ("roofline_us", "return max(2 * flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))", "were twice what it should be"),
     ("graph_us", "return launch_us + kernel_us.sum().item() + (len(kernel_us) - 1) / gap_us", "`/` stood where `*` belongs"),

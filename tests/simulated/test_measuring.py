@@ -86,6 +86,12 @@ def test_a_timer_s_result_of_the_wrong_form_is_explained(result, said):
     assert not verdict.passed and said in verdict.message
 
 
+@pytest.fixture
+def no_repair(monkeypatch):
+    """As in the grader, which runs no changed source of a student's."""
+    monkeypatch.setattr("checks.judge.diagnosis.repaired", lambda *_: None)
+
+
 def typed(exercise, *edits):
     """The verdict on the answer with these edits: unlike a mutant's, they are a student's own."""
     return judge(exercise, exercise.edited(*edits))
@@ -100,6 +106,7 @@ TIMES = "return {name: [start.elapsed_us(stop)"
 WARM = "    for call in sides.values():\n        for _ in range(warmup):\n            call()\n"
 
 
+@pytest.mark.usefixtures("no_repair")
 @pytest.mark.parametrize(("edits", "said"), [
     ([WARM_IN_TURNS, (FLUSH, "")], "came from the cache: flush it before each timed call"),
     ([WARM_IN_TURNS, (FLUSH, ""), ("start.record()\n", "start.record()\n            gpu.flush_l2()\n")],
@@ -117,6 +124,7 @@ def test_a_timer_like_no_mutant_gets_a_sentence_by_its_numbers(edits, said):
     assert verdict.mistake is None and said in verdict.message
 
 
+@pytest.mark.usefixtures("no_repair")
 @pytest.mark.parametrize(("edits", "said"), [
     ([("raise RuntimeError(", "raise ValueError(")], "with ValueError: expected a RuntimeError"),
     ([('f"from {low:.2f} to {high:.2f} us around {median:.2f} us: too far apart"', "")], "it refuses without a message"),
@@ -128,6 +136,7 @@ def test_a_wrong_median_and_spread_gets_a_sentence(edits, said):
     assert said in typed(MEDIAN, *edits).message
 
 
+@pytest.mark.usefixtures("no_repair")
 @pytest.mark.parametrize(("edit", "said"), [
     ("num_bytes / us / 1e9", "10 to the power of -6 times"), ("us * 1e3 / num_bytes", "Upside down."),
 ])
