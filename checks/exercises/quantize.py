@@ -172,11 +172,11 @@ QUANTIZE_TORCH = Exercise(
 )
 
 
-def _with_error(M: int, K: int, size: float, error: float):
+def _with_error(M: int, K: int, size: float, error: float, mean: float = 0.0):
     """Rows of sizes from 1 to `size`, and an approximation that is off by up to `error` times the row's size."""
     def inputs(g: torch.Generator) -> dict:
         sizes = torch.linspace(1, size, M)[:, None]
-        x = torch.randn(M, K, generator=g).clamp(-3, 3) * sizes
+        x = (torch.randn(M, K, generator=g).clamp(-3, 3) + mean) * sizes
         return {"x": x.half(), "approximation": (x + (torch.rand(M, K, generator=g) - 0.4) * error * sizes).half()}
     return inputs
 
@@ -196,7 +196,7 @@ SQNR = Exercise(
         Case("8 rows, small errors", _with_error(8, 100, 4, 0.02)),
         Case("errors as large as x", _with_error(8, 100, 4, 2.0)),
         Case("numbers in the thousands", _with_error(8, 100, 9000, 0.02)),
-        Case("one row", _with_error(1, 300, 1, 0.1)),
+        Case("one row", _with_error(1, 300, 1, 0.1, mean=0.5)),
     ),
     mutants=(
         Mutant("20 instead of 10", (("10 * math", "20 * math"),),
