@@ -28,14 +28,15 @@ def reason(exercise: Exercise, written: Function | str, outcomes: Sequence[Outco
     that does nearly the same or the same on some cases, the answer with one thing changed, or with two mistakes.
     """
     failed = next(outcome for outcome in outcomes if outcome.status != PASSED)
+    slip = _slip(exercise, written, slips.find_slip)
     if failed.error is not None:
         means = hints.in_message(written, failed.message)
-        if exercise.is_kernel and (said := means or _slip(exercise, written, slips.find_slip)):
+        if exercise.is_kernel and (said := means or slip):
             return said
         if said := _repaired(exercise, written, outcomes) or _variation(exercise, outcomes) or means:
             return said
-    return ((exercise.is_kernel and _slip(exercise, written, slips.find_slip)) or _repaired(exercise, written, outcomes)
-            or explained(exercise, failed) or _slip(exercise, written, slips.find_slip) or relation(outcomes)
+    return ((exercise.is_kernel and slip) or _repaired(exercise, written, outcomes)
+            or explained(exercise, failed) or slip or relation(outcomes)
             or _slip(exercise, written, slips.find_unused) or _nearly_a_mutant(exercise, outcomes, seed)
             or _variation(exercise, outcomes) or _two_mutants(exercise, outcomes) or never_read(failed))
 

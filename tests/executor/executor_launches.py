@@ -12,7 +12,7 @@ from triton.runtime.interpreter import InterpretedFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from checks.executor import Module, Report, compile_kernel, specialize
-from checks.judge.memory import strided_copy
+from checks.judge.memory import bits, strided_copy
 from kernels.runtime import INTERPRETED
 
 
@@ -31,11 +31,6 @@ class Replayed:
         return all(torch.equal(bits(ours), bits(theirs)) if ours.dtype != torch.bfloat16 else
                    bool(((bits(ours).int() - bits(theirs).int()) // 2 == 0).all())
                    for ours, theirs in ((self.executed[name], self.launched[name]) for name in self.executed))
-
-
-def bits(x: torch.Tensor) -> torch.Tensor:
-    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]
-    return x.contiguous().view(whole)
 
 
 @cache

@@ -6,10 +6,11 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from executor_launches import bits, execute
+from executor_launches import execute
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from checks.executor import CompileError, Module, Unsupported
+from checks.judge.memory import bits
 
 
 def ran(kernel, grid, *arguments, **constexprs):
