@@ -1,9 +1,11 @@
-"""What Jupyter's server is told: a lesson that was only opened stays as it was, to the byte."""
+"""What Jupyter's server is told: a lesson that was only opened stays as it was, to the byte, and pages have a style."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pytest
+from jupyter_server.serverapp import ServerApp
 from traitlets.config import Config
 
 from checks.course.jupyter import __file__ as package
@@ -14,10 +16,15 @@ FULL = {"codemirror_mode": {"name": "ipython", "version": 3}, "file_extension": 
 
 
 @pytest.fixture
-def hook():
+def config():
     path, config = package.replace("__init__", "server_config"), Config()
     with open(path) as file:  # noqa: PTH123
         exec(compile(file.read(), path, "exec"), {"get_config": lambda: config, "__file__": path})
+    return config
+
+
+@pytest.fixture
+def hook(config):
     return config.FileContentsManager.pre_save_hook
 
 
@@ -41,3 +48,9 @@ def test_other_notebooks_and_languages_are_saved_as_they_are(hook, tmp_path):
     assert '"name": "julia"' in saved(hook, name, LESSONS, {"name": "julia"})
     hook(model={"type": "file", "content": "text"}, path="a.txt", contents_manager=SimpleNamespace(root_dir="/"))
     hook(model={"type": "notebook", "content": None}, path="a.ipynb", contents_manager=SimpleNamespace(root_dir="/"))
+
+
+def test_the_server_takes_each_option_and_finds_the_style_sheet(config):
+    assert set(config.ServerApp) <= set(ServerApp.class_traits(config=True))
+    (folder,) = config.ServerApp.tornado_settings["static_custom_path"]
+    assert (Path(folder) / "custom.css").is_file()

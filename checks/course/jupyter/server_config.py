@@ -25,4 +25,4 @@ def keep_metadata(model, path, contents_manager, **_):
 warnings.filterwarnings("ignore", "Overriding existing pre_save_hook")
 c = get_config()  # type: ignore[name-defined]  # noqa: F821
 c.FileContentsManager.pre_save_hook = keep_metadata
-c.ServerApp.static_custom_path = [str(HERE)]  # custom.css
+c.ServerApp.tornado_settings = {"static_custom_path": [str(HERE)]}  # custom.css; the option of that name takes no value
