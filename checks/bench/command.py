@@ -127,9 +127,11 @@ def added(new: dict, old: dict) -> dict:
     measured = {(row["test"], row["mode"]) for row in new["rows"]}
     kept = [row for row in old["rows"] if (row["test"], row["mode"]) not in measured]
     rows = [{**row, "of_roof": of_roof(row, old["roofs"])} for row in new["rows"]]
+    again = {test for test, _ in measured}
+    notes = [note for note in old.get("notes", []) if note["unit"].split()[0] not in again]
     dates = {**old.get("added", {}), **dict.fromkeys(new["conditions"], new["date"])}
     return {**old, "added": dates, "conditions": {**old.get("conditions", {}), **new["conditions"]},
-            "notes": [*old.get("notes", []), *new["notes"]], "rows": [*kept, *rows]}
+            "notes": [*notes, *new["notes"]], "rows": [*kept, *rows]}
 
 
 def assemble(header: dict, kept: Kept) -> dict:

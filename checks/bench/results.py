@@ -23,6 +23,7 @@ RECORDED = "nvidia_h200.json"
 """The file whose figures the lessons and the README show."""
 
 SCHEMA = 1
+INT8_TESTS = ("config", "places", "gate_up")  # whose functions' names do not say what they multiply
 NUMBER = (int, float)
 FILE = {"gpu": str, "capability": list, "torch": str, "triton": str, "date": str, "roofs": dict, "rows": list}
 ROOFS = ("copy_gb_per_s", "read_gb_per_s", "fp16_tflops", "int8_tops")
@@ -104,11 +105,12 @@ def select(figures: dict | list[dict], **wanted) -> list[dict]:
     return [row for row in rows if all(row.get(name) in values for name, values in several.items())]
 
 
-def arithmetic(function: str) -> str:
+def arithmetic(function: str, test: str = "") -> str:
     """The tensor cores' input type that a function multiplies in: 'fp16', 'int8' or 'fp8'."""
     if "FP8" in function:
         return "fp8"
-    return "int8" if any(word in function for word in ("int8", "int_mm", "INT8", "w8a8", "w8a16")) else "fp16"
+    named = any(word in function for word in ("int8", "int_mm", "INT8", "w8a8", "w8a16"))
+    return "int8" if named or test in INT8_TESTS else "fp16"
 
 
 def of_roof(row: dict, roofs: dict) -> float | None:
@@ -116,7 +118,7 @@ def of_roof(row: dict, roofs: dict) -> float | None:
 
     None where a roof was not measured.
     """
-    peak = roofs.get({"fp16": "fp16_tflops"}.get(arithmetic(row["function"]), "int8_tops"))  # FP8's peak is INT8's
+    peak = roofs.get("fp16_tflops" if arithmetic(row["function"], row["test"]) == "fp16" else "int8_tops")  # FP8's is INT8's
     copy = roofs.get("copy_gb_per_s")
     if not copy or row["flops"] and not peak:
         return None

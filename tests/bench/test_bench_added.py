@@ -24,6 +24,13 @@ def test_new_rows_take_the_place_of_those_of_their_test():
     assert figures["conditions"] == {"gemm": {"clock": 1}, "places": {"clock": 2}}
 
 
+def test_what_was_wrong_is_forgotten_once_it_was_measured_again():
+    wrong = {"unit": "places 8x8x8 eager | persistent rows", "kind": "wrong", "what": "persistent rows", "reason": "amax"}
+    elsewhere = {**wrong, "unit": "gemm 8x8x8 eager | cuBLAS FP16"}
+    assert command.added(run_again(), {**OLD, "notes": [wrong, elsewhere]})["notes"] == [elsewhere]
+    assert command.added(run_again(notes=[wrong]), {**OLD, "notes": [wrong]})["notes"] == [wrong]
+
+
 @pytest.mark.parametrize("other", [{"gpu": "GPU Y"}, {"torch": "3"}, {"triton": "4"}, {"capability": [8, 0]}])
 def test_nothing_is_added_to_figures_of_another_machine(other):
     with pytest.raises(BadResults, match=f"have {list(other)[0]} .*: measure all anew"):

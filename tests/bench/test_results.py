@@ -86,6 +86,7 @@ def test_the_roof_is_that_of_the_inputs_type():
         "fp16", "int8", "int8", "fp8"]
     large = {**row("gemm", "perrow_w8a8_matmul", 16384, 6144, 2048), "median_us": 1e6}
     assert of_roof(large, ROOFS) == pytest.approx(large["flops"] / 1400e12)
+    assert of_roof({**large, "test": "gate_up", "function": "SiLU·mul apart"}, ROOFS) == of_roof(large, ROOFS)
     assert of_roof({**large, "function": "matmul_fp16"}, ROOFS) == pytest.approx(large["flops"] / 700e12)
     assert of_roof({**large, "flops": 0}, ROOFS) == pytest.approx(large["bytes"] / 4000e9)
     assert of_roof({**large, "flops": 0}, {"copy_gb_per_s": 4000.0}) == pytest.approx(large["bytes"] / 4000e9)

@@ -192,6 +192,14 @@ def test_07b_what_silu_mul_in_the_epilogue_saves():
     assert f"here 4, and {-(-11008 // 64)} for $N = 11008$." in text("07b")
 
 
+def test_07b_a_faster_product_saves_more_than_a_fusion():
+    assert "a faster product can save more than a fusion" in text("07b")
+    for M, K, N in ((16384, 2048, 22016), (8192, 4096, 28672)):
+        apart, fused, fastest = (us("gate_up", name, M=M, K=K, N=N) for name in (
+            "SiLU·mul apart", "SiLU·mul in the epilogue", "fastest product, SiLU·mul in the quantizer"))
+        assert fastest < fused < apart
+
+
 def test_08_waiting_for_launches_and_its_spread():
     rows = {(row["function"], row["M"]): row for row in select(recorded(), test="launches", mode="idle")}
     cublas = rows["cuBLAS FP16", 1]

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -28,8 +29,10 @@ from executor_launches import Replayed, beside_the_executor  # noqa: E402
 from kernel_calls import HONEST, honest_call, rest_of_the_library  # noqa: E402
 
 from checks.executor import Unsupported  # noqa: E402
+from checks.executor.operations import loads  # noqa: E402
 from checks.exercises import EXERCISES  # noqa: E402
 from checks.host.recorder import NeedsNumbers  # noqa: E402
+from checks.judge import execution  # noqa: E402
 from checks.judge.attempt import attempt  # noqa: E402
 from checks.judge.execution import attempt_executed  # noqa: E402
 from checks.judge.exercise import Exercise  # noqa: E402
@@ -122,32 +125,50 @@ def difference(launch: Replayed) -> float:
 
 
 def judged(mutants: int, failures: list[str]) -> dict[str, int]:
-    """How many functions got the same verdict on the GPU as from the executor, by what the executor says."""
+    """How many functions got the same verdict on the GPU as from the executor, by what the executor says.
+
+    Sums in another order may make one case of a mistake right; the verdict is that of all cases. What a masked load without
+    `other=` leaves is undefined: the executor takes NaN for it, a GPU mostly 0. Such a mistake is "undefined".
+    """
     count: dict[str, int] = defaultdict(int)
     for exercise in KERNELS:
         for mutant in (None, *exercise.mutants[:mutants]):
             function = exercise.mutated(mutant) if mutant else exercise.answer_function()
-            said, same = "right", True
-            for case in exercise.cases:
-                try:
-                    ours = try_case(exercise, function, case, 0, attempt_executed)
-                except (NeedsNumbers, Unsupported) as error:
-                    said = f"not executed: {type(error).__name__}"
-                    break
-                if ours.status != PASSED:
-                    said = "wrong"
-                if isinstance(ours.error, OutOfBounds):
-                    said = "out of bounds"
-                    break
-                theirs = try_case(exercise, function, case, 0, attempt)
-                same &= (ours.status == PASSED) == (theirs.status == PASSED)
-                if not same:
-                    failures.append(f"{exercise.name}, {mutant.name if mutant else 'the answer'}, '{case.name}': "
-                                    f"{ours.status} {ours.message[:150]} / {theirs.status} {theirs.message[:150]}")
-                if ours.status != PASSED or not same:
-                    break
+            said, message = executed(exercise, function)
+            theirs = "not run"
+            if said in ("right", "wrong"):
+                on_gpu = (try_case(exercise, function, case, 0, attempt) for case in exercise.cases)
+                theirs = "right" if all(trial.status == PASSED for trial in on_gpu) else "wrong"
+                if (said, theirs) == ("wrong", "right"):
+                    said = "undefined" if right_with_zeros(exercise, function) else said
+            same = theirs in (said, "not run") or said == "undefined"
             count[said] += same
+            if not same:
+                name = mutant.name if mutant else "the answer"
+                failures.append(f"{exercise.name}, {name}: {said} {message[:150]}; on the GPU {theirs}")
     return dict(count)
+
+
+def executed(exercise: Exercise, function: Callable[..., Any]) -> tuple[str, str]:
+    """The executor's verdict over all cases, and the first message."""
+    for case in exercise.cases:
+        try:
+            trial = try_case(exercise, function, case, 0, attempt_executed)
+        except (NeedsNumbers, Unsupported) as error:
+            return f"not executed: {type(error).__name__}", ""
+        if trial.status != PASSED:
+            return "out of bounds" if isinstance(trial.error, OutOfBounds) else "wrong", trial.message
+    return "right", ""
+
+
+def right_with_zeros(exercise: Exercise, function: Callable[..., Any]) -> bool:
+    """Is the executor's verdict "right" where lanes that a mask switches off load 0?"""
+    execution._module.cache_clear()  # a module knows what its loads leave
+    try:
+        with patch.object(loads, "poison", lambda elem: 0):
+            return executed(exercise, function)[0] == "right"
+    finally:
+        execution._module.cache_clear()
 
 
 if __name__ == "__main__":
