@@ -51,7 +51,7 @@ MODULES = {"reset": "checks.course.reset", "update": "checks.course.update",
            "site": "checks.course.site", "bench": "checks.bench.command",
            "profile": "checks.bench.profile", "doctor": "checks.course.doctor",
            "grade": "checks.grader.command", "train": "checks.capstone.training", "accuracy": "checks.capstone.accuracy",
-           "dev": "checks.dev.command"}
+           "model": "checks.model.command", "dev": "checks.dev.command"}
 """The commands that have a module of their own, each with a `main(argv)`."""
 
 

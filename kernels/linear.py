@@ -85,6 +85,18 @@ class Int8Linear(torch.nn.Module):
         return self
 
 
+class Int8LinearOnCpu(Int8Linear):
+    """The bits of `Int8Linear` in torch, for a machine on which the kernels would be interpreted: a whole model of them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x_q, x_scale = quantize_int8_perrow_torch(x.reshape(-1, self.in_features))
+        acc = torch._int_mm(x_q, self.weight_q.T)
+        y = acc.float() * x_scale[:, None] * self.weight_scale
+        if self.bias is not None:
+            y = y + self.bias.float()
+        return y.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
+
+
 def expect_linear(name: str, linear: torch.nn.Linear) -> None:
     """Raises TypeError or ValueError, which name it, where a layer cannot become an `Int8Linear`."""
     if not _has_weight(linear):
