@@ -76,7 +76,7 @@ _ONE_AFTER_THE_OTHER = "done = max(done, launched) + duration"
 
 EAGER_US = Exercise(
     name="eager_us",
-    lesson="08_decode",
+    lesson="08b_launches",
     points=3,
     cases=(
         Case("launches slower than kernels, 4 kernels", chain(2.0, 3.0, 2.5, 1.0, launch_us=6.0)),
@@ -125,7 +125,7 @@ EAGER_US = Exercise(
 
 GRAPH_US = Exercise(
     name="graph_us",
-    lesson="08_decode",
+    lesson="08b_launches",
     points=1,
     cases=(
         Case("4 kernels", chain(2.0, 3.0, 2.5, 1.0, launch_us=6.0, gap_us=0.75)),
@@ -181,7 +181,7 @@ def least_from_which_on(M: torch.Tensor, first_us: torch.Tensor, second_us: torc
 
 BREAK_EVEN_M = Exercise(
     name="break_even_m",
-    lesson="08_decode",
+    lesson="08b_launches",
     points=2,
     cases=(
         Case("one crossing", times([1, 2, 4, 8, 16], [5.0, 5.0, 6.0, 9.0, 15.0], [7.0, 7.0, 7.0, 7.0, 8.0])),

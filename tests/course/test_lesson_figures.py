@@ -200,16 +200,16 @@ def test_07b_a_faster_product_saves_more_than_a_fusion():
         assert fastest < fused < apart
 
 
-def test_08_waiting_for_launches_and_its_spread():
+def test_08b_waiting_for_launches_and_its_spread():
     rows = {(row["function"], row["M"]): row for row in select(recorded(), test="launches", mode="idle")}
     cublas = rows["cuBLAS FP16", 1]
     assert (f"the median of cuBLAS at $M = 1$ is {cublas['median_us']:.0f} µs, and the middle 80 % of its calls go from "
-            f"{cublas['low_us']:.0f} to {cublas['high_us']:.0f} µs") in text("08")
+            f"{cublas['low_us']:.0f} to {cublas['high_us']:.0f} µs") in text("08b")
     fp16, int8 = (rows[name, 16]["median_us"] - us("launches", name, "graph", M=16)
                   for name in ("cuBLAS FP16", "decode_w8a8"))
-    assert "with three launches INT8 waits longer" in text("08") and int8 > fp16
+    assert "with three launches INT8 waits longer" in text("08b") and int8 > fp16
     x, parts = 2 * 16 * 4096 / 1e6, 2 * 2 * 16 * 4096 * 4 / 1e6  # written and read
-    assert f"$x$ and $y$ are {x:.2f} MB each, and the partial sums move {parts:.2f} MB." in text("08")
+    assert f"$x$ and $y$ are {x:.2f} MB each, and the partial sums move {parts:.2f} MB." in text("08b")
 
 
 def test_09_full_waves_and_the_fastest_configuration():
@@ -281,12 +281,12 @@ def test_04_the_predicted_time_beside_the_measured_ones():
             f"in chunks and {block:.1f} for the one with one block.") in text("04")
 
 
-def test_08_predicted_latencies_beside_measured_ones():
-    page, shape = text("08"), {"N": 4096, "K": 4096}
+def test_08b_predicted_latencies_beside_measured_ones():
+    page, shape = text("08b"), {"N": 4096, "K": 4096}
     fp16, int8 = ([us("few or many", name, "graph", M=M, **shape) for M in (1, 128)]
                   for name in ("cuBLAS FP16", "decode_w8a8"))
     least = [weight * 4096**2 / 4800e3 for weight in (2, 1)]
-    assert (f"part 1 predicted {least[0]:.1f} µs in FP16 and {least[1]:.1f} µs in INT8. The H200 took {fp16[0]:.1f} and "
+    assert (f"lesson 08 predicted {least[0]:.1f} µs in FP16 and {least[1]:.1f} µs in INT8. The H200 took {fp16[0]:.1f} and "
             f"{int8[0]:.1f} µs") in page
     assert f"so the gain of {fp16[0] / int8[0]:.2f} is close to the predicted 2." in page
     assert f"the H200 took {fp16[1]:.1f} and {int8[1]:.1f}: a gain of {fp16[1] / int8[1]:.2f}." in page

@@ -165,6 +165,10 @@ def test_08_kernels_alone():
     assert w8a8["us"] == pytest.approx(w8a16["us"], rel=0.05)
     at_work = profiled("skinny_w8a8", M=16, K=4096)["tensor_pct"]
     assert f"has the tensor cores at work {at_work:.1f} % of the time" in page
+
+
+def test_08b_the_three_kernels_of_a_few_rows():
+    page = text("08b")
     few, many = ([profiled("decode_w8a8", M=M, launch=launch) for launch in range(3)] for M in (16, 64))
     for name, before, after in zip(("its quantization", "its product", "the sum of its parts"), few, many, strict=True):
         assert f"{name} takes {before['us']:.1f} and {after['us']:.1f} µs" in page
