@@ -70,7 +70,7 @@ class Operands:
         return drawn
 
 
-OF_X = ("x", "x_q", "x_scale", "x8", "x8_scale", "source", "gate", "up")
+OF_X = ("x", "x_q", "x_scale", "x8", "x8_scale", "source", "gate", "up", "query")
 
 
 def _x(o: Operands) -> dict:

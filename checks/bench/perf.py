@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from checks.bench.attention import expect_attention
 from checks.bench.baselines import BASELINES
 from checks.bench.measure import Refused, time_in_graphs_us, time_us
 from checks.bench.operands import Operands, expect_codes, expect_product, operand_names
@@ -100,6 +101,14 @@ def test_perf_quant_prefill(functions: Functions, shapes=None, mode: str = "eage
     return _each(_Test("quant_prefill", expect_codes), functions, [(M, K, 1) for M, K in shapes], mode, watcher)
 
 
+def test_perf_attention(functions: Functions, shapes=None, mode: str = "eager",
+                        watcher: Watcher | None = None) -> list[dict]:
+    """Time attention of one new token of each of M sequences to K tokens in the cache, `shapes` a list of (M, K). Functions
+    of query, and of keys and values, or of their codes and scales and lengths."""
+    shapes = _shapes(shapes, ("M", "K"), [(2, 70)] if INTERPRETED else [(1, 8192), (64, 8192)])
+    return _each(_Test("attention", expect_attention), functions, [(M, K, 1) for M, K in shapes], mode, watcher)
+
+
 def copy_roof() -> dict:
     """The one roof that a lesson's picture of bandwidth needs, measured now: a copy of 1 GiB, in GB/s."""
     row, = test_perf_quant_prefill({"copy": BASELINES["copy"]}, [(32768, 21845)])
@@ -107,7 +116,7 @@ def copy_roof() -> dict:
 
 
 _measuring: tuple[Any, ...] = (test_perf_gemv, test_perf_gemm, test_perf_matmul_int8, test_perf_gate_up,
-                               test_perf_quant_decode, test_perf_quant_prefill)
+                               test_perf_quant_decode, test_perf_quant_prefill, test_perf_attention)
 for _function in _measuring:
     _function.__test__ = False  # their names are the workshop's: pytest shall not take them for tests
 

@@ -107,6 +107,7 @@ WANTS = [
            "torch.compile RMSNorm, quantize_int8_perrow", {"test": "fused", "K": K}, 1.5, 2.0) for K in (2048, 4096)),
     *(Want("CPU time of F.linear over Int8Linear's", "Int8Linear", "F.linear", {"test": "host", "M": M}, 1 / most, 1 / aim)
       for M, most, aim in ((1, 3, 1.5), (16, 5, 2.5), (512, 4, 2))),
+    Want("attention to an INT8 cache over SDPA in FP16", "decode_attention_int8", "SDPA FP16", {"test": "attention"}),
     Want("SiLU·mul + quantization, fused over apart", "silu_mul_quantize_int8",
          "torch.compile SiLU·mul, quantize_int8_perrow", {"test": "fused"}),
 ]

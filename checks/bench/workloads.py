@@ -8,6 +8,7 @@ from pathlib import Path
 
 import kernels
 from checks.bench import perf
+from checks.bench.attention import ATTENTION
 from checks.bench.baselines import (
     BASELINES,
     CONFIGS,
@@ -25,7 +26,7 @@ from kernels.decode import MAX_M
 from kernels.runtime import INTERPRETED
 
 TESTS = {"gemv": perf.test_perf_gemv, "gemm": perf.test_perf_gemm, "matmul_int8": perf.test_perf_matmul_int8,
-         "gate_up": perf.test_perf_gate_up,
+         "gate_up": perf.test_perf_gate_up, "attention": perf.test_perf_attention,
          "quant_decode": perf.test_perf_quant_decode, "quant_prefill": perf.test_perf_quant_prefill}
 
 GEMV = ["cuBLAS FP16", "gemv_fp16_row", "gemv_fp16", "gemv_w8a16_row", "gemv_w8a16"]
@@ -139,6 +140,7 @@ def _ragged(mode: str) -> list[dict]:
         unit("matmul_int8", HOST, (17, 144, 136), mode, "host"),
         *(unit("quant_decode", ["quantize_int8_perrow"], shape, mode) for shape in ((1, 4096), (5, 2049))),
         unit("quant_prefill", QUANTIZE, (34, 1026), mode),
+        unit("attention", ATTENTION, (2, 70), mode),
         unit("quant_prefill", RMSNORM, (17, 1026), mode), unit("quant_prefill", SILU_MUL, (17, 1026), mode),
     ]
 
@@ -169,6 +171,7 @@ def _workshop() -> dict[str, list[dict]]:
               for mode in ("idle", "graph"))],
         "host": [unit("matmul_int8", HOST, (M, 4096, 4096), "host", "host") for M in (1, 16, 64, 512)],
         "configurations": [unit("gemm", CONFIGS, shape, name="config") for shape in CONFIG_SHAPES],
+        "attention": [unit("attention", ATTENTION, (M, K)) for M in (1, 16, 64) for K in (2048, 8192)],
         "quantization": [
             *(unit("quant_prefill", QUANTIZE, (MANY, K)) for K in (2048, 4096, 5120, 11008)),
             *(unit("quant_decode", ["quantize_int8_perrow"], (M, 4096), "graph") for M in (1, 4, 16, 64, 128)),

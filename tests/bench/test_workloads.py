@@ -19,7 +19,7 @@ def test_every_unit_names_functions_and_shapes_that_fit(monkeypatch, tmp_path):
         assert len(set(keys)) == len(keys) and list(groups)[0] == "right"
         for u in units_of(groups):
             assert all(callable(find(name)) for name in u["functions"]), u
-            assert len(u["shape"]) == 3 - (u["test"] == "gemv" or u["test"].startswith("quant"))
+            assert len(u["shape"]) == 3 - (u["test"] in ("gemv", "attention") or u["test"].startswith("quant"))
     assert [300, 512, 1000] in [unit["shape"] for unit in groups["matmul_int8"]]
     assert [1, 4096, 4096] in [unit["shape"] for unit in groups["decode"]]
     none = plan("workshop", baselines=[])

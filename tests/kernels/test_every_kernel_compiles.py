@@ -19,6 +19,7 @@ from kernels import (
     hello,
     hopper_gemm,
     int_mm,
+    kv_cache,
     matmul,
     mlp,
     perrow_w8a8,
@@ -35,7 +36,8 @@ SHARED_LIMIT = {75: 65_536, 80: 166_912, 89: 101_376, 90: 232_448}  # bytes a pr
 PRODUCTS = {"matmul_fp16_naive_kernel", "matmul_fp16_grouped_kernel", "matmul_fp16_kernel", "hopper_gemm_kernel",
             "int_mm_kernel", "perrow_w8a8_matmul_plain_kernel", "perrow_w8a8_matmul_kernel",
             "perrow_w8a8_matmul_tma_kernel", "decode_w8a8_kernel", "skinny_w8a8_kernel", "split_k_kernel",
-            "gate_up_silu_mul_plain_kernel", "quantizing_matmul_kernel", "persistent_rows_kernel"}
+            "decode_attention_int8_kernel", "gate_up_silu_mul_plain_kernel", "quantizing_matmul_kernel",
+            "persistent_rows_kernel"}
 COPIED_BY_TMA = {"matmul_fp16_kernel", "perrow_w8a8_matmul_tma_kernel", "hopper_gemm_kernel"}
 GLUON = {"i8": gl.int8, "fp16": gl.float16, "bf16": gl.bfloat16}
 
@@ -88,6 +90,18 @@ def row_jobs(sm):
         blocks = {"BLOCK_K": BLOCK_K, "ROW_FITS": fits}
         yield job(fused.rmsnorm_quantize_int8_kernel, sm, blocks, num_warps=num_warps)
         yield job(fused.silu_mul_quantize_int8_kernel, sm, blocks, num_warps=num_warps * (1 + fits))
+
+
+def attention_jobs(sm):
+    int32 = {"place_ptr": "*i32", "length_ptr": "*i32"}
+    fp32 = dict.fromkeys(("part_ptr", "lse_ptr", "k_scale_ptr", "v_scale_ptr"), "*fp32") | {"sm_scale": "fp32"}
+    for place in ({}, {"place_ptr": None}):
+        yield job(kv_cache.quantize_heads_kernel, sm, {"BLOCK_D": 128} | place, int32, num_warps=1)
+    yield job(kv_cache.decode_attention_kernel, sm, {"BLOCK_T": 64, "BLOCK_D": 128}, int32 | fp32)
+    yield job(kv_cache.merge_parts_kernel, sm, {"BLOCK_S": 64, "BLOCK_D": 128}, fp32, num_warps=4)
+    for BLOCK_D in (64, 128) if sm >= 80 else ():
+        blocks = {"BLOCK_G": 16, "BLOCK_T": 64, "BLOCK_D": BLOCK_D}
+        yield job(kv_cache.decode_attention_int8_kernel, sm, blocks, int32 | fp32 | {"k_ptr": "*i8", "v_ptr": "*i8"})
 
 
 def skinny_jobs(sm):
@@ -177,6 +191,7 @@ def descriptors(tile, rows, element, out, layouts=False):
 
 
 JOBS = [
+    *attention_jobs(75), *attention_jobs(80), *attention_jobs(90),
     *row_jobs(75), *row_jobs(80), *row_jobs(90), *skinny_jobs(75), *skinny_jobs(80), *skinny_jobs(90),
     *decode_jobs(75), *decode_jobs(80), *decode_jobs(89), *decode_jobs(90),
     *prefill_jobs(80), *prefill_jobs(90),
@@ -215,7 +230,8 @@ def test_shared_memory_fits(compiled):
 
 def test_tensor_cores_do_the_products(compiled):
     for job, report in compiled:
-        narrow = job["constexprs"].get("BLOCK_N") in (NARROW.BLOCK_N, NARROWER.BLOCK_N)  # wgmma wants 64 rows of w
+        narrow = (job["constexprs"].get("BLOCK_N") in (NARROW.BLOCK_N, NARROWER.BLOCK_N)  # wgmma wants 64 rows of w
+                  or "BLOCK_G" in job["constexprs"])  # and of queries
         used = "wgmma" if job["capability"] == 90 and not narrow else "mma"
         assert report.tensor_cores == (used if job["name"] in PRODUCTS else None), job
 

@@ -1,0 +1,139 @@
+"""Decode attention over FP16 and INT8 caches, beside torch's scaled_dot_product_attention."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kernels import kv_cache
+from kernels.kv_cache import (
+    append_int8,
+    attention_parts_int8,
+    decode_attention,
+    decode_attention_int8,
+    merge_parts,
+    quantize_heads,
+    tokens_of_a_part,
+)
+from kernels.quantize import quantize_int8_perrow_torch
+from kernels.runtime import device
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).half().to(device())
+
+
+def int8_of(x):
+    """Codes and scales of x (B, heads, S, D), by the definition."""
+    q, scale = quantize_int8_perrow_torch(x.reshape(-1, x.shape[-1]))
+    return q.reshape(x.shape), scale.reshape(x.shape[:-1])
+
+
+def attention(q, k, v, lengths):
+    """What torch makes of it in float64, sequence by sequence."""
+    return torch.stack([
+        F.scaled_dot_product_attention(*(x[b].double() for x in (q[:, :, None], k[:, :, :n], v[:, :, :n])),
+                                       enable_gqa=True)[:, 0]
+        for b, n in enumerate(lengths.tolist())])
+
+
+def bound(y, v):
+    """Scores below 8 err by 2⁻¹⁸, TF32 cuts p to 11 bits, y is rounded to FP16."""
+    return (2.0**-9 * y.abs().amax() + 2.0**-12 * v.abs().amax()).item()
+
+
+SHAPES = [(1, 1, 1, 16, 1), (2, 4, 2, 24, 70), (1, 8, 1, 64, 300), (3, 6, 3, 20, 33)]
+
+
+@pytest.mark.parametrize("B, heads, kv_heads, D, S", SHAPES)
+def test_attention_over_both_caches_is_that_of_torch(B, heads, kv_heads, D, S):
+    q, k, v = randn(B, heads, D), randn(B, kv_heads, S, D, seed=1), randn(B, kv_heads, S, D, seed=2)
+    lengths = torch.tensor([S, 1, S // 2 + 1][:B], dtype=torch.int32, device=device())
+    want = attention(q, k, v, lengths)
+    got = decode_attention(q, k, v, lengths)
+    assert got.dtype == torch.float16 and (got - want).abs().max() < bound(want, v)
+    (k_q, k_scale), (v_q, v_scale) = int8_of(k), int8_of(v)
+    want = attention(q, k_q * k_scale[..., None], v_q * v_scale[..., None], lengths)
+    got = decode_attention_int8(q, k_q, k_scale, v_q, v_scale, lengths)
+    assert got.dtype == torch.float16 and (got - want).abs().max() < bound(want, v)
+
+
+def test_parts_that_a_length_does_not_reach_count_nothing():
+    B, heads, S, D = 2, 2, 300, 16
+    q, k, v = randn(B, heads, D), randn(B, heads, S, D, seed=1), randn(B, heads, S, D, seed=2)
+    lengths = torch.tensor([300, 5], dtype=torch.int32, device=device())
+    part, lse = attention_parts_int8(q, *int8_of(k), *int8_of(v), lengths)
+    assert part.shape[2] == lse.shape[2] == -(-S // tokens_of_a_part(S, B * heads, 4)) > 1
+    assert (lse[1, :, 1:] == -torch.inf).all() and (part[1, :, 1:] == 0).all() and lse[0].isfinite().all()
+    torch.testing.assert_close(merge_parts(part, lse)[1], part[1, :, 0].half())
+
+
+def test_large_scores_do_not_overflow():
+    q, k, v = 100 * randn(1, 1, 32), 100 * randn(1, 1, 90, 32, seed=1), randn(1, 1, 90, 32, seed=2)
+    lengths = torch.tensor([90], dtype=torch.int32, device=device())
+    want = v[:, :, (q[0, 0].float() @ k[0, 0].float().T).argmax()]
+    torch.testing.assert_close(decode_attention(q, k, v, lengths), want)
+    got = decode_attention_int8(q, *int8_of(k), *int8_of(v), lengths)
+    torch.testing.assert_close(got, want, atol=0.02, rtol=0)
+
+
+def test_a_cache_in_a_longer_one_is_read_in_place():
+    q, k, v = randn(2, 4, 16), randn(2, 2, 80, 16, seed=1), randn(2, 2, 80, 16, seed=2)
+    lengths = torch.tensor([40, 33], dtype=torch.int32, device=device())
+    codes = [part[:, :, :40] for part in (*int8_of(k), *int8_of(v))]
+    whole = decode_attention_int8(q, *(part.contiguous() for part in codes), lengths)
+    assert torch.equal(decode_attention_int8(q, *codes, lengths), whole)
+    assert torch.equal(decode_attention(q, k[:, :, :40], v[:, :, :40], lengths), decode_attention(q, k, v, lengths))
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_new_tokens_are_quantized_into_their_place(T):
+    B, heads, S, D = 2, 3, 9, 20
+    wide = randn(B, T, heads * D + 8)
+    x, place = wide[:, :, :heads * D], torch.tensor([0, 5], dtype=torch.int32, device=device())
+    want_q, want_scale = int8_of(x.reshape(B, T, heads, D).transpose(1, 2))
+    q, scale = quantize_heads(x, heads)
+    assert torch.equal(q, want_q) and torch.equal(scale, want_scale)
+    kept_q = torch.full((B, heads, S, D), 77, dtype=torch.int8, device=device())
+    kept_scale = torch.full((B, heads, S), 77.0, device=device())
+    append_int8(x, place, kept_q, kept_scale)
+    for b, first in enumerate(place.tolist()):
+        assert torch.equal(kept_q[b, :, first:first + T], want_q[b])
+        assert torch.equal(kept_scale[b, :, first:first + T], want_scale[b])
+    assert (kept_q == 77).sum() >= B * heads * (S - T) * D and (kept_scale == 77).sum() == B * heads * (S - T)
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN", "ignore:invalid value")
+def test_a_token_with_nan_is_seen_in_its_own_sequence_alone():
+    q, k, v = randn(2, 1, 16), randn(2, 1, 300, 16, seed=1), randn(2, 1, 300, 16, seed=2)
+    k[1, 0, 2, 3] = torch.nan  # in the first of several parts
+    lengths = torch.tensor([300, 300], dtype=torch.int32, device=device())
+    got = decode_attention_int8(q, *int8_of(k), *int8_of(v), lengths)
+    assert got[0].isfinite().all() and got[1].isnan().all()
+
+
+def test_there_are_enough_parts_and_none_is_small():
+    assert tokens_of_a_part(8192, 64 * 8, 132) == 8192
+    assert tokens_of_a_part(8192, 8, 132) == 4 * kv_cache.BLOCK_T if kv_cache.BLOCK_T > 32 else 128
+    assert tokens_of_a_part(100, 1, 132) == 4 * kv_cache.BLOCK_T
+
+
+def test_what_does_not_fit_is_refused():
+    q, k, v = randn(2, 4, 16), randn(2, 2, 8, 16), randn(2, 2, 8, 16)
+    (k_q, k_scale), (v_q, v_scale) = int8_of(k), int8_of(v)
+    lengths = torch.tensor([8, 8], dtype=torch.int32, device=device())
+    with pytest.raises(TypeError, match="keys must be .* float16, got"):
+        decode_attention(q, k_q, v_q, lengths)
+    with pytest.raises(ValueError, match="q must have a whole number of heads"):
+        decode_attention(randn(2, 3, 16), k, v, lengths)
+    with pytest.raises(ValueError, match="same strides"):
+        decode_attention(q, k, v.transpose(1, 2).contiguous().transpose(1, 2), lengths)
+    with pytest.raises(ValueError, match="q must be contiguous"):
+        decode_attention(randn(4, 2, 16).transpose(0, 1), k, v, lengths)
+    with pytest.raises(TypeError, match="lengths must be"):
+        decode_attention_int8(q, k_q, k_scale, v_q, v_scale, lengths.long())
+    with pytest.raises(ValueError, match="scales must have the same strides"):
+        decode_attention_int8(q, k_q, k_scale, v_q, torch.zeros(2, 2, 16, device=device())[:, :, :8], lengths)
+    with pytest.raises(ValueError, match="the tokens of q must be contiguous"):
+        append_int8(randn(2, 1, 32), lengths, k_q.transpose(2, 3).contiguous().transpose(2, 3), k_scale)
+    with pytest.raises(ValueError, match=r"x must be \(2, T, 32\)"):
+        append_int8(randn(2, 1, 16), lengths, k_q, k_scale)
