@@ -220,7 +220,7 @@ def plan_decode(
     if M == 1 and one_launch(N, K, gpu.multiprocessors):
         write = plan_row(N, K, w_q.stride(0), *_overlap(gpu))
     else:
-        write = _quantized(_plan_quantize(M, K, x.stride(0), gpu), _plan_product(M, N, K, w_q, gpu), x)
+        write = _quantized(_plan_quantize(M, K, x.stride(0), gpu), plan_product(M, N, K, w_q, gpu), x)
 
     def call(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         y = y_room()
@@ -291,7 +291,7 @@ def plan_decode_codes(
         raise ValueError(f"x_q must be contiguous, got strides {x_q.stride()} for shape {tuple(x_q.shape)}")
     if out_dtype not in FLOATS:
         raise TypeError(f"out_dtype must be torch.float16 or torch.bfloat16, got {out_dtype}")
-    product, y_room = _plan_product(M, N, K, w_q, card(w_q.device)), room((M, N), out_dtype, w_q.device)
+    product, y_room = plan_product(M, N, K, w_q, card(w_q.device)), room((M, N), out_dtype, w_q.device)
 
     def call(
         x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
@@ -307,7 +307,7 @@ def plan_decode_codes(
 _codes = Plans(plan_decode_codes)
 
 
-def _plan_product(M: int, N: int, K: int, w_q: torch.Tensor, gpu: Card) -> Callable[..., None]:
+def plan_product(M: int, N: int, K: int, w_q: torch.Tensor, gpu: Card) -> Callable[..., None]:
     """The call with (x_q, x_scale, w_q, w_scale, bias, y) that multiplies codes of M rows on this GPU."""
     if M == 0:
         return lambda *_: None

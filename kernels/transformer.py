@@ -184,9 +184,10 @@ class FusedInt8Block(torch.nn.Module):
         self.config = attention.config
         self.attention_norm, self.mlp_norm = block.attention_norm, block.mlp_norm
         self.qkv = stack(attention.q, attention.k, attention.v)
-        self.o = Int8Linear.from_linear(attention.o)
+        self.o: Any = Int8Linear.from_linear(attention.o)
         self.gate_up = stack(mlp.gate, mlp.up)
-        self.down = Int8Linear.from_linear(mlp.down)
+        self.down: Any = Int8Linear.from_linear(mlp.down)
+        self.parts = 1  # ranks that it is cut over: then `o` and `down` are row-parallel layers of `kernels.parallel`
 
     def forward(self, x: torch.Tensor, turn: torch.Tensor, past: Past | None = None) -> torch.Tensor:
         rmsnorm, silu_mul, multiply = OPERATORS if torch.compiler.is_compiling() else FUNCTIONS
@@ -194,9 +195,12 @@ class FusedInt8Block(torch.nn.Module):
         rows = x.flatten(0, 1)  # (B · T, dim)
         codes = rmsnorm(rows, self.attention_norm.weight, self.attention_norm.eps)
         qkv = without_derivative(multiply(*codes, self.qkv.weight_q, self.qkv.weight_scale), x)
-        rows = rows + self.o(self._attend(qkv, B, T, turn, past).flatten(0, 1))
+        heads = self._attend(qkv, B, T, turn, past).flatten(0, 1)
+        rows = self.o.add_to(rows, heads) if self.parts > 1 else rows + self.o(heads)
         codes = rmsnorm(rows, self.mlp_norm.weight, self.mlp_norm.eps)
         gate, up = multiply(*codes, self.gate_up.weight_q, self.gate_up.weight_scale).chunk(2, dim=-1)
+        if self.parts > 1:
+            return self.down.add_mlp_to(rows, gate, up).view(B, T, dim)
         down = multiply(*silu_mul(gate, up), self.down.weight_q, self.down.weight_scale)
         return (rows + without_derivative(down, rows)).view(B, T, dim)
 

@@ -12,7 +12,7 @@ from checks.paths import ROOT
 
 ROOMS = (
     ("kernels",), ("checks.paths", "checks.files"), ("checks.executor",), ("checks.host",), ("checks.judge",),
-    ("checks.simulated",), ("checks.exercises",),
+    ("checks.ranks",), ("checks.simulated",), ("checks.exercises",),
     ("checks.bench",), ("checks.capstone",), ("checks.model",),
     ("checks.pictures",), ("checks.course",), ("checks", "checks.notebook"),
     ("checks.grader",), ("checks.dev",), ("checks.__main__",), ("tests",),

@@ -259,6 +259,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--resume", action="store_true", help="keep what an interrupted run in --out has measured")
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="measure these groups alone, and put them into the file "
                         "of an earlier run on such a GPU")
+    parser.add_argument("--ranks", type=int, metavar="P", help="measure the products, the MLP and a block of Llama 3 8B on "
+                        "one GPU and on P of them, into results/ranks/. Without GPUs: check them on P processes")
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON file alone")
     parser.add_argument("--redraw", action="store_true", help="measure nothing: draw what lies in --out again")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="measure nothing: what is faster or "
@@ -266,6 +268,11 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     console = _console()
     try:
+        if args.ranks is not None:
+            from checks.bench import ranks
+
+            figures = ranks.measure(args.ranks, args.out if args.out != RESULTS else ranks.FOLDER)
+            return 1 if figures["notes"] else 0
         if args.compare:
             show(report.compare(*map(load, args.compare)), console)
         elif args.redraw:

@@ -22,6 +22,7 @@ from kernels import (
     kv_cache,
     matmul,
     mlp,
+    parts,
     perrow_w8a8,
     plans,
     quantize,
@@ -86,6 +87,13 @@ def row_jobs(sm):
     yield job(mlp.silu_mul_fp16_kernel, sm, {"BLOCK_K": 2048})
     yield job(plans.rmsnorm_kernel, sm, {"BLOCK_K": 4096})
     yield job(plans.scale_sums_kernel, sm, {"BLOCK_N": 2048}, {"acc_ptr": "*i32"})
+    for up in ({}, {"up_ptr": None}):
+        yield job(parts.part_amax_kernel, sm, {"BLOCK_K": 4096} | up, {"amax_ptr": "*fp32"}, num_warps=8)
+        yield job(parts.quantize_with_amax_kernel, sm, {"SLICE": 4096} | up, {"amax_ptr": "*fp32"})
+    sums = {"part_ptr": "*i32", "other_ptr": "*i32"}
+    unscaled = dict.fromkeys(("x_scale_ptr", "w_scale_ptr", "bias_ptr"))
+    yield job(parts.finish_kernel, sm, {"BLOCK_N": 1024}, sums)
+    yield job(parts.finish_kernel, sm, {"BLOCK_N": 1024} | unscaled)
     for BLOCK_K, num_warps, fits in ((2048, 2, True), (16384, 16, True), (2048, 4, False)):
         blocks = {"BLOCK_K": BLOCK_K, "ROW_FITS": fits}
         yield job(fused.rmsnorm_quantize_int8_kernel, sm, blocks, num_warps=num_warps)
