@@ -250,7 +250,7 @@ class RowParallelLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         peers = self.group.peers
-        if peers is not None and x.shape[:-1].numel() * self.out_features * x.element_size() <= peers.size_bytes:
+        if peers is not None and x.numel() // self.in_features * self.out_features * x.element_size() <= peers.size_bytes:
             return self._by_peers(x, peers)
         y = self.group.all_reduce(torch.nn.functional.linear(x, self.weight), what="partial products")
         return y if self.bias is None else y + self.bias

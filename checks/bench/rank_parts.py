@@ -7,6 +7,7 @@ captured in a CUDA graph has a row with the reason, `failed`, and no time.
 
 import copy
 import functools
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,11 @@ class Setting:
 
 
 def setting(group: Group, small: bool) -> Setting:
+    """That of a part which begins: what the one before has captured, compiled and allocated is dropped."""
+    if not small:
+        gc.collect()
+        torch.compiler.reset()
+        torch.cuda.empty_cache()
     config, rows = (SMALL, SMALL_ROWS) if small else (LLAMA_3_8B, ROWS)
     return Setting(group, config, rows, gpu_of(group))
 
