@@ -12,8 +12,17 @@ if not workshop.has_gpu():
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import kernels  # noqa: E402, F401  first: it decides whether Triton interprets
+from kernels.runtime import INTERPRETED  # noqa: E402
 
 IN_PARTS = ("tests/course/test_contract.py", "tests/course/test_solutions.py")  # by exercise, by lesson
+
+
+def pytest_sessionstart():
+    if INTERPRETED:  # a process that has asked for a GPU cannot be forked
+        from jupyter_client.provisioning import local_provisioner
+        from notebook_kernels import launch_kernel
+
+        local_provisioner.launch_kernel = launch_kernel
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -41,6 +41,14 @@ def test_a_lesson_imports_nothing_deeper(path):
     assert not [pair for pair in found if not allowed(*pair)]
 
 
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in lessons()])
+def test_a_lesson_imports_checks_first(path):
+    """A student's kernel has nothing yet, and `kernels` comes before triton; the tests' kernels are forked with both."""
+    cell = next(cell for cell in read(path).cells if cell.cell_type == "code")
+    first = ast.parse(cell.source).body[0]
+    assert isinstance(first, ast.ImportFrom) and first.module == "checks"
+
+
 @pytest.mark.parametrize(("module", "name", "fine"), [
     ("checks", "trace", True), ("checks.pictures.gemv", "show_bytes", True), ("checks.pictures", "gemv", True),
     ("kernels", "cost", True), ("kernels.cost", "gemv_bytes", True),
