@@ -11,7 +11,10 @@ from pathlib import Path
 if sys.argv[1:2] == ["grade"]:  # the grader computes on the CPU; its children have the GPU
     os.environ["TRITON_INTERPRET"] = "1"
 
-import checks  # noqa: F401  first: it decides whether Triton interprets
+# For jsonschema, which nbformat imports: it would build a grammar of IRIs for 1.3 s, and a notebook has none.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
+import checks  # noqa: E402, F401  first: it decides whether Triton interprets
 
 
 def check_command(argv: list[str]) -> int:
