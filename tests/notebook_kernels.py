@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+from pathlib import Path
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload([
@@ -47,7 +48,7 @@ class Kernel(FORKSERVER.Process):
 
 def launch_kernel(command, env, cwd=None, **_):
     """In place of jupyter_client's function of this name."""
-    kernel = Kernel(command[command.index("ipykernel_launcher") + 1:], env, cwd or os.getcwd())
+    kernel = Kernel(command[command.index("ipykernel_launcher") + 1:], env, cwd or Path.cwd())
     kernel.start()
     kernel.waiting.recv()
     return kernel
