@@ -27,6 +27,9 @@ from kernels.runtime import INTERPRETED, card, launching_at
 
 BLOCK_T = 32 if INTERPRETED else 64
 """Tokens that a program takes at a time."""
+NUM_WARPS, NUM_STAGES = 4, 3
+PROGRAMS = 16
+"""For each multiprocessor, where the cache is long enough: a few run at a time, and the last should not run alone."""
 
 
 @triton.jit
@@ -61,21 +64,13 @@ def quantize_heads(x: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Ten
     B, T, width = expect("x", x, ("B", "T", "heads · D"), FLOATS)
     q = torch.empty((B, heads, T, width // heads), device=x.device, dtype=torch.int8)
     scale = torch.empty((B, heads, T), device=x.device, dtype=torch.float32)
-    launch_quantize_heads(x, None, q, scale)
-    return q, scale
-
-
-def launch_quantize_heads(
-    x: torch.Tensor, place: torch.Tensor | None, q: torch.Tensor, scale: torch.Tensor,
-) -> None:
-    """Launches `quantize_heads_kernel` for x (B, T, heads · D) and all of its heads."""
-    B, T, _ = x.shape
-    _, heads, _, D = q.shape
     with launching_at(x):
         quantize_heads_kernel[(B * T, heads)](
-            x, place, q, scale, T, D, x.stride(0), x.stride(1), q.stride(0), q.stride(1),
-            scale.stride(0), scale.stride(1), BLOCK_D=triton.next_power_of_2(D), num_warps=1,
+            x, None, q, scale, T, q.shape[3], x.stride(0), x.stride(1), q.stride(0), q.stride(1),
+            scale.stride(0), scale.stride(1),
+            BLOCK_D=triton.next_power_of_2(q.shape[3]), num_warps=1,
         )
+    return q, scale
 
 
 def append_int8(
@@ -95,7 +90,12 @@ def append_int8(
         expect_rows(name, value)
     if q.stride(2) != D or q.stride(3) != 1:
         raise ValueError(f"the tokens of q must be contiguous, got strides {q.stride()} for D = {D}")
-    launch_quantize_heads(x, place, q, scale)
+    T = x.shape[1]
+    with launching_at(x):
+        quantize_heads_kernel[(B * T, heads)](
+            x, place, q, scale, T, D, x.stride(0), x.stride(1), q.stride(0), q.stride(1),
+            scale.stride(0), scale.stride(1), BLOCK_D=triton.next_power_of_2(D), num_warps=1,
+        )
 
 
 @triton.jit
@@ -169,8 +169,9 @@ def decode_attention_int8_kernel(
 ):
     """Attention to a part of the length, for the query heads of one head of keys.
 
-    Program (b, kv_head, part): `tokens` tokens from part · tokens on. Written are the part's own
-    y (BLOCK_G, BLOCK_D) and log Σ exp(scores) (BLOCK_G,), 0 and -inf where length[b] ends before.
+    Program (b, kv_head, part): `tokens` tokens from part · tokens on. q is quantized too, so scores
+    are INT8 products. Written are the part's own y (BLOCK_G, BLOCK_D) and log Σ exp(scores)
+    (BLOCK_G,), 0 and -inf where length[b] ends before.
     """
     b = tl.program_id(0).to(tl.int64)
     kv_head = tl.program_id(1)
@@ -180,7 +181,10 @@ def decode_attention_int8_kernel(
     mask_d = offs_d < D
     row = b * heads + kv_head * group + offs_g  # of q, part and lse: (BLOCK_G,)
     mask_q = (offs_g < group)[:, None] & mask_d[None, :]
-    q = tl.load(q_ptr + row[:, None] * D + offs_d[None, :], mask=mask_q, other=0.0)
+    q = tl.load(q_ptr + row[:, None] * D + offs_d[None, :], mask=mask_q, other=0.0).to(tl.float32)
+    q_scale = row_scale(tl.max(finite_or_inf(q), axis=1))  # (BLOCK_G,)
+    q = tl.div_rn(q, tl.where(q_scale > 0.0, q_scale, 1.0)[:, None])
+    q = ((q + 12582912.0) - 12582912.0).to(tl.int8)  # rounded, as in lesson 04: (BLOCK_G, BLOCK_D)
     first = tl.program_id(2) * tokens
     last = tl.minimum(first + tokens, tl.load(length_ptr + b))
     head = b * stride_b + kv_head * stride_h
@@ -196,14 +200,16 @@ def decode_attention_int8_kernel(
         v = tl.load(v_ptr + rows, mask=mask, other=0)
         k_scale = tl.load(k_scale_ptr + scale + t + offs_t, mask=mask_t, other=0.0)
         v_scale = tl.load(v_scale_ptr + scale + t + offs_t, mask=mask_t, other=0.0)
-        scores = tl.dot(q, k.to(q.dtype).T) * (k_scale * sm_scale)[None, :]  # (BLOCK_G, BLOCK_T)
+        sums = tl.dot(q, k.T, out_dtype=tl.int32)  # (BLOCK_G, BLOCK_T)
+        scores = sums.to(tl.float32) * q_scale[:, None] * (k_scale * sm_scale)[None, :]
         scores = tl.where(mask_t[None, :], scores, float("-inf"))
         new_top = tl.maximum(top, tl.max(scores, axis=1))
         shrink = tl.exp(top - new_top)
         p = tl.exp(scores - new_top[:, None])
         total = total * shrink + tl.sum(p, axis=1)
-        p = p * v_scale[None, :]  # TF32 below: FP16 has no room for small p · v_scale
-        acc = acc * shrink[:, None] + tl.dot(p, v.to(tl.float32))
+        most = tl.maximum(tl.max(v_scale, axis=0), 1e-30)  # p · v_scale / most ≤ 1: it fits FP16
+        p = p * (v_scale / most)[None, :]
+        acc = acc * shrink[:, None] + tl.dot(p.to(tl.float16), v.to(tl.float16)) * most
         top = new_top
     there = total != 0.0  # NaN is there too
     y = tl.where(there[:, None], acc / tl.where(there, total, 1.0)[:, None], 0.0)
@@ -238,19 +244,19 @@ def attention_parts_int8(
             q, k_q, v_q, k_scale, v_scale, lengths, part, lse, heads, group, D, tokens,
             *k_q.stride()[:3], *k_scale.stride()[:2], D**-0.5,
             BLOCK_G=max(16, triton.next_power_of_2(group)), BLOCK_T=BLOCK_T,
-            BLOCK_D=max(16, triton.next_power_of_2(D)),
+            BLOCK_D=max(32, triton.next_power_of_2(D)), num_warps=NUM_WARPS, num_stages=NUM_STAGES,
         )
     return part, lse
 
 
 def tokens_of_a_part(S: int, programs: int, multiprocessors: int) -> int:
-    """How many tokens a program takes: so many that there are four programs for each multiprocessor.
+    """How many tokens a program takes: so many that there are PROGRAMS for each multiprocessor.
 
     S tokens at most, `programs` the heads of keys of all sequences. A multiple of BLOCK_T, and at least
-    four of them: a part costs a merge.
+    two of them: a part costs a merge.
     """
-    parts = max(1, 4 * multiprocessors // programs)
-    return max(4 * BLOCK_T, triton.cdiv(triton.cdiv(S, parts), BLOCK_T) * BLOCK_T)
+    parts = max(1, PROGRAMS * multiprocessors // programs)
+    return max(2 * BLOCK_T, triton.cdiv(triton.cdiv(S, parts), BLOCK_T) * BLOCK_T)
 
 
 @triton.jit

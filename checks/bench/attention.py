@@ -61,7 +61,11 @@ def expect_attention(name: str, function: Any, y: Any, o: Operands) -> None:
     if kind not in o.made:
         k, v = (o[f"{side}_q"][-1].double() * o[f"{side}_scale"][-1].double()[..., None] if codes else o[side][-1].double()
                 for side in ("keys", "values"))
-        query = o["query"][-1].double().view(KV_HEADS, -1, D)
+        query = o["query"][-1]
+        if codes:  # which the kernel makes of it, too
+            q, scale = quantize_int8_perrow_torch(query)
+            query = q * scale[:, None]
+        query = query.double().view(KV_HEADS, -1, D)
         o.made[kind] = ((query @ k.mT * D**-0.5).softmax(dim=-1) @ v).view(HEADS, D)
     exact = o.made[kind]
     error = ((y[-1].double() - exact).norm() / exact.norm()).item()

@@ -109,7 +109,8 @@ def attention_jobs(sm):
     yield job(kv_cache.merge_parts_kernel, sm, {"BLOCK_S": 64, "BLOCK_D": 128}, fp32, num_warps=4)
     for BLOCK_D in (64, 128) if sm >= 80 else ():
         blocks = {"BLOCK_G": 16, "BLOCK_T": 64, "BLOCK_D": BLOCK_D}
-        yield job(kv_cache.decode_attention_int8_kernel, sm, blocks, int32 | fp32 | {"k_ptr": "*i8", "v_ptr": "*i8"})
+        yield job(kv_cache.decode_attention_int8_kernel, sm, blocks, int32 | fp32 | {"k_ptr": "*i8", "v_ptr": "*i8"},
+                  num_warps=kv_cache.NUM_WARPS)
 
 
 def skinny_jobs(sm):

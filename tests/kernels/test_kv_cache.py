@@ -23,9 +23,15 @@ def randn(*shape, seed=0):
 
 
 def int8_of(x):
-    """Codes and scales of x (B, heads, S, D), by the definition."""
+    """Codes and scales of x, a scale for each row of the last dimension, by the definition."""
     q, scale = quantize_int8_perrow_torch(x.reshape(-1, x.shape[-1]))
     return q.reshape(x.shape), scale.reshape(x.shape[:-1])
+
+
+def given_back(x):
+    """What INT8 leaves of x, a scale for each row of the last dimension."""
+    q, scale = int8_of(x)
+    return q * scale[..., None]
 
 
 def attention(q, k, v, lengths):
@@ -37,7 +43,7 @@ def attention(q, k, v, lengths):
 
 
 def bound(y, v):
-    """Scores below 8 err by 2⁻¹⁸, TF32 cuts p to 11 bits, y is rounded to FP16."""
+    """Scores below 8 err by 2⁻¹⁸, p is rounded to 11 bits, and so is y."""
     return (2.0**-9 * y.abs().amax() + 2.0**-12 * v.abs().amax()).item()
 
 
@@ -52,7 +58,7 @@ def test_attention_over_both_caches_is_that_of_torch(B, heads, kv_heads, D, S):
     got = decode_attention(q, k, v, lengths)
     assert got.dtype == torch.float16 and (got - want).abs().max() < bound(want, v)
     (k_q, k_scale), (v_q, v_scale) = int8_of(k), int8_of(v)
-    want = attention(q, k_q * k_scale[..., None], v_q * v_scale[..., None], lengths)
+    want = attention(given_back(q), k_q * k_scale[..., None], v_q * v_scale[..., None], lengths)
     got = decode_attention_int8(q, k_q, k_scale, v_q, v_scale, lengths)
     assert got.dtype == torch.float16 and (got - want).abs().max() < bound(want, v)
 
@@ -73,7 +79,7 @@ def test_large_scores_do_not_overflow():
     want = v[:, :, (q[0, 0].float() @ k[0, 0].float().T).argmax()]
     torch.testing.assert_close(decode_attention(q, k, v, lengths), want)
     got = decode_attention_int8(q, *int8_of(k), *int8_of(v), lengths)
-    torch.testing.assert_close(got, want, atol=0.02, rtol=0)
+    torch.testing.assert_close(got, want, atol=0.03, rtol=0)
 
 
 def test_a_cache_in_a_longer_one_is_read_in_place():
@@ -92,13 +98,14 @@ def test_new_tokens_are_quantized_into_their_place(T):
     x, place = wide[:, :, :heads * D], torch.tensor([0, 5], dtype=torch.int32, device=device())
     want_q, want_scale = int8_of(x.reshape(B, T, heads, D).transpose(1, 2))
     q, scale = quantize_heads(x, heads)
-    assert torch.equal(q, want_q) and torch.equal(scale, want_scale)
+    assert torch.equal(q, want_q)
+    torch.testing.assert_close(scale, want_scale, rtol=2.0**-22, atol=0)  # torch's division on a GPU is not exact
     kept_q = torch.full((B, heads, S, D), 77, dtype=torch.int8, device=device())
     kept_scale = torch.full((B, heads, S), 77.0, device=device())
     append_int8(x, place, kept_q, kept_scale)
     for b, first in enumerate(place.tolist()):
         assert torch.equal(kept_q[b, :, first:first + T], want_q[b])
-        assert torch.equal(kept_scale[b, :, first:first + T], want_scale[b])
+        assert torch.equal(kept_scale[b, :, first:first + T], scale[b])
     assert (kept_q == 77).sum() >= B * heads * (S - T) * D and (kept_scale == 77).sum() == B * heads * (S - T)
 
 
@@ -112,9 +119,9 @@ def test_a_token_with_nan_is_seen_in_its_own_sequence_alone():
 
 
 def test_there_are_enough_parts_and_none_is_small():
-    assert tokens_of_a_part(8192, 64 * 8, 132) == 8192
-    assert tokens_of_a_part(8192, 8, 132) == 4 * kv_cache.BLOCK_T if kv_cache.BLOCK_T > 32 else 128
-    assert tokens_of_a_part(100, 1, 132) == 4 * kv_cache.BLOCK_T
+    assert tokens_of_a_part(8192, 64 * 8, 132) == 2048  # 4 parts for 512 heads, where there are 2,112 programs
+    assert tokens_of_a_part(8192, 4096, 132) == 8192
+    assert tokens_of_a_part(8192, 8, 132) == tokens_of_a_part(100, 1, 132) == 2 * kv_cache.BLOCK_T
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,0 +1,67 @@
+"""Which constants of `kernels.kv_cache` are fastest on this GPU, over an INT8 cache with Llama 3 8B's heads.
+
+    python tests/gpu/tune_attention.py [--seconds 60] [--write]
+
+The best is that with the least product of times over the shapes. `--write` puts it into kernels/kv_cache.py.
+"""
+
+import argparse
+import itertools
+import math
+import re
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from checks.bench.attention import int8, sdpa  # noqa: E402
+from checks.bench.measure import Refused, time_us  # noqa: E402
+from checks.bench.operands import Operands  # noqa: E402
+from kernels import kv_cache  # noqa: E402
+
+SHAPES = [(1, 8192), (16, 2048), (64, 2048)]
+NAMES = "BLOCK_T", "NUM_WARPS", "NUM_STAGES", "PROGRAMS"
+CHOICES = [*itertools.product((64,), (4,), (3,), (16, 8, 32)), (128, 4, 3, 16), (128, 8, 3, 16), (64, 4, 4, 16),
+           (64, 4, 2, 16), (64, 8, 3, 16), (128, 8, 2, 16), (32, 4, 4, 16), (64, 2, 3, 16)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--write", action="store_true")
+    args, began = parser.parse_args(), time.monotonic()
+    operands = {shape: Operands(*shape, 1) for shape in SHAPES}
+    found = {}
+    for choice in CHOICES:
+        if time.monotonic() - began > args.seconds:
+            break
+        for name, value in zip(NAMES, choice, strict=True):
+            setattr(kv_cache, name, value)
+        try:
+            found[choice] = [measured(o) for o in operands.values()]
+        except Exception as error:  # it spills, or needs more shared memory than there is
+            print(choice, f"{type(error).__name__}: {error}"[:200])
+            continue
+        print(choice, ", ".join(f"{us:.1f} us, {gain:.2f} x" for us, gain in found[choice]), flush=True)
+    best = min(found, key=lambda choice: math.prod(us for us, _ in found[choice]))
+    print("best:", dict(zip(NAMES, best, strict=True)))
+    if args.write:
+        path = Path(kv_cache.__file__)
+        text = re.sub(r"INTERPRETED else \d+", f"INTERPRETED else {best[0]}", path.read_text())
+        text = re.sub(r"NUM_WARPS, NUM_STAGES = \d+, \d+", f"NUM_WARPS, NUM_STAGES = {best[1]}, {best[2]}", text)
+        path.write_text(re.sub(r"^PROGRAMS = \d+", f"PROGRAMS = {best[3]}", text, flags=re.MULTILINE))
+
+
+def measured(operands):
+    """(µs, times as fast as SDPA) of one shape."""
+    sides = {"ours": lambda: int8(*operands.arguments(int8)), "SDPA": lambda: sdpa(*operands.arguments(sdpa))}
+    try:
+        us = {name: t.median_us for name, t in time_us(sides, repeats=10).items()}
+    except Refused as refused:
+        us = {name: t.median_us for name, t in refused.timings.items()}
+    return us["ours"], us["SDPA"] / us["ours"]
+
+
+if __name__ == "__main__":
+    main()
