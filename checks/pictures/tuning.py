@@ -10,10 +10,11 @@ from checks.bench.figures import COLOURS, tflops_figure
 from checks.bench.perf import copy_roof, test_perf_gemm
 from checks.bench.results import of_roof, recorded
 from checks.bench.workloads import CONFIG_SHAPES, find
+from checks.executor.source import describe
 from checks.judge.compiler import Compiled, start
 from checks.pictures.common import figures_of, ready_to_draw, show_figure
 from kernels.configs import shared_bytes, tiles
-from kernels.perrow_w8a8 import GROUPED_CONFIGS
+from kernels.perrow_w8a8 import GROUPED_CONFIGS, perrow_w8a8_matmul_kernel
 from kernels.runtime import INTERPRETED, shared_memory_limit
 
 TOO_LARGE = [
@@ -33,7 +34,7 @@ def compile_configs(configs: list, capability: int = 90) -> list[Compiled]:
              "bias_ptr": "constexpr"} | dict.fromkeys(("M", "N", "K", "stride_xm", "stride_wn", "stride_ym"), "i32")
     aligned = [name for name, kind in types.items() if kind != "constexpr"]
     return start([{
-        "module": "kernels.perrow_w8a8", "name": "perrow_w8a8_matmul_kernel", "capability": capability,
+        "description": describe(perrow_w8a8_matmul_kernel), "capability": capability,
         "signature": types | dict.fromkeys(config.kwargs, "constexpr"), "constexprs": config.kwargs | {"bias_ptr": None},
         "aligned": aligned, "options": {"num_warps": config.num_warps, "num_stages": config.num_stages},
     } for config in configs], processes=2)()

@@ -12,6 +12,7 @@ import torch
 
 from checks.bench.results import recorded, select
 from checks.course.notebooks import LESSONS, read
+from checks.executor.source import describe
 from checks.judge.compiler import start
 from checks.judge.source import answer_source
 from checks.pictures import tuning
@@ -39,8 +40,8 @@ def registers(kernel, types: dict[str, str], *blocks: dict[str, int]) -> list[in
     names, jobs = kernel.arg_names, []
     for constexprs in blocks:
         signature = {name: "constexpr" if name in constexprs else types.get(name, "i32") for name in names}
-        jobs.append({"module": kernel.fn.__module__, "name": kernel.fn.__name__, "signature": signature,
-                     "constexprs": constexprs, "aligned": [name for name in names if name not in constexprs],
+        jobs.append({"description": describe(kernel), "signature": signature, "constexprs": constexprs,
+                     "aligned": [name for name in names if name not in constexprs],
                      "options": {}, "capability": 90})
     return [report.registers for report in start(jobs, processes=2)()]
 
