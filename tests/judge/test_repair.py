@@ -61,3 +61,14 @@ def test_a_function_without_source():
     exercise = EXERCISES["gemv_bytes"]
     function = eval("lambda N, K: 0")
     assert repaired(exercise, function, [try_case(exercise, function, exercise.cases[0], 1)]) is None
+
+
+SEEN = []
+
+
+def test_the_statement_around_a_lambda_is_not_run_again():
+    exercise = EXERCISES["gemv_bytes"]
+    SEEN.clear()
+    SEEN.append(function := lambda N, K: 0)
+    repaired(exercise, function, [try_case(exercise, function, exercise.cases[0], 1)])
+    assert SEEN == [function]
