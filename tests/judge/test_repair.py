@@ -71,4 +71,4 @@ def test_the_statement_around_a_lambda_is_not_run_again():
     SEEN.clear()
     SEEN.append(function := lambda N, K: 0)
     repaired(exercise, function, [try_case(exercise, function, exercise.cases[0], 1)])
-    assert SEEN == [function]
+    assert len(SEEN) == 1
