@@ -71,6 +71,7 @@ def check(function) -> None:
         broken = _cell_that_did_not_run(exercise.name, plain.__name__)
         if broken:
             raise NameError(f"{exercise.name}: your cell did not run: {broken}")
+        _start_ranks_for(exercise)
         verdict = judge(exercise, function)
     except (LookupError, NameError) as error:
         failure = CheckFailed(str(error).strip('"'))
@@ -86,6 +87,15 @@ def check(function) -> None:
         _show(failure)
         _draw(verdict)
     raise failure from None
+
+
+def _start_ranks_for(exercise) -> None:
+    """Where its function runs on ranks: those are processes from here on."""
+    if exercise.adapter is not None and exercise.adapter.__module__ == "checks.simulated.ranks":
+        from checks.ranks.kept import in_processes
+        from checks.simulated.ranks import use
+
+        use(in_processes)
 
 
 _solved: set[str] = set()  # since this kernel was started

@@ -53,6 +53,8 @@ class Group:
 
         Raises RankLost where another rank is gone or does not come in time; `what` names the tensor in its message.
         """
+        if op not in ("sum", "max"):
+            raise ValueError(f'op must be "sum" or "max", got {op!r}')
         if self.size == 1:
             return tensor
         if torch.compiler.is_compiling() or is_traced():

@@ -2,6 +2,7 @@
 
 from checks.exercises import (
     block_cost,
+    collectives,
     error,
     fused,
     gate_up,
@@ -16,6 +17,7 @@ from checks.exercises import (
     measuring,
     mlp,
     outliers,
+    parallel,
     perrow_w8a8,
     profiling,
     quantize,
@@ -31,7 +33,8 @@ from checks.judge.exercise import Exercise
 
 NOUNS = (hello, look, gemv, sectors, matmul, measuring, speed, quantize, quantize_kernels, int_mm, perrow_w8a8,
          error, outliers, matmul_int8, fused, silu_mul, gate_up, mlp,
-         gemv_int8, skinny, latency, tuning, profiling, transformer, block_cost)
+         gemv_int8, skinny, latency, tuning, profiling, transformer, block_cost,
+         parallel, collectives)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 

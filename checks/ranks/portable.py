@@ -1,15 +1,16 @@
 """A student's function as bytes for another process: its source, and what it uses of the notebook, by name or by source."""
 
+import ast
 import pickle
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 from checks.judge.source import define, source_of
 
 
-def pack(function: types.FunctionType) -> bytes:
+def pack(function: Callable[..., Any]) -> bytes:
     """The function, and what it uses of its module's globals; what cannot be sent is left out."""
     sources: dict[str, str] = {}
     values: dict[str, bytes] = {}
@@ -29,9 +30,9 @@ def unpack(data: bytes) -> types.FunctionType:
     return namespace[name]
 
 
-def _gather(name: str, function: types.FunctionType, sources: dict[str, str], values: dict[str, bytes]) -> None:
+def _gather(name: str, function: Any, sources: dict[str, str], values: dict[str, bytes]) -> None:
     sources[name] = source_of(function)
-    for used in _names(function.__code__):
+    for used in _names(sources[name]):
         if used in sources or used in values or used not in function.__globals__:
             continue
         value = function.__globals__[used]
@@ -52,8 +53,6 @@ def _importable(function: types.FunctionType) -> bool:
             and getattr(module, function.__qualname__, None) is function)
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+def _names(source: str) -> set[str]:
+    """Every name that it reads, in annotations too."""
+    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from checks.paths import python_path
+from checks.ranks.meeting import mismatch
 
 START_S = 120  # for the imports on a loaded machine
 ANSWER_S = 60
@@ -85,6 +86,12 @@ class Ranks:
         """Whether all of them are there, as far as is known."""
         return bool(self._processes) and not self._ended
 
+    def wait(self) -> None:
+        """Wait until all have started; `pids` are then their numbers. Raises RankFailed where one does not."""
+        if not self.pids:
+            ready = self._collect(START_S, "its imports")
+            self.pids = [ready[rank]["ready"] for rank in range(self.size)]
+
     def run(self, function: Callable[..., Any] | bytes, *arguments: Any, timeout_s: float = ANSWER_S) -> list[Any]:
         """What `function(group, *arguments)` gives in each rank, `group` a `kernels.exchange.Group` of them all.
 
@@ -94,9 +101,7 @@ class Ranks:
 
         Raises RankFailed where a rank raises, ends, or takes longer than `timeout_s`; after the last two all are stopped.
         """
-        if not self.pids:
-            ready = self._collect(START_S, "its imports")
-            self.pids = [ready[rank]["ready"] for rank in range(self.size)]
+        self.wait()
         for rank, jobs in enumerate(self._jobs):
             mine = [argument[rank] if isinstance(argument, Each) else argument for argument in arguments]
             with contextlib.suppress(BrokenPipeError):
@@ -194,19 +199,6 @@ class Ranks:
 
 class Each(list):
     """An argument of which every rank gets its own: the values in the order of the ranks."""
-
-
-def mismatch(entered: dict[int, str], size: int) -> str | None:
-    """Why the ranks cannot meet that have entered these collectives, while all others have returned; None if they can."""
-    if len(entered) < size:
-        waiting, place = min(entered.items())
-        done = min(rank for rank in range(size) if rank not in entered)
-        return (f"rank {waiting} waits in {place}, and rank {done} never comes: its function has returned. A collective "
-                "must be called by all ranks")
-    if len(set(entered.values())) > 1:
-        said = ", ".join(f"rank {rank} is in {place}" for rank, place in sorted(entered.items()))
-        return f"the ranks do not meet: {said}. All must call the same collective with the same shape and dtype"
-    return None
 
 
 def send(stream: Any, message: Any) -> None:

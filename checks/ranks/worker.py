@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 import kernels  # noqa: F401  first of ours: it decides whether Triton interprets
+from checks.ranks.meeting import place
 from checks.ranks.portable import unpack
 from checks.ranks.processes import receive, send
 from kernels.exchange import Group
@@ -32,7 +33,7 @@ class WatchedGroup(Group):
         self._say, self._hear, self.exchanged = say, hear, 0
 
     def _meet(self, collective: Callable[[], object], op: str, tensor: torch.Tensor, what: str) -> None:
-        self._say({"enter": f"the {op} of {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"})
+        self._say({"enter": place(op, tensor)})
         answer = self._hear()
         if not answer["go"]:
             raise NotTogether(answer["why"])

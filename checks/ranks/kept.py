@@ -1,0 +1,47 @@
+"""The two processes that a notebook's functions run on: started when they are first needed, and kept until it ends."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from checks.ranks.portable import pack
+from checks.ranks.processes import Each, Ranks
+
+_kept: list[Ranks] = []
+LONGEST_S = 10  # a student's function takes milliseconds
+
+
+def kept() -> Ranks:
+    """Two ranks, started anew where those before have ended."""
+    if not _kept or not _kept[0].alive:
+        _kept[:] = [Ranks(timeout_s=LONGEST_S)]
+    return _kept[0]
+
+
+def start_ranks() -> None:
+    """Start the two ranks, about two seconds, and say which processes they are."""
+    ranks = kept()
+    ranks.wait()
+    print(f"{ranks.size} ranks: " + ", ".join(f"rank {rank} is process {pid}" for rank, pid in enumerate(ranks.pids)))
+
+
+def run_on_ranks(function: Callable[..., Any], parts: list[dict[str, Any]]) -> list[Any]:
+    """What `function(**part, group=group)` gives in each of two ranks, which get a part each.
+
+    Raises RankFailed where one raises, ends or hangs.
+    """
+    return in_processes(function, parts)[0]
+
+
+def in_processes(function: Callable[..., Any], parts: list[dict[str, Any]]) -> tuple[list[Any], int]:
+    """The same, and the bytes of the tensors that rank 0 handed to collectives."""
+    mine = Each([{name: _on_cpu(value) for name, value in part.items()} for part in parts])
+    answers = kept().run(pack(function), mine, timeout_s=LONGEST_S)
+    where = next((value.device for value in parts[0].values() if isinstance(value, torch.Tensor)), torch.device("cpu"))
+    results = [result.to(where) if isinstance(result, torch.Tensor) else result for result, _ in answers]
+    return results, answers[0][1]
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, torch.Tensor) else value
