@@ -11,7 +11,6 @@ All but the first are called by every rank, with its part of the operands and th
 """
 
 import torch
-import torch.nn.functional as F
 
 from kernels.exchange import Group
 from kernels.quantize import quantize_int8_perrow_torch
@@ -85,7 +84,7 @@ def mlp_parallel(
     x (M, D) is whole. gate and up (H / size, D) are this rank's rows, down (D, H / size) its
     columns -> y (M, D), all float32.
     """
-    h = F.silu(x @ gate.T) * (x @ up.T)
+    h = torch.nn.functional.silu(x @ gate.T) * (x @ up.T)
     return group.all_reduce(h @ down.T)
 
 
