@@ -4,7 +4,9 @@
     quantize_with_amax    codes of the part with the scale that belongs to an amax
     multiply_into         the product of codes, scaled: where its result is to be written
     sums_into             the same in INT32, without scales: partial sums that ranks can add without an error
+    quantize_and_multiply_into   both for a part with scales of its own
     finish                sums of ranks, scaled, with bias, and added to what the block carries on
+    finish_rmsnorm        the same, and the codes of the norm that follows
 
 Part by part they give the bits of `kernels.quantize`, `kernels.fused` and `kernels.perrow_w8a8` for the whole row.
 """
@@ -18,10 +20,12 @@ import triton.language as tl
 
 from kernels import decode
 from kernels.arguments import expect, expect_rows
+from kernels.decode_row import one_launch, plan_row
 from kernels.decode_tiles import NARROW, TALL, row_blocks, stages
-from kernels.fused import silu_mul
+from kernels.fused import rmsnorm_quantize_int8, silu_mul
 from kernels.int_mm import expect_int_mm, int_mm_kernel
 from kernels.launch import Launch, Plans, overlapping
+from kernels.operators import quantize_rows
 from kernels.perrow_w8a8 import Operands, expect_perrow_w8a8, plan_matmul
 from kernels.quantize import FLOATS, Codes, codes, finite_or_inf, room_for_codes, row_scale
 from kernels.runtime import card
@@ -50,12 +54,15 @@ def part_amax_kernel(
 
 @triton.jit
 def quantize_with_amax_kernel(
-    x_ptr, up_ptr, amax_ptr, q_ptr, scale_ptr,
+    x_ptr, up_ptr, amax_ptr, other_ptr, q_ptr, scale_ptr,
     K,
     stride_xm, stride_um,
     SLICE: tl.constexpr,
 ):
-    """q[m, :] = round(h[m, :] / scale[m]), scale[m] = amax[m] / 127, program (m, s) for slice s; h as in `part_amax`."""
+    """q[m, :] = round(h[m, :] / scale[m]), program (m, s) for slice s; h as in `part_amax`.
+
+    scale[m] = amax[m] / 127, of the larger of two amax where there is another.
+    """
     m = tl.program_id(0).to(tl.int64)
     offs_k = tl.program_id(1) * SLICE + tl.arange(0, SLICE)
     x_ptrs = x_ptr + m * stride_xm + offs_k
@@ -63,7 +70,10 @@ def quantize_with_amax_kernel(
         h = tl.load(x_ptrs, mask=offs_k < K, other=0.0).to(tl.float32)  # (SLICE,)
     else:
         h = silu_mul(x_ptrs, up_ptr + m * stride_um + offs_k, offs_k < K)
-    scale = row_scale(tl.load(amax_ptr + m))
+    amax = tl.load(amax_ptr + m)
+    if other_ptr is not None:
+        amax = tl.maximum(amax, tl.load(other_ptr + m))
+    scale = row_scale(amax)
     tl.store(q_ptr + m * K + offs_k, codes(h, scale), mask=offs_k < K)
     tl.store(scale_ptr + m, scale)  # every slice's program stores the same number
 
@@ -80,17 +90,21 @@ def part_amax(x: torch.Tensor, up: torch.Tensor | None = None, out: torch.Tensor
     return amax
 
 
-def quantize_with_amax(x: torch.Tensor, up: torch.Tensor | None, amax: torch.Tensor) -> Codes:
-    """Codes and scales of the rows of x, or of silu(x) · up, with scale = amax / 127.
+def quantize_with_amax(x: torch.Tensor, up: torch.Tensor | None, amax: list[torch.Tensor]) -> Codes:
+    """Codes and scales of the rows of x, or of silu(x) · up, with scale = the largest of the amax / 127.
 
-    x and up as in `part_amax`, amax (M,) float32, at least as large as that of the rows, Inf for a row that shall be NaN
-    -> q (M, K) int8, scale (M,) float32.
+    x and up as in `part_amax`; each amax (M,) float32, and their largest at least as large as the rows' own: Inf for a row
+    that shall be NaN -> q (M, K) int8, scale (M,) float32.
     """
     M, K = expect_part(x, up)
-    expect("amax", amax, (M,), torch.float32, device=x.device, batch=True)
+    first, *others = amax
+    for one in amax:
+        expect("amax", one, (M,), torch.float32, device=x.device, batch=True)
+    for other in others[1:]:
+        first = torch.maximum(first, other)
     q, scale = room_for_codes(M, K, x.device)
     if M > 0:
-        _quantize(x, up, amax, q, scale)
+        _quantize(x, up, first, others[0] if others else None, q, scale)
     return q, scale
 
 
@@ -113,14 +127,35 @@ def _amax(x: torch.Tensor, up: torch.Tensor | None, amax: torch.Tensor) -> Calla
 
 
 @Plans
-def _quantize(
-    x: torch.Tensor, up: torch.Tensor | None, amax: torch.Tensor, q: torch.Tensor, scale: torch.Tensor,
-) -> Callable[..., None]:
+def _quantize(x: torch.Tensor, up: torch.Tensor | None, *others: Any) -> Callable[..., None]:
     M, K = x.shape
     SLICE = min(triton.next_power_of_2(K), 1024 if card(x.device).multiprocessors > M else 4096)
     strides = x.stride(0), K if up is None else up.stride(0)
-    launch = Launch(quantize_with_amax_kernel, (M, triton.cdiv(K, SLICE)), (K, *strides), {"SLICE": SLICE}, num_warps=4)
-    return lambda x, up, amax, q, scale: launch(x, up, amax, q, scale)
+    return Launch(quantize_with_amax_kernel, (M, triton.cdiv(K, SLICE)), (K, *strides), {"SLICE": SLICE}, num_warps=4)
+
+
+def quantize_and_multiply_into(
+    y: torch.Tensor, x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`kernels.matmul_int8` into y (M, N) in the dtype of x, which it gives back: one row in one launch where that pays."""
+    M, K = expect_part(x, None)
+    N, sms = len(w_q), card(x.device).multiprocessors
+    if M == 1 and one_launch(N, K, sms):
+        _row(y, x, w_q, w_scale, bias)
+        return y
+    return multiply_into(y, *quantize_rows(x), w_q, w_scale, bias)
+
+
+@Plans
+def _row(
+    y: torch.Tensor, x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
+) -> Callable[..., None]:
+    N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
+    for name, value, shape, dtype in (("x", x, (1, K), FLOATS), ("y", y, (1, N), x.dtype),
+                                      ("w_scale", w_scale, (N,), torch.float32)):
+        expect(name, value, shape, dtype, device=w_q.device)
+    write = plan_row(N, K, w_q.stride(0), *overlapping((card(x.device).capability or (0, 0)) >= (9, 0)))
+    return lambda y, x, w_q, w_scale, bias: write(x, w_q, w_scale, bias, y)
 
 
 def multiply_into(
@@ -243,6 +278,59 @@ def _finish(*operands: Any) -> Callable[..., None]:
     return lambda *pointers: launch(*pointers)
 
 
+@triton.jit
+def finish_rmsnorm_kernel(
+    part_ptr, other_ptr, residual_ptr, weight_ptr, y_ptr, q_ptr, scale_ptr,
+    N,
+    eps,
+    BLOCK_N: tl.constexpr,
+):
+    """y[m, :] = part + other, rounded, + residual; q and scale are the codes of y / sqrt(mean(y²) + eps) · weight."""
+    m = tl.program_id(0).to(tl.int64)
+    offs_n = tl.arange(0, BLOCK_N)
+    mask_n = offs_n < N
+    total = tl.load(part_ptr + m * N + offs_n, mask=mask_n, other=0.0).to(tl.float32)
+    total += tl.load(other_ptr + m * N + offs_n, mask=mask_n, other=0.0).to(tl.float32)
+    rounded = total.to(y_ptr.dtype.element_ty).to(tl.float32)
+    residual = tl.load(residual_ptr + m * N + offs_n, mask=mask_n, other=0.0).to(tl.float32)
+    y = (rounded + residual).to(y_ptr.dtype.element_ty)
+    tl.store(y_ptr + m * N + offs_n, y, mask=mask_n)
+    wide = y.to(tl.float32)
+    h = wide * tl.load(weight_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)
+    rms = tl.sqrt_rn(tl.div_rn(tl.sum(wide * wide, axis=0), N * 1.0) + eps)
+    scale = row_scale(tl.max(finite_or_inf(h), axis=0))
+    tl.store(scale_ptr + m, tl.div_rn(scale, rms))
+    tl.store(q_ptr + m * N + offs_n, codes(h, scale), mask=mask_n)
+
+
+def finish_rmsnorm(
+    parts: list[torch.Tensor], residual: torch.Tensor, weight: torch.Tensor, eps: float,
+) -> tuple[torch.Tensor, Codes]:
+    """`finish` of floating-point parts and a residual, and `kernels.fused.rmsnorm_quantize_int8` of what comes out.
+
+    parts (M, N) each, contiguous, N up to 16,384; residual (M, N) in the same dtype; weight (N,). Two parts take one launch.
+    """
+    if len(parts) != 2:
+        y = finish(parts, None, None, residual, residual.dtype)
+        return y, rmsnorm_quantize_int8(y, weight, eps)
+    y = torch.empty_like(residual)
+    q, scale = room_for_codes(len(y), y.shape[1], y.device)
+    if len(y) > 0:
+        _finish_rmsnorm(*parts, residual, weight, y, q, scale, eps)
+    return y, (q, scale)
+
+
+@Plans
+def _finish_rmsnorm(*operands: Any) -> Callable[..., None]:
+    part, _, residual, weight, y, _, _, eps = operands
+    M, N = expect("residual", residual, ("M", "N"), FLOATS)
+    expect("part", part, (M, N), residual.dtype, device=residual.device)
+    expect("weight", weight, (N,), (*FLOATS, torch.float32), device=residual.device)
+    BLOCK_N = triton.next_power_of_2(N)
+    launch = Launch(finish_rmsnorm_kernel, (M,), (N, eps), {"BLOCK_N": BLOCK_N}, num_warps=max(1, min(16, BLOCK_N // 1024)))
+    return lambda *pointers: launch(*pointers[:-1])
+
+
 @torch.library.custom_op("int8_matmul_workshop::part_amax", mutates_args=())
 def part_amax_op(x: torch.Tensor, up: torch.Tensor | None) -> torch.Tensor:
     """`part_amax` for a compiler."""
@@ -252,7 +340,7 @@ def part_amax_op(x: torch.Tensor, up: torch.Tensor | None) -> torch.Tensor:
 @torch.library.custom_op("int8_matmul_workshop::quantize_with_amax", mutates_args=())
 def quantize_with_amax_op(x: torch.Tensor, up: torch.Tensor | None, amax: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """`quantize_with_amax` for a compiler."""
-    return quantize_with_amax(x, up, amax)
+    return quantize_with_amax(x, up, [amax])
 
 
 @torch.library.custom_op("int8_matmul_workshop::int_sums", mutates_args=())

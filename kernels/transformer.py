@@ -196,8 +196,11 @@ class FusedInt8Block(torch.nn.Module):
         codes = rmsnorm(rows, self.attention_norm.weight, self.attention_norm.eps)
         qkv = without_derivative(multiply(*codes, self.qkv.weight_q, self.qkv.weight_scale), x)
         heads = self._attend(qkv, B, T, turn, past).flatten(0, 1)
-        rows = self.o.add_to(rows, heads) if self.parts > 1 else rows + self.o(heads)
-        codes = rmsnorm(rows, self.mlp_norm.weight, self.mlp_norm.eps)
+        if self.parts > 1:
+            rows, codes = self.o.add_to_and_norm(rows, heads, self.mlp_norm.weight, self.mlp_norm.eps)
+        else:
+            rows = rows + self.o(heads)
+            codes = rmsnorm(rows, self.mlp_norm.weight, self.mlp_norm.eps)
         gate, up = multiply(*codes, self.gate_up.weight_q, self.gate_up.weight_scale).chunk(2, dim=-1)
         if self.parts > 1:
             return self.down.add_mlp_to(rows, gate, up).view(B, T, dim)

@@ -5,10 +5,11 @@ What is timed is checked first: results with a shared scale must have the bits o
 captured in a CUDA graph has a row with the reason, `failed`, and no time.
 """
 
+import contextlib
 import copy
 import functools
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +17,21 @@ import torch
 import torch.nn.functional as F
 
 from checks.bench.rank_timing import Captured, TogetherGPU, gpu_of, times
+from kernels import transformer
 from kernels.collectives import ring_all_reduce_bytes
 from kernels.exchange import Group, PeerMemory
 from kernels.linear import Int8Linear
 from kernels.operators import quantize_rows, silu_mul_quantize_int8_op
-from kernels.parallel import RowParallelInt8Linear, RowParallelLinear, parallelize_, part
-from kernels.parts import finish, multiply_into, sums_into
+from kernels.parallel import RowParallelInt8Linear, RowParallelLinear, parallelize_
+from kernels.parts import finish, multiply_into, part_amax, quantize_with_amax, sums_into
+from kernels.row_parallel import part
 from kernels.runtime import device
 from kernels.transformer import LLAMA_3_8B, Block, Config, FusedInt8Block, Past, rotation
 
 SMALL = Config(vocabulary=256, layers=1, dim=64, heads=4, kv_heads=2, hidden=96)
 """For ranks without GPUs, where kernels are interpreted."""
 ROWS, SMALL_ROWS = (1, 4, 16, 64, 256, 1024, 4096, 8192), (1, 3)
-PEER_BYTES = 1 << 20
+PEER_BYTES = 1 << 28  # 8,192 rows in INT32 have half of it
 ALONE = " on 1"
 WORST = 0.1  # relative error of INT8 against FP16, above which a time does not count
 
@@ -50,13 +53,18 @@ class Setting:
     rows: tuple[int, ...]
     gpu: TogetherGPU | None
 
-    def measured(self, calls: Calls, check: Callable[[str, torch.Tensor], None], **place: Any) -> list[dict]:
-        """Each call captured, its result checked, and all timed in turns: a row for each, with `place` in it."""
+    def measured(self, calls: Calls, check: Callable[[str, torch.Tensor], None], graphs: bool = True,
+                 **place: Any) -> list[dict]:
+        """Each call's result checked, and all timed in turns: a row for each, with `place` in it.
+
+        They are captured in CUDA graphs, or, where each is one launch, just queued behind other work: a graph of its own
+        begins with some microseconds that a launch within one does not have.
+        """
         sides, rows = {}, []
         for name, call in calls.items():
             reason = ""
             try:
-                sides[name] = Captured(call, self.gpu)
+                sides[name] = Captured(call, self.gpu if graphs else None)
                 check(name, sides[name]().clone())
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"[:1000]
@@ -114,11 +122,10 @@ def link(group: Group, small: bool = False) -> list[dict]:
                    "all-reduce FP32": randn(M, N, dtype=torch.float32), "maximum of M floats": randn(M, dtype=torch.float32)}
         calls: Calls = {name: functools.partial(group.all_reduce, t, "max" if "max" in name else "sum")
                         for name, t in tensors.items()}
-        if peers is not None and 2 * M * N <= PEER_BYTES:
-            calls["peers FP16"] = functools.partial(by_peers, peers, tensors["all-reduce FP16"])
-        if peers is not None and 4 * M * N <= PEER_BYTES:
-            calls["peers INT32"] = functools.partial(by_peers, peers, tensors["all-reduce INT32"])
-        for row in given.measured(calls, lambda name, result: None, part="link", M=M, N=N):
+        if peers is not None:
+            for kind in ("FP16", "INT32"):
+                calls[f"peers {kind}"] = functools.partial(by_peers, peers, tensors[f"all-reduce {kind}"])
+        for row in given.measured(calls, lambda name, result: None, False, part="link", M=M, N=N):
             name = row["function"]
             row["sent_bytes"] = ring_all_reduce_bytes(tensors[name.replace("peers", "all-reduce")].nbytes, group.size)
             if "peers" in name:  # which did it twice
@@ -153,7 +160,8 @@ def products(group: Group, small: bool = False) -> list[dict]:
         calls: Calls = {"FP16 on 1": functools.partial(linear, x), "INT8 on 1": functools.partial(whole, x),
                         "FP16": functools.partial(fp16, mine),
                         **{name: functools.partial(layer, mine) for name, layer in cut.items()}}
-        exact, one, place = x.float() @ linear.weight.float().T, whole(x), {"M": M, "N": N, "K": K}
+        exact, one = x.float() @ linear.weight.float().T, whole(x)
+        place: dict[str, Any] = {"M": M, "N": N, "K": K}
         accuracy: dict[tuple[str, int], float] = {}
 
         def check(name: str, result: torch.Tensor, exact=exact, one=one, accuracy=accuracy) -> None:
@@ -164,7 +172,7 @@ def products(group: Group, small: bool = False) -> list[dict]:
 
         rows += [row | {"sqnr_db": accuracy.get((row["function"], row["gpus"]))}
                  for row in given.measured(calls, check, part="product", **place)]
-        rows += given.measured(steps_of(group, linear, cut, mine), lambda name, result: None, part="step", **place)
+        rows += given.measured(steps_of(group, linear, cut, mine), lambda name, result: None, False, part="step", **place)
     return rows
 
 
@@ -174,13 +182,15 @@ def steps_of(group: Group, linear: torch.nn.Linear, cut: dict[str, RowParallelIn
     M, N = len(x), linear.out_features
     x_q, x_scale = quantize_rows(x)
     weight = linear.weight[:, part(linear.in_features, group)].contiguous()
+    amax = part_amax(x)
     y, sums = x.new_zeros((M, N)), x.new_zeros((M, N), dtype=torch.int32)
     return {
         "FP16: product": lambda: F.linear(x, weight),
         "FP16: exchange": lambda: group.all_reduce(y),
         "INT8, own scales: quantization": lambda: quantize_rows(x)[0],
         "INT8, own scales: product": lambda: multiply_into(y, x_q, x_scale, own.weight_q, own.weight_scale),
-        "INT8, shared scale: quantization": lambda: shared._codes(x, None, None)[0],
+        "INT8, shared scale: quantization": lambda: quantize_with_amax(x, None, [part_amax(x)])[0],
+        "INT8, shared scale: exchange of maxima": lambda: group.all_reduce(amax, "max"),
         "INT8, shared scale: product": lambda: sums_into(sums, x_q, shared.weight_q),
         "INT8, shared scale: exchange": lambda: group.all_reduce(sums),
         "INT8, shared scale: scaling": lambda: finish([sums], (x_scale, shared.weight_scale), None, None, x.dtype),
@@ -201,6 +211,8 @@ def mlps(group: Group, small: bool = False) -> list[dict]:
              **{scales: (gate_up_mine, RowParallelInt8Linear.from_linear(down, group, scales=scales),
                          RowParallelLinear(down, group)) for scales in ("shared", "own")}}
     layers = {name: (int8_of(first), first, second, fp16) for name, (first, second, fp16) in parts.items()}
+    far = parts["shared"][1], parts["own"][1], parts["own"][2]
+    near = None if small else [layer_by_peers(layer, group) for layer in far]
     names = {"on 1": "INT8 on 1", "shared": "INT8, shared scale", "own": "INT8, own scales"}
     for M in given.rows:
         x = randn(M, dim, seed=2)
@@ -208,6 +220,10 @@ def mlps(group: Group, small: bool = False) -> list[dict]:
                         for name, (first, _, second, _) in layers.items()}
         for name, how in (("FP16 on 1", "on 1"), ("FP16", "own")):
             calls[name] = functools.partial(fp16_mlp, x, layers[how][1], layers[how][3])
+        if near is not None:  # the ranks meet between two timed calls, so one buffer is enough
+            calls["FP16, peers"] = functools.partial(fp16_mlp, x, gate_up_mine, near[2])
+            for place, name in enumerate(("INT8, shared scale, peers", "INT8, own scales, peers")):
+                calls[name] = functools.partial(int8_mlp, x, layers["own"][0], near[place])
         rows += given.measured(calls, against(calls["FP16 on 1"](), calls["INT8 on 1"]()), part="mlp", M=M, N=dim, K=hidden)
     return rows
 
@@ -224,6 +240,14 @@ def against(fp16: torch.Tensor, int8: torch.Tensor, base: torch.Tensor | None = 
     return check
 
 
+def layer_by_peers(layer: Any, group: Group) -> Any:
+    """The same layer, which exchanges through peer memory."""
+    other = copy.copy(layer)
+    other.group = Group(group)
+    other.group.peers = PeerMemory(other.group, PEER_BYTES)
+    return other
+
+
 def int8_of(weight: torch.Tensor) -> Int8Linear:
     N, K = weight.shape
     linear = torch.nn.Linear(K, N, bias=False, device="meta")
@@ -234,7 +258,7 @@ def int8_of(weight: torch.Tensor) -> Int8Linear:
 def int8_mlp(x: torch.Tensor, gate_up: Int8Linear, down: Int8Linear | RowParallelInt8Linear) -> torch.Tensor:
     gate, up = gate_up(x).chunk(2, dim=-1)
     if isinstance(down, RowParallelInt8Linear):
-        return down.forward_mlp(gate, up)
+        return down._run(gate, up, None, down.group.peers)
     h_q, h_scale = silu_mul_quantize_int8_op(gate, up)
     return multiply_into(x.new_empty((len(x), down.out_features)), h_q, h_scale, down.weight_q, down.weight_scale)
 
@@ -257,7 +281,11 @@ def workload(config: Config, M: int, prefill: bool, length: int) -> tuple[torch.
 @torch.no_grad()
 def block(group: Group, phase: str, M: int, small: bool = False) -> list[dict]:
     """The whole block on one GPU and on all: FP16, INT8 with fewer passes; with shared and own scales, exchanged by the
-    process group, through peer memory (decode), and overlapped with the product (prefill)."""
+    process group, through peer memory, and overlapped with the product (prefill).
+
+    In how many parts torch's attention reads a long cache depends on how many heads there are, and its bits on that. Where
+    those of a rank's heads differ from one GPU's, one GPU attends to each rank's heads by themselves, to compare with.
+    """
     given = setting(group, small)
     config, length = given.config, 8 if small else 2048
     torch.manual_seed(0)
@@ -268,7 +296,7 @@ def block(group: Group, phase: str, M: int, small: bool = False) -> list[dict]:
     past_mine = None if past is None else (past[0][:, heads].contiguous(), past[1][:, heads].contiguous())
     blocks: dict[str, torch.nn.Module] = {"FP16 on 1": fp16, "INT8 on 1": int8}
     by_phase = {"decode": {", peers": {"peer_bytes": PEER_BYTES}},
-                "prefill": {", overlapped 2": {"pieces": 2}, ", overlapped 4": {"pieces": 4}}}
+                "prefill": {", peers": {"peer_bytes": PEER_BYTES}, ", overlapped": {"pieces": 4}}}
     variants: dict[str, dict[str, Any]] = {"": {}, **({} if small else by_phase[phase])}
     for more, options in variants.items():
         if "overlapped" not in more:
@@ -285,5 +313,25 @@ def block(group: Group, phase: str, M: int, small: bool = False) -> list[dict]:
             what = name[:4]
             compiled = torch.compile(module, dynamic=False)
             calls[f"{what}, compiled{name.removeprefix(what)}"] = functools.partial(compiled, *arguments)
-    check = against(calls["FP16 on 1"](), calls["INT8 on 1"](), x)
-    return given.measured(calls, check, part="block", phase=phase, M=M, N=config.dim, K=config.hidden)
+    one = calls["INT8 on 1"]()
+    with attention_by_parts(group.size):
+        one_by_parts = calls["INT8 on 1"]()
+    bits = "one GPU" if torch.equal(one, one_by_parts) else "one GPU, attention to each rank's heads by themselves"
+    check = against(calls["FP16 on 1"](), one_by_parts, x)
+    return given.measured(calls, check, part="block", phase=phase, M=M, N=config.dim, K=config.hidden, same_bits_as=bits)
+
+
+@contextlib.contextmanager
+def attention_by_parts(size: int) -> Iterator[None]:
+    """In this block the transformer attends to as many parts of its heads, one after the other."""
+    mixed = transformer.mixed
+
+    def by_parts(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> torch.Tensor:
+        parts = zip(q.chunk(size, dim=1), k.chunk(size, dim=1), v.chunk(size, dim=1), strict=True)
+        return torch.cat([mixed(some_q, some_k, some_v, is_causal) for some_q, some_k, some_v in parts], dim=-1)
+
+    transformer.mixed = by_parts
+    try:
+        yield
+    finally:
+        transformer.mixed = mixed

@@ -25,8 +25,8 @@ FOLDER = ROOT / "results" / "ranks"
 RECORDED = "nvidia_h200_x2.json"
 """The file whose figures lesson 12 shows."""
 SCHEMA = 1
-PART_S = 150
-ALL_S = 420
+PART_S = 100
+ALL_S = 300
 """For all parts together: what is not reached by then is left out."""
 PARTS: dict[str, tuple[Callable, tuple]] = {
     "block, prefill of 8,192": (rank_parts.block, ("prefill", 8192)),

@@ -89,11 +89,13 @@ def row_jobs(sm):
     yield job(plans.scale_sums_kernel, sm, {"BLOCK_N": 2048}, {"acc_ptr": "*i32"})
     for up in ({}, {"up_ptr": None}):
         yield job(parts.part_amax_kernel, sm, {"BLOCK_K": 4096} | up, {"amax_ptr": "*fp32"}, num_warps=8)
-        yield job(parts.quantize_with_amax_kernel, sm, {"SLICE": 4096} | up, {"amax_ptr": "*fp32"})
+        maxima = {"amax_ptr": "*fp32", "other_ptr": "*fp32"}
+        yield job(parts.quantize_with_amax_kernel, sm, {"SLICE": 4096} | up, maxima)
     sums = {"part_ptr": "*i32", "other_ptr": "*i32"}
     unscaled = dict.fromkeys(("x_scale_ptr", "w_scale_ptr", "bias_ptr"))
     yield job(parts.finish_kernel, sm, {"BLOCK_N": 1024}, sums)
     yield job(parts.finish_kernel, sm, {"BLOCK_N": 1024} | unscaled)
+    yield job(parts.finish_rmsnorm_kernel, sm, {"BLOCK_N": 4096}, num_warps=4)
     for BLOCK_K, num_warps, fits in ((2048, 2, True), (16384, 16, True), (2048, 4, False)):
         blocks = {"BLOCK_K": BLOCK_K, "ROW_FITS": fits}
         yield job(fused.rmsnorm_quantize_int8_kernel, sm, blocks, num_warps=num_warps)

@@ -71,6 +71,39 @@ def models_on_ranks(group):
     return close.abs().max().item(), ((one_piece - want).float().norm() / (want - x).float().norm()).item()
 
 
+class GatheredPeers:
+    """Peer memory played by the process group: what a rank has written is gathered when all meet."""
+
+    size_bytes = 1 << 20
+
+    def __init__(self, group):
+        self.group, self.mine = group, {}
+
+    def room(self, buffer, shape, dtype):
+        self.mine[buffer] = torch.zeros(shape, dtype=dtype)
+        return self.mine[buffer]
+
+    def meet(self, buffer, shape, dtype):
+        assert (tuple(self.mine[buffer].shape), self.mine[buffer].dtype) == (tuple(shape), dtype)
+        return list(self.group.all_gather(self.mine.pop(buffer)))
+
+
+def blocks_by_peers(group):
+    """Peers give the block's bits: of one GPU with a shared scale, those of the process group with own scales; FP16 too."""
+    torch.manual_seed(0)
+    fp16 = Block(TINY).half().eval().requires_grad_(False)
+    whole, turn = FusedInt8Block(fp16), rotation(TINY, torch.arange(1))
+    x = torch.randn(1, 1, 32).half()
+    for made, options in ((whole, {}), (whole, {"scales": "own"}), (fp16, {})):
+        cut = parallelize_(copy.deepcopy(made), group, **options)
+        want = cut(x, turn)
+        last = cut.down if made is whole else cut.mlp.down
+        last.group.peers = GatheredPeers(group)
+        got = cut(x, turn)
+        assert (got - want).abs().max() < 0.01 if options else torch.equal(got, want)
+    return got.shape
+
+
 def compiled_layer(group):
     """Whether a compiled row-parallel layer is one graph with the same bits."""
     layer = RowParallelInt8Linear.from_linear(linear(), group)

@@ -48,6 +48,10 @@ def test_models_are_cut_by_heads_and_columns(two):
         assert fp16_off < 0.01 and own_off < 0.02
 
 
+def test_peers_give_the_same(two):
+    assert two.run(rank_jobs.blocks_by_peers) == [(1, 1, 32)] * 2
+
+
 def test_a_layer_compiles_to_one_graph(two):
     assert two.run(rank_jobs.compiled_layer) == [True, True]
 
