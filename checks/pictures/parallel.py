@@ -165,8 +165,10 @@ def show_steps(rows_of_x: tuple[int, ...] = (1, 64, 1024, 8192)):
         for step, colour in STEPS.items():
             times = {row["function"].partition(": ")[0]: row["median_us"] for row in rows
                      if row["M"] == M and row["function"].endswith(f": {step}")}
-            if step == "exchange":  # FP16 partial products, whatever made them
-                times.setdefault("INT8, own scales", times.get("FP16", 0.0))
+            if step == "exchange":  # FP16 partial products, whatever made them; with a shared scale the maxima too
+                times["INT8, own scales"] = times["FP16"]
+                times["INT8, shared scale"] += sum(row["median_us"] for row in rows if row["M"] == M
+                                                   and row["function"].endswith("exchange of maxima"))
             names = [name for name in left if name in times]
             axes.bar(names, [times[name] for name in names], 0.6, bottom=[left[name] for name in names], color=colour,
                      label=step)
