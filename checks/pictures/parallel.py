@@ -55,6 +55,24 @@ def show_columns(column_part, N: int = 8, K: int = 12):
     return show_figure(figure)
 
 
+def columns_of_y(x, w_q, w_scale, group):
+    """This rank's columns of an INT8 product: what is on it, and nothing else."""
+    return int8_linear_torch(x, w_q, w_scale)
+
+
+def compare_columns(column_part, M: int = 16, N: int = 48, K: int = 512) -> None:
+    """Print in how many numbers the columns that two ranks compute of what you cut differ from one GPU's."""
+    if not ready_to_draw(column_part):
+        return
+    x, w, _ = operands(M, N, K)
+    w_q, w_scale = quantize_int8_perrow_torch(w)
+    cut = [column_part(w_q, w_scale, rank, RANKS) for rank in range(RANKS)]
+    found, exchanged = in_processes(columns_of_y, [{"x": x, "w_q": codes, "w_scale": scales} for codes, scales in cut])
+    y = torch.cat(found, dim=1)
+    differ = int((y != int8_linear_torch(x, w_q, w_scale)).sum())
+    print(f"{differ} of {y.numel()} numbers differ, and {exchanged} bytes were exchanged")
+
+
 def show_row(shared_scale, K: int = 64):
     """A row of x over two ranks: its magnitudes, and 127 times the scale of each part and of your `shared_scale`."""
     if not ready_to_draw(shared_scale):
