@@ -64,7 +64,7 @@ def row_parallel_shared(
 def row_parallel_own(
     x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor, group: Group,
 ) -> torch.Tensor:
-    """The same with scales of each part: y = Σ over ranks of (Σ x_q · w_q) · scale · w_scale, + bias.
+    """The same with scales of each part: y = Σ_ranks (Σ x_q · w_q) · scale · w_scale + bias.
 
     x and w_q as above, quantized part by part: w_scale (N,) float32 belongs to this rank's columns
     of w, and x gets a scale for each row of this part. Partial products are added in FP16.
