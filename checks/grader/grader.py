@@ -13,6 +13,7 @@ from checks.grader.gpu import gpu_name, start_gpu_server
 from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.compiling import Compiler
 from checks.grader.grading.notebooks import Notebooks
+from checks.grader.grading.player import Played, Player
 from checks.grader.grading.runs import Sandbox
 from checks.grader.grading.verdicts import grade_exercise
 from checks.grader.intake.code import code_for
@@ -35,7 +36,8 @@ class Grader:
         self._case_sets: dict[str, CaseSet] = {}
         self._server: ForkServer | None = None
         self._compiler: Compiler | None = None
-        self._notebooks: tuple[Submission, Notebooks] | None = None
+        self._played = Played()
+        self._sandbox: tuple[Submission, Sandbox] | None = None
         self._gpu_server: ForkServer | None = None
 
     def __enter__(self) -> "Grader":
@@ -69,16 +71,16 @@ class Grader:
         """Where the parts of this submission run; its notebooks run once for all exercises of a lesson."""
         if self._compiler is None:
             self._compiler = Compiler(COMPILE_S)
-        if self._notebooks is None or self._notebooks[0] is not submission:
-            self.close_notebooks()
-            self._notebooks = submission, Notebooks(self.server)
-        return Sandbox(self._notebooks[1], self._compiler, self.server)
+        if self._sandbox is None or self._sandbox[0] is not submission:
+            self.close_sandbox()
+            self._sandbox = submission, Sandbox(Notebooks(self.server), self._compiler, Player(self.server, self._played))
+        return self._sandbox[1]
 
-    def close_notebooks(self) -> None:
-        """End the children in which a submission's notebooks have run."""
-        if self._notebooks is not None:
-            self._notebooks[1].close()
-            self._notebooks = None
+    def close_sandbox(self) -> None:
+        """End the children in which a submission's notebooks have run and its recordings were played."""
+        if self._sandbox is not None:
+            self._sandbox[1].close()
+            self._sandbox = None
 
     @property
     def gpu_server(self) -> ForkServer | None:
@@ -88,7 +90,7 @@ class Grader:
 
     def stop_servers(self) -> None:
         """End the fork servers; the next exercise starts new ones."""
-        self.close_notebooks()
+        self.close_sandbox()
         for server in (self._server, self._compiler, self._gpu_server):
             if server is not None:
                 server.close()
@@ -117,7 +119,7 @@ class Grader:
     def grade_submission(self, submission: Submission) -> SubmissionResult:
         started = time.monotonic()
         graded = [self.exercise_result(name, submission) for name in self.wanted]
-        self.close_notebooks()
+        self.close_sandbox()
         return self._submission_result(submission, graded, time.monotonic() - started)
 
     def fault_result(self, submission: Submission, message: str) -> SubmissionResult:

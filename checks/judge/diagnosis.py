@@ -123,7 +123,7 @@ def recognise(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> Mut
 
 
 _PLACE = re.compile(r"<[^>]*>:\d+")  # a line of a cell
-KEPT = 4096  # outcomes of mutants
+KEPT = 1 << 16  # outcomes of mutants: all of the course on a class's cases, about 20 MB
 _Tried = tuple[Outcome, Traffic]
 _tried: dict[tuple[str, str, str, int], _Tried] = {}
 
@@ -138,6 +138,8 @@ def _mutant_on(exercise: Exercise, mutant: Mutant, seen: Outcome, seed: int) -> 
         if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
             outcome.error = outcome.error.with_traceback(None)
             outcome.error.__context__ = None
+        if outcome.status == TIMEOUT:  # another time it may not
+            return outcome, traffic
         if len(_tried) >= KEPT:
             _tried.clear()
         _tried[key] = outcome, traffic

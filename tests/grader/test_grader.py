@@ -119,6 +119,47 @@ def test_a_mistake_is_not_paid_for_twice(grader):
     assert grader.grade_exercise(timer.name, submission)["points"] == 0
 
 
+@pytest.fixture
+def started(monkeypatch) -> list[dict]:
+    """The jobs of the children that were started."""
+    jobs, start = [], ForkServer.child
+
+    def child(self, job, *arguments, **named):
+        jobs.append(job)
+        return start(self, job, *arguments, **named)
+
+    monkeypatch.setattr(ForkServer, "child", child)
+    return jobs
+
+
+def submitted(*sources: str) -> Submission:
+    return Submission("ada", [Cell(source, "a.ipynb", i) for i, source in enumerate(sources)])
+
+
+@pytest.mark.parametrize("state, wrong, runs", [("called.append(1)", "-1 if called else", 2), ("pass", "1 +", 1)])
+def test_what_another_exercise_left_behind(grader, started, state, wrong, runs):
+    """The notebook runs anew where, and only where, another exercise may have a part in what is wrong."""
+    other = EXERCISES["first_wrong"]
+    first = answer_source(other.name).replace("    wrong =", f"    {state}\n    wrong =")
+    needed = f"def programs_needed(N, BLOCK):\n    return {wrong} triton.cdiv(N, BLOCK)\n"
+    submission = submitted("called = []", exercise_cell(NEEDED, needed), exercise_cell(other, first))
+    assert grader.grade_exercise(other.name, submission)["status"] == "passed"
+    assert grader.grade_exercise(NEEDED.name, submission)["status"] == ("passed" if runs == 2 else "failed")
+    assert len(started) == runs
+
+
+def test_a_name_that_is_missing_for_another_exercise(grader, started):
+    """Our `gemv_bytes` is an answer, and not to be seen where that exercise is judged in the same process."""
+    roof = EXERCISES["roofline_us"]
+    cell = "try:\n    from kernels.cost import gemv_bytes\n    there = True\nexcept ImportError:\n    there = False"
+    source = answer_source(roof.name)
+    spoilt = source.replace("    return ", "    return there and ")
+    assert grader.grade_exercise(roof.name, submitted(cell, exercise_cell(roof, spoilt)))["status"] == "passed"
+    assert len(started) == 2
+    assert grader.grade_exercise(roof.name, submitted(exercise_cell(roof, source + "    return 0")))["status"] == "passed"
+    assert len(started) == 3
+
+
 # hidden sizes
 
 
@@ -173,7 +214,7 @@ def test_a_description_that_does_not_fit_is_no_result(described):
 def test_inputs_and_results_travel_with_any_strides(grader, x):
     code = ("import torch\n\n\ndef f(x, dtype):\n"
             "    return x.to(dtype), x.stride(0), torch.stack([x, 2 * x], -1)[..., 1]\n")
-    job = {"modules": {}, "setup": [], "cells": [code], "numbers": True, "lent": {}}
+    job = {"modules": {}, "setup": [], "cells": [code], "numbers": True, "lent": {}, "handed_out": []}
     with grader.server.child(job) as child:
         child.begin()
         described, payload = encode_inputs({"x": x, "dtype": torch.float16})
@@ -212,7 +253,7 @@ def test_what_a_gpu_would_be_asked(grader, monkeypatch):
         done = next(runs_of(case_set, code_for(ADD, submission), sandbox, ADD.cases))
         assert done.trust == PROVEN
         monkeypatch.setattr(gpu, "LARGE", 64)
-        found = gpu.on_gpu(case_set, done, sandbox.compiler, sandbox.server)
+        found = gpu.on_gpu(case_set, done, sandbox.compiler, sandbox.player.server)
         monkeypatch.undo()
         return found
 

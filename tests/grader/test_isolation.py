@@ -160,7 +160,7 @@ def returned(server: ForkServer, body: str):
     """What a student's function with this body returns."""
     code = "import ctypes\nimport json\nimport os\nimport resource\nimport sys\nimport threading\n\n\ndef f():\n"
     code += "".join(f"    {line}\n" for line in body.splitlines())
-    job = {"modules": {}, "setup": [], "cells": [code], "numbers": True, "lent": {}}
+    job = {"modules": {}, "setup": [], "cells": [code], "numbers": True, "lent": {}, "handed_out": []}
     with server.child(job) as child:
         assert child.begin().get("ready")
         answer, raw = child.ask({"inputs": {}, "mode": "plain", "maps": False, "name": "f", "wrapper": None, "candidate": 0,
@@ -179,7 +179,7 @@ def test_the_environment_is_not_the_instructors(server, monkeypatch):
     names = returned(server, "return json.dumps(sorted(os.environ))")
     assert "SECRET_TOKEN" not in names
     ours = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED", "TRITON_CACHE_DIR", "TMPDIR",
-            "TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES"}
+            "TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES", "PYTHONMALLOC", "GLIBC_TUNABLES"}
     known = {"PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_HOME"}
     made_by_python_or_torch = {"LC_CTYPE", "TORCHINDUCTOR_CACHE_DIR", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK"}
     assert set(names) <= ours | known | made_by_python_or_torch

@@ -8,12 +8,13 @@ from typing import Any
 from checks.exercises import EXERCISES
 from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.compiling import Compiler
-from checks.grader.grading.notebooks import Notebooks
+from checks.grader.grading.notebooks import Notebooks, Ran
 from checks.grader.grading.outcomes import ChildOutcome, assess_answer, rebuilt_error, student_line
+from checks.grader.grading.player import Player
 from checks.grader.grading.said import Candidate, candidates, names, no_result
 from checks.grader.intake.code import Code
 from checks.grader.intake.library import library_for
-from checks.grader.sandbox.client import Child, ChildExited, ForkServer
+from checks.grader.sandbox.client import Child, ChildExited
 from checks.grader.sandbox.values import decode, encode, encode_inputs
 from checks.grader.sandbox.wire import ProtocolError
 from checks.host.steps import LaunchStep, Recording
@@ -35,7 +36,12 @@ class Sandbox:
 
     notebooks: Notebooks
     compiler: Compiler
-    server: ForkServer
+    player: Player
+
+    def close(self) -> None:
+        """End the submission's children."""
+        self.notebooks.close()
+        self.player.close()
 
 
 @dataclass
@@ -73,29 +79,35 @@ class NeedsNumbers(Exception):
 def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, ...]) -> Iterator[Run]:
     """The function of the exercise in each way that it may be meant, until whoever asks is content.
 
-    A last time with a library of its own and with ours in the place of other exercises' functions that it uses: a mistake in
-    one exercise is not to be paid for in the next. Raises Fault where the sandbox itself fails.
+    Once more in a notebook and with a library of its own where other exercises may have a part in what it did; ours then
+    stand in the place of their functions that it uses. A mistake in one exercise is not to be paid for in the next. Raises
+    Fault where the sandbox itself fails.
     """
-    sandbox.notebooks.restart_clock()
+    exercise, notebooks = case_set.exercise, sandbox.notebooks
+    notebooks.restart_clock()
     used: set[str] = set()
     for alone in (False, True):
-        lent = tuple(sorted(used))
+        lent, influenced = tuple(sorted(used)), False
         try:
-            child, errors, numbers = _start(case_set.exercise, code, sandbox, alone, lent)
-            found = _candidates(case_set.exercise, child)
+            ran = _start(exercise, code, notebooks, alone, lent)
+            found = _candidates(exercise, ran)
         except ChildExited as ended:
             yield _ended(case_set, cases[0], ended)
             return
         if not found:
-            yield Run(problem=_nothing_defined(case_set.exercise, code, errors))
+            yield Run(problem=_nothing_defined(exercise, code, ran.errors))
             return
         for index, said in enumerate(found[:MOST_CANDIDATES]):
-            used |= said.uses & lendable(case_set.exercise)
-            done = _run(case_set, code, sandbox, child, _Asked(index, numbers, alone, lent), cases)
+            if ran.ended is not None:
+                ran = notebooks.run(exercise, code, ran.numbers, alone, lent)
+            used |= said.uses & lendable(exercise)
+            done = _run(case_set, code, sandbox, ran, _Asked(index, alone, lent), cases)
             done.function, done.own_wrapper, done.lent = said.function, said.own_wrapper, lent
-            done.cell_error = _cell_error(code, errors)
+            done.cell_error = _cell_error(code, ran.errors)
             yield done
-            child = sandbox.notebooks.child(case_set.exercise, code, numbers, alone, lent)[0]
+            influenced = influenced or ran.influenced(exercise)
+        if not used and not influenced:
+            return
 
 
 @dataclass(frozen=True)
@@ -103,20 +115,18 @@ class _Asked:
     """Which function of which notebook."""
 
     candidate: int
-    numbers: bool
     alone: bool
     lent: tuple[str, ...]
 
 
-def _start(exercise: Exercise, code: Code, sandbox: Sandbox, alone: bool,
-           lent: tuple[str, ...]) -> tuple[Child, list[dict], bool]:
-    """A child, its cells' errors, and whether its tensors have data, as plain Python wants it if that takes no time."""
+def _start(exercise: Exercise, code: Code, notebooks: Notebooks, alone: bool, lent: tuple[str, ...]) -> Ran:
+    """The notebook, run: its tensors have data, as plain Python wants it, if that takes no time."""
     if not exercise.is_kernel:
         try:
-            return *sandbox.notebooks.child(exercise, code, True, alone, lent), True
+            return notebooks.run(exercise, code, True, alone, lent)
         except ChildExited:
             pass
-    return *sandbox.notebooks.child(exercise, code, False, alone, lent), False
+    return notebooks.run(exercise, code, False, alone, lent)
 
 
 def lendable(exercise: Exercise) -> set[str]:
@@ -126,10 +136,11 @@ def lendable(exercise: Exercise) -> set[str]:
             and not (exercise.is_kernel and one.name.endswith("_kernel"))}
 
 
-def _candidates(exercise: Exercise, child: Child) -> list[Candidate]:
-    others = sorted(lendable(exercise))
-    answer, _ = child.ask({"mode": "candidates", "name": exercise.name, "wrapper": exercise.wrapper, "others": others}, b"",
-                          TIMEOUT_S)
+def _candidates(exercise: Exercise, ran: Ran) -> list[Candidate]:
+    question = {"mode": "candidates", "name": exercise.name, "wrapper": exercise.wrapper,
+                "others": sorted(lendable(exercise))}
+    answer, _ = ran.child.ask(question, b"", TIMEOUT_S)
+    ran.suspect = bool(answer.get("influenced", True))
     return candidates(answer)
 
 
@@ -149,18 +160,18 @@ def _cell_error(code: Code, errors: list[dict]) -> str | None:
     return f"{mine['type']}: {mine['text'][:400]}{line}"
 
 
-def _run(case_set: CaseSet, code: Code, sandbox: Sandbox, child: Child, asked: _Asked, cases: tuple[Case, ...]) -> Run:
+def _run(case_set: CaseSet, code: Code, sandbox: Sandbox, ran: Ran, asked: _Asked, cases: tuple[Case, ...]) -> Run:
     if not case_set.exercise.is_kernel:
-        return _called(case_set, sandbox, child, asked, cases)
+        return _called(case_set, sandbox, ran, asked, cases)
     try:
-        return _recorded(case_set, sandbox, child, asked, cases)
+        return _recorded(case_set, sandbox, ran, asked, cases)
     except NeedsNumbers as reason:
         why = str(reason)
     try:
-        child, _ = sandbox.notebooks.child(case_set.exercise, code, True, True, asked.lent)
+        with_numbers = sandbox.notebooks.run(case_set.exercise, code, True, True, asked.lent)
     except ChildExited as ended:
         return _ended(case_set, cases[0], ended)
-    done = _called(case_set, sandbox, child, asked, cases, probe=True)
+    done = _called(case_set, sandbox, with_numbers, asked, cases, probe=True)
     done.why_open = why
     return done
 
@@ -171,17 +182,17 @@ def _question(exercise: Exercise, asked: _Asked, inputs: dict[str, list], mode: 
             "entry_code": library.entry_code, "through": library.through, "maps": exercise.is_kernel}
 
 
-def _recorded(case_set: CaseSet, sandbox: Sandbox, child: Child, asked: _Asked, cases: tuple[Case, ...]) -> Run:
+def _recorded(case_set: CaseSet, sandbox: Sandbox, ran: Ran, asked: _Asked, cases: tuple[Case, ...]) -> Run:
     """Every case recorded, the kernels compiled, and then every recording played back."""
     done, said = Run(PROVEN), list[tuple[Case, dict | SentRecording | ChildExited]]()
-    done.record = functools.partial(_record, case_set.exercise, child, asked)
+    done.record = functools.partial(_record, case_set.exercise, ran.child, asked)
     for case in cases:
         try:
             said.append((case, done.record(case_set.asked(case).inputs)))
         except _Raised as raised:
             said.append((case, raised.error))
         except ChildExited as ended:
-            sandbox.notebooks.drop(child)
+            sandbox.notebooks.drop(ran, ended.kind)
             said.append((case, ended))
             break
     done.recordings = [(case, one) for case, one in said if isinstance(one, SentRecording)]
@@ -227,26 +238,24 @@ class SentRecording(Recording):
 
 def _play(case_set: CaseSet, sandbox: Sandbox, done: Run, said: list, texts: Iterator[dict]) -> None:
     exercise = case_set.exercise
-    with sandbox.server.child({}, case_set.data_bytes, serves="play_child") as player:
-        player.begin()
-        for case, one in said:
-            outcome = blank(case_set, case)
-            if isinstance(one, ChildExited):
-                _end(case_set, done, case, one)
-                return
-            if isinstance(one, dict):
-                assess(exercise, outcome, Attempt({}, error=rebuilt_error(one), line=student_line(one)))
-                answer: dict[str, Any] = {}
-            else:
-                question, payload = played(one, outcome.inputs, [next(texts) for _ in one.launches])
-                answer, raw = player.ask(question, payload, TIMEOUT_S)
-                if "unsupported" in answer:
-                    raise NeedsNumbers(f"its kernel cannot be executed here: {str(answer['unsupported'])[:200]}")
-                assess_answer(exercise, outcome, answer, raw)
-            done.outcomes.append(outcome)
-            done.answers.append(answer)
-            if outcome.status == TIMEOUT:
-                return
+    for case, one in said:
+        outcome = blank(case_set, case)
+        if isinstance(one, ChildExited):
+            _end(case_set, done, case, one)
+            return
+        if isinstance(one, dict):
+            assess(exercise, outcome, Attempt({}, error=rebuilt_error(one), line=student_line(one)))
+            answer: dict[str, Any] = {}
+        else:
+            question, payload = played(one, outcome.inputs, [next(texts) for _ in one.launches])
+            answer, raw = sandbox.player.ask(case_set, question, payload, sandbox.notebooks.deadline)
+            if "unsupported" in answer:
+                raise NeedsNumbers(f"its kernel cannot be executed here: {str(answer['unsupported'])[:200]}")
+            assess_answer(exercise, outcome, answer, raw)
+        done.outcomes.append(outcome)
+        done.answers.append(answer)
+        if outcome.status == TIMEOUT:
+            return
 
 
 def played(recording: "SentRecording", inputs: dict[str, Any], texts: list[dict]) -> tuple[dict, bytes]:
@@ -257,7 +266,7 @@ def played(recording: "SentRecording", inputs: dict[str, Any], texts: list[dict]
             "texts": texts, "maps": True}, payload + more
 
 
-def _called(case_set: CaseSet, sandbox: Sandbox, child: Child, asked: _Asked, cases: tuple[Case, ...],
+def _called(case_set: CaseSet, sandbox: Sandbox, ran: Ran, asked: _Asked, cases: tuple[Case, ...],
             probe: bool = False) -> Run:
     """Each case called where the student's Python runs. With `probe`, also look for signs that no kernel did the work."""
     exercise, done = case_set.exercise, Run(HARNESS if library_for(case_set.exercise).through else OPEN)
@@ -266,16 +275,17 @@ def _called(case_set: CaseSet, sandbox: Sandbox, child: Child, asked: _Asked, ca
         for case in cases:
             outcome = blank(case_set, case)
             described, payload = encode_inputs(outcome.inputs)
-            answer, raw = child.ask(_question(exercise, asked, described, "plain"), payload, TIMEOUT_S)
+            answer, raw = ran.child.ask(_question(exercise, asked, described, "plain"), payload, TIMEOUT_S)
             assess_answer(exercise, outcome, answer, raw)
             done.outcomes.append(outcome)
             done.answers.append(answer)
-            if outcome.status == TIMEOUT:
+            if outcome.status == TIMEOUT:  # what it was at stays as it was
+                sandbox.notebooks.drop(ran, TIMEOUT)
                 break
         if probe and done.passed:
-            done.evidence = _probe(case_set, child, asked, cases[0])
+            done.evidence = _probe(case_set, ran.child, asked, cases[0])
     except ChildExited as ended:
-        sandbox.notebooks.drop(child)
+        sandbox.notebooks.drop(ran, ended.kind)
         _end(case_set, done, case, ended)
     done.operators = operators_outside(exercise, done)
     return done

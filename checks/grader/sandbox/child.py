@@ -5,12 +5,13 @@ elsewhere. With numbers the function runs here, kernels in Triton's interpreter:
 results is evidence and no proof, for the student's Python could have made it.
 """
 
+import contextlib
 import functools
 import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -22,10 +23,11 @@ from triton.runtime.interpreter import GridExecutor
 from checks.grader.sandbox import wire
 from checks.grader.sandbox.answers import answer_for, decode_inputs, describe_error
 from checks.grader.sandbox.values import encode
-from checks.grader.sandbox.virtual import define, install
+from checks.grader.sandbox.virtual import define, install, missed
 from checks.host.cells import run_cells
-from checks.host.notebook import Notebook
+from checks.host.notebook import Candidate, Notebook
 from checks.host.recorder import NeedsNumbers, record
+from checks.host.state import keeps_state
 from checks.host.transport import NotAsData, pack
 from checks.judge.attempt import attempt, deadline, student_line
 
@@ -110,10 +112,22 @@ def _run(job: dict) -> Notebook:
         os.environ.pop("TRITON_INTERPRET", None)
     notebook = Notebook()
     install(job["modules"], notebook.check)
-    notebook.run(job["setup"], job["cells"], job["numbers"], functools.partial(deadline, CELL_S))
+    ours = iter([True] * len(job["setup"]) + job["handed_out"])
+    notebook.run(job["setup"], job["cells"], job["numbers"], functools.partial(_cell, ours))
     for name, source in job["lent"].items():
         define(source, name, notebook.namespace)
     return notebook
+
+
+@contextlib.contextmanager
+def _cell(ours: Iterator[bool]) -> Iterator[None]:
+    """The limits of the next cell. What the lesson's own cells lack does not matter: they show what answers do."""
+    try:
+        with deadline(CELL_S):
+            yield
+    finally:
+        _Others.cells_lack |= not next(ours, False) and bool(missed)
+        missed.clear()
 
 
 def serve(sock) -> None:
@@ -133,6 +147,7 @@ def serve(sock) -> None:
             answer, payload = _MODES[asked["mode"]](notebook, asked, data)
         except BaseException as error:  # such as SystemExit, or no memory for reading the results
             answer, payload = {"outputs": [], "error": describe_error(error, student_line(error))}, b""
+        _Others.note_answer(asked, answer)
         answer["nonce"] = asked["nonce"]
         wire.send(sock, answer, payload)
 
@@ -140,12 +155,46 @@ def serve(sock) -> None:
 def _candidates(notebook: Notebook, asked: dict, _: bytes) -> tuple[dict, bytes]:
     found = notebook.candidates(asked["name"], asked["wrapper"])
     return {"candidates": [{"own_wrapper": one.own_wrapper is not None, "function": one.name,
-                            "uses": sorted(one.used(asked["others"]))} for one in found]}, b""
+                            "uses": sorted(one.used(asked["others"]))} for one in found],
+            "influenced": _Others.may_matter(asked["name"])}, b""
+
+
+def _influenced(notebook: Notebook, asked: dict, _: bytes) -> tuple[dict, bytes]:
+    """Whether what came of a call here may have to do with other exercises: with what their functions left behind, or with
+    names that this library lacks for their sake."""
+    return {"influenced": _Others.may_matter(asked["name"])}, b""
+
+
+class _Others:
+    """What is known of the part that other exercises of the lesson may have in a result."""
+
+    keep_state: dict[tuple[str, int], bool] = {}  # by exercise and candidate, of functions that were called here
+    lacking: set[str] = set()  # exercises whose functions asked for names that are not here
+    cells_lack: bool = False  # whether a student's own cell did
+
+    @classmethod
+    def may_matter(cls, name: str) -> bool:
+        several = len({known for known, _ in cls.keep_state} | {name}) > 1
+        return cls.cells_lack or name in cls.lacking or several and any(cls.keep_state.values())
+
+    @classmethod
+    def note_call(cls, asked: dict, candidate: Candidate) -> None:
+        known = asked["name"], asked["candidate"]
+        if known not in cls.keep_state:
+            cls.keep_state[known] = any(keeps_state(one) for one in (candidate.function, candidate.own_wrapper))
+
+    @classmethod
+    def note_answer(cls, asked: dict, answer: dict) -> None:
+        error = answer.get("error")
+        if missed or error and error["type"] in ("NameError", "AttributeError", "ImportError", "ModuleNotFoundError"):
+            cls.lacking.add(asked["name"])
+        missed.clear()
 
 
 def _function(notebook: Notebook, asked: dict) -> Callable[..., Any]:
     """What to call: the student's function or wrapper, or the wrapper or adapter that is sent around their function."""
     candidate = notebook.candidates(asked["name"], asked["wrapper"])[asked["candidate"]]
+    _Others.note_call(asked, candidate)
     if asked["through"]:
         define(asked["entry_code"], asked["through"], harness := {"__name__": asked["through"]})
         return functools.partial(harness[asked["through"]], candidate.function)
@@ -204,4 +253,5 @@ def _call(notebook: Notebook, asked: dict, data: bytes) -> tuple[dict, bytes]:
                      "files": sorted(set(os.listdir(".")) - files)[:5]}, payload  # noqa: PTH208
 
 
-_MODES = {"candidates": _candidates, "record": _record, "plain": _call, "no launches": _call, "decoys": _call}
+_MODES = {"candidates": _candidates, "influenced": _influenced, "record": _record, "plain": _call, "no launches": _call,
+          "decoys": _call}

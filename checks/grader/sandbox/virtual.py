@@ -6,11 +6,14 @@ import itertools
 import linecache
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from checks.executor.source import source_lines
 from checks.host.stubs import Nothing, nothing
 
 _serial = itertools.count()
+missed: set[str] = set()
+"""Names that were asked of our modules here and are not in their texts, such as the answer of another exercise."""
 
 
 def define(source: str, title: str, namespace: dict) -> None:
@@ -37,6 +40,18 @@ class _Given(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if module.__name__ == "checks":
             module.check = self.check
         define(self.modules.get(module.__name__, ""), module.__name__, vars(module))
+        if module.__name__.startswith("kernels"):
+            _note_missing(module, self.modules)
+
+
+def _note_missing(module: Any, modules: dict[str, str]) -> None:
+    def __getattr__(name: str) -> Any:
+        full = f"{module.__name__}.{name}"
+        if full not in modules and not name.startswith("__"):
+            missed.add(full)
+        raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+    module.__getattr__ = __getattr__
 
 
 def install(modules: dict[str, str], check: Callable[..., None] = nothing) -> None:
@@ -50,3 +65,4 @@ def install(modules: dict[str, str], check: Callable[..., None] = nothing) -> No
         sys.modules["checks"].check = check  # type: ignore[attr-defined]
     if "kernels" in modules:
         define(modules["kernels"], "kernels", vars(sys.modules["kernels"]))
+    _note_missing(sys.modules["kernels"], modules)
