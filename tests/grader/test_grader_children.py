@@ -1,0 +1,85 @@
+"""The children of a submission: which notebooks run again, and what plays recordings back."""
+
+import types
+
+import pytest
+from grading import NEEDED
+
+from checks.grader.grading.notebooks import Ran
+from checks.grader.grading.player import Played, Player
+from checks.grader.sandbox.client import ChildExited
+
+# what other exercises have to do with it
+
+
+@pytest.mark.parametrize("ended, suspect, asked, influenced", [
+    ("crashed", False, {"a"}, False), ("crashed", True, {"a"}, True), ("out of memory", False, {"a"}, True),
+    ("timeout", False, {"a"}, True), ("out of memory", True, set(), False)])
+def test_a_child_that_ended_for_another_exercise_too(ended, suspect, asked, influenced):
+    ran = Ran(None, [], True, {NEEDED.name, *asked}, suspect, ended)
+    assert ran.influenced(NEEDED) is influenced
+
+
+@pytest.mark.parametrize("answer, influenced", [({"influenced": False}, False), ({"influenced": True}, True), ({}, True),
+                                                (ChildExited("died"), True)], ids=str)
+def test_a_child_is_asked_of_other_exercises(answer, influenced):
+    def ask(question, *_):
+        assert question == {"mode": "influenced", "name": NEEDED.name}
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, b""
+    assert Ran(types.SimpleNamespace(ask=ask), [], True).influenced(NEEDED) is influenced
+
+
+# recordings
+
+
+class Server:
+    """Its children answer with what they were asked, or end."""
+
+    def __init__(self):
+        self.children: list[types.SimpleNamespace] = []
+
+    def child(self, job, data_bytes, **_):
+        def ask(question, payload, seconds):
+            child.asked.append(question["data_bytes"])
+            if question.get("ends"):
+                raise ChildExited("it died.")
+            return {"error": question.get("error")}, payload
+
+        child = types.SimpleNamespace(asked=[], begin=dict, ask=ask, closed=0)
+        child.__exit__ = lambda *_: setattr(child, "closed", child.closed + 1)
+        self.children.append(child)
+        return child
+
+
+def test_a_player_plays_until_it_ends_or_is_too_small():
+    server = Server()
+    player = Player(server, Played())
+    small, large = types.SimpleNamespace(data_bytes=1), types.SimpleNamespace(data_bytes=2)
+    player.ask(small, {"recording": 1}, b"", 1.0)
+    player.ask(large, {"recording": 1}, b"x", 1.0)
+    player.ask(small, {"recording": 2}, b"", 1.0)
+    with pytest.raises(ChildExited):
+        player.ask(small, {"ends": True}, b"", 1.0)
+    player.ask(small, {"recording": 3}, b"", 1.0)
+    assert [child.asked for child in server.children] == [[1], [2, 1, 1], [1]], "each with its own limit"
+    player.close()
+    assert [child.closed for child in server.children] == [1, 1, 1]
+
+
+def test_a_recording_is_played_once_for_a_class(monkeypatch):
+    server, kept = Server(), Played()
+    monkeypatch.setattr("checks.grader.grading.player.KEPT_BYTES", 3)
+
+    def ask(payload: bytes, **question) -> int:
+        """How often a child was asked so far."""
+        Player(server, kept).ask(types.SimpleNamespace(data_bytes=1), question, payload, 1.0)
+        return sum(len(child.asked) for child in server.children)
+
+    assert (ask(b"ab", text="x"), ask(b"ab", text="x")) == (1, 1)
+    assert (ask(b"c", text="x"), ask(b"ab", text="y")) == (2, 3), "other inputs, another kernel; the oldest is forgotten"
+    assert (ask(b"c", text="x"), ask(b"ab", text="x")) == (3, 4)
+    for count in (5, 6):  # what depends on how busy the machine is
+        assert ask(b"", text="x", error={"type": "TimeoutError"}) == count
+    assert ask(b"", text="x", error={"type": "Raced"}) == ask(b"", text="x", error={"type": "Raced"}) == 7
