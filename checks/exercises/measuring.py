@@ -47,11 +47,11 @@ _KEEP = "            events[name].append((start, stop))\n"
 _TIMES = "[start.elapsed_us(stop) for start, stop in pairs]"
 
 
-def _host_clock(before: str, after: str) -> tuple[tuple[str, str], ...]:
+def _host_clock(before: str, after: str) -> dict[str, str]:
     """The edits that time each call by the host's clock, with something done before it starts and before it is stopped."""
-    return ((_EVENTS, ""), (_FLUSH, f"            gpu.flush_l2()\n{before}"),
-            (_RECORD, f"            start = gpu.host_us()\n            call()\n{after}            stop = gpu.host_us()\n"),
-            (_TIMES, "[stop - start for start, stop in pairs]"))
+    return {_EVENTS: "", _FLUSH: f"            gpu.flush_l2()\n{before}",
+            _RECORD: f"            start = gpu.host_us()\n            call()\n{after}            stop = gpu.host_us()\n",
+            _TIMES: "[stop - start for start, stop in pairs]"}
 
 
 _WAIT = "            gpu.synchronize()\n"
@@ -71,48 +71,48 @@ TIME_US = Exercise(
                "A launch returns at once: this is the time to queue the call, not to do it. Use events."),
         Mutant("the host's clock, waiting for the GPU", _host_clock(_WAIT, _WAIT),
                "Now the launch and the waiting are in the time, some microseconds that are not the kernel's. Use events."),
-        Mutant("no warm-up", (("range(warmup)", "range(0)"),),
+        Mutant("no warm-up", {"range(warmup)": "range(0)"},
                "The first call compiles the kernel, and an idle GPU has a slow clock: call each side `warmup` times first."),
-        Mutant("only one warm-up call", (("range(warmup)", "range(1)"),),
+        Mutant("only one warm-up call", {"range(warmup)": "range(1)"},
                "One call compiles the kernel, but the clock takes longer to wake up: make `warmup` calls of each side."),
-        Mutant("only the first side is warmed up", (("in sides.values():", "in list(sides.values())[:1]:"),),
+        Mutant("only the first side is warmed up", {"in sides.values():": "in list(sides.values())[:1]:"},
                "Every side has a kernel of its own to compile: warm up all of them."),
-        Mutant("the cache is not flushed", ((_FLUSH, ""),),
+        Mutant("the cache is not flushed", {_FLUSH: ""},
                "A call finds in the cache what the call before has left there: `gpu.flush_l2()` before each timed call."),
-        Mutant("the cache is flushed once in a turn", ((_FLUSH, ""), (_TURNS, _TURNS.replace(
-            "        for", "        gpu.flush_l2()\n        for"))),
+        Mutant("the cache is flushed once in a turn", {_FLUSH: "", _TURNS: _TURNS.replace(
+            "        for", "        gpu.flush_l2()\n        for")},
                "The second side finds in the cache what the first has read: flush before each call, not once a turn."),
-        Mutant("the flush is in the time", ((_FLUSH, ""), (_RECORD, _RECORD.replace("call()", "gpu.flush_l2()\n"
-                                                                                  "            call()"))),
+        Mutant("the flush is in the time", {_FLUSH: "", _RECORD: _RECORD.replace("call()", "gpu.flush_l2()\n"
+                                                                                  "            call()")},
                "Flush first, then record `start`: what is queued between the two events is timed."),
-        Mutant("waiting between the flush and the call", ((_FLUSH, _FLUSH + _WAIT),),
+        Mutant("waiting between the flush and the call", {_FLUSH: _FLUSH + _WAIT},
                "The GPU runs dry, meets `start` at once, and then waits for the launch of your call: that is timed too. Let "
                "it be busy with the flush while the call is queued: no synchronize here."),
-        Mutant("stop is recorded before the call", ((_RECORD, _RECORD.replace("call()\n            stop.record()",
-                                                                              "stop.record()\n            call()")),),
+        Mutant("stop is recorded before the call", {_RECORD: _RECORD.replace("call()\n            stop.record()",
+                                                                              "stop.record()\n            call()")},
                "Between the two events there is nothing. An event marks a place in the queue: start, call, stop."),
-        Mutant("the times are read without waiting", (("    gpu.synchronize()\n    return", "    return"),),
+        Mutant("the times are read without waiting", {"    gpu.synchronize()\n    return": "    return"},
                "When Python gets here the GPU is still at work: `gpu.synchronize()` once, before you ask for times."),
         Mutant("one side after the other",
-               ((_TURNS, "    for name, call in sides.items():\n        for _ in range(repeats):\n"),),
+               {_TURNS: "    for name, call in sides.items():\n        for _ in range(repeats):\n"},
                "The side that comes later meets a hotter, slower GPU. Take turns: the loop over the sides goes inside."),
-        Mutant("one call too few", (("range(repeats)", "range(repeats - 1)"),), "Each side is timed `repeats` times."),
-        Mutant("the warm-up calls are timed too", (("range(repeats)", "range(warmup + repeats)"),),
+        Mutant("one call too few", {"range(repeats)": "range(repeats - 1)"}, "Each side is timed `repeats` times."),
+        Mutant("the warm-up calls are timed too", {"range(repeats)": "range(warmup + repeats)"},
                "The warm-up calls do not count: `repeats` calls are timed, after them."),
-        Mutant("only the last call is kept", ((_KEEP, "            events[name] = [(start, stop)]\n"),),
+        Mutant("only the last call is kept", {_KEEP: "            events[name] = [(start, stop)]\n"},
                "Keep a pair of events for every call: append it to the side's list."),
-        Mutant("one call, and its time repeated", ((_TURNS, _TURNS.replace("range(repeats)", "range(1)")),
-                                                   (_TIMES, f"{_TIMES} * repeats")),
+        Mutant("one call, and its time repeated", {_TURNS: _TURNS.replace("range(repeats)", "range(1)"),
+                                                   _TIMES: f"{_TIMES} * repeats"},
                "Calls differ. Time each of the `repeats` calls."),
-        Mutant("the same two events for all calls", (
-            (_EVENTS, ""), (_TURNS, "    pair = {name: (gpu.event(), gpu.event()) for name in sides}\n" + _TURNS
-                            + "            start, stop = pair[name]\n")),
+        Mutant("the same two events for all calls", {
+            _EVENTS: "", _TURNS: "    pair = {name: (gpu.event(), gpu.event()) for name in sides}\n" + _TURNS
+                            + "            start, stop = pair[name]\n"},
                "Recording an event again moves it: only the last call's marks are left. Make new events for each call."),
-        Mutant("from stop to start", (("start.elapsed_us(stop)", "stop.elapsed_us(start)"),),
+        Mutant("from stop to start", {"start.elapsed_us(stop)": "stop.elapsed_us(start)"},
                "The time is negative: it goes from the earlier event to the later one, `start.elapsed_us(stop)`."),
-        Mutant("torch's elapsed_time", (("start.elapsed_us(stop)", "1000 * start.elapsed_time(stop)"),),
+        Mutant("torch's elapsed_time", {"start.elapsed_us(stop)": "1000 * start.elapsed_time(stop)"},
                "`elapsed_time` is torch's and gives milliseconds. These events have `elapsed_us`, in microseconds already."),
-        Mutant("a mean in place of the times", ((_TIMES, f"[sum({_TIMES}) / repeats]"),),
+        Mutant("a mean in place of the times", {_TIMES: f"[sum({_TIMES}) / repeats]"},
                "Return the raw times, one for each call: what to make of them is the next exercise."),
     ),
 )
@@ -194,53 +194,53 @@ MEDIAN = Exercise(
     explain=explain_median,
     oracle=exact_median,
     mutants=(
-        Mutant("the mean", (("statistics.median(ascending)", "statistics.fmean(ascending)"),),
+        Mutant("the mean", {"statistics.median(ascending)": "statistics.fmean(ascending)"},
                "A few interrupted calls pull the mean far up. The median is the middle call."),
-        Mutant("the smallest time", (("statistics.median(ascending)", "ascending[0]"),),
+        Mutant("the smallest time", {"statistics.median(ascending)": "ascending[0]"},
                "The best call is the luckiest one. The median is what half of the calls do not exceed."),
-        Mutant("not sorted", (("sorted(times_us)", "list(times_us)"),),
+        Mutant("not sorted", {"sorted(times_us)": "list(times_us)"},
                "`low` and `high` come from the calls in ascending order: sort them."),
-        Mutant("the list is sorted in place", (("ascending, tenth = sorted(times_us), len(times_us) // 10",
-                                                "times_us.sort()\n    ascending, tenth = times_us, len(times_us) // 10"),),
+        Mutant("the list is sorted in place", {"ascending, tenth = sorted(times_us), len(times_us) // 10":
+                                                "times_us.sort()\n    ascending, tenth = times_us, len(times_us) // 10"},
                "The caller's list is changed, though somebody may want the order of the calls."),
-        Mutant("the upper of the two middle calls", (("statistics.median(ascending)", "ascending[len(ascending) // 2]"),),
+        Mutant("the upper of the two middle calls", {"statistics.median(ascending)": "ascending[len(ascending) // 2]"},
                "With an even number of calls the median is half-way between the two in the middle: `statistics.median`."),
         Mutant("the lower of the two middle calls",
-               (("statistics.median(ascending)", "ascending[(len(ascending) - 1) // 2]"),),
+               {"statistics.median(ascending)": "ascending[(len(ascending) - 1) // 2]"},
                "With an even number of calls the median is half-way between the two in the middle. (torch.median gives the "
                "lower one.)"),
-        Mutant("low and high are the first and the last call", (("len(times_us) // 10", "0"),),
+        Mutant("low and high are the first and the last call", {"len(times_us) // 10": "0"},
                "One interrupted call decides this spread. Cut off a tenth of the calls at either end first."),
-        Mutant("high is one call too high", (("ascending[-1 - tenth]", "ascending[-max(tenth, 1)]"),),
+        Mutant("high is one call too high", {"ascending[-1 - tenth]": "ascending[-max(tenth, 1)]"},
                "After a tenth is cut off at the end, the last call left is number -1 - tenth."),
-        Mutant("low is one call too low", (("ascending[tenth]", "ascending[max(tenth - 1, 0)]"),),
+        Mutant("low is one call too low", {"ascending[tenth]": "ascending[max(tenth - 1, 0)]"},
                "After a tenth is cut off at the start, the first call left is number `tenth`."),
-        Mutant("it never refuses", (("if high - low > most * median:", "if False:"),),
+        Mutant("it never refuses", {"if high - low > most * median:": "if False:"},
                "Where the spread is too wide no number should get out: raise RuntimeError."),
-        Mutant("the spread is not compared with the median", (("> most * median:", "> most:"),),
+        Mutant("the spread is not compared with the median", {"> most * median:": "> most:"},
                "0.3 us is much for a call of 1 us and little for one of 1,000 us: compare with `most * median`."),
-        Mutant("the spread is compared with low", (("> most * median:", "> most * low:"),),
+        Mutant("the spread is compared with low", {"> most * median:": "> most * low:"},
                "`most` is a part of the median."),
-        Mutant("cut off by [tenth:-tenth]", (("ascending[tenth], ascending[-1 - tenth]",
-                                              "ascending[tenth:-tenth][0], ascending[tenth:-tenth][-1]"),),
+        Mutant("cut off by [tenth:-tenth]", {"ascending[tenth], ascending[-1 - tenth]":
+                                              "ascending[tenth:-tenth][0], ascending[tenth:-tenth][-1]"},
                "With fewer than 10 calls a tenth is 0, and [0:-0] is empty: cut off by [tenth:len(times_us) - tenth]."),
-        Mutant("only one side of the spread", (("high - low > most", "high - median > most"),),
+        Mutant("only one side of the spread", {"high - low > most": "high - median > most"},
                "The spread is the whole way from low to high."),
-        Mutant("the two sides of the spread apart", (("high - low > most", "max(high - median, median - low) > most"),),
+        Mutant("the two sides of the spread apart", {"high - low > most": "max(high - median, median - low) > most"},
                "The spread is the whole way from low to high."),
-        Mutant("the mean of the calls that are left", (("statistics.median(ascending)",
-                                                        "statistics.fmean(sorted(times_us)[tenth:len(times_us) - tenth])"),),
+        Mutant("the mean of the calls that are left", {"statistics.median(ascending)":
+                                                        "statistics.fmean(sorted(times_us)[tenth:len(times_us) - tenth])"},
                "Where some of these are slower the mean moves, and the median does not."),
-        Mutant("0.3 in place of `most`", (("> most * median:", "> 0.3 * median:"),),
+        Mutant("0.3 in place of `most`", {"> most * median:": "> 0.3 * median:"},
                "How wide is too wide is for the caller to say: `most`."),
-        Mutant("it refuses a spread that is just allowed", (("high - low > most", "high - low >= most"),),
+        Mutant("it refuses a spread that is just allowed", {"high - low > most": "high - low >= most"},
                "It refuses where the spread is more than `most` times the median: `>`, not `>=`."),
     ),
 )
 
-def _replaced(*lines: str) -> tuple[tuple[str, str], ...]:
+def _replaced(*lines: str) -> dict[str, str]:
     """The edit that takes the times of a benchmark in another way."""
-    return ((f"    times = {_RIGHT}\n", "".join(f"    {line}\n" for line in lines)),)
+    return {f"    times = {_RIGHT}\n": "".join(f"    {line}\n" for line in lines)}
 
 
 _RIGHT = "time_us({\"old\": old, \"new\": new}, gpu, repeats, warmup)"
@@ -260,12 +260,12 @@ BENCHMARK = Exercise(
         near(value, ROUNDING if (BENCHMARKS | MANY_CALLS)[scenario].steady else part)
         for value, part in zip(true_benchmark(scenario, scale), (0.67, STEADY), strict=True)),
     mutants=(
-        Mutant("not divided by the number of calls", (("statistics.median(times[\"new\"])", "sum(times[\"new\"])"),
-                                                      ("statistics.median(times[\"old\"])", "sum(times[\"old\"])")),
+        Mutant("not divided by the number of calls", {"statistics.median(times[\"new\"])": "sum(times[\"new\"])",
+                                                      "statistics.median(times[\"old\"])": "sum(times[\"old\"])"},
                "That is the time of all calls together, so the GB/s are too few by a factor of `repeats`."),
-        Mutant("the bytes written are left out", (("bytes_read + bytes_written", "bytes_read"),),
+        Mutant("the bytes written are left out", {"bytes_read + bytes_written": "bytes_read"},
                "What a kernel writes crosses the memory bus too: bytes are reads plus writes."),
-        Mutant("the bytes read are left out", (("bytes_read + bytes_written", "bytes_written"),),
+        Mutant("the bytes read are left out", {"bytes_read + bytes_written": "bytes_written"},
                "Bytes are reads plus writes."),
         Mutant("an unfair baseline: only `old` is waited for", _replaced(
             *_BY_HOST_CLOCK, "old_us = by_host(old, True)", *_EMPTY, f"times = {_RIGHT}", "times[\"old\"] = old_us"),
@@ -276,9 +276,9 @@ BENCHMARK = Exercise(
         Mutant("the host's clock, waiting for the GPU", _replaced(
             *_BY_HOST_CLOCK, "times = {\"old\": by_host(old, True)}", *_EMPTY, "times[\"new\"] = by_host(new, True)"),
                "The launch and the waiting are in the time, and weigh most for the faster side. Let events tell the time."),
-        Mutant("no warm-up", (("repeats, warmup)", "repeats, 0)"),),
+        Mutant("no warm-up", {"repeats, warmup)": "repeats, 0)"},
                "The first call compiles the kernel and finds a sleepy clock: `warmup` calls of each side come first."),
-        Mutant("only one warm-up call", (("repeats, warmup)", "repeats, 1)"),),
+        Mutant("only one warm-up call", {"repeats, warmup)": "repeats, 1)"},
                "Compiled it is then, but the clock is not awake yet: make `warmup` calls of each side."),
         Mutant("only `new` is warmed up", _replaced(
             "for _ in range(warmup):", "    new()", "times = time_us({\"old\": old, \"new\": new}, gpu, repeats, 0)"),
@@ -288,21 +288,21 @@ BENCHMARK = Exercise(
         Mutant("one side after the other", _replaced(
             "times = time_us({\"old\": old}, gpu, repeats, warmup) | time_us({\"new\": new}, gpu, repeats, warmup)"),
                "`new` comes when the GPU has got hot. Let the two take turns: one call of `time_us` with both."),
-        Mutant("the mean in place of the median", (
-            ("statistics.median(times[\"new\"])", "statistics.fmean(times[\"new\"])"),
-            ("statistics.median(times[\"old\"])", "statistics.fmean(times[\"old\"])")),
+        Mutant("the mean in place of the median", {
+            "statistics.median(times[\"new\"])": "statistics.fmean(times[\"new\"])",
+            "statistics.median(times[\"old\"])": "statistics.fmean(times[\"old\"])"},
                "One interrupted call pulls the mean up: take the median."),
-        Mutant("the smallest time", (("statistics.median(times[\"new\"])", "min(times[\"new\"])"),
-                                     ("statistics.median(times[\"old\"])", "min(times[\"old\"])")),
+        Mutant("the smallest time", {"statistics.median(times[\"new\"])": "min(times[\"new\"])",
+                                     "statistics.median(times[\"old\"])": "min(times[\"old\"])"},
                "That is the luckiest call. Take the median."),
-        Mutant("`repeats` and `warmup` are not passed on", (("gpu, repeats, warmup)", "gpu)"),),
+        Mutant("`repeats` and `warmup` are not passed on", {"gpu, repeats, warmup)": "gpu)"},
                "The timer has numbers of calls of its own then: pass on those that are asked for."),
-        Mutant("the speed-up upside down", (("old_us / new_us", "new_us / old_us"),),
+        Mutant("the speed-up upside down", {"old_us / new_us": "new_us / old_us"},
                "A speed-up of 2 means that `new` takes half the time: old_us / new_us."),
-        Mutant("GB/s of `old`", (("bytes_written, new_us)", "bytes_written, old_us)"),), "The bytes are those of `new`."),
-        Mutant("`warmup` and `repeats` exchanged", (("gpu, repeats, warmup)", "gpu, warmup, repeats)"),),
+        Mutant("GB/s of `old`", {"bytes_written, new_us)": "bytes_written, old_us)"}, "The bytes are those of `new`."),
+        Mutant("`warmup` and `repeats` exchanged", {"gpu, repeats, warmup)": "gpu, warmup, repeats)"},
                "`time_us` takes `repeats` first, then `warmup`."),
-        Mutant("the bytes subtracted", (("bytes_read + bytes_written", "bytes_read - bytes_written"),),
+        Mutant("the bytes subtracted", {"bytes_read + bytes_written": "bytes_read - bytes_written"},
                "What is read and what is written crosses the bus, one after the other: add them."),
     ),
 )

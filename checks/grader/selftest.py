@@ -34,7 +34,7 @@ def submission_with(exercise: Exercise, source: str, student: str = "selftest") 
 
 
 def mutated_source(exercise: Exercise, mutant: Mutant) -> str:
-    return exercise.edited_source(*mutant.edits)
+    return exercise.edited_source(*mutant.edits.items())
 
 
 def check_canaries(grader) -> None:

@@ -105,7 +105,7 @@ def _two_mutants(exercise: Exercise, outcomes: Sequence[Outcome]) -> str | None:
         return None
     for one, other in in_time(itertools.combinations(exercise.mutants, 2)):
         try:
-            function = exercise.edited(*one.edits, *other.edits)
+            function = exercise.edited(*one.edits.items(), *other.edits.items())
         except (ValueError, SyntaxError):  # both change the same text
             continue
         if _does_the_same(exercise, function, outcomes):

@@ -3,7 +3,7 @@
 import functools
 import importlib
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +41,12 @@ class WrongAnswer(Exception):
     """Raised by an `adapter` where what came back cannot even be compared; the message says what is wrong with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mutant:
-    """A known mistake: the answer with `old` turned into `new`, and what to tell the student who made it."""
+    """A known mistake: the answer with edits {old: new}, and what to tell the student who made it."""
 
     name: str
-    edits: tuple[tuple[str, str], ...]
+    edits: Mapping[str, str]
     advice: str
 
 
@@ -121,7 +121,7 @@ class Exercise:
     @functools.cache  # noqa: B019  exercises live as long as the process; Triton takes a while to rewrite a kernel
     def mutated(self, mutant: Mutant) -> Function:
         """The answer with the mutant's mistake in it, the same function each time: the interpreter rewrites it once."""
-        return self.edited(*mutant.edits)
+        return self.edited(*mutant.edits.items())
 
     def edited(self, *edits: tuple[str, str]) -> Function:
         """The answer with each text in the place of another, new each time. Raises as `edited_source`."""

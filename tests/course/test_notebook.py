@@ -27,7 +27,7 @@ def session():
     typed = [cells["setup"]]
     for mutant in TYPED:
         source = answer_source(GEMV.name)
-        for old, new in mutant.edits:
+        for old, new in mutant.edits.items():
             source = source.replace(old, new)
         typed += [code(source), cells["wrapper-block"], code("check(gemv_fp16)", **tags)]
     source = answer_source(GEMV.name).replace("& mask_k[None, :]", "")

@@ -62,7 +62,7 @@ def test_when_two_outcomes_are_the_same_mistake(mine, theirs, alike):
 CASES = (numbers(n=2), numbers(n=5))
 # On n=2 both mutants below give 4; n=5 tells them apart.
 EXERCISE = Exercise("any", "lesson", 1, CASES, lambda n: (Expected(n),),
-                    (Mutant("doubles", (), ""), Mutant("squares", (), "")),
+                    (Mutant("doubles", {}, ""), Mutant("squares", {}, "")),
                     explain=lambda outcome: f"{outcome.outputs[0]} is no {outcome.expected[0].value}")
 DOES = {"doubles": lambda n: 2 * n, "squares": lambda n: n * n}
 

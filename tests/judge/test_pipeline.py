@@ -141,7 +141,7 @@ def test_what_never_moves_is_blamed_first_an_unused_stride_last():
 
 
 def test_only_too_many_bytes_are_compared_with_the_mutants(monkeypatch):
-    mutant = Mutant("loads twice", (), "Load once.")
+    mutant = Mutant("loads twice", {}, "Load once.")
     monkeypatch.setattr("checks.judge.diagnosis.recognise_traffic", lambda *_: mutant)
     verdict = check_traffic(seen(), traced(loaded=500), traced())
     assert verdict.mistake == "loads twice" and verdict.message.startswith("any_kernel: loads twice. Load once.\n")
