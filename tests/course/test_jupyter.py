@@ -1,5 +1,7 @@
 """What Jupyter's server is told: a lesson that was only opened stays as it was, to the byte, and pages have a style."""
 
+import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,3 +56,44 @@ def test_the_server_takes_each_option_and_finds_the_style_sheet(config):
     assert set(config.ServerApp) <= set(ServerApp.class_traits(config=True))
     (folder,) = config.ServerApp.tornado_settings["static_custom_path"]
     assert (Path(folder) / "custom.css").is_file()
+
+
+STYLE = (Path(package).parent / "custom.css").read_text()
+THEMES = {"Light": ("theme-light-extension", ["#f5f5f5", "#ffffff"]),
+          "Dark": ("theme-dark-extension", ["#212121", "#111111"])}
+"""JupyterLab's themes: their folder, and what is behind code in a cell and in the active cell."""
+
+SYNTAX = ("keyword", "number", "def", "variable", "variable-2", "property", "operator", "comment", "string", "string-2",
+          "meta", "builtin", "bracket", "punctuation")
+"""What JupyterLab tells apart in Python."""
+
+
+def test_each_rule_goes_before_jupyterlab_s_own():
+    """JupyterLab loads its rules after this sheet: of two that are equally specific, its own would hold."""
+    rules = re.findall(r"([^{}]+)\{", re.sub(r"/\*.*?\*/", "", STYLE, flags=re.DOTALL))
+    assert rules and all(rule.strip().startswith("body") for rule in rules)
+
+
+def luminance(colour):
+    """Of #rrggbb, as WCAG 2.2 defines it."""
+    parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(*colours):
+    darker, lighter = sorted(map(luminance, colours))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_code_is_legible_in_both_themes(theme):
+    folder, backgrounds = THEMES[theme]
+    shipped = Path(sys.prefix, "share/jupyter/lab/themes/@jupyterlab", folder, "index.css").read_text()
+    ours = re.search(rf'"JupyterLab {theme}"\] \{{(.*?)\}}', STYLE, re.DOTALL).group(1)
+    colours = dict(re.findall(r"--jp-mirror-editor-([\w-]+)-color:\s*([^;]+);", shipped + ours))
+    for kind in SYNTAX:
+        colour = re.sub(r"var\(.*, *(#\w+)\)", r"\1", colours[kind]).replace("green", "#008000")
+        if len(colour) == 4:
+            colour = "#" + "".join(2 * digit for digit in colour[1:])
+        assert min(contrast(colour, behind) for behind in backgrounds) >= 4.5, (kind, colour)

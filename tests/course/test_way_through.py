@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from nbconvert.filters import markdown2html
 
 from checks.course.notebooks import LESSONS, lessons, read
 
@@ -35,6 +36,14 @@ def test_takeaways_are_quotations_that_any_theme_shows(path):
     """A coloured box has a contrast of 2.7 in JupyterLab's dark theme."""
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
     assert "> **Takeaway.**" in text and "alert" not in text and "<div" not in text
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in PATHS])
+def test_code_in_the_text_is_shown_as_code(path):
+    """A line that begins with `*` in the middle of a code span makes a list, and a quotation mark of code stays."""
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            assert "`" not in re.sub(r"<pre>.*?</pre>", "", markdown2html(cell.source), flags=re.DOTALL), cell.id
 
 
 def test_cells_that_take_long_say_so():
