@@ -145,5 +145,6 @@ def _draw(verdict) -> None:
         return
     from checks.pictures.common import draw_errors
 
-    if verdict.outcome is not None and verdict.outcome.wrong is not None:
+    wrong = None if verdict.outcome is None else verdict.outcome.wrong
+    if wrong is not None and not wrong.all():  # where everything is wrong there is no place to show
         draw_errors(verdict.outcome)

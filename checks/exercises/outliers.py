@@ -187,6 +187,8 @@ SMOOTH = Exercise(
         Mutant("a maximum for each row",
                {"x.abs().amax(dim=0), w.abs().amax(dim=0)": "x.abs().amax(dim=1), w.abs().amax(dim=1)"},
                "A channel is a column of x and of w: amax(dim=0)."),
+        Mutant("alpha for the weights too", {"w_amax ** (1 - alpha)": "w_amax**alpha"},
+               "The two exponents add up to 1: alpha for x, 1 - alpha for w."),
         Mutant("no exponent for the weights", {"w_amax ** (1 - alpha)": "w_amax"},
                "The weights' part has an exponent too: w_amax ** (1 - alpha)."),
         Mutant("no exponent for x", {"x_amax**alpha": "x_amax"}, "x's part has an exponent too: x_amax**alpha."),

@@ -125,7 +125,7 @@ def show_alpha_sweep(smoothquant, size: float = 100.0):
     apart = error.sqnr_db(exact_part, error.matmul_decomposed(torch.where(ordinary, x, 0), w, THRESHOLD))
     axes.axhline(apart, color=SWEEP[3], linestyle=":", linewidth=1.5, label=f"{ORDINARY},\noutliers apart: {apart:.1f} dB")
     part = max(lines[ORDINARY])
-    axes.annotate(f"{part:.1f} dB", (alphas[lines[ORDINARY].index(part)], part), ha="center", va="top", xytext=(0, -8),
+    axes.annotate(f"{part:.1f} dB", (alphas[lines[ORDINARY].index(part)], part), ha="center", va="bottom", xytext=(0, 6),
                   textcoords="offset points", fontsize=9)
     best = max(range(len(alphas)), key=lambda i: lines["y"][i])
     axes.plot(alphas[best], lines["y"][best], "o", color=COLOURS[2], markersize=9)

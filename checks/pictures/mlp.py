@@ -56,7 +56,8 @@ def show_row_owners(function, M: int = 256, N: int = 256, K: int = 64, row: int 
         columns = np.flatnonzero(owner[row] == number)
         seen = y[columns].max()
         bottom.bar(columns.mean(), seen, 0.92 * columns.size, color=colours[number - 1])
-        bottom.text(columns.mean(), seen, f"{seen:.1f}", ha="center", va="bottom", fontsize=9)
+        bottom.text(columns.mean(), 0.95 * seen, f"{seen:.1f}", ha="center", va="top", fontsize=9,
+                    bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5})
     bottom.axhline(y.max(), color="black", linestyle="--", label=f"amax of the row, {y.max():.1f}")
     bottom.set(xlabel="n, column of y", ylabel=f"largest |y| of row {row}\nthat a program has", ylim=(0, 1.3 * y.max()))
     bottom.legend(frameon=False, loc="upper right")

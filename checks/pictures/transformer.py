@@ -75,7 +75,7 @@ def show_layers(**sqnr_db: dict[str, float]):
             axes.annotate(f"block {kinds[:place].count('q')}", (place, 1), xycoords=("data", "axes fraction"), va="bottom",
                           fontsize=9)
     axes.set(ylabel="SQNR of the output in dB")
-    axes.legend(frameon=False, loc="lower left", ncols=3)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
     return show_figure(figure)
 
 
@@ -237,7 +237,9 @@ def _bars(axes, rows: list[dict], modes) -> None:
             axes.annotate(f"{height:,.0f}", (place, height), ha="center", va="bottom", fontsize=6.5, rotation=90,
                           xytext=(0, 2), textcoords="offset points")
     axes.margins(y=0.22)
-    axes.set_xticks(range(len(modes)), modes, fontsize=8)
+    long = any(len(mode) > 10 and "\n" not in mode for mode in modes)
+    axes.set_xticks(range(len(modes)), modes, fontsize=8, rotation=30 if long else 0, ha="right" if long else "center",
+                    rotation_mode="anchor")
 
 
 def _places(rows: list[dict]) -> list[tuple[str, int, int]]:

@@ -191,6 +191,18 @@ def test_07b_what_silu_mul_in_the_epilogue_saves():
     saved = cost.silu_in_quantizer_bytes(**shape) - cost.silu_in_epilogue_bytes(**shape)
     assert f"The epilogue plan saves {saved / 1e6:.0f} MB here." in text("07b")
     assert f"here 4, and {-(-11008 // 64)} for $N = 11008$." in text("07b")
+    second, third = (model(**shape) / 1e6 for model in (cost.silu_in_quantizer_bytes, cost.silu_in_epilogue_bytes))
+    assert f"{second:,.0f} / {third:,.0f} = {second / third:.1f} times fewer" in text("07b")
+
+
+def test_07b_quantizing_in_the_loop_loses_least_where_n_is_small():
+    def times_slower(K: int, N: int) -> float:
+        inside, apart = (us("places", name, M=16384, K=K, N=N) for name in ("in the loop, scales given", "quantizer apart"))
+        return inside / apart
+
+    times = {shape: times_slower(*shape) for shape in ((2048, 2048), (2048, 6144), (2048, 22016), (11008, 2048))}
+    assert sorted(times, key=times.get)[:2] == [(2048, 2048), (11008, 2048)] and min(times.values()) > 1
+    assert "is slower at every shape, and loses least where $N$ is 2,048" in text("07b")
 
 
 def test_07b_a_faster_product_saves_more_than_a_fusion():

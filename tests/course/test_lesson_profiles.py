@@ -188,6 +188,12 @@ def test_08_one_program_for_64_rows_and_its_parts():
     assert f"The sum of the parts takes another {total['us']:.1f} µs" in page
 
 
+def test_07b_silu_mul_with_quantizer_is_limited_by_instructions():
+    row = profiled("silu_mul_quantize_int8", K=5632)
+    assert (f"uses {row['dram_pct']:.0f} % of the memory's peak, while its schedulers start an instruction in "
+            f"{row['issue_pct']:.0f} % of the cycles") in text("07b")
+
+
 def test_09_what_the_picture_shows():
     page, big, small = text("09"), profiled("gemv_fp16", N=65536), profiled("gemv_fp16", N=4096)
     fast, skinny = profiled("matmul_fp16"), profiled("skinny_w8a8", M=16, K=4096)
@@ -229,6 +235,9 @@ def test_09_changes_as_predicted():
     assert all((products[0][place] > products[1][place]) for place in (0, 1)), "it names the better one"
     chunks, library = (predicted(PLAIN, name, K=5120) for name in ("quantize_int8_perrow_long", "quantize_int8_perrow"))
     assert f"{library[0]:.0f} µs predicted, {library[1]:.0f} measured" in page and library < chunks
+    now, then = profiled(PLAIN, K=5120), profiled("quantize_int8_perrow", K=5120)
+    assert (f"that unit issued instructions, at {now['issue_pct']:.0f} % of its peak; after it, it is the L2 cache, at "
+            f"{then['l2_pct']:.0f} %.") in page
     model, measured = predicted("skinny_w8a8", "split_k_w8a8", M=16, K=4096)
     now = profiled("skinny_w8a8", M=16, K=4096)["us"]
     assert model >= now and f"the split makes it {now / measured:.1f} times as fast" in page
