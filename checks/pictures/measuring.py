@@ -67,17 +67,18 @@ def show_lies(benchmark: Callable) -> None:
     if find_placeholder(source_of(benchmark)):
         print(f"○ {benchmark.__name__} is not attempted yet: it has nothing to say.")
         return
-    print(f"{'':>48} {'GB/s':>10} {'truth':>8}    {'speed-up':>10} {'truth':>6}")
+    print(f"{'':>47} {'GB/s':>7} {'truth':>6}   {'speed-up':>8} {'truth':>5}")
     for name, made in BENCHMARKS.items():
         cells = []
         for index, (got, true) in enumerate(zip(try_benchmark(benchmark, name), true_benchmark(name), strict=True)):
             if not made.steady and index == 0:  # on a clock that sags nobody knows the true GB/s
-                cells.append(f"{'?':>10} {'?':>8}  ")
+                cells.append(f"{'?':>7} {'?':>6}  ")
                 continue
             right = abs(got - true) <= (1e-6 if made.steady else STEADY) * true
             places = (0, 2)[index]
-            cells.append(f"{got:>10,.{places}f} {true:>{(8, 6)[index]},.{places}f} {' ' if right else '✗'}")
-        print(f"{name:>48} {'  '.join(cells)}")
+            widths = ((7, 6), (8, 5))[index]
+            cells.append(f"{got:>{widths[0]},.{places}f} {true:>{widths[1]},.{places}f} {' ' if right else '✗'}")
+        print(f"{name:>47} {' '.join(cells)}")
 
 
 def wrong_ways(make: Callable[[], Callable], gpu, calls: int = 10) -> dict[str, float]:

@@ -195,7 +195,7 @@ def test_07b_what_silu_mul_in_the_epilogue_saves():
     assert f"{second:,.0f} / {third:,.0f} = {second / third:.1f} times fewer" in text("07b")
 
 
-def test_07b_quantizing_in_the_loop_loses_least_where_n_is_small():
+def test_07b_the_loop_loses_least_where_n_is_small():
     def times_slower(K: int, N: int) -> float:
         inside, apart = (us("places", name, M=16384, K=K, N=N) for name in ("in the loop, scales given", "quantizer apart"))
         return inside / apart
