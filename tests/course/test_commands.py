@@ -122,3 +122,21 @@ def test_signs_and_a_full_disk_without_a_traceback(tmp_path):
                               env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.stderr == "workshop: what this command prints cannot be written: the disk is full.\n"
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("cell, status, said", [
+    ("import os; os._exit(0)", 1, "a cell ended Python itself, as `os._exit` does"),
+    ("import os; os._exit(3)", 1, "a cell ended Python itself, as `os._exit` does"),
+    ("import os; os.kill(os.getpid(), 11)", 1, "Python died of signal 11 (Segmentation fault)"),
+    ("raise SystemExit(2)", 2, ""), ("1 / 0", 1, "ZeroDivisionError"), ("print('checked')", 0, "")])
+def test_a_check_that_ends_before_it_is_done(cell, status, said):
+    """A cell that ends the process must not look like a check without a mistake. One line stands for the workshop."""
+    program = ("import runpy, sys, types\n"
+               "sys.modules['checks'] = sys.modules['checks.course'] = types.ModuleType('checks')\n"
+               "progress = sys.modules['checks.course.progress'] = types.ModuleType('progress')\n"
+               f"progress.check_notebooks = lambda paths: exec({cell!r}) or 0\n"
+               "sys.argv[:] = ['workshop.py', 'check', 'a.ipynb']\n"
+               f"runpy.run_path({str(commands.__file__)!r}, run_name='__main__')\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr and ("before it was done" in done.stderr) == ("Python " in said)
