@@ -97,3 +97,13 @@ def test_code_is_legible_in_both_themes(theme):
         if len(colour) == 4:
             colour = "#" + "".join(2 * digit for digit in colour[1:])
         assert min(contrast(colour, behind) for behind in backgrounds) >= 4.5, (kind, colour)
+
+
+@pytest.mark.parametrize(("theme", "error", "page"), [("Light", "#ffdddd", "#ffffff"), ("Dark", "#511f1b", "#111111")])
+def test_errors_and_prompts_are_legible_in_both_themes(theme, error, page):
+    """`error` is JupyterLab's --jp-rendermime-error-background on the page."""
+    ours = re.search(rf'"JupyterLab {theme}"\] \{{(.*?)\}}', STYLE, re.DOTALL).group(1)
+    printed = re.findall(r"--workshop-\w+: (#\w{6});", ours)
+    assert len(printed) == 6 and min(contrast(colour, behind) for colour in printed for behind in (error, page)) >= 4.5
+    prompts = re.findall(r"--jp-cell-(?:in|out)prompt-font-color: (#\w{6});", ours)
+    assert len(prompts) == 2 and min(contrast(colour, page) for colour in prompts) >= 4.5
