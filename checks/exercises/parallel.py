@@ -128,6 +128,9 @@ ROW_PARALLEL_SHARED = Exercise(
     mutants=(
         Mutant("bias added on every rank", {"    sums = group.all_reduce(sums)\n": "",
                                             "    return y.half()": "    return group.all_reduce(y).half()"}, _ONCE),
+        Mutant("rank 0 alone comes to the all-reduce",
+               {"    sums = group": "    if group.rank == 0:\n        sums = group"},
+               "Every rank must call the collective: leave the `if` away."),
         Mutant("nothing is exchanged", {"    sums = group.all_reduce(sums)\n": ""},
                "Each rank has a part of K, so a part of every sum: all-reduce the INT32 sums."),
         Mutant("the scale of one part for its codes", {"scale = shared_scale(x, group)":
@@ -228,6 +231,10 @@ MLP_PARALLEL = Exercise(
     mutants=(
         Mutant("nothing is exchanged", {"group.all_reduce(h @ down.T)": "h @ down.T"},
                "Each rank has a part of h's columns, so a part of every sum of y: all-reduce y."),
+        Mutant("rank 0 alone comes to the all-reduce",
+               {"    return group.all_reduce(h @ down.T)":
+                "    y = h @ down.T\n    if group.rank == 0:\n        group.all_reduce(y)\n    return y"},
+               "Every rank must call the collective: leave the `if` away."),
         Mutant("all-reduce of h", {"group.all_reduce(h @ down.T)": "group.all_reduce(h) @ down.T"},
                "The ranks have different columns of h, which are not added. `down` takes this rank's columns as they are."),
         Mutant("gate and up exchanged", {"silu(x @ gate.T) * (x @ up.T)": "silu(x @ up.T) * (x @ gate.T)"},

@@ -134,7 +134,8 @@ def compare_exchanges(all_reduce_int8, M: int = 16, N: int = 512, K: int = 512) 
     if not ready_to_draw(all_reduce_int8):
         return
     x, w, _ = operands(M, N, K)
-    parts = [a.float() @ b.float().T for a, b in zip(x.chunk(RANKS, dim=1), w.chunk(RANKS, dim=1), strict=True)]
+    halves = zip(x.double().chunk(RANKS, dim=1), w.double().chunk(RANKS, dim=1), strict=True)
+    parts = [(some_x @ some_w.T).float() for some_x, some_w in halves]
     exact = torch.stack(parts).double().sum(0)
     (y, _), exchanged = in_processes(all_reduce_int8, [{"y": part} for part in parts])
     rows = {"FP32": (torch.stack(parts).sum(0), 4 * y.numel()), "FP16": (torch.stack(parts).half().sum(0), 2 * y.numel()),

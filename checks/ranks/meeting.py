@@ -3,6 +3,10 @@
 import torch
 
 
+class NotTogether(RuntimeError):
+    """The ranks cannot meet in a collective; the message says where each of them is."""
+
+
 def place(op: str, tensor: torch.Tensor) -> str:
     """Where a rank is: in which collective, of what."""
     return f"the {op} of {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

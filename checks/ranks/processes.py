@@ -31,7 +31,18 @@ AFTER_ERROR_S = 10  # which a rank has to answer once another has failed
 
 
 class RankFailed(RuntimeError):
-    """A rank raised, ended or hung; the message says which one, and what the others waited for."""
+    """A rank raised, ended or hung; the message says which one, and what the others waited for.
+
+    `errors`: of each rank that raised, the name of the error's type and its text.
+    """
+
+    def __init__(self, message: str, errors: dict[int, tuple[str, str]] | None = None):
+        super().__init__(message)
+        self.errors = errors or {}
+
+
+class RankHung(RankFailed):
+    """A rank did not answer in time."""
 
 
 class Ranks:
@@ -46,6 +57,7 @@ class Ranks:
         self._said: queue.Queue[tuple[int, Any]] = queue.Queue()
         self._jobs: list[Any] = []
         self._ended: set[int] = set()
+        self._readers: list[threading.Thread] = []
         self.pids: list[int] = []
         together = [range(size)] if backend == "gloo" else [[rank] for rank in range(size)]
         self._processes = [self._start(ranks, timeout_s) for ranks in together]
@@ -58,7 +70,8 @@ class Ranks:
             (job_end, jobs), (said, said_end) = os.pipe(), os.pipe()
             theirs += [job_end, said_end]
             self._jobs.append(os.fdopen(jobs, "wb"))
-            threading.Thread(target=self._read, args=(rank, os.fdopen(said, "rb")), daemon=True).start()
+            self._readers.append(threading.Thread(target=self._read, args=(rank, os.fdopen(said, "rb")), daemon=True))
+            self._readers[-1].start()
         store = str(Path(self._folder.name) / "store")
         command = [sys.executable, "-P", "-m", "checks.ranks.worker", str(self.size), self.backend, store, str(timeout_s),
                    ",".join(map(str, ranks)), ",".join(map(str, theirs))]
@@ -113,7 +126,7 @@ class Ranks:
             if any(error["type"] == "RankLost" for error in failed.values()):  # then the process group is of no more use
                 self.stop()
             said = "; ".join(f"rank {rank}: {error['type']}: {error['text']}" for rank, error in failed.items())
-            raise RankFailed(said)
+            raise RankFailed(said, {rank: (error["type"], error["text"]) for rank, error in failed.items()})
         return [answers[rank]["result"] for rank in range(self.size)]
 
     def _collect(self, timeout_s: float, what: str) -> dict[int, dict]:
@@ -147,7 +160,8 @@ class Ranks:
             elif "error" in answers[rank]:
                 said.insert(0, f"rank {rank}: {answers[rank]['error']['type']}: {answers[rank]['error']['text']}")
         self.stop()
-        raise RankFailed("; ".join(said) + ". The ranks were stopped")
+        kind = RankFailed if any("error" in answer for answer in answers.values()) else RankHung
+        raise kind("; ".join(said) + ". The ranks were stopped")
 
     def _let_in(self, entered: dict[int, str], answers: dict[int, dict]) -> None:
         """Where every rank has entered a collective, or can no more: they go on, or hear why not."""
@@ -192,6 +206,8 @@ class Ranks:
         for jobs in self._jobs:
             with contextlib.suppress(BrokenPipeError):
                 jobs.close()
+        for reader in self._readers:
+            reader.join(1)  # it has met the end of its pipe
         self._processes, self._jobs = [], []
         self._folder.cleanup()
         atexit.unregister(self.stop)

@@ -12,14 +12,11 @@ import torch
 import torch.distributed as dist
 
 import kernels  # noqa: F401  first of ours: it decides whether Triton interprets
-from checks.ranks.meeting import place
+from checks.judge.attempt import student_line
+from checks.ranks.meeting import NotTogether, place
 from checks.ranks.portable import unpack
 from checks.ranks.processes import receive, send
 from kernels.exchange import Group
-
-
-class NotTogether(RuntimeError):
-    """The ranks cannot meet in a collective; the message says where each of them is."""
 
 
 class WatchedGroup(Group):
@@ -81,7 +78,9 @@ def serve(rank: int, size: int, backend: str, store: str, timeout_s: float, pipe
                 result = job["run"](Group(), *job["arguments"])
             send(out, {"result": result})
         except BaseException as error:  # sys.exit() too ends the job and not the rank
-            send(out, {"error": {"type": type(error).__name__, "text": str(error)[:2000]}})
+            line = student_line(error)
+            at = f"\n  at: {line}" if line and isinstance(job["run"], bytes) and not isinstance(error, NotTogether) else ""
+            send(out, {"error": {"type": type(error).__name__, "text": str(error)[:2000] + at}})
 
 
 def read(stream: Any, jobs: queue.Queue) -> None:

@@ -11,17 +11,13 @@ from typing import Any
 import torch
 
 from checks.judge.exercise import WrongAnswer
-from checks.ranks.meeting import mismatch, place
+from checks.ranks.meeting import NotTogether, mismatch, place
 
 SIZE = 2
 Parts = list[dict[str, Any]]
 """The arguments of each rank."""
 Played = tuple[list[Any], int]
 """What each rank returned, and the bytes of the tensors that rank 0 handed to collectives."""
-
-
-class NotTogether(RuntimeError):
-    """The ranks cannot meet in a collective; the message says where each of them is."""
 
 
 class AtCollective(BaseException):
@@ -91,8 +87,11 @@ def use(play: Callable[[Callable[..., Any], Parts], Played]) -> None:
 
 
 def on_ranks(function: Callable[..., Any], parts: Parts, most_bytes: int) -> tuple[Any, ...]:
-    """What each rank's call returned. Raises WrongAnswer where they exchange more than so many bytes."""
-    results, exchanged = _play[0](function, parts)
+    """What each rank's call returned. Raises WrongAnswer where they do not meet, or exchange more than so many bytes."""
+    try:
+        results, exchanged = _play[0](function, parts)
+    except NotTogether as error:
+        raise WrongAnswer(f"{error}.") from None
     if exchanged > most_bytes:
         raise WrongAnswer(f"each rank hands {exchanged:,} bytes to collectives, and {most_bytes:,} are enough: what is "
                           "exchanged that need not be?")
