@@ -18,7 +18,7 @@ from kernels.quantize import quantize_int8_perrow_torch
 RANKS = 2
 SCHEMES = ("INT8, shared scale", "INT8, own scales")
 LOOKS = {"FP16": ("#555555", "^"), "INT8": (COLOURS[0], "o"), "INT8, shared scale": (COLOURS[5], "s"),
-         "INT8, own scales": (COLOURS[2], "D")}
+         "INT8, own scales": (COLOURS[2], "D"), "INT8, own scales, peers": (COLOURS[1], "v")}
 STEPS = {"product": COLOURS[0], "quantization": COLOURS[2], "exchange": COLOURS[5], "scaling": COLOURS[1]}
 THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
 
@@ -32,8 +32,8 @@ def figures() -> dict | None:
         return None
 
 
-def title_of(found: dict) -> str:
-    return f"Recorded on {found['ranks']} × {found['gpu']}, NCCL, in CUDA graphs"
+def title_of(found: dict, how: str = "in CUDA graphs") -> str:
+    return f"Recorded on {found['ranks']} × {found['gpu']}, {how}"
 
 
 def show_columns(column_part, N: int = 8, K: int = 12):
@@ -145,9 +145,10 @@ def compare_exchanges(all_reduce_int8, M: int = 16, N: int = 512, K: int = 512) 
 
 
 def link_numbers(found: dict) -> tuple[float, float]:
-    """Latency of a step, in µs, and GB/s of the recorded all-reduce: of its smallest and of its fastest tensor."""
-    rows = select(found["rows"], part="link", function="all-reduce FP16")
-    return min(row["median_us"] for row in rows) / 2 / (found["ranks"] - 1), found["link_gb_per_s"]
+    """Latency of a step, in µs, and GB/s of the recorded all-reduces: of the shortest and of the fastest."""
+    rows = select(found["rows"], part="link", function=("all-reduce FP16", "all-reduce INT32"))
+    fastest = max(row["sent_bytes"] / row["median_us"] / 1e3 for row in rows)
+    return min(row["median_us"] for row in rows) / 2 / (found["ranks"] - 1), fastest
 
 
 def show_link(all_reduce_us):
@@ -167,7 +168,7 @@ def show_link(all_reduce_us):
               linewidth=1, label=f"your model: {latency_us:.1f} µs a step, {gb_per_s:.0f} GB/s")
     axes.set(xscale="log", yscale="log", xlabel="bytes of the tensor", ylabel="µs")
     axes.yaxis.set_major_formatter(THOUSANDS)
-    axes.set_title(title_of(found), fontsize=10)
+    axes.set_title(title_of(found, "each exchange queued by itself"), fontsize=10)
     axes.legend(frameon=False, fontsize=9)
     return show_figure(figure)
 
@@ -199,7 +200,7 @@ def show_steps(rows_of_x: tuple[int, ...] = (1, 64, 1024, 8192)):
     handles, labels = parts[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(STEPS), frameon=False, fontsize=9)
     shape = f"K = {rows[0]['K']:,}, N = {rows[0]['N']:,}"
-    figure.suptitle(f"y = x wᵀ on two GPUs, {shape}. {title_of(found)}", fontsize=10)
+    figure.suptitle(f"y = x wᵀ on two GPUs, {shape}. {title_of(found, 'NCCL')}", fontsize=10)
     return show_figure(figure)
 
 
@@ -209,11 +210,13 @@ def show_mlp():
     if found is None:
         return None
     figure, axes = plt.subplots(figsize=(7, 4.0), layout="constrained")
-    for name, gpus in (("FP16", 1), ("FP16", 2), ("INT8", 1), *((name, 2) for name in SCHEMES)):
+    cut = *SCHEMES, "INT8, own scales, peers"
+    for name, gpus in (("FP16", 1), ("FP16", 2), ("INT8", 1), *((name, 2) for name in cut)):
         rows = select(found["rows"], part="mlp", function=name, gpus=gpus)
         colour, marker = LOOKS[name]
         axes.plot([row["M"] for row in rows], [row["median_us"] for row in rows], marker, color=colour,
-                  linestyle="-" if gpus == 1 else "--", label=f"{name}, {gpus} GPU{'s' * (gpus > 1)}", markersize=5)
+                  linestyle="-" if gpus == 1 else "--", markersize=5,
+                  label=f"{name.replace('peers', 'peer memory')}, {gpus} GPU{'s' * (gpus > 1)}")
     axes.set(xscale="log", yscale="log", xlabel="M, rows of x", ylabel="µs, x to y")
     axes.xaxis.set_major_formatter(THOUSANDS)
     axes.yaxis.set_major_formatter(THOUSANDS)

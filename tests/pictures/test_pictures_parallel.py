@@ -1,0 +1,126 @@
+"""What lesson 12 says in numbers is what is recorded in results/ranks/, or what the workshop computes; its pictures too."""
+
+import functools
+
+import pytest
+from drawn import bars, lines
+
+from checks.bench import ranks
+from checks.bench.results import select
+from checks.course.notebooks import LESSONS, read
+from checks.pictures import parallel
+from kernels import collectives
+from kernels.ranks import column_part
+
+ROWS = ranks.load()["rows"]
+
+
+@pytest.fixture(scope="module")
+def page():
+    (path,) = LESSONS.glob("12_*.ipynb")
+    return " ".join(" ".join(cell.source for cell in read(path).cells).split())
+
+
+def us(part: str, function: str, M: int, gpus: int = 2) -> float:
+    (row,) = select(ROWS, part=part, function=function, M=M, gpus=gpus)
+    return row["median_us"]
+
+
+def test_times_of_an_exchange(page):
+    few, more, middle, many = (us("link", "all-reduce FP16", M) for M in (1, 64, 1024, 8192))
+    assert f"A row takes {few:.1f} µs and 64 rows {more:.1f}: that is latency. 8,192 rows take {many:.0f} µs" in page
+    latency_us, gb_per_s = parallel.link_numbers(ranks.load())
+    model = collectives.all_reduce_us(2 * 1024 * 4096, 2, latency_us, gb_per_s)
+    assert f"{middle:.1f} µs for 1,024 rows, and not {model:.1f}." in page
+    assert f"With 8,192 rows that takes {us('link', 'peers FP16', 8192):.0f} µs." in page
+
+
+def test_steps_of_the_row_parallel_product(page):
+    maxima, more_maxima = (us("step", "INT8, shared scale: exchange of maxima", M) for M in (1, 8192))
+    (sums, products), (more_sums, more_products) = (
+        [us("step", f"{name}: exchange", M) for name in ("INT8, shared scale", "FP16")] for M in (1, 8192))
+    assert f"costs more: {maxima:.1f} µs for the maximum." in page and maxima > sums - products
+    assert f"almost nothing, {sums:.1f} µs in place of {products:.1f}." in page
+    assert f"For 8,192 rows the maxima take {more_maxima:.0f} µs" in page
+    assert f"and the sums {more_sums:.0f} in place of {more_products:.0f}." in page
+
+
+def test_the_row_parallel_product_and_its_accuracy(page):
+    few, many = ([us("product", name, M, gpus) for name, gpus in (
+        ("INT8, shared scale", 2), ("INT8, own scales", 2), ("INT8", 1))] for M in (1, 8192))
+    assert f"takes {few[0]:.1f} µs with a shared scale, {few[1]:.1f} with own scales and {few[2]:.1f} on one GPU" in page
+    assert few[1] > few[2] and f"With 8,192 rows it is {many[0]:,.0f}, {many[1]:.0f} and {many[2]:.0f} µs." in page
+    shared, own, one = (select(ROWS, part="product", function=name, M=8192)[0]["sqnr_db"] for name in (
+        "INT8, shared scale", "INT8, own scales", "INT8"))
+    assert shared == one
+    assert f"The SQNR is {shared:.1f} dB with a shared scale, as on one GPU, and {own:.1f} with own scales." in page
+
+
+def test_what_a_second_gpu_gains_an_mlp(page):
+    def gain(function, M, kind="INT8"):
+        return f"{us('mlp', kind, M, 1) / us('mlp', function, M):.2f}"
+
+    assert f"{gain('FP16', 1, 'FP16')} times as fast with one row, {gain('FP16', 8192, 'FP16')} with 8,192." in page
+    own = [gain("INT8, own scales", M) for M in (1, 256, 1024, 8192)]
+    assert "gains {} with one row, {} with 256, {} with 1,024 and {} with 8,192.".format(*own) in page
+    shared = [us("mlp", "INT8", M, 1) / us("mlp", "INT8, shared scale", M) for M in (1, 4, 16, 64, 256)]
+    assert max(shared) < 1 and f"up to 256 rows ({shared[-1]:.2f}), and gains {gain('INT8, shared scale', 8192)}" in page
+    peers = [gain("INT8, own scales, peers", M) for M in (1, 8192)]
+    assert "gains {} with one row and {} with 8,192.".format(*peers) in page
+
+
+def test_the_prediction_for_an_mlp(page, capsys):
+    parallel.print_mlp(collectives.parallel_speedup, collectives.all_reduce_us)
+    first = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("     1 "))
+    assert f"{first[-2]} and not {first[-1]} with one row." in page
+
+
+def test_the_block_on_one_gpu_and_on_two(page):
+    places = (("prefill", 8192), ("decode", 1), ("decode", 16))
+    (one, two), (one16, two16) = (
+        [[parallel.best(ranks.load(), phase, M, kind, gpus) for phase, M in places] for gpus in (1, 2)]
+        for kind in ("INT8", "FP16"))
+    assert {row["function"] for row in two} == {"INT8, own scales, peers"}
+    a, b = [row["median_us"] for row in one], [row["median_us"] for row in two]
+    gains = [x / y for x, y in zip(a, b, strict=True)]
+    assert f"takes {b[0]:,.0f} µs in place of {a[0]:,.0f} on one GPU ({gains[0]:.2f} times as fast)" in page
+    assert f"decode of one token {b[1]:.1f} in place of {a[1]:.1f} ({gains[1]:.2f})" in page
+    assert f"of 16 tokens {b[2]:.1f} in place of {a[2]:.1f} ({gains[2]:.2f})." in page
+    gains16 = [x["median_us"] / y["median_us"] for x, y in zip(one16, two16, strict=True)]
+    assert "FP16 gains {:.2f}, {:.2f} and {:.2f}.".format(*gains16) in page
+    over = [x["median_us"] / y for x, y in zip(two16, b, strict=True)]
+    assert "On two GPUs INT8 is {:.2f}, {:.2f} and {:.2f} times as fast as FP16.".format(*over) in page
+    shared = [min(row["median_us"] for row in select(ROWS, part="block", phase=phase, M=M)
+                  if row["function"].startswith("INT8, shared scale")) for phase, M in places]
+    assert "the three take {:,.0f}, {:.1f} and {:.1f} µs.".format(*shared) in page
+    alike = {(row["phase"], row["M"]): row["same_bits_as"] for row in select(ROWS, part="block")}
+    assert [alike[place] == "one GPU" for place in places] == [True, True, False]
+
+
+# pictures, read back from their axes
+
+
+def test_the_cut_is_drawn_as_it_was_cut():
+    def turned(w_q, w_scale, rank, size):
+        return column_part(w_q, w_scale, 1 - rank, size)
+
+    turned.__name__ = "column_part"
+    (axes,) = parallel.show_columns(turned, N=4, K=2).axes
+    assert axes.images[0].get_array().tolist() == [[1, 1], [1, 1], [0, 0], [0, 0]]
+
+
+def test_times_are_drawn_as_recorded():
+    (axes,) = parallel.show_link(collectives.all_reduce_us).axes
+    assert lines(axes)["all-reduce FP16"][8192] == us("link", "all-reduce FP16", 1)
+    (axes,) = parallel.show_mlp().axes
+    assert lines(axes)["INT8, own scales, 2 GPUs"][1024] == us("mlp", "INT8, own scales", 1024)
+    drawn = bars(parallel.show_steps((1, 8192)).axes[1])
+    assert drawn["product"] == [us("step", f"{name}: product", 8192) for name in ("FP16", *parallel.SCHEMES)]
+    assert drawn["exchange"][2] == drawn["exchange"][0] == us("step", "FP16: exchange", 8192)
+    assert bars(parallel.show_block().axes[1])["2 GPUs"][1] == us("block", "INT8, own scales, peers", 1)
+
+
+def test_nothing_recorded_is_a_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(ranks, "load", functools.partial(ranks.load, ranks.FOLDER / "none.json"))
+    assert parallel.show_mlp() is None
+    assert "bench --ranks 2" in capsys.readouterr().out
