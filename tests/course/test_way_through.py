@@ -46,6 +46,14 @@ def test_code_in_the_text_is_shown_as_code(path):
             assert "`" not in re.sub(r"<pre>.*?</pre>", "", markdown2html(cell.source), flags=re.DOTALL), cell.id
 
 
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in PATHS])
+def test_parts_that_the_text_names_are_in_the_lesson(path):
+    text = " ".join(" ".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown").split())
+    there = set(re.findall(r"## Part (\d+)\.", text))
+    named = set(re.findall(r"(?<!lesson \d\d, )(?<!lesson \d\db, )\b[Pp]arts? (\d+)", text))
+    assert named <= there, named - there
+
+
 def test_cells_that_take_long_say_so():
     (path,) = LESSONS.glob("10_*.ipynb")
     cells = read(path).cells
