@@ -1,6 +1,6 @@
 """Make a class of invented students, grade it, and print how often the grader is right and how fast it is.
 
-    python tests/grader/synthetic_class.py [--students 100] [--jobs 2] [--keep FOLDER]
+    python tests/grader/synthetic_class.py [--students 100] [--right 45] [--jobs 2] [--keep FOLDER]
 
 Each student is honest in some exercises, makes a known mistake (a mutant) in others, leaves stubs, cheats, or hands in
 something broken. What each exercise must get is known; the table counts, for each kind, how many got it.
@@ -29,6 +29,12 @@ HERE = Path(__file__).parent
 KINDS = {"honest": 45, "mistake": 40, "stub": 5, "cheat": 8, "syntax error": 2}  # of an exercise, in percent
 
 
+def kinds(right: float) -> dict[str, float]:
+    """How often each kind is, in percent, where `right` percent of the exercises are honest."""
+    wrong = (100 - right) / (100 - KINDS["honest"])
+    return {name: right if name == "honest" else often * wrong for name, often in KINDS.items()}
+
+
 def notebook(cells: list[str]) -> str:
     """A notebook's JSON."""
     return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [
@@ -36,7 +42,8 @@ def notebook(cells: list[str]) -> str:
         for i, cell in enumerate(cells)]})
 
 
-def write_student(folder: Path, rng: random.Random, mutants: dict) -> dict[str, tuple[str, str | None]]:
+def write_student(folder: Path, rng: random.Random, mutants: dict,
+                  often: dict[str, float] = KINDS) -> dict[str, tuple[str, str | None]]:
     """Write a student's notebooks; returns by exercise what it is, and the mistake."""
     known = {}
     folder.mkdir(parents=True)
@@ -46,7 +53,7 @@ def write_student(folder: Path, rng: random.Random, mutants: dict) -> dict[str, 
             marked, name = find_mark(cell) or ("", "")
             if marked == "exercise" and name in EXERCISES:
                 exercise = EXERCISES[name]
-                kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+                kind = rng.choices(list(often), list(often.values()))[0]
                 source, mistake = exercise_source(exercise, kind, cell, mutants)
                 known[exercise.name] = kind, mistake
                 cell = f"# exercise: {exercise.name}\n{source}"
@@ -81,6 +88,7 @@ def right(kind: str, mistake: str | None, got: dict) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--students", type=int, default=100)
+    parser.add_argument("--right", type=float, default=KINDS["honest"], help="percent of the exercises that are right")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="write submissions and grades here")
@@ -90,7 +98,8 @@ def main() -> int:
         rng = random.Random(args.seed)
         mutants = {name: rng.sample(e.mutants, len(e.mutants)) for name, e in EXERCISES.items()}  # all are made
         names = [f"student{i:03}" for i in range(args.students)]
-        known = {name: write_student(folder / "submissions" / name, rng, mutants) for name in names}
+        known = {name: write_student(folder / "submissions" / name, rng, mutants, kinds(args.right))
+                 for name in names}
         (folder / "submissions" / "broken.ipynb").write_text('{"cells": [')
         (folder / "submissions" / "empty.zip").write_bytes(b"")
         started = time.monotonic()
