@@ -36,16 +36,29 @@ def plain_function(kernel: Any) -> types.FunctionType:
     return kernel
 
 
-def describe(kernel: Any) -> str:
+def describe(kernel: Any, placed: bool = True) -> str:
     """The kernel and all it uses, as JSON, for `define`.
 
-    Each function keeps its place in its file, so that lines are those its author sees. Raises CompileError for a global
-    that cannot be written down, such as a tensor, and where the source is not known.
+    Each function keeps its place in its file, so that lines are those its author sees; not `placed`, the description of a
+    kernel is the same wherever it stands. Raises CompileError for a global that cannot be written down, such as a tensor,
+    and where the source is not known.
     """
     files: dict[str, dict[str, Any]] = {}
     function = plain_function(kernel)
     _describe_function(function, files)
-    return json.dumps({"files": files, "file": function.__code__.co_filename, "name": function.__name__}, sort_keys=True)
+    names = {path: path if placed else f"<kernel {number}>" for number, path in enumerate(files)}
+    described = files if placed else {names[path]: _without_place(file, names) for path, file in files.items()}
+    return json.dumps({"files": described, "file": names[function.__code__.co_filename], "name": function.__name__},
+                      sort_keys=True)
+
+
+def _without_place(file: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The part of a description for one file, from its first function on, with these names for files."""
+    before = min(first for first, _, _ in file["functions"].values()) - 1
+    return {"functions": {name: [first - before, text, noinline]
+                          for name, (first, text, noinline) in file["functions"].items()},
+            "names": {name: [kind, names[value[0]], value[1]] if kind == "function" else [kind, *value]
+                      for name, (kind, *value) in file["names"].items()}}
 
 
 def _describe_function(function: types.FunctionType, files: dict[str, dict[str, Any]]) -> None:

@@ -31,7 +31,7 @@ class BadRecording(Exception):
 
 
 def pack(recording: Recording) -> dict[str, Any]:
-    """The recording as JSON, without the contents of its constants; of each kernel its description, once.
+    """The recording as JSON, without the contents of its constants; of each kernel its description without places, once.
 
     Raises NotAsData, and CompileError for a kernel whose source cannot be written down.
     """
@@ -45,7 +45,7 @@ def _packed(step: Any, recording: Recording, kernels: dict[str, int]) -> dict[st
     if isinstance(step, Operator):
         return {"operator": step.name, "arguments": [_plain(value) for value in step.arguments],
                 "keywords": {name: _plain(value) for name, value in step.keywords.items()}, "results": _plain(step.results)}
-    number = kernels.setdefault(describe(step.kernel), len(kernels))
+    number = kernels.setdefault(describe(step.kernel, placed=False), len(kernels))
     return {"kernel": number, "name": step.name, "grid": list(step.grid), "options": step.options,
             "arguments": {name: _plain(value) for name, value in step.arguments.items() if name not in step.constexprs},
             "signature": step.signature, "constexprs": plain_values(step.constexprs)}

@@ -1,8 +1,12 @@
 """Recordings as data: what a stranger's process may have written into them."""
 
+import json
+import linecache
+
 import pytest
 import torch
 
+from checks.executor import source
 from checks.host.recorder import record
 from checks.host.transport import BadRecording, pack, unpack
 from kernels.hello import vector_add_kernel
@@ -42,3 +46,36 @@ def test_a_signature_of_other_arguments():
     data["steps"][-1]["signature"]["z"] = "i32"
     with pytest.raises(BadRecording, match="other arguments"):
         unpack(data, [])
+
+
+HALF = "@triton.jit\ndef half(x):\n    return x / 2\n"
+KERNEL = """@triton.jit
+def halves_kernel(x_ptr):
+    tl.store(x_ptr, half(tl.load(x_ptr)))
+
+def halves(x):
+    halves_kernel[(1,)](x)
+    return x
+"""
+
+
+def notebook(*cells: str) -> dict:
+    """What these cells define."""
+    names = {"__name__": "__main__"}
+    for number, text in enumerate(cells):
+        file = f"<cell {number} of {len(cells)}>"
+        linecache.cache[file] = (len(text), None, source.source_lines(text), file)
+        exec(compile(text, file, "exec"), names)
+    return names
+
+
+def test_a_kernel_is_the_same_wherever_it_stands():
+    imports = "import triton\nimport triton.language as tl"
+    several = notebook(imports, "x = 1", "\n\n" + HALF, "# mine\n" + KERNEL)
+    few = notebook(imports, HALF, KERNEL)
+    packs = [pack(record(names["halves"], {"x": torch.ones(3)})) for names in (several, few)]
+    assert packs[0] == packs[1] and len(packs[0]["kernels"]) == 1
+    assert source.describe(several["halves_kernel"]) != source.describe(few["halves_kernel"]), "for its author it is not"
+    assert "<cell" not in packs[0]["kernels"][0]
+    assert [file["functions"].popitem()[1][0] for file in json.loads(packs[0]["kernels"][0])["files"].values()] == [1, 1]
+    assert source.define(packs[0]["kernels"][0]).__name__ == "halves_kernel"

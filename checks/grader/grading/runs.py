@@ -279,8 +279,8 @@ def _called(case_set: CaseSet, sandbox: Sandbox, ran: Ran, asked: _Asked, cases:
             assess_answer(exercise, outcome, answer, raw)
             done.outcomes.append(outcome)
             done.answers.append(answer)
-            if outcome.status == TIMEOUT:  # what it was at stays as it was
-                sandbox.notebooks.drop(ran, TIMEOUT)
+            if outcome.status in (TIMEOUT, OUT_OF_MEMORY):  # what it was at stays as it was
+                sandbox.notebooks.drop(ran, outcome.status)
                 break
         if probe and done.passed:
             done.evidence = _probe(case_set, ran.child, asked, cases[0])

@@ -207,7 +207,8 @@ def answer_reports(case_set: CaseSet, compiler: Compiler) -> dict[int, Compiled]
     """What the compiler makes of the answer."""
     launch = case_set.answer.launches[-1]
     signature, constexprs = specialize(launch.kernel, launch.arguments)
-    step = LaunchStep(describe(launch.kernel), launch.kernel.__name__, {}, (1, 1, 1), launch.options, signature,
+    description = describe(launch.kernel, placed=False)
+    step = LaunchStep(description, launch.kernel.__name__, {}, (1, 1, 1), launch.options, signature,
                       plain_values(constexprs))
     try:
         return compiler.reports(step)
