@@ -39,7 +39,7 @@ def quantize_heads_kernel(
     stride_xb, stride_xt, stride_qb, stride_qh, stride_sb, stride_sh,
     BLOCK_D: tl.constexpr,
 ):
-    """q[b, h, place[b] + t] = round(x[b, t, h] / scale), scale[b, h, place[b] + t] = max |x| / 127."""
+    """q[b, h, place[b] + t] = round(x[b, t, h] / scale), scale[b, h, place[b] + t] = amax / 127."""
     b = (tl.program_id(0) // T).to(tl.int64)
     t = tl.program_id(0) % T
     h = tl.program_id(1)
@@ -106,7 +106,7 @@ def decode_attention_kernel(
     sm_scale,
     BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
 ):
-    """y[b, h] = Σ_t p_t · v[b, h // group, t], p = softmax of q[b, h] · k[b, h // group, t] · sm_scale.
+    """y[b, h] = Σ_t p_t · v[b, h // group, t], p = softmax(q[b, h] · k[b, h // group] · sm_scale).
 
     Program (b, h); t from 0 to length[b], in steps of BLOCK_T.
     """
@@ -234,8 +234,10 @@ def attention_parts_int8(
         expect(name, value, (B, kv_heads, S), torch.float32, device=q.device)
         expect_rows(name, value)
     if k_scale.stride() != v_scale.stride():
-        raise ValueError(f"scales must have the same strides, got {k_scale.stride()} and {v_scale.stride()}")
-    group, tokens = heads // kv_heads, tokens_of_a_part(S, B * kv_heads, card(q.device).multiprocessors)
+        raise ValueError("k_scale and v_scale must have the same strides, got "
+                         f"{k_scale.stride()} and {v_scale.stride()}")
+    group = heads // kv_heads
+    tokens = tokens_of_a_part(S, B * kv_heads, card(q.device).multiprocessors)
     parts = triton.cdiv(S, tokens)
     part = torch.empty((B, heads, parts, D), device=q.device, dtype=torch.float32)
     lse = torch.empty((B, heads, parts), device=q.device, dtype=torch.float32)

@@ -10,6 +10,7 @@ from checks.exercises import (
     gemv_int8,
     hello,
     int_mm,
+    kv_cache,
     latency,
     look,
     matmul,
@@ -22,7 +23,9 @@ from checks.exercises import (
     profiling,
     quantize,
     quantize_kernels,
+    schemes,
     sectors,
+    serving,
     silu_mul,
     skinny,
     speed,
@@ -34,7 +37,7 @@ from checks.judge.exercise import Exercise
 NOUNS = (hello, look, gemv, sectors, matmul, measuring, speed, quantize, quantize_kernels, int_mm, perrow_w8a8,
          error, outliers, matmul_int8, fused, silu_mul, gate_up, mlp,
          gemv_int8, skinny, latency, tuning, profiling, transformer, block_cost,
-         parallel, collectives)
+         serving, schemes, kv_cache, parallel, collectives)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 

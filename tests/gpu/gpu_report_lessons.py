@@ -2,6 +2,7 @@
 
 import test_gate_up
 import test_hello
+import test_kv_cache
 import test_plans
 import test_quantize_inside
 import test_skinny
@@ -22,6 +23,12 @@ def check_lessons(checks):
         for column_major in (False, True):
             checks.attempt(f"copy of {(M, N)}, column-major: {column_major}",
                            test_hello.test_copies_of_any_view, M, N, column_major)
+    for shape in test_kv_cache.SHAPES if checks.small else [*test_kv_cache.SHAPES, (2, 32, 8, 128, 5000)]:
+        checks.attempt(f"attention over both caches, {shape}",
+                       test_kv_cache.test_attention_over_both_caches_is_that_of_torch, *shape)
+    checks.attempt("parts of a cache", test_kv_cache.test_parts_that_a_length_does_not_reach_count_nothing)
+    for T in (1, 3):
+        checks.attempt(f"{T} new tokens in a cache", test_kv_cache.test_new_tokens_are_quantized_into_their_place, T)
     checks.attempt("grouped order", every_tile_once)
     checks.attempt("few rows", few_rows, checks.small)
     checks.attempt("the three plans", test_plans.test_the_plans_agree)

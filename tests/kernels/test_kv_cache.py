@@ -15,7 +15,7 @@ from kernels.kv_cache import (
     tokens_of_a_part,
 )
 from kernels.quantize import quantize_int8_perrow_torch
-from kernels.runtime import device
+from kernels.runtime import card, device
 
 
 def randn(*shape, seed=0):
@@ -68,7 +68,7 @@ def test_parts_that_a_length_does_not_reach_count_nothing():
     q, k, v = randn(B, heads, D), randn(B, heads, S, D, seed=1), randn(B, heads, S, D, seed=2)
     lengths = torch.tensor([300, 5], dtype=torch.int32, device=device())
     part, lse = attention_parts_int8(q, *int8_of(k), *int8_of(v), lengths)
-    assert part.shape[2] == lse.shape[2] == -(-S // tokens_of_a_part(S, B * heads, 4)) > 1
+    assert part.shape[2] == lse.shape[2] == -(-S // tokens_of_a_part(S, B * heads, card().multiprocessors)) > 1
     assert (lse[1, :, 1:] == -torch.inf).all() and (part[1, :, 1:] == 0).all() and lse[0].isfinite().all()
     torch.testing.assert_close(merge_parts(part, lse)[1], part[1, :, 0].half())
 
@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_refused():
         decode_attention(randn(4, 2, 16).transpose(0, 1), k, v, lengths)
     with pytest.raises(TypeError, match="lengths must be"):
         decode_attention_int8(q, k_q, k_scale, v_q, v_scale, lengths.long())
-    with pytest.raises(ValueError, match="scales must have the same strides"):
+    with pytest.raises(ValueError, match="k_scale and v_scale must have the same strides"):
         decode_attention_int8(q, k_q, k_scale, v_q, torch.zeros(2, 2, 16, device=device())[:, :, :8], lengths)
     with pytest.raises(ValueError, match="the tokens of q must be contiguous"):
         append_int8(randn(2, 1, 32), lengths, k_q.transpose(2, 3).contiguous().transpose(2, 3), k_scale)
