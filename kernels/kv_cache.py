@@ -25,7 +25,7 @@ from kernels.arguments import expect, expect_rows
 from kernels.quantize import FLOATS, codes, finite_or_inf, row_scale
 from kernels.runtime import INTERPRETED, card, launching_at
 
-BLOCK_T = 32 if INTERPRETED else 64
+BLOCK_T = 32 if INTERPRETED else 128
 """Tokens that a program takes at a time."""
 NUM_WARPS, NUM_STAGES = 4, 3
 PROGRAMS = 16

@@ -7,6 +7,7 @@ import torch
 from test_lesson_figures import text
 
 from checks.bench.operands import quantize_fp8_perrow
+from checks.bench.results import recorded, select
 from checks.paths import ROOT
 from checks.pictures import stack
 from kernels.block_cost import LLAMA_3_8B_DIMS, block_weights, kv_cache_bytes
@@ -36,6 +37,22 @@ def test_tokens_per_second_of_the_recorded_model():
     assert "gains nothing with one sequence and **loses** with 16" in said
     bounds = [decode_step_us(1.24e9 * size, 2e7, 1, 4300, 6) for size in (2, 1)]
     assert "your bound said {:.0f} µs for FP16 and {:.0f} for INT8".format(*bounds) in said
+
+
+def test_times_of_attention():
+    us = {(row["M"], row["K"], row["function"]): row for row in select(recorded(), test="attention")}
+    gains = {place: us[(*place, "SDPA FP16")]["median_us"] / us[(*place, "decode_attention_int8")]["median_us"]
+             for place in stack.PLACES}
+    ours, theirs = us[64, 8192, "decode_attention_int8"], us[64, 8192, "SDPA FP16"]
+    said = text("11")
+    assert f"takes {ours['median_us']:.0f} µs and not {theirs['median_us']:.0f}" in said
+    assert f"{gains[64, 8192]:.2f} times as fast" in said and max(gains, key=gains.get) == (64, 8192)
+    assert [place for place, gain in gains.items() if gain > 1] == [(1, 8192), (64, 8192)]
+    alike = [us[1, 8192, name]["median_us"] for name in ("decode_attention_int8", "SDPA FP16")]
+    assert "the two are alike, {:.0f} and {:.0f} µs".format(*alike) in said
+    assert f"down to {min(gains.values()):.2f} times with 16 sequences of 2,048" in said
+    assert min(gains, key=gains.get) == (16, 2048)
+    assert f"reads {ours['gb_per_s'] / 1e3:.1f} TB/s and PyTorch's {theirs['gb_per_s'] / 1e3:.1f}" in said
 
 
 def test_bytes_of_weights_and_caches():

@@ -107,10 +107,10 @@ def attention_jobs(sm):
     fp32 = dict.fromkeys(("part_ptr", "lse_ptr", "k_scale_ptr", "v_scale_ptr"), "*fp32") | {"sm_scale": "fp32"}
     for place in ({}, {"place_ptr": None}):
         yield job(kv_cache.quantize_heads_kernel, sm, {"BLOCK_D": 128} | place, int32, num_warps=1)
-    yield job(kv_cache.decode_attention_kernel, sm, {"BLOCK_T": 64, "BLOCK_D": 128}, int32 | fp32)
+    yield job(kv_cache.decode_attention_kernel, sm, {"BLOCK_T": 128, "BLOCK_D": 128}, int32 | fp32)
     yield job(kv_cache.merge_parts_kernel, sm, {"BLOCK_S": 64, "BLOCK_D": 128}, fp32, num_warps=4)
     for BLOCK_D in (64, 128) if sm >= 80 else ():
-        blocks = {"BLOCK_G": 16, "BLOCK_T": 64, "BLOCK_D": BLOCK_D}
+        blocks = {"BLOCK_G": 16, "BLOCK_T": 128, "BLOCK_D": BLOCK_D}
         yield job(kv_cache.decode_attention_int8_kernel, sm, blocks, int32 | fp32 | {"k_ptr": "*i8", "v_ptr": "*i8"},
                   num_warps=kv_cache.NUM_WARPS)
 
