@@ -38,11 +38,15 @@ class Scheme:
     def name(self) -> str:
         return f"INT{self.bits} per {self.per}" + (", truncated" if self.truncate else "")
 
+    @property
+    def largest(self) -> int:
+        return 2 ** (self.bits - 1) - 1
+
     def codes(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Whole numbers in float32 and scales (M,), for x (M, K); with 8 bits per row, rounded, those of the kernels."""
         x = x.float()
         amax = x.abs().amax(dim=1) if self.per == "row" else x.abs().amax().expand(len(x))
-        scale = amax / (2 ** (self.bits - 1) - 1)
+        scale = amax / self.largest
         quotient = torch.where(scale[:, None] > 0, x / scale[:, None], 0)
         return quotient.trunc() if self.truncate else quotient.round(), scale
 
@@ -54,10 +58,11 @@ class SimulatedLinear(torch.nn.Module):
         super().__init__()
         self.scheme = scheme
         self.w_q, self.w_scale = scheme.codes(linear.weight.detach())
+        self.exact = torch.float32 if linear.in_features * scheme.largest**2 <= 2**24 else torch.float64
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x_q, x_scale = self.scheme.codes(x.reshape(-1, x.shape[-1]))
-        acc = x_q.double() @ self.w_q.double().T
+        acc = x_q.to(self.exact) @ self.w_q.to(self.exact).T
         return (acc.float() * x_scale[:, None] * self.w_scale).to(x.dtype).reshape(*x.shape[:-1], -1)
 
 

@@ -30,6 +30,16 @@ def units_of(groups, group=None):
     return [u for name, units in groups.items() for u in units if group in (None, name)]
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
+def test_without_a_gpu_every_function_is_checked_at_smaller_shapes(monkeypatch):
+    def names():
+        return {name for unit in plan()["right"] for name in unit["functions"]}
+
+    here = names()
+    monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
+    assert here == names()
+
+
 @pytest.fixture
 def gpu_plan(monkeypatch):
     monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)

@@ -93,6 +93,18 @@ def test_a_simulated_layer_multiplies_its_codes():
     assert torch.allclose(made(x), want.reshape(2, 5, 3), atol=1e-6) and made(x.half()).dtype == torch.float16
 
 
+@pytest.mark.parametrize("K, bits", [(1040, 8), (1041, 8), (4096, 8), (4096, 4)])
+def test_a_simulated_layer_s_sums_are_exact_however_long(K, bits):
+    largest = 2 ** (bits - 1) - 1
+    linear = torch.nn.Linear(K, 1, bias=False)
+    linear.weight.data.fill_(largest)
+    linear.weight.data[0, 0] = x_last = largest - 1  # the sum is odd times odd: no power of two divides it
+    made = accuracy.SimulatedLinear(linear, Scheme(bits))
+    x = torch.full((1, K), float(largest))
+    assert made.exact == (torch.float32 if K * largest**2 <= 2**24 else torch.float64)
+    assert made(x.double()).item() == torch.tensor(float(largest * (largest * (K - 1) + x_last))).item()
+
+
 def test_a_record_holds_every_scheme_layer_and_outlier(model, rows, monkeypatch):
     asked = []
     monkeypatch.setattr(accuracy, "perplexity_of", lambda made, given: asked.append(made) or 4.0 + 0.01 * (len(asked) - 1))
