@@ -3,6 +3,8 @@
 `serve` is what the process runs that compile.py asks: messages of frames.py.
 """
 
+import functools
+import itertools
 import json
 import os
 import re
@@ -29,7 +31,7 @@ def compile_request(request: dict[str, str]) -> str:
     "aligned", if it is there, names arguments that 16 divides, which only a GPU's compiler wants to know.
     """
     try:
-        kernel = source.define(request["source"])
+        kernel = _defined(request["source"])
         constexprs = {name: constexpr_value(value) for name, value in json.loads(request["constexprs"]).items()}
         return _ttir(kernel, json.loads(request["signature"]), constexprs, json.loads(request.get("aligned", "[]")))
     except Exception as error:  # whatever the compiler says is for who wrote the kernel
@@ -42,19 +44,38 @@ def constexpr_value(value: Any) -> Any:
     return tuple(map(constexpr_value, value["tuple"])) if isinstance(value, dict) else value
 
 
-def _ttir(kernel: Any, signature: dict[str, str], constexprs: dict[str, Any], aligned: list[str]) -> str:
-    target = GPUTarget(*TARGET)
-    backend = make_backend(target)
-    options = backend.parse_options({})
+@functools.lru_cache(maxsize=32)
+def _defined(description: str) -> Any:
+    """A launch's signature and constexprs change from case to case, its kernel does not."""
+    return source.define(description)
+
+
+_requests = itertools.count()
+RENEWED = 100  # requests after which there is a new context: it keeps each type, constant and place that it has seen
+
+
+@functools.lru_cache(maxsize=1)
+def _context(number: int) -> Any:
     context = ir.context()
     ir.load_dialects(context)
-    backend.load_dialects(context)
+    _backend().load_dialects(context)
+    return context
+
+
+@functools.cache
+def _backend() -> Any:
+    return make_backend(GPUTarget(*TARGET))
+
+
+def _ttir(kernel: Any, signature: dict[str, str], constexprs: dict[str, Any], aligned: list[str]) -> str:
+    backend, context = _backend(), _context(next(_requests) // RENEWED)
+    options = backend.parse_options({})
     ordered = {name: signature[name] for name in kernel.arg_names}
     position = {name: i for i, name in enumerate(kernel.arg_names)}
     made = ASTSource(kernel, ordered, {(position[name],): value for name, value in constexprs.items()},
                      {(position[name],): [["tt.divisibility", 16]] for name in aligned})
     with tritons_own_alone():
-        module = made.make_ir(target, options, backend.get_codegen_implementation(options), backend.get_module_map(),
+        module = made.make_ir(backend.target, options, backend.get_codegen_implementation(options), backend.get_module_map(),
                               context)
     manager = ir.pass_manager(context)
     passes.common.add_inliner(manager)

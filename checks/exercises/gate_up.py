@@ -4,6 +4,7 @@ import torch
 
 from checks.exercises.matmul import LOOP_OVER_K
 from checks.exercises.perrow_w8a8 import quantized
+from checks.exercises.silu_mul import SILU, SILU_MUTANTS
 from checks.judge.exercise import Case, Exercise, Expected, Mutant
 
 U = 2.0**-24  # the most that one FP32 operation is off, of its result
@@ -66,7 +67,6 @@ def gate_up_bytes(x_q: torch.Tensor, w_q: torch.Tensor, bias: torch.Tensor | Non
     return M * K + rows * K + 4 * (M + rows) + M * rows + (0 if bias is None else bias.nbytes)
 
 
-_SILU = "gate / (1.0 + tl.exp(-gate)) * up"
 _GATE = "gate = gate_acc.to(tl.float32) * x_scale[:, None] * gate_scale[None, :]"
 _UP = "up = up_acc.to(tl.float32) * x_scale[:, None] * up_scale[None, :]"
 _GATE_BIAS = "        gate += tl.load(bias_ptr + offs_n, mask=mask_n, other=0.0).to(tl.float32)[None, :]\n"
@@ -99,21 +99,12 @@ GATE_UP = Exercise(
         Case("zero and NaN scales, M=6 N=5 K=128", unusable_rows(6, 5, 128)),
     ),
     mutants=(
-        Mutant("silu of up instead of gate", {_SILU: "up / (1.0 + tl.exp(-up)) * gate"},
+        Mutant("silu of up instead of gate", {SILU: "up / (1.0 + tl.exp(-up)) * gate"},
                "The gate, from the first N rows of w, goes through silu, and then multiplies up."),
-        Mutant("silu of the product", {_SILU: "gate * up / (1.0 + tl.exp(-gate * up))"},
-               "Only the gate goes through silu: silu(gate) · up."),
-        Mutant("the sigmoid alone", {_SILU: "1.0 / (1.0 + tl.exp(-gate)) * up"},
-               "silu(g) = g · sigmoid(g): the gate itself is a factor too."),
-        Mutant("the wrong sign in exp", {"tl.exp(-gate)": "tl.exp(gate)"},
-               "silu(g) = g / (1 + exp(-g)): for a large g it is about g."),
-        Mutant("without silu", {_SILU: "gate * up"}, "The gate goes through silu first: gate / (1 + exp(-gate))."),
-        Mutant("added, not multiplied", {"tl.exp(-gate)) * up": "tl.exp(-gate)) + up"}, "silu(gate) multiplies up."),
-        Mutant("exp of large gates", {_SILU: "gate * tl.exp(gate) / (1.0 + tl.exp(gate)) * up"},
-               "exp(gate) overflows to Inf for gates above 88, and Inf / Inf is NaN: gate / (1 + exp(-gate))."),
+        *SILU_MUTANTS,
         Mutant("silu of the sums, scaled afterwards",
                {_GATE: "gate = gate_acc.to(tl.float32)", _UP: "up = up_acc.to(tl.float32)",
-                _SILU: f"{_SILU} * x_scale[:, None] * gate_scale[None, :] * x_scale[:, None] * up_scale[None, :]"},
+                SILU: f"{SILU} * x_scale[:, None] * gate_scale[None, :] * x_scale[:, None] * up_scale[None, :]"},
                _NOT_LINEAR),
         Mutant("gate's scales for up too", {_UP_SCALE: "w_scale_ptr + offs_n, mask=mask_n"}, _HALVES),
         Mutant("the two halves' scales exchanged", {_GATE: _GATE.replace("gate_scale", "up_scale"),
@@ -127,7 +118,7 @@ GATE_UP = Exercise(
                {"    y = gate /": "    gate, up = gate.to(tl.float16).to(tl.float32), up.to(tl.float16).to(tl.float32)\n"
                  "    y = gate /"}, _ONE_ROUNDING),
         Mutant("silu rounded to FP16",
-               {_SILU: "(gate / (1.0 + tl.exp(-gate))).to(tl.float16).to(tl.float32) * up"}, _ONE_ROUNDING),
+               {SILU: "(gate / (1.0 + tl.exp(-gate))).to(tl.float16).to(tl.float32) * up"}, _ONE_ROUNDING),
         Mutant("the bias is left out", {_BIAS: ""},
                "Where bias_ptr is not None, bias[n] is added to gate and bias[N + n] to up."),
         Mutant("the bias of gate alone", {_UP_BIAS: ""}, "up has a bias too: bias[N + n]."),

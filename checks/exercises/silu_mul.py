@@ -59,9 +59,23 @@ def far_halves(name: str, M: int, K: int):
     return inputs
 
 
-_SILU = "gate / (1.0 + tl.exp(-gate)) * up"
+SILU = "gate / (1.0 + tl.exp(-gate)) * up"
 _GATE_LOAD = "gate_ptr + m * stride_gm + offs_k, mask=mask_k, other=0.0"
 _UP_LOAD = "up_ptr + m * stride_um + offs_k, mask=mask_k, other=0.0"
+
+SILU_MUTANTS = (
+    Mutant("silu of the product", {SILU: "gate * up / (1.0 + tl.exp(-gate * up))"},
+           "Only the gate goes through silu: silu(gate) · up."),
+    Mutant("the sigmoid alone", {SILU: "1.0 / (1.0 + tl.exp(-gate)) * up"},
+           "silu(g) = g · sigmoid(g): the gate itself is a factor too."),
+    Mutant("the wrong sign in exp", {"tl.exp(-gate)": "tl.exp(gate)"},
+           "silu(g) = g / (1 + exp(-g)): for a large g it is about g."),
+    Mutant("without silu", {SILU: "gate * up"}, "The gate goes through silu first: gate / (1 + exp(-gate))."),
+    Mutant("added, not multiplied", {"tl.exp(-gate)) * up": "tl.exp(-gate)) + up"}, "silu(gate) multiplies up."),
+    Mutant("exp of large gates", {SILU: "gate * tl.exp(gate) / (1.0 + tl.exp(gate)) * up"},
+           "exp(gate) overflows to Inf for gates above 88, and Inf / Inf is NaN: gate / (1 + exp(-gate))."),
+)
+"""The mistakes of each kernel that computes SILU."""
 
 SILU_PLAIN = Exercise(
     name="silu_mul_quantize_int8_plain_kernel",
@@ -80,30 +94,21 @@ SILU_PLAIN = Exercise(
         Case("rows of gate 2^30 elements apart, M=3 K=5", far_halves("gate", 3, 5)),
     ),
     mutants=(
-        Mutant("silu of up instead of gate", {_SILU: "up / (1.0 + tl.exp(-up)) * gate"},
+        Mutant("silu of up instead of gate", {SILU: "up / (1.0 + tl.exp(-up)) * gate"},
                "The gate goes through silu, and then multiplies up."),
-        Mutant("silu of the product", {_SILU: "gate * up / (1.0 + tl.exp(-gate * up))"},
-               "Only the gate goes through silu: silu(gate) · up."),
-        Mutant("the sigmoid alone", {_SILU: "1.0 / (1.0 + tl.exp(-gate)) * up"},
-               "silu(g) = g · sigmoid(g): the gate itself is a factor too."),
-        Mutant("the wrong sign in exp", {"tl.exp(-gate)": "tl.exp(gate)"},
-               "silu(g) = g / (1 + exp(-g)): for a large g it is about g."),
-        Mutant("without silu", {_SILU: "gate * up"}, "The gate goes through silu first: gate / (1 + exp(-gate))."),
-        Mutant("ReLU", {_SILU: "tl.maximum(gate, 0.0) * up"}, "SiLU is smooth: gate / (1 + exp(-gate))."),
+        *SILU_MUTANTS,
+        Mutant("ReLU", {SILU: "tl.maximum(gate, 0.0) * up"}, "SiLU is smooth: gate / (1 + exp(-gate))."),
         Mutant("the maximum of y, not of |y|", {AMAX: "tl.max(y, axis=0)"}, NEGATIVE),
-        Mutant("quantized before the multiplication", {_SILU: "gate / (1.0 + tl.exp(-gate))"},
+        Mutant("quantized before the multiplication", {SILU: "gate / (1.0 + tl.exp(-gate))"},
                "What the next product reads is silu(gate) · up: multiply by up before amax and codes."),
         Mutant("amax before the multiplication", {AMAX: "tl.max(finite_or_inf(gate / (1.0 + tl.exp(-gate))), axis=0)"},
                "amax is that of silu(gate) · up: multiply by up first."),
         Mutant("codes before the multiplication", {"codes(y, scale)": "codes(gate / (1.0 + tl.exp(-gate)), scale)"},
                "The codes are those of silu(gate) · up."),
-        Mutant("added, not multiplied", {"tl.exp(-gate)) * up": "tl.exp(-gate)) + up"}, "silu(gate) multiplies up."),
-        Mutant("exp of large gates", {_SILU: "gate * tl.exp(gate) / (1.0 + tl.exp(gate)) * up"},
-               "exp(gate) overflows to Inf for gates above 88, and Inf / Inf is NaN: gate / (1 + exp(-gate))."),
-        Mutant("silu rounded to FP16", {_SILU: "(gate / (1.0 + tl.exp(-gate))).to(tl.float16).to(tl.float32) * up"},
+        Mutant("silu rounded to FP16", {SILU: "(gate / (1.0 + tl.exp(-gate))).to(tl.float16).to(tl.float32) * up"},
                "Nothing is rounded to FP16 on the way: silu stays in FP32."),
         Mutant("y rounded to FP16 before it is quantized",
-               {_SILU: f"({_SILU}).to(tl.float16).to(tl.float32)"}, FP16),
+               {SILU: f"({SILU}).to(tl.float16).to(tl.float32)"}, FP16),
         Mutant("gate taken from the rows of up", {_GATE_LOAD: _GATE_LOAD.replace("stride_gm", "stride_um")},
                "gate and up have a stride each: rows of gate are stride_gm elements apart."),
         Mutant("up read from gate", {_UP_LOAD: _UP_LOAD.replace("up_ptr", "gate_ptr")},

@@ -7,14 +7,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from grading import SOLVED
+from grading import SOLVED, graded_here
 
 from checks.exercises import EXERCISES
-from checks.grader import batch, results
+from checks.grader import results
 from checks.grader.batch import locked, shard_named
 from checks.grader.cluster import slurm
 from checks.grader.command import main
-from checks.grader.grader import Grader
 from checks.grader.results import read_results
 
 STUDENTS = [f"s{number}" for number in range(7)]
@@ -27,15 +26,7 @@ def nothing_is_run(monkeypatch):
     def exercise_result(self, name, submission):
         return results.new_exercise_result(EXERCISES[name], 1.0, "passed" if submission.cells else "missing", 1.0)
 
-    def work(self, waiting, jobs):
-        grader = Grader(self.settings)
-        for handed_in in list(waiting.values()):
-            self._report(batch.write(self.grades, batch.grade(grader, handed_in)))
-        waiting.clear()
-        return []
-
-    monkeypatch.setattr(Grader, "exercise_result", exercise_result)
-    monkeypatch.setattr(batch.Batch, "_work", work)
+    graded_here(monkeypatch, exercise_result)
 
 
 @pytest.fixture

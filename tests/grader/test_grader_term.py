@@ -8,13 +8,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from grading import SOLVED, exercise_cell, notebook
+from grading import SOLVED, exercise_cell, graded_here, notebook
 
 from checks.exercises import EXERCISES
-from checks.grader import batch, results
+from checks.grader import results
 from checks.grader.command import main
 from checks.grader.course import DEFAULT
-from checks.grader.grader import Grader
 from checks.grader.intake.submissions import find_exercise_cell
 
 LESSON, DAY = "00_hello_triton", 86_400
@@ -44,15 +43,7 @@ def graded_by_text(monkeypatch):
         points = possible if status == "passed" else 0.0
         return results.new_exercise_result(EXERCISES[name], possible, status, points, f"{name}: said")
 
-    def work(self, waiting, jobs):
-        grader = Grader(self.settings)
-        for handed_in in list(waiting.values()):
-            self._report(batch.write(self.grades, batch.grade(grader, handed_in)))
-        waiting.clear()
-        return []
-
-    monkeypatch.setattr(Grader, "exercise_result", exercise_result)
-    monkeypatch.setattr(batch.Batch, "_work", work)
+    graded_here(monkeypatch, exercise_result)
 
 
 def put(path: Path, data: str | bytes, days_late: float = -1.0) -> None:
