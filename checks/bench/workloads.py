@@ -129,7 +129,7 @@ def _checks() -> dict[str, list[dict]]:
 
 
 def _ragged(mode: str) -> list[dict]:
-    rows, columns, tile_ends = (17, 65, (1, 65)) if INTERPRETED else (33, 257, (1, 64, 65))  # each costs the interpreter time
+    rows, columns, tile_ends = (17, 65, (1, 65)) if INTERPRETED else (33, 257, (1, 64, 65))  # interpreted, each costs time
     return [
         unit("gemv", GEMV, (129, 100), mode), unit("gemv", GEMV, (512, columns), mode),
         unit("gemm", GEMM, (130, 144, 136), mode), unit("gemm", GEMM + LAYOUT, (127, 129, 65), mode),

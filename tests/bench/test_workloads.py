@@ -31,7 +31,7 @@ def units_of(groups, group=None):
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
-def test_without_a_gpu_every_function_is_checked_at_smaller_shapes(monkeypatch):
+def test_every_function_is_checked_without_a_gpu_too(monkeypatch):
     def names():
         return {name for unit in plan()["right"] for name in unit["functions"]}
 
