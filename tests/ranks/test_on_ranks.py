@@ -22,6 +22,9 @@ def two():
     ranks = Ranks(timeout_s=20)
     yield ranks
     ranks.stop()
+    end = time.monotonic() + 5
+    while any(there(pid) for pid in ranks.pids) and time.monotonic() < end:
+        time.sleep(0.02)
     assert not any(there(pid) for pid in ranks.pids)
 
 
