@@ -39,6 +39,13 @@ def test_tokens_per_second_of_the_recorded_model():
     assert "your bound said {:.0f} µs for FP16 and {:.0f} for INT8".format(*bounds) in said
 
 
+def test_the_small_model_s_card():
+    card = json.loads((ROOT / "results" / "model" / "nvidia_h200_own.json").read_text())
+    found = card["accuracy"]
+    assert (f"+{found['cost_percent']:.3f} % ± {found['standard_error_percent']:.3f} % on {card['windows']} windows of "
+            f"{card['window']} bytes") in text("11")
+
+
 def test_times_of_attention():
     us = {(row["M"], row["K"], row["function"]): row for row in select(recorded(), test="attention")}
     gains = {place: us[(*place, "SDPA FP16")]["median_us"] / us[(*place, "decode_attention_int8")]["median_us"]
