@@ -4,6 +4,7 @@ The text is a stranger's: what does not parse raises Malformed, nothing else, an
 length, whatever it holds.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -269,4 +270,12 @@ def _type_list(text: str) -> list[Type]:
     text = text.strip()
     if text.startswith("(") and text.endswith(")"):
         text = text[1:-1]
-    return [Type(part.strip()) for part in split_outside(text, ",") if part.strip()]
+    return [_type(part.strip()) for part in split_outside(text, ",") if part.strip()]
+
+
+def _type(text: str) -> Type:
+    """A kernel has few types in many places, and nothing changes them."""
+    return _kept_type(text) if len(text) < 100 else Type(text)
+
+
+_kept_type = functools.lru_cache(maxsize=512)(Type)

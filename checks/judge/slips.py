@@ -4,8 +4,9 @@ They are looked for only after a result was wrong, for some of them are right in
 """
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _ACCESSES = ("load", "store", "atomic_add")
 _PURE = ("to", "abs", "round", "clamp", "float", "half", "double", "int", "bool", "reshape", "sum", "mean", "sqrt", "square",
@@ -74,7 +75,7 @@ def _no_result(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[s
 
 
 def _inputs_written(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
-    mine, theirs = ({pointer for call, pointer, _ in _Flow(tree).accesses() if ast.unparse(call.func) != "tl.load"}
+    mine, theirs = ({pointer for call, pointer, _ in _flow(tree).accesses() if ast.unparse(call.func) != "tl.load"}
                     for tree in (function, answer))
     outputs = ", ".join(f"`{pointer[:-4]}`" for pointer in sorted(theirs))
     for pointer in sorted(mine - theirs):
@@ -106,6 +107,11 @@ def _arguments(function: ast.FunctionDef) -> list[str]:
     return [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
 
 
+@functools.lru_cache(maxsize=64)
+def _flow(function: ast.FunctionDef) -> "_Flow":
+    return _Flow(function)
+
+
 class _Flow:
     """Which names a kernel's addresses are made of, through its local variables."""
 
@@ -117,9 +123,16 @@ class _Flow:
                 for name in _targets(node):
                     self.made.setdefault(name, []).append(node.value)
 
-    def accesses(self, within: ast.AST | None = None) -> Iterator[tuple[ast.Call, str, set[str]]]:
+    def accesses(self, within: ast.AST | None = None) -> Sequence[tuple[ast.Call, str, set[str]]]:
         """Each load and store, with its one pointer and the names in its address."""
-        for node in ast.walk(within or self.function):
+        return list(self._accesses(within)) if within else self._all
+
+    @functools.cached_property
+    def _all(self) -> Sequence[tuple[ast.Call, str, set[str]]]:
+        return list(self._accesses(self.function))
+
+    def _accesses(self, within: ast.AST) -> Iterator[tuple[ast.Call, str, set[str]]]:
+        for node in ast.walk(within):
             if (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _ACCESSES
                     and ast.unparse(node.func.value) == "tl" and node.args):
                 names = self.names(node.args[0])
@@ -137,7 +150,6 @@ class _Flow:
                     found |= self.names(value, seen | {node.id})
             return found
         return set().union(*(self.names(child, seen) for child in ast.iter_child_nodes(node)))
-
 
     def strides_along(self, node: ast.AST, block: str) -> Iterator[str | None]:
         """The stride with which an address counts lanes of `block`, None where it has none."""
@@ -177,7 +189,7 @@ class _Flow:
 
 def _foreign_strides(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
     strides = [name for name in _arguments(function) if name.startswith("stride_")]
-    for _, pointer, names in _Flow(function).accesses():
+    for _, pointer, names in _flow(function).accesses():
         stem = pointer.removesuffix("_ptr")
         own = [name for name in strides if name[7:8] == stem[0] and "scale" not in stem]
         for name in strides:
@@ -190,7 +202,7 @@ def _foreign_strides(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iter
 
 def _steps(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
     """Pointers that a loop advances by another stride than that of the axis along which they move."""
-    flow = _Flow(function)
+    flow = _flow(function)
     for node in ast.walk(function):
         if not (isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and isinstance(node.op, ast.Add)):
             continue
@@ -221,7 +233,7 @@ def _still(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
 
 def _in_loops(function: ast.FunctionDef) -> Iterator[tuple[str, str, bool, str]]:
     """Of each access in a loop what it does, its pointer, whether its address moves, and the loop's variable."""
-    flow = _Flow(function)
+    flow = _flow(function)
     for loop in ast.walk(function):
         if not (isinstance(loop, ast.For) and isinstance(loop.target, ast.Name)):
             continue
@@ -261,7 +273,7 @@ def _masks(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
 
 def _turned(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
     """Masks that run along the other axis of a block than the address does."""
-    flow = _Flow(function)
+    flow = _flow(function)
     for access, pointer, _ in flow.accesses():
         masks = [keyword.value for keyword in access.keywords if keyword.arg == "mask"]
         place = flow.turns(access.args[0])
