@@ -14,7 +14,9 @@ from checks.bench import rank_parts
 from checks.judge.source import define
 from checks.ranks.portable import pack
 from checks.ranks.processes import Each, RankFailed, Ranks
+from kernels.linear import Int8Linear
 from kernels.parallel import ColumnParallelInt8Linear, RowParallelInt8Linear, parallelize_
+from kernels.transformer import Block
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,24 @@ def test_no_process_group_is_an_error():
             call()
     with pytest.raises(TypeError, match="group must be a torch.distributed process group .* got 3"):
         parallelize_(layer, 3)
+
+
+def test_a_group_of_one_changes_nothing(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        model = torch.nn.Sequential(Block(rank_jobs.TINY).half())
+        names = [name for name, _ in model.named_parameters()]
+        assert parallelize_(model) is model and [name for name, _ in model.named_parameters()] == names
+        whole, x = Int8Linear.from_linear(rank_jobs.linear()), rank_jobs.rows(1)
+        for scales in ("shared", "own"):
+            assert torch.equal(RowParallelInt8Linear.from_linear(whole, scales=scales)(x), whole(x))
+        assert torch.equal(ColumnParallelInt8Linear.from_linear(rank_jobs.linear())(x), whole(x))
+        with pytest.raises(ValueError, match=r"scales must be one of \('shared', 'own'\), got 'both'"):
+            parallelize_(model, scales="both")
+        with pytest.raises(ValueError, match="model must hold blocks of kernels.transformer"):
+            parallelize_(torch.nn.Sequential(torch.nn.ReLU()))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_a_rank_that_never_comes_is_named(two):
