@@ -42,12 +42,12 @@ class Server:
 
     def child(self, job, data_bytes, **_):
         def ask(question, payload, seconds):
-            child.asked.append(question["data_bytes"])
+            child.asked.append(question["afresh"])
             if question.get("ends"):
                 raise ChildExited("it died.")
             return {"error": question.get("error")}, payload
 
-        child = types.SimpleNamespace(asked=[], begin=dict, ask=ask, closed=0)
+        child = types.SimpleNamespace(asked=[], begin=dict, ask=ask, closed=0, allowed=data_bytes)
         child.__exit__ = lambda *_: setattr(child, "closed", child.closed + 1)
         self.children.append(child)
         return child
@@ -63,7 +63,8 @@ def test_a_player_plays_until_it_ends_or_is_too_small():
     with pytest.raises(ChildExited):
         player.ask(small, {"ends": True}, b"", 1.0)
     player.ask(small, {"recording": 3}, b"", 1.0)
-    assert [child.asked for child in server.children] == [[1], [2, 1, 1], [1]], "each with its own limit"
+    assert [child.allowed for child in server.children] == [1, 2, 1]
+    assert [child.asked for child in server.children] == [[True], [True, True, False], [False]], "what is left goes first"
     player.close()
     assert [child.closed for child in server.children] == [1, 1, 1]
 

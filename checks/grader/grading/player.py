@@ -41,13 +41,14 @@ class Played:
 
 
 class Player:
-    """One child for all recordings of a submission, each with its own limits of time and memory; a new one after a recording
+    """One child for all recordings of a submission; a new one for an exercise that needs more memory, and after a recording
     over which it ended."""
 
     def __init__(self, server: ForkServer, played: Played):
         self.server, self.played = server, played
         self._child: Child | None = None
-        self._data_bytes = 0
+        self._data_bytes = 0  # that it may allocate
+        self._last: CaseSet | None = None
 
     def ask(self, case_set: CaseSet, question: dict, payload: bytes, until: float) -> Answer:
         """What came of one recording. Raises ChildExited, Fault."""
@@ -56,8 +57,9 @@ class Player:
             return known
         child = self._child_for(case_set.data_bytes)
         child.deadline = until
+        afresh, self._last = self._last is not case_set, case_set
         try:
-            answer = child.ask(question | {"data_bytes": case_set.data_bytes}, payload, TIMEOUT_S)
+            answer = child.ask(question | {"afresh": afresh}, payload, TIMEOUT_S)
         except ChildExited:
             self.close()
             raise

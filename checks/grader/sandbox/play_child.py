@@ -2,10 +2,9 @@
 made: operators that are named in the recording, and kernels as TTIR."""
 
 import functools
+import gc
 import hashlib
 import os
-import resource
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,8 @@ def serve(sock) -> None:
     wire.send(sock, {"nonce": None, "ready": True})
     while True:
         asked, data = wire.receive(sock, INPUT_LIMIT)
-        if "data_bytes" in asked:
-            _limit(asked["data_bytes"], asked["timeout_s"])
+        if asked.get("afresh"):
+            gc.collect()  # what is left of the last exercise's tensors, some of which reserve gigabytes
         answer: dict[str, Any]
         try:
             answer, payload = _times(asked, data) if "time" in asked else answer_for(_played(asked, data), asked["maps"])
@@ -56,13 +55,6 @@ def serve(sock) -> None:
             answer, payload = {"outputs": [], "error": describe_error(error, None)}, b""
         answer["nonce"] = asked["nonce"]
         wire.send(sock, answer, payload)
-
-
-def _limit(data_bytes: int, timeout_s: float) -> None:
-    """What this recording may take, within what the process may."""
-    hard_bytes, hard_s = (resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU))
-    resource.setrlimit(resource.RLIMIT_DATA, (min(data_bytes, hard_bytes), hard_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (min(int(time.process_time() + timeout_s) + 5, hard_s), hard_s))
 
 
 def _prepare_cuda() -> None:
