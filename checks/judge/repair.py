@@ -6,6 +6,7 @@ import itertools
 import linecache
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -79,7 +80,8 @@ def _is_right(exercise: Exercise, written: Function, source: str, outcomes: Sequ
     def run(call: Callable[..., Any], inputs: dict[str, Any], _: float) -> Attempt:
         return attempt_at(call, inputs, limit_s or usual_s)
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, on a change that the student did not write
         try:
             function: Function = define(source, name, dict(python_function(written).__globals__))
         except Exception:

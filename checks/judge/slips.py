@@ -189,16 +189,18 @@ class _Flow:
 
 def _foreign_strides(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
     strides = [name for name in _arguments(function) if name.startswith("stride_")]
-    right = {(pointer, name) for _, pointer, names in _flow(answer).accesses() for name in names}
+    needed = {(pointer, name) for _, pointer, names in _flow(answer).accesses() for name in names}
     for _, pointer, names in _flow(function).accesses():
         stem = pointer.removesuffix("_ptr")
-        own = [name for name in strides if name[7:8] == stem[0] and "scale" not in stem]
-        for name in (name for name in strides if name in names and (pointer, name) not in right):
-            if name not in own and (own or not stem.startswith("partial")):
+        own = [name for name in strides
+               if (pointer, name) in needed or (name[7:8] == stem[0] and "scale" not in stem)]
+        for name in strides:
+            if name in names and name not in own and (own or not stem.startswith("partial")):
                 theirs = next((p[:-4] for p in _arguments(function) if p.endswith("_ptr") and p[0] == name[7]), name[7:-1])
                 better = (f"`{stem}` has {' and '.join(f'`{other}`' for other in own)}" if own else
                           f"the elements of `{stem}` lie side by side and need no stride")
-                yield f"The address of `{stem}` is made with `{name}`, a stride of `{theirs}`: {better}."
+                whose = f", a stride of `{theirs}`" if theirs else ""
+                yield f"The address of `{stem}` is made with `{name}`{whose}: {better}."
 
 
 def _steps(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:

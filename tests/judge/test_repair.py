@@ -1,6 +1,7 @@
 """The one thing in a student's source with whose change it is right."""
 
 import dataclasses
+import warnings
 
 import pytest
 
@@ -49,6 +50,13 @@ def test_what_is_printed_meanwhile_is_not_seen(capsys):
     assert "16" in said("gemv_bytes", "return 2", "print(N)\n    return 16")
     assert capsys.readouterr().out == "".join(f"{N}\n" for N in (case.inputs(None)["N"] for case in
                                                                  EXERCISES["gemv_bytes"].cases))
+
+
+def test_warnings_of_changes_that_are_tried_are_not_seen():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert "16" in said("gemv_bytes", "return 2", "import warnings\n    warnings.warn('odd')\n    return 16")
+    assert len(seen) == len(EXERCISES["gemv_bytes"].cases)
 
 
 def test_a_function_that_does_not_end_is_not_tried_again():

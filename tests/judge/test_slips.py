@@ -37,6 +37,8 @@ def test_no_answer_has_a_slip(name):
     (LAYOUT, ("offs_k[None, :] * stride_wk", "offs_k[None, :] * stride_xm"), "The address of `w` is made with `stride_xm`"),
     ("rmsnorm_quantize_int8_plain_kernel", ("weight_ptr + offs_k", "weight_ptr + m * stride_xm + offs_k"),
      "the elements of `weight` lie side by side"),
+    ("decode_attention_int8_kernel", ("k_scale_ptr + scale", "k_scale_ptr + head"),
+     "is made with `stride_b`: `k_scale` has `stride_sb` and `stride_sh`"),
     ("gemv_w8a8_row_kernel", (" * tl.load(x_scale_ptr)", ""), "The argument `x_scale_ptr` is never used"),
     ("gemv_bytes", ("    return", "    gemv_bytes\n    return"), "The line `gemv_bytes` does nothing"),
     ("gemv_bytes", ("    return", "    N == K\n    return"), "The line `N == K` compares and keeps nothing"),
