@@ -31,7 +31,7 @@ from checks.grader.output.feedback import messages_for_student
 from checks.grader.sandbox import wire
 from checks.grader.sandbox.client import Fault, ForkServer
 from checks.grader.sandbox.values import decode, encode_inputs
-from checks.grader.selftest import Misjudged, check_canaries, submission_with
+from checks.grader.selftest import Misjudged, check_canaries, mutated_source, submission_with
 from checks.grader.settings import Settings
 from checks.judge.source import answer_source, find_mark
 
@@ -158,6 +158,19 @@ def test_a_name_that_is_missing_for_another_exercise(grader, started):
     assert len(started) == 2
     assert grader.grade_exercise(roof.name, submitted(exercise_cell(roof, source + "    return 0")))["status"] == "passed"
     assert len(started) == 3
+
+
+def test_one_player_for_exercises_that_reserve_gigabytes(grader):
+    """Rows that lie far apart: of one exercise's tensors, which an error's frames hold, nothing is left at the next one."""
+    large, smaller = EXERCISES["row_sum_kernel"], EXERCISES["gemv_fp16_kernel"]
+    assert grader.case_set(large.name).data_bytes > grader.case_set(smaller.name).data_bytes > 8 * 2**30
+    written = [(large, mutated_source(large, large.mutants[0])), (smaller, answer_source(smaller.name))]
+    cells = [Cell(cell.source, f"{one.lesson}.ipynb", i) for one, source in written
+             for i, cell in enumerate(submission_with(one, source).cells)]
+    submission = Submission("ada", cells)
+    assert "out-of-bounds" in grader.grade_exercise(large.name, submission)["message"]
+    result = grader.grade_exercise(smaller.name, submission)
+    assert result["status"] == "passed", result["message"]
 
 
 # hidden sizes
