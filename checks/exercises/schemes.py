@@ -116,6 +116,10 @@ ASYMMETRIC = Exercise(
                "256 codes have 255 steps between them."),
         Mutant("zero with the wrong sign", {"(-128 - low / step)": "(-128 + low / step)"},
                "low must become code -128: zero = -128 - low / scale."),
+        Mutant("low is subtracted before rounding",
+               {"((x / step[:, None]).round() + zero[:, None])":
+                "((x - low[:, None]) / step[:, None] - 128).round()"},
+               "Round x / scale by itself and add the rounded zero: q = round(x / scale) + zero. So 0 comes back as 0."),
         Mutant("zero is not rounded", {"(-128 - low / step).round()": "(-128 - low / step).trunc()"},
                "Round to the nearest: `.round()`."),
         Mutant("codes from 0 on", {"(-128 - low / step)": "(-low / step)"},
@@ -164,6 +168,8 @@ CORRECTED = Exercise(
                "The codes are shifted by x_zero, and so is each product: subtract x_zero[m] · Σ_k w_q[n, k]."),
         Mutant("added", {"acc - x_zero": "acc + x_zero"}, "(x_q - zero) · w: the zero point's part is subtracted."),
         Mutant("the zero point alone", {"x_zero[:, None] * w_sums[None, :]": "x_zero[:, None]"}, _SUMS),
+        Mutant("the sums of x", {"w_q.sum(dim=1, dtype=torch.int32)": "x_q.sum(dim=1, dtype=torch.int32)",
+                                  "w_sums[None, :]": "w_sums[:, None]"}, _SUMS),
         Mutant("sums in INT8", {"w_q.sum(dim=1, dtype=torch.int32)": "w_q.sum(dim=1, dtype=torch.int8)"},
                "The sum of a row does not fit into eight bits: dtype=torch.int32."),
         Mutant("after the scales", {"    acc = acc - x_zero[:, None] * w_sums[None, :]\n": "", "w_scale[None, :]\n":
