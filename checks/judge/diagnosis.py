@@ -38,7 +38,7 @@ def reason(exercise: Exercise, written: Function | str, outcomes: Sequence[Outco
     return ((exercise.is_kernel and slip) or _repaired(exercise, written, outcomes)
             or explained(exercise, failed) or slip or relation(outcomes)
             or _slip(exercise, written, slips.find_unused) or _nearly_a_mutant(exercise, outcomes, seed)
-            or _variation(exercise, outcomes) or _two_mutants(exercise, outcomes) or never_read(failed))
+            or _variation(exercise, outcomes) or _two_mutants(exercise, outcomes) or never_read(exercise, failed))
 
 
 def certain_slip(exercise: Exercise, written: Function | str, error: BaseException | None) -> str | None:
@@ -163,14 +163,17 @@ def explained(exercise: Exercise, outcome: Outcome) -> str | None:
     return exercise.explain(outcome)
 
 
-def never_read(outcome: Outcome) -> str | None:
-    """A sentence on the part of an input that no program has read, where the trace knows."""
+def never_read(exercise: Exercise, outcome: Outcome) -> str | None:
+    """A sentence on a part of an input that the answer reads and no program has read, where the trace knows."""
+    if outcome.wrong is None or not any(outcome.loaded(name) is not None for name in outcome.inputs):
+        return None
+    answer = try_again(exercise, exercise.answer_function(), outcome)
     for name, value in outcome.inputs.items():
-        if not isinstance(value, torch.Tensor) or outcome.wrong is None:
+        if not isinstance(value, torch.Tensor):
             continue
-        read = outcome.loaded(name)
-        if read is not None and not read.all():
-            return f"{int((~read).sum())} of the {value.numel()} elements of `{name}` are never read{where(~read, name)}."
+        read, needed = outcome.loaded(name), answer.loaded(name)
+        if read is not None and needed is not None and (missed := needed & ~read).any():
+            return f"{int(missed.sum())} of the {value.numel()} elements of `{name}` are never read{where(missed, name)}."
     return None
 
 

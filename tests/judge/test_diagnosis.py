@@ -85,14 +85,20 @@ def test_the_exercise_explains_as_many_numbers_as_wanted(outputs, said):
     assert diagnosis.explained(replace(EXERCISE, explain=None), outcome) is None
 
 
-@pytest.mark.parametrize(("read", "wrong", "said"), [
-    ([True, True, False], True, "1 of the 3 elements of `x` are never read, all in x[2]."),
-    ([False, False, False], True, "3 of the 3 elements of `x` are never read."),
-    ([True, True, True], True, None), (None, True, None), ([True, True, False], None, None)])
-def test_a_wrong_result_with_a_trace_says_what_was_never_read(monkeypatch, read, wrong, said):
-    monkeypatch.setattr(Outcome, "loaded", lambda self, name: None if read is None else torch.tensor(read))
+@pytest.mark.parametrize(("read", "needed", "wrong", "said"), [
+    ([True, True, False], [True] * 3, True, "1 of the 3 elements of `x` are never read, all in x[2]."),
+    ([False, False, False], [True] * 3, True, "3 of the 3 elements of `x` are never read."),
+    ([True, False, False], [True, True, False], True, "1 of the 3 elements of `x` are never read, all in x[1]."),
+    ([True, True, False], [True, True, False], True, None),
+    ([True, True, True], [True] * 3, True, None), (None, None, True, None), ([True, True, False], [True] * 3, None, None)])
+def test_a_wrong_result_with_a_trace_says_what_was_never_read(monkeypatch, read, needed, wrong, said):
+    answer = Outcome(CASE, {}, ())
+    monkeypatch.setattr(diagnosis, "try_again", lambda *_: answer)
+    monkeypatch.setattr(Exercise, "answer_function", lambda self: None)
+    monkeypatch.setattr(Outcome, "loaded", lambda self, name: None if read is None or name == "n" else torch.tensor(
+        needed if self is answer else read))
     outcome = Outcome(CASE, {"n": 3, "x": torch.ones(3)}, (), wrong=wrong and torch.ones(3, dtype=torch.bool))
-    assert diagnosis.never_read(outcome) == said
+    assert diagnosis.never_read(EXERCISE, outcome) == said
 
 
 @pytest.mark.parametrize(("doubles", "squares", "found"), [

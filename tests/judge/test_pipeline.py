@@ -175,7 +175,7 @@ def test_the_order_of_reasons_for_a_wrong_result(monkeypatch):
     outcome = replace(outcomes("failed")[0], outputs=(2,), expected=(Expected(1),))
     monkeypatch.setattr("checks.judge.diagnosis.recognise", lambda *_: None)
     monkeypatch.setattr("checks.judge.diagnosis.variations_of", lambda name: [])
-    monkeypatch.setattr("checks.judge.diagnosis.never_read", lambda _: "x[2] is never read.")
+    monkeypatch.setattr("checks.judge.diagnosis.never_read", lambda *_: "x[2] is never read.")
     for judged, source, reason in ((exercise, SOURCE + "    x = x_ptr @ x_ptr\n", "Blocks have no `@`"),
                                    (exercise, SOURCE, "It is one too many."), (PLAIN, SOURCE, "x[2] is never read.")):
         said = wrong_result(seen(judged, source=source), outcome, [outcome]).message.split("\n")
