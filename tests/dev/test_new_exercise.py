@@ -96,7 +96,7 @@ def test_skeletons_have_no_lint(copy, skeletons):
 @pytest.mark.parametrize(("name", "lesson", "file", "noun", "said"), [
     ("gemv_bytes", "01", "kernels/x.py", "x", "kernels/cost.py has gemv_bytes already"),
     ("gemv_fp16_row_kernel", "01", "kernels/x.py", "x", "kernels/gemv.py has gemv_fp16_row, gemv_fp16_row_kernel already"),
-    ("new_one", "0", "kernels/x.py", "x", "11 lessons start with '0'"),
+    ("new_one", "0", "kernels/x.py", "x", "12 lessons start with '0'"),
     ("new_one", "77", "kernels/x.py", "x", "0 lessons start with '77'"),
     ("new_one", "01", "checks/x.py", "x", "--file must be a Python file in kernels/"),
     ("new_one", "01", "kernels/x.txt", "x", "--file must be a Python file in kernels/"),

@@ -81,10 +81,10 @@ NONE = ["", "module {", "\x00\xff", "module {\n}\n", "}{", "tt.func", HEAD, "a" 
 
 @pytest.mark.parametrize("whole", NONE)
 def test_texts_that_are_none(whole):
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ExecutorError):
         Module(whole)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_cut_or_damaged_text_is_refused_or_runs():
