@@ -14,7 +14,8 @@ def ring_all_reduce_bytes(num_bytes: float, size: int) -> float:
 def all_reduce_us(num_bytes: float, size: int, latency_us: float, gb_per_s: float) -> float:
     """Microseconds of a ring all-reduce: its 2 (size - 1) steps, and the bytes that a rank sends.
 
-    Each step takes `latency_us` before its first byte arrives; a rank sends `gb_per_s` (1e9 bytes a second).
+    Each step takes `latency_us` before its first byte arrives; a rank sends `gb_per_s`
+    (1e9 bytes a second).
     """
     return 2 * (size - 1) * latency_us + ring_all_reduce_bytes(num_bytes, size) / (gb_per_s * 1e3)
 
