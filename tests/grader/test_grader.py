@@ -160,6 +160,20 @@ def test_a_name_that_is_missing_for_another_exercise(grader, started):
     assert len(started) == 3
 
 
+def test_a_function_that_ends_python_where_a_cell_calls_it(grader):
+    """Cells of the lesson call what exercises define: only the exercise whose function ends Python loses its points."""
+    other = EXERCISES["first_wrong"]
+    ends = "def first_wrong(*numbers, **named):\n    import os; os._exit(0)\n"
+    cells = [exercise_cell(other, ends), "first_wrong(1, 2)",
+             exercise_cell(NEEDED), "first_wrong(3, 4)", exercise_cell(ADD)]
+    submission = submitted("import torch\nimport triton\nimport triton.language as tl", *cells)
+    for exercise in (NEEDED, ADD):
+        result = grader.grade_exercise(exercise.name, submission)
+        assert result["status"] == "passed", result["message"]
+    result = grader.grade_exercise(other.name, submission)
+    assert result["status"] == "crashed" and result["points"] == 0 and "process" in result["message"]
+
+
 def test_one_player_for_exercises_that_reserve_gigabytes(grader):
     """Rows that lie far apart: of one exercise's tensors, which an error's frames hold, nothing is left at the next one."""
     large, smaller = EXERCISES["row_sum_kernel"], EXERCISES["gemv_fp16_kernel"]

@@ -92,8 +92,12 @@ def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, 
             ran = _start(exercise, code, notebooks, alone, lent)
             found = _candidates(exercise, ran)
         except ChildExited as ended:
-            yield _ended(case_set, cases[0], ended)
-            return
+            if alone:
+                yield _ended(case_set, cases[0], ended)
+                return
+            used = lendable(exercise)  # one of these may have ended it, called in a cell of the lesson
+            notebooks.restart_clock()
+            continue
         if not found:
             yield Run(problem=_nothing_defined(exercise, code, ran.errors))
             return

@@ -113,19 +113,28 @@ def _run(job: dict) -> Notebook:
     notebook = Notebook()
     install(job["modules"], notebook.check)
     ours = iter([True] * len(job["setup"]) + job["handed_out"])
-    notebook.run(job["setup"], job["cells"], job["numbers"], functools.partial(_cell, ours))
-    for name, source in job["lent"].items():
-        define(source, name, notebook.namespace)
+    lend = functools.partial(_lend, job["lent"], notebook.namespace, {})
+    notebook.run(job["setup"], job["cells"], job["numbers"], functools.partial(_cell, ours, lend))
     return notebook
 
 
+def _lend(lent: dict[str, str], namespace: dict[str, Any], standing: dict[str, Any]) -> None:
+    """Put ours in the place of what cells have defined by these names. `standing` holds what stands there since."""
+    for name, source in lent.items():
+        if name not in standing or namespace.get(name) is not standing[name]:
+            define(source, name, namespace)
+            standing[name] = namespace[name]
+
+
 @contextlib.contextmanager
-def _cell(ours: Iterator[bool]) -> Iterator[None]:
-    """The limits of the next cell. What the lesson's own cells lack does not matter: they show what answers do."""
+def _cell(ours: Iterator[bool], lend: Callable[[], None]) -> Iterator[None]:
+    """The limits of the next cell, and what follows on it: a later one may call what is lent. What the lesson's own cells
+    lack does not matter: they show what answers do."""
     try:
         with deadline(CELL_S):
             yield
     finally:
+        lend()
         _Others.cells_lack |= not next(ours, False) and bool(missed)
         missed.clear()
 
