@@ -170,6 +170,7 @@ def test_a_function_that_ends_python_where_a_cell_calls_it(grader):
     for exercise in (NEEDED, ADD):
         result = grader.grade_exercise(exercise.name, submission)
         assert result["status"] == "passed", result["message"]
+        assert result["notices"][-1].endswith("the notebook's process ended")
     result = grader.grade_exercise(other.name, submission)
     assert result["status"] == "crashed" and result["points"] == 0 and "process" in result["message"]
 

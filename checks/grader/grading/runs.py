@@ -58,7 +58,7 @@ class Run:
     function: str = ""  # the name it was defined by
     own_wrapper: bool = False
     why_open: str | None = None
-    lent: tuple[str, ...] = ()  # other exercises' functions that it calls, ours in place of the student's
+    notice: str = ""  # whose functions of other exercises it was judged with, where not the student's
     cell_error: str | None = None  # what a statement of the exercise's cell raised
     problem: tuple[str, str] | None = None  # the status and the message where there was nothing to run
 
@@ -85,9 +85,11 @@ def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, 
     """
     exercise, notebooks = case_set.exercise, sandbox.notebooks
     notebooks.restart_clock()
-    used: set[str] = set()
+    used, notice = set[str](), ""
     for alone in (False, True):
         lent, influenced = tuple(sorted(used)), False
+        if lent and not notice:
+            notice = f"judged with our {' and '.join(f'`{name}`' for name in lent)}, for with yours it is not right"
         try:
             ran = _start(exercise, code, notebooks, alone, lent)
             found = _candidates(exercise, ran)
@@ -96,6 +98,7 @@ def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, 
                 yield _ended(case_set, cases[0], ended)
                 return
             used = lendable(exercise)  # one of these may have ended it, called in a cell of the lesson
+            notice = "judged with our answers to the lesson's other exercises, for with yours the notebook's process ended"
             notebooks.restart_clock()
             continue
         if not found:
@@ -106,7 +109,7 @@ def runs_of(case_set: CaseSet, code: Code, sandbox: Sandbox, cases: tuple[Case, 
                 ran = notebooks.run(exercise, code, ran.numbers, alone, lent)
             used |= said.uses & lendable(exercise)
             done = _run(case_set, code, sandbox, ran, _Asked(index, alone, lent), cases)
-            done.function, done.own_wrapper, done.lent = said.function, said.own_wrapper, lent
+            done.function, done.own_wrapper, done.notice = said.function, said.own_wrapper, notice
             done.cell_error = _cell_error(code, ran.errors)
             yield done
             influenced = influenced or ran.influenced(exercise)

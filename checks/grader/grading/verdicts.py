@@ -39,9 +39,8 @@ def grade_exercise(case_set: CaseSet, code: Code, course: Course, sandbox: Sandb
     if done.problem is not None:
         result["status"], result["message"] = done.problem[0], f"{exercise.name}: {done.problem[1]}"
         return _score(result, course, exercise, {})
-    if done.lent:
-        names = " and ".join(f"`{name}`" for name in done.lent)
-        result["notices"] = [*code.notices, f"judged with our {names}, for with yours it is not right"]
+    if done.notice:
+        result["notices"] = [*code.notices, done.notice]
     result |= {"trust": done.trust, "own_entry": done.own_wrapper}
     if done.cell_error and not done.passed:
         result["notices"] = [*result["notices"], f"a line of its cell did not run: {done.cell_error}"]
