@@ -221,8 +221,8 @@ class Batch:
         self.tally.unread += unread
         graded, count = self.tally.graded, self._count
         left = (time.monotonic() - self._started) / graded * (count - graded)
-        nothing = all(one["points"] is None for one in result["exercises"])
-        self.say(f"[{graded}/{count}] {result['student']}: {'–' if nothing else format(result['points'], 'g')} of "
+        no_points = results.is_nothing(result) or all(one["points"] is None for one in result["exercises"])
+        self.say(f"[{graded}/{count}] {result['student']}: {'–' if no_points else format(result['points'], 'g')} of "
                  f"{result['possible']:g}"
                  + (f", {flags} flag(s)" if flags else "") + (", INFRASTRUCTURE ERROR" if fault else "")
                  + (", WORK THAT COULD NOT BE READ" if unread else "")

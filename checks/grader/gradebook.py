@@ -78,9 +78,13 @@ def read_gradebook(grades: Path, course: Path | None = None, lessons: list[str] 
             raise ValueError(f"{grades} holds no result of {', '.join(lessons)}")
     found = [_with_student(with_lateness(result, chosen, students.get(result["student"])),
                            roster.students.get(result["student"])) for result in found]
-    present = [result["student"] for result in found]
-    return Gradebook(chosen, found, roster, [roster.students[id] for id in roster.absent(present)], _withdrawn(grades),
-                     notices, _changes(grades, found))
+    nothing = [result["student"] for result in found if results.is_nothing(result) and "bonus" not in result]
+    absent = roster.absent([result["student"] for result in found]) + nothing
+    found = [result for result in found if result["student"] not in nothing]
+    if not found:
+        raise ValueError(f"{grades} holds no work: nobody handed in a file")
+    return Gradebook(chosen, found, roster, [roster.students.get(id, Student(id)) for id in sorted(absent)],
+                     _withdrawn(grades), notices, _changes(grades, found))
 
 
 def _times_of_unpacking(found: list[SubmissionResult]) -> bool:

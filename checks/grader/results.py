@@ -20,6 +20,8 @@ FAULT = "infrastructure error"
 """The grader or the machine failed: no points are given or taken until it has been graded again."""
 UNREAD = "not read"
 """There is work that could not be read, and the exercise may be in it: no points are given or taken."""
+NO_FILES = hashlib.sha256().hexdigest()
+"""The digest of a submission of which no file was read."""
 BESIDE_VERDICTS = ("checks/pictures/", "checks/course/", "checks/dev/",
                    *(f"checks/grader/{name}" for name in (
                        "batch.py", "cluster/", "command.py", "deadlines.py", "gradebook.py", "gradescope/", "output/",
@@ -139,6 +141,12 @@ def not_written(result: SubmissionResult, message: str, errno: int | None = None
 def ungraded(result: SubmissionResult, status: str) -> list[str]:
     """The exercises without points, FAULT or UNREAD, that nobody has decided on since."""
     return [one["exercise"] for one in result["exercises"] if one["status"] == status and "override" not in one]
+
+
+def is_nothing(result: SubmissionResult) -> bool:
+    """Whether there was no file at all, and nobody has decided on it since."""
+    return result.get("submission") == NO_FILES and all(one["status"] == "missing" and "override" not in one
+                                                        for one in result["exercises"])
 
 
 def is_open(result: SubmissionResult) -> bool:

@@ -335,6 +335,21 @@ def test_the_table_names_who_handed_in_nothing(book, tmp_path):
     assert dict(zip(header, found[2], strict=True))["late_days"] == "0.08"
 
 
+def test_an_empty_folder_is_nothing_handed_in(tmp_path):
+    empty = {"submission": results.NO_FILES}
+    missing = exercise(points=0.0, status="missing")
+    kept(tmp_path, result("ada", exercise()), result("eve", missing, **empty), result("zoe", exercise(), **empty))
+    found = read_gradebook(tmp_path)
+    assert [one["student"] for one in found.results] == ["ada", "zoe"] and [one.id for one in found.absent] == ["eve"]
+    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\neve,programs_needed,0,never came\n")
+    assert not read_gradebook(tmp_path).absent, "a person may decide on a zero"
+    (tmp_path / "students" / "ada.json").unlink()
+    (tmp_path / "students" / "zoe.json").unlink()
+    (tmp_path / "overrides.csv").unlink()
+    with pytest.raises(ValueError, match="nobody handed in"):
+        read_gradebook(tmp_path)
+
+
 def test_the_json_names_everybody(book, tmp_path):
     found = json.loads(export("json", book, tmp_path)[0].read_text())
     assert [one["student"] for one in found["absent"]] == ["s4"] and found["withdrawn"] == ["bob"] and found["notices"]

@@ -61,7 +61,7 @@ def test_any_encoding_is_read(tmp_path, encoding):
 @pytest.mark.parametrize("data, said", [
     (b'{"cells": [', "no JSON"), (b"", "is empty"), (b" \n", "is empty"), (b"[1]", "no cells"),
     (b'{"cells": {}}', "no cells"), (b"[" * 200_000, "nested"), (b"\xff\xfe\x00", "encoding"), (b"null", "no cells"),
-    (b'{"x":' + b"1" * 5000 + b"}", "no JSON"),
+    (b'{"x":' + b"1" * 5000 + b"}", "no cells"),
     (b'{"worksheets":[5]}', "no cells"), (b"\x00", "no JSON"),
     (b"<<<<<<< HEAD\n{", "a merge conflict"), (b"\n<!DOCTYPE html>", "a web page"),
     (b"version https://git-lfs.github.com/spec/v1", "Git LFS")])
@@ -71,11 +71,16 @@ def test_a_broken_notebook_is_named_and_is_work_not_read(tmp_path, data, said):
     assert submission.problems[0].startswith("a.ipynb cannot be read: ") and said in submission.problems[0]
 
 
-def test_odd_cells_are_read(tmp_path):
+def test_odd_cells_are_named(tmp_path):
     cells = [{"cell_type": "code", "source": ["a = 1\n", "b = 2"]}, {"cell_type": "markdown", "source": "x"}, 7, {}, None,
-             {"cell_type": "code"}, {"cell_type": "code", "source": {"no": "text"}}, {"cell_type": "code", "source": None}]
+             {"cell_type": "code"}, {"cell_type": "code", "source": {"no": "text"}}, {"cell_type": "code", "source": [1]},
+             {"cell_type": "raw", "source": "# exercise: programs_needed\nx"}]
     submission = read(tmp_path, a_ipynb=json.dumps({"cells": cells}))
-    assert [cell.source for cell in submission.cells] == ["a = 1\nb = 2", "", "", ""]
+    assert [cell.source for cell in submission.cells] == ["a = 1\nb = 2", "", "", ""] and submission.unread
+    assert submission.problems[:5] == [
+        *(f"cell {n} of a.ipynb was not read: its source is no text" for n in (2, 3, 4)),
+        "3 cell(s) of a.ipynb were not read: they have no type",
+        "a cell of a.ipynb with the line `# exercise: programs_needed` was not read: its type is raw, not code"]
 
 
 def test_all_sheets_of_an_old_notebook_are_read(tmp_path):

@@ -19,6 +19,8 @@ TOTAL_LIMIT = 256 << 20  # bytes read of one submission
 COUNT_LIMIT = 500  # notebooks, scripts and archives of one submission
 SEEN_LIMIT = 20_000  # files and folders looked at
 DEPTH_LIMIT = 4  # archives within each other
+FOLDERS_LIMIT = 50  # folders within each other
+NAME_LIMIT = 400  # characters of a name in an archive that are shown
 HIDDEN_NAMED = 5  # hidden files and folders whose names are given
 CARD = "report_card.json"  # what lesson 10 writes
 NOTEBOOKS = (".ipynb", ".ipynb.txt", ".ipynb.json")  # the last two are what some browsers save
@@ -27,6 +29,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 CLOSED = (".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".iso", ".dmg", ".cab", ".lzh", ".z", ".sit")
 OURS = {"solutions", "kernels", "checks", "tests", "backups"}  # the workshop's own folders, handed in too
 SYSTEM = {"__MACOSX", "__pycache__", "node_modules", "site-packages"}
+NO_NAME = "(no name)"  # of a member called `/`
 ZIP = b"PK\x03\x04"  # how a zip begins, whatever its name says
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")  # gzip, bzip2, xz: around a tar
 Files = Iterator[tuple[str, bytes, float]]
@@ -57,6 +60,26 @@ def said(error: Exception) -> str:
 
 
 @dataclass
+class Folders:
+    """The folders that an archive names."""
+
+    named: dict[str, None] = field(default_factory=dict)
+    full: set[str] = field(default_factory=set)
+
+    def note(self, name: str, itself: bool) -> None:
+        """A member, which may be a folder `itself`."""
+        if itself and not name.endswith(NO_NAME):
+            self.named[name] = None
+        if len(self.named) > SEEN_LIMIT:
+            raise Spent(f"there are more than {SEEN_LIMIT:,} folders in an archive")
+        while name := name.rpartition("/")[0]:
+            self.full.add(name)
+
+    def empty(self) -> list[str]:
+        return [name for name in self.named if name not in self.full]
+
+
+@dataclass
 class Walk:
     """Reads one submission. `unread` says of work that it could not be read, `ignored` of the rest that it was not."""
 
@@ -84,7 +107,13 @@ class Walk:
         try:
             info = path.lstat()
             if stat.S_ISDIR(info.st_mode):
-                for entry in sorted(os.listdir(path)):  # noqa: PTH208  a name may be no text
+                entries = os.listdir(path)  # noqa: PTH208  a name may be no text
+                if not entries and inside:
+                    self.ignored.append(f"{name}/ is an empty folder")
+                if name.count("/") > FOLDERS_LIMIT:
+                    self._not_read(f"{name}/", f"it lies in more than {FOLDERS_LIMIT} folders", work=True)
+                    return
+                for entry in sorted(entries):
                     inner = inside + printable_name(entry)
                     if self._is_looked_at(inner, (path / entry).is_dir()):
                         yield from self._path(path / entry, inner, inner + "/")
@@ -114,9 +143,13 @@ class Walk:
                 self._not_read(name, "there is no file in it", work=True)
 
     def _members(self, name: str, inside: str, data: bytes) -> Iterator[tuple[str, bytes | None]]:
+        before, folders = self.seen, Folders()
         try:
             for member, size, file in _zip(data) if is_zip(name, data) else _tar(data):
                 inner = inside + _shown(member)
+                folders.note(inner, itself=member.endswith("/"))
+                if member.endswith("/"):
+                    continue
                 if not self._is_looked_at(inner, False):
                     continue
                 if file is None:
@@ -125,6 +158,9 @@ class Walk:
                     yield inner, self._bytes(inner, file)
                 else:
                     self._spend(size)  # which a tar unpacks to get past it
+            for folder in folders.empty() if self.seen > before else ():
+                if self._is_looked_at(folder, True):
+                    self.ignored.append(f"{folder}/ is an empty folder")
         except Spent:
             raise
         except Exception as error:  # a stranger's bytes: what their formats' libraries raise is in no list
@@ -188,6 +224,7 @@ def _zip(data: bytes) -> Iterator[Member]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             if info.is_dir():
+                yield info.filename, 0, None
                 continue
             try:
                 member = archive.open(info)
@@ -201,11 +238,14 @@ def _zip(data: bytes) -> Iterator[Member]:
 def _tar(data: bytes) -> Iterator[Member]:
     with tarfile.open(fileobj=io.BytesIO(data), mode="r|*") as archive:  # a stream, read once
         for info in archive:
-            if not info.isdir():
+            if info.isdir():
+                yield info.name + "/", 0, None
+            else:
                 yield info.name, info.size, archive.extractfile(info) if info.isfile() else None  # type: ignore[misc]
 
 
 def _shown(name: str) -> str:
     """The name of an archive's member, which is shown and never used as a path."""
     parts = [printable_name(part) for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    return "/".join(parts) or "(no name)"
+    name = "/".join(parts) or NO_NAME
+    return name if len(name) <= NAME_LIMIT else f"{name[:NAME_LIMIT // 2]}…{name[-NAME_LIMIT // 2:]}"

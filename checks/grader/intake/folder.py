@@ -1,12 +1,13 @@
 """The folder of a class: who handed in what, and what in it belongs to nobody. Every entry is in one of the two."""
 
+import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from checks.exercises import EXERCISES
 from checks.grader.intake.archives import is_archive, is_work
 from checks.grader.intake.lms import Owner, owner, without_copy_mark
-from checks.grader.intake.text import printable_name
+from checks.grader.intake.text import JOINERS, printable_name
 
 
 @dataclass
@@ -65,7 +66,7 @@ def find_submissions(folder: Path) -> Listing:
         raise ValueError(f"{folder} holds one student's lessons ({', '.join(lessons[:3])}): `grade one {folder}` grades "
                          "them; a class is a folder with a folder, a zip or named notebooks for each student")
     listing.notices += [f"{name} has the name of a lesson, not of a student: whose is it?" for name in lessons]
-    listing.notices += _alike_but_for_case(list(listing.students))
+    listing.notices += _look_alike(list(listing.students))
     for one in listing.students.values():
         one.notices += _two_forms(one)
         one.alone = len(listing.students) == 1
@@ -80,13 +81,14 @@ def _with_copied_folders(owners: list[tuple[Path, Owner]]) -> list[tuple[Path, O
             for path, who in owners]
 
 
-def _alike_but_for_case(students: list[str]) -> list[str]:
-    """Sentences on names that differ in capitals alone."""
-    by_name: dict[str, list[str]] = {}
+def _look_alike(students: list[str]) -> list[str]:
+    """Sentences on names that differ in capitals, spaces, joiners or forms of a letter alone."""
+    by_look: dict[str, list[str]] = {}
     for student in students:
-        by_name.setdefault(student.casefold(), []).append(student)
-    return [f"{' and '.join(names)} differ in capitals alone, and were taken for several students"
-            for names in by_name.values() if len(names) > 1]
+        look = unicodedata.normalize("NFKC", student).casefold()
+        by_look.setdefault("".join(c for c in look if not c.isspace() and c not in JOINERS), []).append(student)
+    return [f"{' and '.join(names)} look alike, and were taken for several students"
+            for names in by_look.values() if len(names) > 1]
 
 
 def _shared_names(owners: list[Owner]) -> set[str]:
@@ -110,7 +112,7 @@ def _two_forms(one: HandedIn) -> list[str]:
     names = [printable_name(path.name) for path in one.paths]
     said = []
     if len(set(names)) < len(names):
-        said.append(f"{names[0]} is there {len(names)} times, in several Unicode forms: taken for one student's")
+        said.append(f"{names[0]} is there {len(names)} times, in several forms of one name: taken for one student's")
     folders = [name for name, path in zip(names, one.paths, strict=True) if path.is_dir() or is_archive(name)]
     if len(names) > 1 and folders:
         said.append(f"handed in in {len(names)} forms, which were read together: {', '.join(names[:6])}")

@@ -8,6 +8,7 @@ submission ends it, `reader.py` starts another.
 
 import gc
 import hashlib
+import itertools
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import signal
 import socket
 import sys
 import types
+from collections.abc import Collection
 from pathlib import Path
 
 MEMORY_BYTES = 1 << 30
@@ -37,13 +39,14 @@ def prepare(root: str, memory_bytes: int) -> None:
 def read(paths: list[Path]) -> dict:
     """The cells [source, file, index] of a submission, and what is to be said of its files."""
     from checks.grader.intake.archives import CARD, Walk
-    from checks.grader.intake.formats import CELLS_LIMIT, CODE_LIMIT, harms, sources
+    from checks.grader.intake.formats import CELLS_LIMIT, CODE_LIMIT, cells_of, harms
 
     walk, digest, cards, latest, size = Walk(), hashlib.sha256(), [], None, 0
     cells: list[tuple[str, str, int]] = []
     times: dict[str, float] = {}
     empty: list[str] = []
-    for name, data, modified in walk.files(paths):
+    for shown, data, modified in walk.files(paths):
+        name = own_name(shown, times)
         digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
         latest = max(latest or 0, modified)
         times[name] = modified
@@ -51,13 +54,15 @@ def read(paths: list[Path]) -> dict:
             cards.append([name, data[:CARD_LIMIT].decode("latin-1")])
             continue
         try:
-            found = sources(name, data)
+            found = cells_of(name, data)
         except (ValueError, MemoryError) as error:
             walk.unread.append(f"{name} cannot be read: {error or 'it is too large'}")
             continue
-        if not found:
-            empty.append(f"{name} has no code cell")
-        for index, source in enumerate(found):
+        walk.unread += found.unread
+        walk.ignored += found.ignored
+        if not found.unread and not any(source.strip() for source in found.sources):
+            empty.append(f"{name} has no code cell" if not found.sources else f"{name} has nothing in its code cells")
+        for index, source in enumerate(found.sources):
             harm = harms(source)
             if harm is None and (len(cells) == CELLS_LIMIT or size + len(source) > CODE_LIMIT):
                 harm = f"the {CELLS_LIMIT:,} cells or {CODE_LIMIT:,} characters before it are all that is read"
@@ -68,6 +73,14 @@ def read(paths: list[Path]) -> dict:
                 walk.unread.append(f"cell {index + 1} of {name} was not read: {harm}")
     return {"cells": cells, "cards": cards, "unread": first(walk.unread), "ignored": first(walk.ignored),
             "empty": first(empty), "digest": digest.hexdigest(), "modified": latest, "times": times}
+
+
+def own_name(name: str, taken: Collection[str]) -> str:
+    """`a.py`, or `(2) a.py` where another file of the submission is shown under this name."""
+    if name not in taken:
+        return name
+    folder, slash, last = name.rpartition("/")
+    return next(other for n in itertools.count(2) if (other := f"{folder}{slash}({n}) {last}") not in taken)
 
 
 def first(sentences: list[str]) -> list[str]:

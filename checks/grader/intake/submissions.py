@@ -77,7 +77,9 @@ def read_submission(student: str, paths: list[Path]) -> Submission:
         submission.unread |= bool(read["ignored"]) and not read["cards"]
         if not submission.problems:
             submission.problems.append("nothing was handed in: there is no file" if paths else "nothing was handed in")
-    elif cells and not any(cell.mark for cell in cells):
+    elif not cells:
+        submission.problems.append("a report card was handed in, which earns no points, and no notebook or script")
+    elif not any(cell.mark for cell in cells):
         submission.problems.append("no cell has a line `# exercise: …`, by which exercises are found")
     submission.problems += _handed_in_twice(submission)
     return submission
@@ -106,7 +108,7 @@ def _read_card(submission: Submission, name: str, data: bytes) -> None:
         card = parse_card(data, name)
         summary(card)  # a number may be one that cannot be shown
     except (BadCard, OverflowError, ValueError) as error:
-        submission.problems.append(printable(f"no report card: {error}", longest=500))
+        submission.problems.append(printable(f"no report card: {error}", longest=200))
     else:
         submission.card = card
 

@@ -3,7 +3,7 @@
 import unicodedata
 
 LONGEST = 8000  # characters of one message
-_JOINERS = "\u200c\u200d"  # which some scripts need; no other invisible character is kept
+JOINERS = "\u200c\u200d"  # which some scripts need; no other invisible character is kept
 
 
 def printable(text: str, lines: bool = False, longest: int = LONGEST) -> str:
@@ -20,7 +20,7 @@ def printable(text: str, lines: bool = False, longest: int = LONGEST) -> str:
 
 def _harmless(c: str, lines: bool) -> bool:
     category = unicodedata.category(c)
-    return category not in ("Cc", "Cf", "Cs", "Zl", "Zp") or c in _JOINERS or lines and c in "\n\t"
+    return category not in ("Cc", "Cf", "Cs", "Zl", "Zp") or c in JOINERS or lines and c in "\n\t"
 
 
 def printable_name(name: str) -> str:
