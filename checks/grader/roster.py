@@ -69,6 +69,7 @@ class Roster:
     """The class. Empty where there is no roster: then every name of a submission is a student."""
 
     students: dict[str, Student] = field(default_factory=dict)
+    not_read: list[str] = field(default_factory=list)  # columns of names unknown here
 
     def matches(self, who: Owner) -> list[Student]:
         """The students that a submission's name may mean: by the platform's number first, then by id, e-mail and name."""
@@ -92,6 +93,9 @@ class Roster:
         if not self.students:
             return listing
         applied = Listing(notices=list(listing.notices))
+        if self.not_read:
+            applied.notices.append(f"not read of the roster: {', '.join(self.not_read)}; the columns are named "
+                                   f"{', '.join(COLUMNS)}")
         for handed_in in listing.students.values():
             found = {one.id for who in handed_in.owners for one in self.matches(who)}
             student = found.pop() if len(found) == 1 else handed_in.student
@@ -140,6 +144,7 @@ def read_roster(path: Path, zone: tzinfo | None = None) -> Roster:
                          f"{', '.join(COLUMNS[1:])}. An export of the gradebook of Canvas, the grading worksheet of Moodle "
                          "and the roster of Gradescope do as well")
     students: dict[str, Student] = {}
+    numbers: dict[tuple[str, str], str] = {}  # whose a platform's number is
     for where, row in table(path):
         if export is not None:
             row = export.columns(row)
@@ -149,7 +154,12 @@ def read_roster(path: Path, zone: tzinfo | None = None) -> Roster:
         if student.id in students:
             raise ValueError(f"{where}: the id `{student.id}` is there twice")
         students[student.id] = student
-    return Roster(students)
+        for key in student.ids.items():
+            if (other := numbers.setdefault(key, student.id)) != student.id:
+                raise ValueError(f"{where}: {student.id} has the {key[0]} number {key[1]} of {other}")
+    if not students:
+        raise ValueError(f"{path} holds no student")
+    return Roster(students, [] if export else [printable(name) for name in names if name and name not in COLUMNS])
 
 
 def _student(row: dict[str, str], where: str, zone: tzinfo | None) -> Student:
@@ -158,8 +168,9 @@ def _student(row: dict[str, str], where: str, zone: tzinfo | None) -> Student:
     days, until = _extension(row["extension"], f"{where}: extension", zone)
     handed_in = date_of(row["handed_in"], zone, f"{where}: handed_in") if row["handed_in"] else None
     shown = {name: printable(value) for name, value in row.items()}
+    ids = {name: row[name].removesuffix(".0") for name in PLATFORMS if row[name]}  # a spreadsheet makes 11.0 of 11
     return Student(printable_name(row["id"]), shown["name"], shown["email"], shown["section"], shown["login"], days, until,
-                   handed_in, {name: row[name] for name in PLATFORMS if row[name]})
+                   handed_in, ids)
 
 
 def _extension(text: str, what: str, zone: tzinfo | None) -> tuple[float, datetime | None]:

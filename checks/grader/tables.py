@@ -12,31 +12,36 @@ def table(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
     Separated by commas, semicolons or tabs, in UTF-8 or what a spreadsheet writes. Raises ValueError for what is no table.
     """
-    text = _text(path)
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
+    text, separator = _text(path)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+    names: list[str] | None = None
     try:
-        reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator)
-        names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-        reader.fieldnames = names
-        if len(set(filter(None, names))) < len([name for name in names if name]):
-            raise ValueError(f"{path}: two columns have one name in {', '.join(names)}")
         for row in reader:
-            cells = {name: (row.get(name) or "").strip() for name in names if name}
-            if any(cells.values()):
-                yield f"{path}, line {reader.line_num}", cells
+            where, cells = f"{path}, line {reader.line_num}", [cell.strip() for cell in row]
+            if names is None:
+                names = [name.lower() for name in cells]
+                if len(set(filter(None, names))) < len([name for name in names if name]):
+                    raise ValueError(f"{path}: two columns have one name in {', '.join(names)}")
+            elif any(cells[len(names):]):
+                raise ValueError(f"{where}: {len(cells)} cells for {len(names)} columns; a text with a {separator!r} in it "
+                                 'needs quotes, as in "Lovelace, Ada"')
+            elif any(cells):
+                cells += [""] * (len(names) - len(cells))
+                yield where, {name: cell for name, cell in zip(names, cells, strict=False) if name}
     except csv.Error as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
 
 
 def columns(path: Path) -> list[str]:
     """The names of a table's columns, in small letters. Raises ValueError for a file that cannot be read."""
-    first = _text(path).partition("\n")[0]
-    (names,) = csv.reader([first.rstrip("\r")], delimiter=max(",;\t", key=first.count)) if first.strip() else ([],)
+    text, separator = _text(path)
+    first = text.partition("\n")[0]
+    (names,) = csv.reader([first], delimiter=separator) if first.strip() else ([],)
     return [name.strip().lower() for name in names]
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> tuple[str, str]:
+    """A table's text, with line breaks as `\\n`, and what separates its cells."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -44,9 +49,13 @@ def _text(path: Path) -> str:
     encodings = ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
     for encoding in encodings:
         try:
-            return data.decode(encoding)
+            text = data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
         except UnicodeDecodeError:
             continue
+        first, _, rest = text.partition("\n")
+        if first.lower() in ("sep=,", "sep=;", "sep=\t"):  # which Excel reads, and leaves out of what it shows
+            return rest, first[-1]
+        return text, max(",;\t", key=first.count)
     raise ValueError(f"{path}: it is neither UTF-8 nor what a spreadsheet writes; save it as CSV in UTF-8")
 
 

@@ -57,7 +57,7 @@ READ = {
     "a notebook named as a script": (file("a.py", SOLVED), ()),
     "a script in a folder x.ipynb": (file("x.ipynb/a.py", "x = 1\n" + "\n".join(c["source"] for c in CELLS)), ()),
     "a byte order mark": (file("a.ipynb", "\ufeff" + SOLVED), ()),
-    "UTF-16 with CRLF": (file("a.ipynb", json.dumps(json.loads(SOLVED), indent=1).replace("\n", "\r\n").encode("utf-16")), ()),
+    "UTF-16 with CRLF": (file("a.ipynb", SOLVED.replace(', "', ',\r\n "').encode("utf-16")), ()),
     "sources with CR alone": (file("a.ipynb", notebook(*(c["source"].replace("\n", "\r") for c in CELLS))), ()),
     "ending in capitals": (file("A.IPYNB", SOLVED), ()),
     "an empty folder": (lambda folder: (file("a.ipynb", SOLVED)(folder), (folder / "b.ipynb").mkdir()),
@@ -77,7 +77,8 @@ READ = {
     "one name twice in a zip": (file("a.zip", zipped(("a.ipynb", notebook("x = 1")), ("./a.ipynb", SOLVED))), ()),
     "a member whose name is long": (file("a.zip", zipped(("d/" * 2000 + "a.ipynb", SOLVED))), ()),
     "a cell of another type": (file("a.ipynb", with_cells({"cell_type": "Markdown", "source": "# exercise: x"})),
-                               ("a cell of a.ipynb with the line `# exercise: x` was not read: its type is Markdown, not code",)),
+                               ("a cell of a.ipynb with the line `# exercise: x` was not read: its type is Markdown, not "
+                                "code",)),
 }
 """What has all of the work, by form; and all that is said."""
 
@@ -95,7 +96,7 @@ def test_a_form_in_which_work_is_read(tmp_path, make, said):
 
 UNREAD = {
     "cells as an object": (file("a.ipynb", '{"cells": {"0": {"cell_type": "code", "source": "x"}}}'), "it has no cells"),
-    "a source that is a number": (file("a.ipynb", '{"cells": [{"cell_type": "code", "source": 5}]}'), "its source is no text"),
+    "a source that is a number": (file("a.ipynb", '{"cells": [{"cell_type": "code", "source": 5}]}'), "source is no text"),
     "two notebooks in one file": (file("a.ipynb", SOLVED + SOLVED), "it is no JSON"),
     "a notebook that was cut off": (file("a.ipynb", SOLVED[:-100]), "it is no JSON"),
     "a picture of it": (file("a.png", b"\x89PNG"), "a.png was not read"),

@@ -10,7 +10,7 @@ from checks.grader.course import DEFAULT
 from checks.grader.deadlines import Deadlines, read_deadlines
 from checks.grader.gradebook import read_gradebook
 from checks.grader.grader import Grader
-from checks.grader.intake.folder import find_submissions
+from checks.grader.intake.folder import HandedIn, Listing, find_submissions
 from checks.grader.intake.lms import Owner
 from checks.grader.intake.submissions import Submission
 from checks.grader.results import write_result
@@ -49,7 +49,9 @@ def test_the_roster_decides_who_is_who(tmp_path):
     ("id,extension\na,two", "line 2: extension"), ("id,extension\na,-1", "extension"),
     ("id\na\na", "line 3: the id `a` is there twice"),
     ("id,extension\na,nan", "extension"), ("id,extension\na,2026-10-08", "needs its offset"),
-    ("id,id\na,b", "two columns have one name"),
+    ("id,id\na,b", "two columns have one name"), ("id,name\n", "no student"), ("sep=;\n", "`id` among them"),
+    ("id,name\ns1,Lovelace, Ada\n", "line 2: 3 cells for 2 columns"), ('id,name\ns1,"Ada\ns2,Bob\n', "line 3: "),
+    ("id,canvas\ns1,11\ns2,11\n", "line 3: s2 has the canvas number 11 of s1"),
     ("id,handed_in\na,noon", "handed_in must be"), ("id,handed_in\na,2026-10-01T00:00", "needs its offset")])
 def test_a_wrong_roster_is_named(tmp_path, text, said):
     with pytest.raises(ValueError, match=r"roster\.csv") as error:
@@ -60,16 +62,22 @@ def test_a_wrong_roster_is_named(tmp_path, text, said):
 def test_a_roster_from_a_spreadsheet(tmp_path):
     found = roster(tmp_path, "\ufeffName, ID ,Comment\n\x1b[1mAda,s1,x\n")
     assert found.students["s1"].name == "\\x1b[1mAda"
+    applied = found.apply(Listing({"s1": HandedIn("s1")}))
+    assert applied.notices == ["not read of the roster: comment; the columns are named id, name, email, section, extension, "
+                               "handed_in, login, canvas, moodle, gradescope, github"]
 
 
 @pytest.mark.parametrize("text, encoding", [
     ("id;name;extension\ns1;Núñez, José;1,5\n\n;;\n", "cp1252"),
+    ("sep=;\r\nid;name;canvas;extension\r\ns1;Núñez, José;11.0;1,5\r\n", "utf-8"),
+    ("id,name,extension\rs1,\"Núñez, José\",1.5\r", "utf-8"),
     ("id\tname\textension\ns1\tNúñez, José\t1.5\n", "utf-16"),
     ('ID,Name,Extension\r\ns1,"Núñez, José",1.5\r\n', "utf-8-sig")])
 def test_whatever_a_spreadsheet_saves_is_read(tmp_path, text, encoding):
     (tmp_path / "roster.csv").write_bytes(text.encode(encoding))
     (one,) = read_roster(tmp_path / "roster.csv").students.values()
     assert (one.id, one.name, one.extension_days) == ("s1", "Núñez, José", 1.5)
+    assert one.ids.get("canvas", "11") == "11"
 
 
 CANVAS = ("Student,ID,SIS User ID,SIS Login ID,Section,INT8 (4711)\n    Points Possible,,,,,36\n"
@@ -85,8 +93,8 @@ GRADESCOPE = ("First Name,Last Name,SID,Email,Role,Sections\nAda,Lovelace,s1,ada
     (MOODLE, [("98765", "Ada Lovelace", {"moodle": "98765"})]),
     (GRADESCOPE, [("s1", "Ada Lovelace", {}), ("at@x.org", "Alan Turing", {})])], ids=["Canvas", "Moodle", "Gradescope"])
 def test_a_platform_s_export_is_a_roster(tmp_path, text, found):
-    students = roster(tmp_path, text).students.values()
-    assert [(one.id, one.name, one.ids) for one in students] == found
+    read = roster(tmp_path, text)
+    assert [(one.id, one.name, one.ids) for one in read.students.values()] == found and not read.not_read
 
 
 # deadlines and extensions

@@ -77,8 +77,8 @@ def _notebook(name: str, data: bytes) -> Cells:
             untyped += 1
         elif marked := _MARKED.search(_source(cell.get("source")) or ""):
             line = marked.string[marked.start():].partition("\n")[0]
-            found.ignored.append(f"a cell of {name} with the line `{printable(line, longest=100)}` was not read: its type is "
-                                 f"{printable(kind, longest=40)}, not code")
+            found.ignored.append(f"a cell of {name} with the line `{printable(line, longest=100)}` was not read: "
+                                 f"its type is {printable(kind, longest=40)}, not code")
     if untyped:
         found.unread.append(f"{untyped} cell(s) of {name} were not read: they have no type")
     return found
