@@ -32,7 +32,7 @@ from kernels.decode_tiles import GEMV_BLOCKS, Tile, plan, plan_unsplit, row_bloc
 from kernels.int_mm import MAX_K
 from kernels.launch import Launch, Plans, is_traced, overlapping, room
 from kernels.quantize import FLOATS, Codes, codes, expect_quantizable, finite_or_inf, rooms_for_codes, row_scale
-from kernels.runtime import INTERPRETED, Card, card, launching_at
+from kernels.runtime import INTERPRETED, Card, capturing, card, launching_at
 
 MAX_M = 128
 """The most rows of x: a program holds all of them in its tile."""
@@ -314,9 +314,16 @@ def plan_product(M: int, N: int, K: int, w_q: torch.Tensor, gpu: Card) -> Callab
     if M == 1:
         few_long = K > 2048 and N / gpu.multiprocessors < 24
         return _plan_gemv(GEMV_BLOCKS["few long rows" if few_long else "many rows"], N, K, w_q.stride(0), gpu)
-    choose = plan_unsplit if is_traced() else plan  # what is traced is launched one by one: the host is the slower one
-    tile, splits = choose(M, N, K, gpu.multiprocessors, gpu.capability or (8, 0))
-    return _plan_matmul(tile, splits, M, w_q, gpu)
+    shape_on_gpu = M, N, K, gpu.multiprocessors, gpu.capability or (8, 0)
+    in_graph, one_by_one = plan(*shape_on_gpu), plan_unsplit(*shape_on_gpu)
+    if is_traced():
+        return _plan_matmul(*one_by_one, M, w_q, gpu)
+    replayed = _plan_matmul(*in_graph, M, w_q, gpu)
+    if in_graph == one_by_one or M > 32 or INTERPRETED:
+        return replayed
+    # Launched one by one, a model of few rows waits for the host, and a launch less counts more than the GPU's time.
+    launched = _plan_matmul(*one_by_one, M, w_q, gpu)
+    return lambda *tensors: (replayed if capturing() else launched)(*tensors)
 
 
 def gemv_with(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import triton
 
-from kernels.runtime import INTERPRETED, launching_at
+from kernels.runtime import INTERPRETED, capturing, launching_at
 
 watchers: list[Any] = []
 """While anything is in this list, every launch goes through `kernel[grid](...)`, where one who watches launches sees it."""
@@ -147,7 +147,7 @@ class Plans:
         """The call for these arguments, kept where they have a key."""
         call = self._make(*arguments)
         # A configuration is not timed inside a CUDA graph, but taken as it comes: for this graph alone.
-        if key and (INTERPRETED or not torch.cuda.is_current_stream_capturing()):
+        if key and not capturing():
             if len(self._calls) >= MOST:
                 self._calls.clear()
             self._calls[key] = call

@@ -76,6 +76,11 @@ def shared_memory_limit() -> int:
     return card().shared_memory
 
 
+def capturing() -> bool:
+    """Whether launches are put down in a CUDA graph now, instead of run."""
+    return not INTERPRETED and torch.cuda.is_current_stream_capturing()
+
+
 _one_at_a_time = threading.RLock()
 
 

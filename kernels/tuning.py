@@ -7,7 +7,7 @@ import torch
 import triton
 
 from kernels.configs import shared_bytes
-from kernels.runtime import INTERPRETED, card
+from kernels.runtime import INTERPRETED, capturing, card
 
 _chosen: dict[tuple[str, int, int, int, torch.device], triton.Config] = {}
 
@@ -33,7 +33,7 @@ def choose(
         if not fitting:
             raise RuntimeError(f"no configuration of {kernel} fits the shared memory of this GPU "
                                f"({gpu.shared_memory} bytes)")
-        if torch.cuda.is_current_stream_capturing():
+        if capturing():
             return fitting[0]  # nothing can be timed inside a CUDA graph: run the shape once before capturing
         _chosen[key] = min(fitting, key=lambda config: triton.testing.do_bench(
             lambda: launch(config), warmup=5, rep=20, return_mode="median"))

@@ -1,8 +1,9 @@
 """What `kernels` launches on GPUs that are not here. Run as a script: a process apart, for here Triton does not interpret.
 
-stdin: JSON, {"gpus": {name: what its driver says}, "calls": {name: [module, function, arguments]}}. A tensor among the
-arguments is {"dtype", "shape"} and, where it is not contiguous, "strides". stdout: {gpu: {call: [launch, ...]}}, or in
-place of the launches the text of what the call raised. Tensors are on the meta device: real models' shapes cost nothing.
+stdin: JSON, {"gpus": {name: what its driver says}, "calls": {name: [module, function, arguments]}}, with `true` as a
+fourth where the call is captured in a CUDA graph. A tensor among the arguments is {"dtype", "shape"} and, where it is not
+contiguous, "strides". stdout: {gpu: {call: [launch, ...]}}, or in place of the launches the text of what the call raised.
+Tensors are on the meta device: real models' shapes cost nothing.
 """
 
 import importlib
@@ -33,7 +34,6 @@ class Gpu:
         torch.cuda.get_device_capability = lambda *_: (major, minor)
         torch.cuda.get_device_properties = lambda *_: SimpleNamespace(
             major=major, minor=minor, multi_processor_count=multiprocessors, L2_cache_size=50 << 20)
-        torch.cuda.is_current_stream_capturing = lambda: False
         driver = {"max_shared_mem": shared_memory, "multiprocessor_count": multiprocessors, "mem_clock_rate": 2_600_000,
                   "mem_bus_width": 5120, "warpSize": 32, "max_num_regs": 65536, "sm_clock_rate": 1_980_000}
         triton.runtime.driver.set_active(SimpleNamespace(
@@ -66,7 +66,8 @@ class Gpu:
             return [self.describe(value.base), *value.block_shape]
         return value
 
-    def call(self, module, function, arguments):
+    def call(self, module, function, arguments, capturing=False):
+        torch.cuda.is_current_stream_capturing = lambda: capturing
         made = {name: tensor(value) if isinstance(value, dict) else value for name, value in arguments.items()}
         self.launches.clear()
         self.names = {id(value if value._base is None else value._base): name

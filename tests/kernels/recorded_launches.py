@@ -55,7 +55,8 @@ def norm(dtype, M, K, pitch=None):
 CALLS = {
     "one row": ["decode", "decode_w8a8", linear(1, 22016, 2048, "bfloat16")],
     "one row, few long": ["decode", "decode_w8a8", linear(1, 512, 8192, bias=None)],
-    "2 rows": ["decode", "decode_w8a8", linear(2, 4096, 4096, pitch=4112)],
+    **{f"{M} rows": ["decode", "decode_w8a8", linear(M, 4096, 4096, pitch=4112)] for M in (2, 32, 33)},
+    **{f"{M} rows, in a graph": ["decode", "decode_w8a8", linear(M, 4096, 4096, pitch=4112), True] for M in (2, 32)},
     "16 rows, wide w": ["decode", "decode_w8a8", linear(16, 22016, 2048, bias=None)],
     "16 rows, very wide w": ["decode", "decode_w8a8", linear(16, 65536, 2048)],
     "17 rows, wide w": ["decode", "decode_w8a8", linear(17, 22016, 2048, "bfloat16", "bfloat16")],

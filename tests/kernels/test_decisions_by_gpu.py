@@ -74,7 +74,9 @@ def of_decode(of_gpu, call):
 
 
 @pytest.mark.parametrize("gpu, table", [
-    ("H100", {"2 rows": (64, 256, 4, 6, 2), "16 rows, wide w": (64, 256, 4, 3, 1),
+    ("H100", {"2 rows": (32, 256, 2, 5, 1), "2 rows, in a graph": (64, 256, 4, 6, 2), "32 rows": (32, 256, 2, 5, 1),
+              "32 rows, in a graph": (64, 256, 4, 6, 2), "33 rows": (64, 256, 4, 6, 2),
+              "16 rows, wide w": (64, 256, 4, 3, 1),
               "16 rows, very wide w": (64, 128, 4, 4, 1), "17 rows, wide w": (64, 128, 4, 4, 1),
               "64 rows, very wide w": (128, 128, 4, 4, 1), "65 rows, wide w": (128, 128, 4, 4, 1),
               "128 rows": (64, 256, 4, 4, 8), "128 rows, wide w": (128, 128, 4, 3, 1)}),
@@ -84,7 +86,8 @@ def of_decode(of_gpu, call):
               "128 rows": (64, 256, 4, 3, 6), "128 rows, wide w": (64, 128, 4, 4, 1)}),
     ("A40", {"2 rows": (64, 256, 4, 4, 1), "16 rows, wide w": (64, 128, 4, 4, 1),
              "128 rows": (64, 256, 4, 2, 5), "128 rows, wide w": (64, 128, 4, 4, 1)}),
-    ("MI300X", {"2 rows": (64, 256, 4, 3, 4), "16 rows, wide w": (64, 256, 4, 3, 1)}),
+    ("MI300X", {"2 rows": (32, 256, 2, 5, 1), "2 rows, in a graph": (64, 256, 4, 3, 4),
+                "16 rows, wide w": (64, 256, 4, 3, 1)}),
 ])
 def test_how_decode_divides_the_work(found, gpu, table):
     assert {call: decoded(of_decode(found[gpu], call)) for call in table} == table

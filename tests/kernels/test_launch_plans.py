@@ -136,7 +136,7 @@ def test_no_more_calls_are_kept_than_are_bounded(monkeypatch):
 
 def test_what_is_decided_while_a_graph_is_captured_is_not_kept(monkeypatch):
     monkeypatch.setattr(launch, "INTERPRETED", False)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(launch, "capturing", lambda: True)
     plans = Plans(lambda x: lambda x: x.shape[0])
     monkeypatch.setattr(torch.cuda, "current_device", lambda: None)
     assert plans(torch.zeros(2)) == 2 and plans._calls == {}

@@ -30,7 +30,6 @@ def gpu(monkeypatch):
     monkeypatch.setattr(tuning, "_chosen", {})
     monkeypatch.setattr(tuning, "INTERPRETED", False)
     monkeypatch.setattr(tuning, "card", lambda where: RTX_3090)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(tuning.triton.testing, "do_bench", bench)
     return launched, timed
 
@@ -63,7 +62,7 @@ def test_what_was_timed_on_one_gpu_is_not_taken_for_another(gpu, monkeypatch):
 
 
 def test_inside_a_cuda_graph_nothing_is_timed(gpu, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(tuning, "capturing", lambda: True)
     assert shared_bytes(choose(gpu[0], 100), torch.int8) <= SMALL
     assert gpu[1] == [] and tuning._chosen == {}
 
