@@ -5,6 +5,7 @@ from kernels.decode import decode_w8a8
 from kernels.fused import rmsnorm_quantize_int8, silu_mul_quantize_int8
 from kernels.gemv import gemv_fp16, gemv_fp16_row
 from kernels.gemv_int8 import gemv_w8a16, gemv_w8a16_row
+from kernels.group_w8a8 import group_w8a8_matmul, quantize_int8_groups
 from kernels.hello import copy_2d, row_sum, smooth, vector_add
 from kernels.kv_cache import append_int8, decode_attention, decode_attention_int8, quantize_heads
 from kernels.linear import Int8Linear, quantize_linears_
@@ -15,8 +16,8 @@ from kernels.quantize import quantize_int8_perrow
 
 __all__ = [
     "Int8Linear", "append_int8", "copy_2d", "decode_attention", "decode_attention_int8", "decode_w8a8", "gemv_fp16",
-    "gemv_fp16_row", "gemv_w8a16", "gemv_w8a16_row", "matmul_fp16", "matmul_fp16_grouped", "matmul_fp16_naive",
-    "matmul_int8", "perrow_w8a8_matmul", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul_plain", "quantize_heads",
-    "quantize_int8_perrow", "quantize_linears_", "rmsnorm_quantize_int8", "row_sum", "silu_mul_quantize_int8", "smooth",
-    "vector_add",
+    "gemv_fp16_row", "gemv_w8a16", "gemv_w8a16_row", "group_w8a8_matmul", "matmul_fp16", "matmul_fp16_grouped",
+    "matmul_fp16_naive", "matmul_int8", "perrow_w8a8_matmul", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul_plain",
+    "quantize_heads", "quantize_int8_groups", "quantize_int8_perrow", "quantize_linears_", "rmsnorm_quantize_int8",
+    "row_sum", "silu_mul_quantize_int8", "smooth", "vector_add",
 ]

@@ -69,12 +69,18 @@ def int_mm(x_q: torch.Tensor, w_q: torch.Tensor) -> torch.Tensor:
 def expect_int_mm(x_q: torch.Tensor, w_q: torch.Tensor) -> tuple[int, int, int]:
     """M, N and K of codes x_q (M, K) and w_q (N, K). Raises TypeError or ValueError where they are anything else,
     NotImplementedError where the GPU has no INT8 tensor cores that Triton reaches."""
-    M, K = expect("x_q", x_q, ("M", "K"), torch.int8, batch=True)
-    N, _ = expect("w_q", w_q, ("N", K), torch.int8, device=x_q.device)
-    expect_rows("x_q", x_q)
+    M, N, K = expect_codes(x_q, w_q)
     if K > MAX_K:
         raise ValueError(f"x_q and w_q must have at most {MAX_K} columns, got {K}: an INT32 sum of more products of "
                          "codes up to 127 can overflow")
+    return M, N, K
+
+
+def expect_codes(x_q: torch.Tensor, w_q: torch.Tensor) -> tuple[int, int, int]:
+    """The same for a product that does not sum all of K in INT32: K may be any."""
+    M, K = expect("x_q", x_q, ("M", "K"), torch.int8, batch=True)
+    N, _ = expect("w_q", w_q, ("N", K), torch.int8, device=x_q.device)
+    expect_rows("x_q", x_q)
     capability = card(x_q.device).capability or (8, 0)
     if capability < (8, 0):
         raise NotImplementedError("INT8 matrix products need a GPU of compute capability 8.0 (Ampere) or later, this "

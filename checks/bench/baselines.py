@@ -15,6 +15,7 @@ import triton
 
 from kernels import mlp, plans
 from kernels.fused import silu_mul_quantize_int8
+from kernels.group_w8a8 import GROUP_CONFIGS, group_w8a8_matmul
 from kernels.int_mm import int_mm
 from kernels.matmul_int8 import matmul_int8
 from kernels.perrow_w8a8 import (
@@ -207,6 +208,18 @@ for _config in GROUPED_CONFIGS:
     @baseline(config_name(_config))
     def in_config(x_q, x_scale, w_q, w_scale, *, config=_config):
         return perrow_w8a8_matmul_grouped(x_q, x_scale, w_q, w_scale, config=config)
+
+
+@baseline("group_w8a8_matmul")
+def group_product(x_groups_q, x_groups_scale, w_groups_q, w_groups_scale, *, config=None):
+    """The library's product, of operands that have scales for groups along K."""
+    return group_w8a8_matmul(x_groups_q, x_groups_scale, w_groups_q, w_groups_scale, config)
+
+
+GROUPS = {f"group_w8a8_matmul, {config_name(config)}": config for config in GROUP_CONFIGS}
+"""Each configuration of `group_w8a8_matmul`."""
+for _name, _config in GROUPS.items():
+    baseline(_name)(functools.partial(group_product, config=_config))
 
 
 @functools.cache

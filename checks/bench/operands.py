@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from checks.judge.source import python_function
+from kernels.group_w8a8 import GROUP_K, quantize_int8_groups_torch
 from kernels.linear import Int8Linear
 from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import device
@@ -70,7 +71,7 @@ class Operands:
         return drawn
 
 
-OF_X = ("x", "x_q", "x_scale", "x8", "x8_scale", "source", "gate", "up", "query")
+OF_X = ("x", "x_q", "x_scale", "x_groups_q", "x_groups_scale", "x8", "x8_scale", "source", "gate", "up", "query")
 
 
 def _x(o: Operands) -> dict:
@@ -114,6 +115,10 @@ MAKERS: dict[str, Callable[[Operands], dict]] = {
     "x_scale": _both(("x_q", "x_scale"), "x", quantize_int8_perrow_torch),
     "w_q": _both(("w_q", "w_scale"), "w", quantize_int8_perrow_torch),
     "w_scale": _both(("w_q", "w_scale"), "w", quantize_int8_perrow_torch),
+    "x_groups_q": _both(("x_groups_q", "x_groups_scale"), "x", quantize_int8_groups_torch),
+    "x_groups_scale": _both(("x_groups_q", "x_groups_scale"), "x", quantize_int8_groups_torch),
+    "w_groups_q": _both(("w_groups_q", "w_groups_scale"), "w", quantize_int8_groups_torch),
+    "w_groups_scale": _both(("w_groups_q", "w_groups_scale"), "w", quantize_int8_groups_torch),
     "w_q_by_columns": lambda o: {"w_q_by_columns": o["w_q"].T.contiguous().T},
     "x8": _both(("x8", "x8_scale"), "x", quantize_fp8_perrow),
     "x8_scale": _both(("x8", "x8_scale"), "x", quantize_fp8_perrow),
@@ -178,6 +183,10 @@ def _exact(o: Operands, kind: str, given: list[str]) -> tuple[torch.Tensor, torc
     if kind.startswith("exact product"):
         exact, magnitude = _product(x, o["w"]), _product(x.abs(), o["w"].abs())
         return rows, exact, 2.0**-11 * exact.abs() + o.K * 2.0**-24 * magnitude + TINY
+    if "x_groups_q" in given:  # two products and an addition for each group
+        x, w = _of_groups(o, "x")[rows], _of_groups(o, "w")
+        exact, magnitude = _product(x, w), _product(x.abs(), w.abs())
+        return rows, exact, 2.0**-11 * exact.abs() + (o.K // GROUP_K + 2) * 2.0**-24 * magnitude + TINY
     w, w_scale = o["w_q"], o["w_scale"].double()
     if "x" in given and o.vector:  # W8A16: x stays as it is
         exact, magnitude = _product(x, w) * w_scale, _product(x.abs(), w.abs()) * w_scale
@@ -191,6 +200,11 @@ def _exact(o: Operands, kind: str, given: list[str]) -> tuple[torch.Tensor, torc
     near_tie = ((x / x_scale - x_q).abs() > 0.5 - 127 * 2.0**-23).double() if "x" in given else torch.zeros_like(x_q)
     moved = _product(near_tie, w.abs()) * x_scale * w_scale
     return rows, exact, moved + (2.0**-11 + 6 * 2.0**-24) * (exact.abs() + moved) + TINY
+
+
+def _of_groups(o: Operands, side: str) -> torch.Tensor:
+    """What the codes and scales of groups stand for, in float64."""
+    return o[f"{side}_groups_q"].double() * o[f"{side}_groups_scale"].double().T.repeat_interleave(GROUP_K, dim=1)
 
 
 def _int8_error(o: Operands, given: list[str]) -> float:

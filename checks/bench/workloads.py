@@ -13,6 +13,7 @@ from checks.bench.baselines import (
     BASELINES,
     CONFIGS,
     FASTEST_PRODUCT,
+    GROUPS,
     LAYOUTS,
     OPTIONAL,
     PLACES,
@@ -32,6 +33,7 @@ TESTS = {"gemv": perf.test_perf_gemv, "gemm": perf.test_perf_gemm, "matmul_int8"
 GEMV = ["cuBLAS FP16", "gemv_fp16_row", "gemv_fp16", "gemv_w8a16_row", "gemv_w8a16"]
 GEMM = ["cuBLAS FP16", "matmul_fp16_naive", "matmul_fp16_grouped", "matmul_fp16", "torch._scaled_mm FP8", "torch._int_mm",
         "perrow_w8a8_matmul_plain", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul"]
+BY_GROUPS = ["cuBLAS FP16", "perrow_w8a8_matmul_grouped", "perrow_w8a8_matmul", "group_w8a8_matmul"]
 LAYOUT = [f"int_mm, {layout}" for layout in LAYOUTS]
 WHOLE = ["cuBLAS FP16", "matmul_int8", "quantize_int8_perrow", "perrow_w8a8_matmul"]
 BESIDE = ["cuBLAS FP16", "matmul_int8", "torch.compile", "torchao", "gemlite"]
@@ -139,6 +141,7 @@ def _ragged(mode: str) -> list[dict]:
         unit("matmul_int8", list(PLANS), (rows, 144, 136), mode, "plans"),
         unit("matmul_int8", list(PLACES), (rows, 144, 136), mode, "places"),
         unit("gate_up", [*SILU_PLANS, FASTEST_PRODUCT], (rows, 144, 136), mode),
+        unit("gemm", [*BY_GROUPS, *GROUPS], (rows, 256, 136), mode, "groups"),
         unit("matmul_int8", HOST, (17, 144, 136), mode, "host"),
         *(unit("quant_decode", ["quantize_int8_perrow"], shape, mode) for shape in ((1, 4096), (5, 2049))),
         unit("quant_prefill", QUANTIZE, (rows + 1, 1026), mode),
@@ -163,6 +166,7 @@ def _workshop() -> dict[str, list[dict]]:
         "plans": [unit("matmul_int8", list(PLANS), shape, name="plans") for shape in prefill],
         "gate and up": [unit("gate_up", [*SILU_PLANS, FASTEST_PRODUCT], shape) for shape in GATE_UP_SHAPES],
         "places": [unit("matmul_int8", list(PLACES), shape, name="places") for shape in prefill],
+        "groups": [unit("gemm", [*BY_GROUPS, *GROUPS], shape, name="groups") for shape in prefill],
         "decode": [
             *(unit("matmul_int8", WHOLE[:2], (M, K, N), "graph") for K, N in DECODE for M in DECODE_M),
             *(unit("matmul_int8", AFTER_A_COPY, (M, K, N), "graph", "after a copy") for K, N in DECODE for M in (1, 16)),

@@ -117,3 +117,16 @@ def test_the_product_of_normed_rows_errs_as_int8_must(M, K):
 def test_products_of_a_model_have_the_size_of_x():
     operands = Operands(64, 1024, 64, unit=True)
     assert 0.9 < (operands["x"].double() @ operands["w"].double().T).std() < 1.1
+
+
+def test_a_product_by_groups_is_held_to_its_own_scales():
+    o, multiply = Operands(9, K, N), BASELINES["group_w8a8_matmul"]
+    assert {tuple(o[name].shape) for name in ("x_groups_q", "w_groups_scale")} == {(9, K), (K // 128, N)}
+    y = multiply(*o.arguments(multiply))
+    expect_product("groups", multiply, y, o)
+    with pytest.raises(Wrong, match="groups is wrong at"):
+        expect_product("groups", multiply, kernels.perrow_w8a8_matmul(o["x_q"], o["x_scale"], o["w_q"], o["w_scale"]), o)
+    o.refresh()
+    expect_product("groups", multiply, multiply(*o.arguments(multiply)), o)
+    with pytest.raises(Wrong, match="groups is wrong at"):
+        expect_product("groups", multiply, y, o)

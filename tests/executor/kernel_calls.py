@@ -20,6 +20,7 @@ from kernels import (
     fused,
     gate_up,
     gemv_int8,
+    group_w8a8,
     matmul,
     mlp,
     parts,
@@ -88,6 +89,8 @@ def rest_of_the_library() -> dict[str, Callable[[], Any]]:
         "quantize inside": lambda: [f(x, w_q, w_scale) for f in (quantize_inside.quantizing_matmul,
                                                                  quantize_inside.persistent_rows_matmul)],
         "gate and up": lambda: gate_up.gate_up_silu_mul_plain(x_q, x_scale, w_q, w_scale, bias),
+        "groups along K": lambda: group_w8a8.group_w8a8_matmul(
+            *(part for rows in (5, 70) for part in group_w8a8.quantize_int8_groups(operands(rows, 1, 256)[0]))),
         "silu": lambda: mlp.silu_mul_fp16(x, x + 1),
         "rotation": rotation_of_heads,
         "parts of a row": lambda: [parts.quantize_with_amax(x, up, [parts.part_amax(x, up)] * 2) for up in (None, x + 1)],

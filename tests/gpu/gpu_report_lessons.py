@@ -1,6 +1,7 @@
 """The part of `gpu_report.py` on the rungs that only a lesson uses."""
 
 import test_gate_up
+import test_group_w8a8
 import test_hello
 import test_kv_cache
 import test_plans
@@ -40,6 +41,13 @@ def check_lessons(checks):
             checks.attempt(f"gate and up of {(M, N, K)}, bias {bias}", test_gate_up.check_gate_up, M, N, K, bias)
         checks.attempt(f"plans of SiLU·mul of {(M, N, K)}", test_gate_up.check_plans_of_silu_mul, M, N, K)
         checks.attempt(f"quantizing inside of {(M, N, K)}", test_quantize_inside.check_inside, M, N, K)
+    shapes = [(1, 1, 128), (130, 65, 256), (257, 200, 1024)]
+    for M, N, K in shapes if checks.small else [*shapes, (300, 11008, 2048), (4096, 5000, 4096)]:
+        for config in (None, *test_group_w8a8.GROUP_CONFIGS):
+            checks.attempt(f"groups along K of {(M, N, K)}, {config}", test_group_w8a8.check_group_product, M, N, K, config)
+        for dtype in (torch.float16, torch.bfloat16):
+            checks.attempt(f"codes of groups of {(M, K)}, {dtype}", test_group_w8a8.check_group_codes, M, K, dtype)
+    checks.attempt("one group", test_group_w8a8.test_one_group_gives_the_bits_of_the_product_by_rows)
     checks.attempt("the whole MLP", test_gate_up.check_mlp, 300, 1024, 2816)
 
 

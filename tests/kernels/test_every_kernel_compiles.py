@@ -16,6 +16,7 @@ from kernels import (
     gate_up,
     gemv,
     gemv_int8,
+    group_w8a8,
     hello,
     hopper_gemm,
     int_mm,
@@ -38,7 +39,7 @@ PRODUCTS = {"matmul_fp16_naive_kernel", "matmul_fp16_grouped_kernel", "matmul_fp
             "int_mm_kernel", "perrow_w8a8_matmul_plain_kernel", "perrow_w8a8_matmul_kernel",
             "perrow_w8a8_matmul_tma_kernel", "decode_w8a8_kernel", "skinny_w8a8_kernel", "split_k_kernel",
             "decode_attention_int8_kernel", "gate_up_silu_mul_plain_kernel", "quantizing_matmul_kernel",
-            "persistent_rows_kernel"}
+            "persistent_rows_kernel", "group_w8a8_matmul_kernel"}
 COPIED_BY_TMA = {"matmul_fp16_kernel", "perrow_w8a8_matmul_tma_kernel", "hopper_gemm_kernel"}
 GLUON = {"i8": gl.int8, "fp16": gl.float16, "bf16": gl.bfloat16}
 
@@ -80,6 +81,7 @@ def row_jobs(sm):
             (quantize.quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}, 8),
         ]:
             yield job(kernel, sm, blocks, {"x_ptr": dtype}, num_warps=num_warps)
+        yield job(group_w8a8.quantize_int8_groups_kernel, sm, {"BLOCK_M": 32, "GROUP_K": 128}, {"x_ptr": dtype})
     for kernel in (fused.rmsnorm_quantize_int8_plain_kernel, fused.rmsnorm_quantize_int8_long_kernel,
                    fused.silu_mul_quantize_int8_plain_kernel):
         yield job(kernel, sm, {"BLOCK_K": 2048})
@@ -163,6 +165,8 @@ def prefill_jobs(sm):
     for neighbours in ("stride_wk", "stride_wn"):  # K-major, N-major
         yield job(int_mm.int_mm_kernel, sm, tile | {neighbours: 1}, CODES | {"y_ptr": "*i32"}, num_warps=8)
     yield job(gate_up.gate_up_silu_mul_plain_kernel, sm, tile | {"BLOCK_N": 64}, CODES, num_warps=8)
+    for config in group_w8a8.GROUP_CONFIGS:
+        yield gemm(group_w8a8.group_w8a8_matmul_kernel, sm, config, "i8")
     for scales in ({}, {"x_scale_ptr": None}):
         yield job(quantize_inside.quantizing_matmul_kernel, sm, tile | scales, WEIGHTS, num_warps=8)
     yield job(quantize_inside.persistent_rows_kernel, sm, tile, WEIGHTS, num_warps=8)

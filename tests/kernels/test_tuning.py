@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kernels import hopper_gemm, matmul, perrow_w8a8, tuning
+from kernels import group_w8a8, hopper_gemm, matmul, perrow_w8a8, tuning
 from kernels.configs import rows_in_a_group, shared_bytes
 from kernels.runtime import Card
 
@@ -83,6 +83,7 @@ def test_hopper_needs_no_timing(gpu, monkeypatch):
 @pytest.mark.parametrize("configs, dtype", [
     (matmul.GROUPED_CONFIGS, torch.float16), (matmul.TMA_CONFIGS, torch.float16),
     (perrow_w8a8.GROUPED_CONFIGS, torch.int8), (perrow_w8a8.TMA_CONFIGS, torch.int8),
+    (group_w8a8.GROUP_CONFIGS, torch.int8),
 ])
 def test_lists_of_configs(configs, dtype):
     assert len(configs) <= 8
