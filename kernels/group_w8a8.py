@@ -104,9 +104,10 @@ def group_w8a8_matmul_kernel(
     for g in range(0, K // BLOCK_K):
         x = tl.load(x_ptrs + g * BLOCK_K, mask=mask_m[:, None], other=0)  # (BLOCK_M, BLOCK_K)
         w = tl.load(w_ptrs + g * BLOCK_K, mask=mask_n[:, None], other=0)  # (BLOCK_N, BLOCK_K)
-        acc = tl.dot(x, w.T, out_dtype=tl.int32)  # (BLOCK_M, BLOCK_N)
+        # Before the product: on a GPU it starts while the scales are on their way.
         x_scale = tl.load(x_scale_ptr + g * stride_xg + offs_m, mask=mask_m, other=0.0)
         w_scale = tl.load(w_scale_ptr + g * stride_wg + offs_n, mask=mask_n, other=0.0)
+        acc = tl.dot(x, w.T, out_dtype=tl.int32)  # (BLOCK_M, BLOCK_N)
         y += acc.to(tl.float32) * x_scale[:, None] * w_scale[None, :]
     y_ptrs = y_ptr + offs_m.to(tl.int64)[:, None] * stride_ym + offs_n[None, :]
     tl.store(y_ptrs, y.to(tl.float16), mask=mask_m[:, None] & mask_n[None, :])
