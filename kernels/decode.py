@@ -28,7 +28,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.arguments import expect, expect_rows
 from kernels.decode_row import one_launch, plan_row
-from kernels.decode_tiles import GEMV_BLOCKS, Tile, plan, plan_unsplit, row_blocks, stages
+from kernels.decode_tiles import Tile, gemv_blocks, plan, plan_unsplit, row_blocks, stages
 from kernels.int_mm import MAX_K
 from kernels.launch import Launch, Plans, is_traced, overlapping, room
 from kernels.quantize import FLOATS, Codes, codes, expect_quantizable, finite_or_inf, rooms_for_codes, row_scale
@@ -218,7 +218,7 @@ def plan_decode(
     M, N, K = _check_decode("x", x, w_q, w_scale, bias)
     gpu, y_room = card(x.device), room(shape or (M, N), x.dtype, x.device)
     if M == 1 and one_launch(N, K, gpu.multiprocessors):
-        write = plan_row(N, K, w_q.stride(0), *_overlap(gpu))
+        write = plan_row(N, K, w_q.stride(0), *overlapping(gpu))
     else:
         write = _quantized(_plan_quantize(M, K, x.stride(0), gpu), plan_product(M, N, K, w_q, gpu), x)
 
@@ -312,18 +312,15 @@ def plan_product(M: int, N: int, K: int, w_q: torch.Tensor, gpu: Card) -> Callab
     if M == 0:
         return lambda *_: None
     if M == 1:
-        few_long = K > 2048 and N / gpu.multiprocessors < 24
-        return _plan_gemv(GEMV_BLOCKS["few long rows" if few_long else "many rows"], N, K, w_q.stride(0), gpu)
-    shape_on_gpu = M, N, K, gpu.multiprocessors, gpu.capability or (8, 0)
-    in_graph, one_by_one = plan(*shape_on_gpu), plan_unsplit(*shape_on_gpu)
+        return _plan_gemv(gemv_blocks(N, K, gpu.multiprocessors), N, K, w_q.stride(0), gpu)
+    in_graph, one_by_one = (_plan_matmul(*choose(M, N, K, gpu.multiprocessors, gpu.capability or (8, 0)), M, w_q, gpu)
+                            for choose in (plan, plan_unsplit))
     if is_traced():
-        return _plan_matmul(*one_by_one, M, w_q, gpu)
-    replayed = _plan_matmul(*in_graph, M, w_q, gpu)
-    if in_graph == one_by_one or M > 32 or INTERPRETED:
-        return replayed
-    # Launched one by one, a model of few rows waits for the host, and a launch less counts more than the GPU's time.
-    launched = _plan_matmul(*one_by_one, M, w_q, gpu)
-    return lambda *tensors: (replayed if capturing() else launched)(*tensors)
+        return one_by_one
+    if M > 32 or INTERPRETED:
+        return in_graph
+    # Launched one by one, a model of few rows waits for the host: a launch less counts for more than the GPU's time.
+    return lambda *tensors: (in_graph if capturing() else one_by_one)(*tensors)
 
 
 def gemv_with(
@@ -356,7 +353,7 @@ def _plan_gemv(blocks: tuple[int, int, int], N: int, K: int, stride_wn: int, gpu
     BLOCK_N, BLOCK_K, num_warps = blocks
     if INTERPRETED:  # which pays per program, and knows nothing of registers
         BLOCK_N, BLOCK_K = 64, 512
-    overlap, options = _overlap(gpu)
+    overlap, options = overlapping(gpu)
     launch = Launch(decode_gemv_w8a8_kernel, (triton.cdiv(N, BLOCK_N),), (N, K, stride_wn),
                     {"BLOCK_N": BLOCK_N, "BLOCK_K": BLOCK_K, **overlap}, num_warps=num_warps, **options)
     return lambda x_q, x_scale, w_q, w_scale, bias, y: launch(x_q, w_q, y, x_scale, w_scale, bias)
@@ -367,7 +364,7 @@ def _plan_matmul(tile: Tile, splits: int, M: int, w_q: torch.Tensor, gpu: Card) 
     BLOCK_M, REST = row_blocks(M)
     k_per_split = triton.cdiv(triton.cdiv(K, splits), 128) * 128  # parts that start on a cache line
     splits = triton.cdiv(K, k_per_split)
-    overlap, options = _overlap(gpu)
+    overlap, options = overlapping(gpu)
     blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K, "PARTIAL": splits > 1}
     multiply = Launch(decode_w8a8_kernel, (triton.cdiv(N, tile.BLOCK_N), splits), (M, N, K, w_q.stride(0), k_per_split),
                       blocks | overlap, num_warps=tile.num_warps,
@@ -394,14 +391,9 @@ def _plan_quantize(M: int, K: int, stride_xm: int, gpu: Card) -> Launch:
     # A program for every second multiprocessor: with many rows, more would only read them over and over.
     slices = max(1, gpu.multiprocessors // (2 * max(M, 1)))
     SLICE = min(BLOCK_K, max(1024, triton.next_power_of_2(triton.cdiv(K, slices))))
-    overlap, options = _overlap(gpu)
+    overlap, options = overlapping(gpu)
     return Launch(decode_quantize_kernel, (M, triton.cdiv(K, SLICE)), (K, stride_xm),
                   {"BLOCK_K": BLOCK_K, "SLICE": SLICE, **overlap}, num_warps=max(4, min(16, BLOCK_K // 256)), **options)
-
-
-def _overlap(gpu: Card) -> tuple[dict[str, int], dict[str, int]]:
-    """Programmatic dependent launch, where the GPU has it: Hopper (9.0) and later."""
-    return overlapping((gpu.capability or (0, 0)) >= (9, 0))
 
 
 def _check_decode(

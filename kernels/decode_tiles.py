@@ -49,6 +49,11 @@ def plan_unsplit(M: int, N: int, K: int, sms: int, capability: tuple[int, int]) 
     return NARROWER if M <= 16 and N <= 2048 else NARROW, 1
 
 
+def gemv_blocks(N: int, K: int, sms: int) -> tuple[int, int, int]:
+    """(BLOCK_N, BLOCK_K, num_warps) of the GEMV with w (N, K)."""
+    return GEMV_BLOCKS["few long rows" if K > 2048 and N / sms < 24 else "many rows"]
+
+
 def row_blocks(M: int) -> tuple[int, int]:
     """BLOCK_M and REST: powers of two from 16, of which the tensor cores' tiles are made, that hold M rows together."""
     if M <= 64:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import triton
 
-from kernels.runtime import INTERPRETED, capturing, launching_at
+from kernels.runtime import INTERPRETED, Card, capturing, launching_at
 
 watchers: list[Any] = []
 """While anything is in this list, every launch goes through `kernel[grid](...)`, where one who watches launches sees it."""
@@ -41,9 +41,12 @@ def is_traced() -> bool:
     return _traced.get()
 
 
-def overlapping(supported: bool) -> tuple[dict[str, int], dict[str, int]]:
-    """The constexpr and the option of programmatic dependent launch. Inductor launches no kernel of ours with it."""
-    supported = supported and not _traced.get()
+def overlapping(gpu: Card) -> tuple[dict[str, int], dict[str, int]]:
+    """The constexpr and the option of programmatic dependent launch, which Hopper (9.0) and later GPUs have.
+
+    Inductor launches no kernel of ours with it.
+    """
+    supported = (gpu.capability or (0, 0)) >= (9, 0) and not _traced.get()
     return {"OVERLAP": supported}, {"launch_pdl": True} if supported else {}
 
 

@@ -154,7 +154,7 @@ def _row(
     for name, value, shape, dtype in (("x", x, (1, K), FLOATS), ("y", y, (1, N), x.dtype),
                                       ("w_scale", w_scale, (N,), torch.float32)):
         expect(name, value, shape, dtype, device=w_q.device)
-    write = plan_row(N, K, w_q.stride(0), *overlapping((card(x.device).capability or (0, 0)) >= (9, 0)))
+    write = plan_row(N, K, w_q.stride(0), *overlapping(card(x.device)))
     return lambda y, x, w_q, w_scale, bias: write(x, w_q, w_scale, bias, y)
 
 
@@ -201,7 +201,7 @@ def _sums(y: torch.Tensor, x_q: torch.Tensor, w_q: torch.Tensor) -> Callable[...
     if M <= decode.MAX_M and x_q.is_contiguous():
         BLOCK_M, REST = row_blocks(M)
         tile = NARROW if M <= 64 and 64 * gpu.multiprocessors >= N else TALL
-        overlap, options = overlapping((gpu.capability or (0, 0)) >= (9, 0))
+        overlap, options = overlapping(gpu)
         blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K, "PARTIAL": True}
         few = Launch(decode.decode_w8a8_kernel, (triton.cdiv(N, tile.BLOCK_N), 1), (M, N, K, w_q.stride(0), K),
                      blocks | overlap, num_warps=tile.num_warps,

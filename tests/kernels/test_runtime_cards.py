@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from checks.paths import ROOT
-from kernels import decode, launch, runtime
+from kernels import launch, runtime
 from kernels.runtime import Card
 
 VALUES = """
@@ -82,9 +82,9 @@ def test_each_gpu_has_its_own_plan(two_gpus, monkeypatch):
     made, _ = two_gpus
     plans = launch.Plans(lambda x: functools.partial(lambda gpu, x: gpu.multiprocessors, runtime.card(x.device)))
     assert [plans(made(index)) for index in (0, 1, 0, 1)] == [108, 132, 108, 132]
-    assert decode._overlap(runtime.card(torch.device("cuda", 0))) == ({"OVERLAP": False}, {})
-    assert decode._overlap(runtime.card(torch.device("cuda"))) == ({"OVERLAP": False}, {})  # the current one
-    assert decode._overlap(runtime.card(torch.device("cuda", 1))) == ({"OVERLAP": True}, {"launch_pdl": True})
+    assert launch.overlapping(runtime.card(torch.device("cuda", 0))) == ({"OVERLAP": False}, {})
+    assert launch.overlapping(runtime.card(torch.device("cuda"))) == ({"OVERLAP": False}, {})  # the current one
+    assert launch.overlapping(runtime.card(torch.device("cuda", 1))) == ({"OVERLAP": True}, {"launch_pdl": True})
 
 
 def test_a_card_is_what_the_driver_says(monkeypatch):
