@@ -41,8 +41,10 @@ class Race:
     place: Place | None
 
     def __str__(self) -> str:
-        return (f"program {self.program} {self.what} ({self.other or 'several'}): `{self.tensor}` at offset {self.offset}, "
-                f"{self.place or 'unknown line'}")
+        other = "several programs" if self.other is None else f"program {self.other}"
+        lane = "one of its other lanes" if self.other == self.program else other
+        said = self.what.replace("another program", other).replace("another lane", lane)
+        return f"program {self.program} {said}: `{self.tensor}` at offset {self.offset}, {self.place or 'unknown line'}"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,9 @@ PRODUCT_ERROR = Exercise(
                "Half a step is the largest error; the mean square of a uniform one is step² / 12."),
         Mutant("the errors of truncation", {"x_scale**2 / 12": "x_scale**2 / 3", "w_scale**2 / 12": "w_scale**2 / 3"},
                "1/3 belongs to truncation. Rounding is off by half a step to either side: 1/12."),
+        Mutant("the root mean squares not squared",
+               {"x_variance * w_rms**2 + x_rms**2 * w_variance": "x_variance * w_rms + x_rms * w_variance"},
+               "The mean square of e · w is the mean square of e times that of w: w_rms², and x_rms² likewise."),
         Mutant("the scale not squared", {"x_scale**2 / 12": "x_scale / 12", "w_scale**2 / 12": "w_scale / 12"},
                "The mean square of an error is measured in steps squared: scale² / 12."),
     ),
@@ -74,6 +77,14 @@ def with_zeros(M: int, K: int, rows: int, columns: int):
     return inputs
 
 
+def tiny(M: int, K: int, rows: int, columns: int):
+    """As `uneven`, in numbers of 2⁻³⁰."""
+    def inputs(g: torch.Generator) -> dict:
+        made = uneven(M, K, rows, columns, torch.float32)(g)
+        return made | {"x": made["x"] * 2.0**-30}
+    return inputs
+
+
 def exact_blocks(x: torch.Tensor, rows: int, columns: int) -> tuple[Expected]:
     """Block after block in float64. FP32 errs by a few 2⁻²⁴ of the quotient, at most 127: only nearer than 2⁻¹⁴ to a tie
     may the code be the neighbour, one scale away; elsewhere the result errs by 2⁻²² of itself."""
@@ -92,6 +103,7 @@ def exact_blocks(x: torch.Tensor, rows: int, columns: int) -> tuple[Expected]:
 
 _BLOCKS = "x.float().reshape(M // rows, rows, K // columns, columns)"
 _AMAX = "amax(dim=(1, 3), keepdim=True)"
+_AS_IT_IS = "Add nothing to the scale: where it is 0 the codes are 0, and elsewhere it must stay as it is."
 
 FAKE_QUANTIZE = Exercise(
     name="fake_quantize_int8",
@@ -105,6 +117,7 @@ FAKE_QUANTIZE = Exercise(
         Case("groups of 32 in each row, 1 x 32", uneven(6, 96, 1, 32)),
         Case("blocks of 3 x 24", uneven(6, 96, 3, 24, torch.float32)),
         Case("a block of zeros, 2 x 8", with_zeros(6, 48, 2, 8)),
+        Case("tiny numbers, 2 x 16", tiny(4, 32, 2, 16)),
     ),
     mutants=(
         Mutant("one scale for the whole tensor", {_AMAX: "amax().reshape(1, 1, 1, 1)"},
@@ -130,8 +143,13 @@ FAKE_QUANTIZE = Exercise(
         Mutant("a block of zeros becomes NaN", {"torch.where(scale > 0, blocks / scale, 0)": "(blocks / scale)"},
                "0 / 0 is NaN. Where the scale is 0, the codes are 0: torch.where(scale > 0, ..., 0)."),
         Mutant("a block of zeros gets the scale 1 for all", {"torch.where(scale > 0, blocks / scale, 0)":
-                                                            "(blocks / (scale + 1))"},
-               "Add nothing to the scale: where it is 0 the codes are 0, and elsewhere it must stay as it is."),
+                                                            "(blocks / (scale + 1))"}, _AS_IT_IS),
+        Mutant("a small number added to the scale",
+               {"torch.where(scale > 0, blocks / scale, 0)": "(blocks / (scale + 1e-8))"}, _AS_IT_IS),
+        Mutant("a larger number added to the scale",
+               {"torch.where(scale > 0, blocks / scale, 0)": "(blocks / (scale + 1e-5))"}, _AS_IT_IS),
+        Mutant("a least scale", {"torch.where(scale > 0, blocks / scale, 0)": "(blocks / scale.clamp(min=1e-6))"},
+               "A block of tiny numbers has a tiny scale, and needs it: only a scale of 0 wants another rule."),
         Mutant("all of it in FP16", {_BLOCKS: _BLOCKS.replace("x.float()", "x"),
                                      "(q * scale).reshape(M, K)": "(q * scale).reshape(M, K).float()"},
                "FP16 has 11 bits: rounding here adds an error of its own. Start from x.float()."),

@@ -105,6 +105,9 @@ GEMV_W8A16_ROW = Exercise(
     mutants=(
         Mutant("the scale is forgotten", {", axis=0) * tl.load(w_scale_ptr + n)": ", axis=0)"}, _W_SCALE),
         Mutant("every row gets the scale of row 0", {"tl.load(w_scale_ptr + n)": "tl.load(w_scale_ptr)"}, _OWN_SCALE),
+        Mutant("the scales taken along K",
+               {"x.to(tl.float32), axis=0) * tl.load(w_scale_ptr + n)":
+                 "x.to(tl.float32) * tl.load(w_scale_ptr + offs_k, mask=mask_k, other=0.0), axis=0)"}, _OWN_SCALE),
         Mutant("divided by the scale", {"axis=0) * tl.load": "axis=0) / tl.load"},
                "A code times its scale is the weight: multiply."),
         Mutant("the scale in FP16", {"tl.load(w_scale_ptr + n)": "tl.load(w_scale_ptr + n).to(tl.float16)"}, _FP16_SCALE),
@@ -214,6 +217,9 @@ GEMV_W8A8_ROW = Exercise(
         Mutant("every row gets the scale of row 0", {"tl.load(w_scale_ptr + n)": "tl.load(w_scale_ptr)"}, _OWN_SCALE),
         Mutant("a scale of x for every row of w", {"tl.load(x_scale_ptr)": "tl.load(x_scale_ptr + n)"},
                "There is one token, so x has one scale: tl.load(x_scale_ptr)."),
+        Mutant("the product of the scales in FP16",
+               {"acc.to(tl.float32) * tl.load(x_scale_ptr) * tl.load(w_scale_ptr + n)":
+                 "acc.to(tl.float32) * (tl.load(x_scale_ptr) * tl.load(w_scale_ptr + n)).to(tl.float16)"}, _FP16_SCALE),
         Mutant("the scale of w in FP16", {"tl.load(w_scale_ptr + n)": "tl.load(w_scale_ptr + n).to(tl.float16)"},
                _FP16_SCALE),
         Mutant("the mask on K is missing", {_W8_X: "x_ptr + offs_k)", _W8_W: "n * stride_wn + offs_k)"}, _MASK_K),

@@ -223,6 +223,7 @@ WORDS = Exercise(
         numbers(n=1, k=4, stride_n=130, stride_k=1), numbers(n=2, k=0, stride_n=130, stride_k=1),
         numbers(n=1, k=0, stride_n=1, stride_k=2), numbers(n=0, k=4, stride_n=1, stride_k=1),
         numbers(n=0, k=2, stride_n=64, stride_k=1), numbers(n=5, k=12, stride_n=33, stride_k=1),
+        numbers(n=0, k=1, stride_n=8, stride_k=2),
     ),
     oracle=lambda n, k, stride_n, stride_k: (Expected(
         int((torch.tensor([n * stride_n + i * stride_k for i in range(k, k + 4)]) >> 2).unique().numel())),),
@@ -244,6 +245,9 @@ WORDS = Exercise(
         Mutant("the four codes taken to lie side by side",
                {"n * stride_n + (k + i) * stride_k": "n * stride_n + k * stride_k + i"},
                "Neighbours along k are stride_k bytes apart, which need not be 1: code k + i stands at (k + i) * stride_k."),
+        Mutant("only the steps from k on are scaled",
+               {"n * stride_n + (k + i) * stride_k": "n * stride_n + k + i * stride_k"},
+               "The first code stands at n * stride_n + k * stride_k: neighbours along k are stride_k bytes apart."),
         Mutant("four codes along n", {"n * stride_n + (k + i) * stride_k": "(n + i) * stride_n + k * stride_k"},
                "The four codes stand side by side along k: w[n, k], w[n, k + 1], w[n, k + 2], w[n, k + 3]."),
         Mutant("the start left out", {"n * stride_n + (k + i) * stride_k": "i * stride_k"},

@@ -51,6 +51,9 @@ COMPUTE_BOUND_FROM = Exercise(
                {"math.ceil(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9))":
                  "math.ceil(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9)) + 1"},
                "Where the two times are the same arithmetic takes as long already: round up, and add nothing."),
+        Mutant("rounded down, and one added",
+               {_CEIL: "math.floor(weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9)) + 1"},
+               "Where the quotient is whole already, nothing is added: math.ceil leaves it as it is."),
     ),
 )
 
@@ -102,6 +105,8 @@ EAGER_US = Exercise(
                "A kernel needs the results of the one before it: it starts at the later of `launched` and `done`."),
         Mutant("it starts at the earlier of the two", {_ONE_AFTER_THE_OTHER: "done = min(done, launched) + duration"},
                "Both must have happened before a kernel starts: take the later of the two, max."),
+        Mutant("it ends at the later of the two", {_ONE_AFTER_THE_OTHER: "done = max(done + duration, launched)"},
+               "The kernel's own time comes after the later of the two: max(done, launched) + duration."),
         Mutant("the larger of the two totals",
                {"    return done": "    return max(len(kernel_us) * launch_us, kernel_us.sum().item())"},
                "That overlaps the first launch and the last kernel with nothing: follow the kernels one by one."),
@@ -203,6 +208,9 @@ BREAK_EVEN_M = Exercise(
         Mutant("the two kernels swapped", {"second >= first": "first >= second"},
                "Wanted is where the second kernel is faster: second < first."),
         Mutant("the place in the list", {"found = m": "found = M.tolist().index(m)"},
+               "The M itself is wanted, not its place in the list."),
+        Mutant("the place in the list at the end",
+               {"    return found": "    return M.tolist().index(found) if found else 0"},
                "The M itself is wanted, not its place in the list."),
         Mutant("the last M at which it is slower",
                {"            found = 0\n        elif found == 0:\n            found = m": "            found = m"},

@@ -25,6 +25,15 @@ def with_outliers(M: int, N: int, K: int, outliers: tuple[int, ...], w_size: flo
     return inputs
 
 
+def large_weights(M: int, N: int, K: int):
+    """As above, and an ordinary channel whose weights lie above the threshold."""
+    def inputs(g: torch.Generator) -> dict:
+        made = with_outliers(M, N, K, (3,))(g)
+        made["w"][:, 8] *= 8
+        return made
+    return inputs
+
+
 def at_threshold(M: int, N: int, K: int):
     """Ordinary rows, and a threshold that is the largest magnitude of all: no channel lies above it."""
     def inputs(g: torch.Generator) -> dict:
@@ -59,11 +68,30 @@ DECOMPOSED = Exercise(
         Case("two outlier channels, M=6 N=5 K=64", with_outliers(6, 5, 64, (3, 40))),
         Case("none, M=4 N=3 K=32", with_outliers(4, 3, 32, ())),
         Case("large weights there too, M=5 N=7 K=48", with_outliers(5, 7, 48, (0, 9, 47), w_size=4.0)),
+        Case("large weights in an ordinary channel, M=4 N=5 K=32", large_weights(4, 5, 32)),
         Case("channels that just reach the threshold, M=4 N=3 K=32", at_threshold(4, 3, 32)),
     ),
     mutants=(
         Mutant("the outlier channels are counted twice", {_ZEROED: "pass"},
                "What the exact part holds must leave the INT8 part: put zeros there before you quantize."),
+        Mutant("the exact part holds every channel", {"x[:, outlier] @ w[:, outlier].T": "x @ w.T"},
+               "Only channels of O belong there: x[:, outlier] and w[:, outlier]. The others come in INT8."),
+        Mutant("large weights count as outliers",
+               {"outlier = x.abs().amax(dim=0) > threshold":
+                 "outlier = torch.maximum(x.abs(), w.abs().amax(dim=0)).amax(dim=0) > threshold"},
+               "O is chosen by x alone: a channel of x with a magnitude above the threshold."),
+        Mutant("the codes of w, without their scales",
+               {"fake_quantize_int8(w, 1, w.shape[1])": "(fake_quantize_int8(w, 1, w.shape[1]) * 127 "
+                                                        "/ w.abs().amax(dim=1, keepdim=True))"},
+               "Codes are not numbers yet: multiply the codes of w by the scales of its rows."),
+        Mutant("the codes of x, without their scales",
+               {_X_IN_INT8: f"({_X_IN_INT8} * 127 / x.abs().amax(dim=1, keepdim=True))"},
+               "Codes are not numbers yet: multiply the codes of x by the scales of its rows."),
+        Mutant("the codes of both, without their scales",
+               {_X_IN_INT8: f"({_X_IN_INT8} * 127 / x.abs().amax(dim=1, keepdim=True))",
+                "fake_quantize_int8(w, 1, w.shape[1])": "(fake_quantize_int8(w, 1, w.shape[1]) * 127 "
+                                                        "/ w.abs().amax(dim=1, keepdim=True))"},
+               "Codes are not numbers yet: multiply those of x and of w by the scales of their rows."),
         Mutant("the outlier channels are lost", {"return exact + ": "return "},
                "The two parts belong together: add the exact one to the INT8 one."),
         Mutant("scales that still count the outliers",

@@ -10,6 +10,7 @@ from typing import Any
 from checks.judge.arithmetic import arithmetic, factors
 from checks.judge.scope import SHOWN, SIGNS, Replaced, Scope, shown
 
+SMALL = 1e-3  # numbers below are there to keep another from being 0
 LARGEST_SHIFTED = 256  # a number that may be one too large, or twice as large as meant; beyond it are units
 _COMPARISONS: tuple[type[ast.cmpop], ...] = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 _FAMILIES = (("sum", "mean", "max", "min", "amax", "amin", "median", "prod"), ("any", "all"),
@@ -133,7 +134,10 @@ def _number(node: ast.Constant, scope: Scope) -> Replaced:
     for other in (*scope.numbers, *(int(n) if n == int(n) else n for n in near)):
         if other != value and not (type(value) is int and other != int(other)):
             kept = type(value)(other)
-            yield ast.Constant(kept), f"{_shown(value)} stands where {_shown(other)} belongs."
+            said = f"{_shown(value)} stands where {_shown(other)} belongs."
+            if 0 < kept < value <= SMALL:
+                said = f"{_shown(value)} is not small beside the numbers that come here: ask whether they are 0."
+            yield ast.Constant(kept), said
 
 
 def _shown(value: float) -> str:

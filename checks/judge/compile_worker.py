@@ -61,11 +61,13 @@ def compile_job(job: dict[str, Any]) -> dict[str, Any]:
     stack = re.findall(r"(\d+) bytes stack frame", log.getvalue())
     ptx = compiled.asm["ptx"]
     multiplied = re.search(r"(?:mma\.sync|wgmma\.mma_async)[\w.:]*?\.([a-z]+\d\w*)\.\1\b", ptx)  # ...f32.f16.f16.f32
+    waits = re.findall(r"wgmma\.wait_group\.sync\.aligned (\d+)", ptx)
     byte_moves = re.findall(r"(?:ld|st)\.shared(?:::cta)?\.[bsu]8", ptx)
     return {"registers": int(used[1]) if used else None, "spills": sum(map(int, spilled)),
             "stack": sum(map(int, stack)), "shared": compiled.metadata.shared,
             "tensor_cores": "wgmma" if "wgmma.mma" in ptx else "mma" if "mma.sync" in ptx else None,
-            "multiplies": multiplied[1] if multiplied else None, "tma": "cp.async.bulk.tensor" in ptx,
+            "multiplies": multiplied[1] if multiplied else None, "pending": max(map(int, waits), default=0),
+            "tma": "cp.async.bulk.tensor" in ptx,
             "overlap": "griddepcontrol.wait" in ptx, "byte_moves": len(byte_moves)}
 
 

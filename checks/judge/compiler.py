@@ -33,6 +33,7 @@ class Compiled:
     shared: int = 0  # bytes of shared memory per program
     tensor_cores: str | None = None  # "mma", "wgmma" or None
     multiplies: str | None = None  # the numbers that the tensor cores take, "f16", "tf32" or "s8"
+    pending: int = 0  # products of Hopper's tensor cores that the loop leaves unfinished when it starts the next
     tma: bool = False  # whether Hopper's copy engine moves tiles
     overlap: bool = False  # whether it waits for the kernel before it (programmatic dependent launch)
     byte_moves: int = 0  # instructions that move single bytes in shared memory

@@ -155,6 +155,8 @@ _MESSAGE = [
     (r"unsupported AST node type", "A kernel is compiled, and knows only a part of Python."),
     (r"[Rr]eturn.* (inside|in) .*(loop|for|while|if)",
      "A kernel cannot return from inside a loop: turn lanes off with a mask."),
+    (r"accumulator shape is incompatible",
+     "The sums do not have the shape of the product: `tl.dot(a, b, acc)` with a (A, B) and b (B, C) wants acc (A, C)."),
     (r"arange\(\) missing", "`tl.arange` takes a start and an end: tl.arange(0, BLOCK)."),
     (r"unexpected type fp(16|32)[^\n]*\n +at: .*//",
      "`//` divides whole numbers and rounds down: fractions are divided with `/`."),

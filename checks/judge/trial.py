@@ -146,7 +146,7 @@ def _with_shapes(error: BaseException, line: str | None) -> str:
 
 def _with_line(message: str) -> str:
     """With the text of the line in place of where it is, such as `<cell 3>:7`."""
-    place = re.search(r",? *(<[^>]*>):(\d+)", message)
+    place = re.search(r",? *(<[^>]*>|/\S+\.py):(\d+)", message)
     if place is None:
         return message
     line = linecache.getline(place[1], int(place[2])).strip()

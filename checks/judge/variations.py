@@ -130,7 +130,7 @@ def _of_number(node: ast.Constant, arguments: list[str]) -> Changes:
     value: Any = node.value
     if type(value) in (int, float):
         for other in (1, 2, 4, 8, 0, 10, 20, 127, 128, 255, 256, value + 1, value - 1, value * 1000, value / 1000):
-            if other != value and (other == int(other) or type(value) is float):
+            if f"{other:g}" != f"{value:g}" and (other == int(other) or type(value) is float):
                 yield ast.Constant(type(value)(other)), f"{other:g} stood where {value:g} belongs"
 
 

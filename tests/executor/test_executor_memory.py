@@ -228,6 +228,8 @@ def test_races():
     (race,) = execute(everybody_kernel, (8,), {"x_ptr": whole(1), "SAME": False}).races
     assert race.what == "stores another value than another lane"
     assert race.program != race.other
+    assert f"program {race.program} stores another value than program {race.other}: `out_ptr`" in str(race).replace(
+        race.tensor, "out_ptr")
     (race,) = execute(neighbour_kernel, (4,), {"x_ptr": whole(32), "N": 32, "BLOCK": 8}).races
     assert (race.what, race.tensor, race.offset) == ("stores what another program has read", "x_ptr", 7)
     assert execute(neighbour_kernel, (1,), {"x_ptr": whole(32), "N": 32, "BLOCK": 32}).fine

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from checks.judge import diagnosis
+from checks.judge.execution import Raced
 from checks.judge.exercise import Exercise, Expected, Mutant, numbers
 from checks.judge.launches import OutOfBounds
 from checks.judge.trial import Outcome
@@ -37,6 +38,8 @@ RIGHT = torch.zeros(200)
     (torch.ones(200).index_fill(0, torch.tensor([3, 7]), 5.0), torch.ones(200), True),
     (torch.ones(200).index_fill(0, torch.tensor([3, 7, 9]), 5.0), torch.ones(200), False),
     (RIGHT.index_fill(0, torch.tensor([3]), 5.0), RIGHT, False),
+    (torch.ones(200).index_fill(0, torch.arange(100), NAN), torch.ones(200), True),  # lanes of a load without `other`
+    (torch.ones(200).index_fill(0, torch.arange(101), NAN), torch.ones(200), False),
     (torch.ones(200), torch.full((200,), INF), False)])
 def test_results_added_in_another_order_are_the_same_mistake(a, b, same):
     assert diagnosis._same_value(a, b, Expected(RIGHT.double(), 1e-6), 0.02) is same
@@ -53,6 +56,7 @@ def bounds(offset: int) -> OutOfBounds:
     ({"error": ValueError("a")}, {"error": ValueError("b")}, False),
     ({"error": ValueError("a")}, {"error": KeyError("a")}, False), ({"error": ValueError("a")}, {}, False),
     ({}, {"error": ValueError("a")}, False),
+    ({"error": Raced("a, /tmp/1.py:3")}, {"error": Raced("a, <cell>:7")}, True),
     ({"error": bounds(5)}, {"error": bounds(5)}, True), ({"error": bounds(5)}, {"error": bounds(6)}, False)])
 def test_when_two_outcomes_are_the_same_mistake(mine, theirs, alike):
     plain = Outcome(CASE, {}, (Expected(1),), outputs=(1,))

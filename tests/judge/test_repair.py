@@ -20,6 +20,8 @@ def said(name: str, *edit: str, cases: slice = slice(None)) -> str | None:
 @pytest.mark.parametrize(("name", "old", "new", "sentence"), [
     ("gemv_bytes", "2 * (N * K", "16 * (N * K", "16 stands where 2 belongs, in `return 16 * (N * K + K + N)`."),
     ("roofline_us", "tflops * 1e6", "tflops * 1e9", "1e+09 stands where 1e+06 belongs"),
+    ("fake_quantize_int8", "torch.where(scale > 0, blocks / scale, 0)", "(blocks / scale.clamp(min=3e-9))",
+     "3e-09 is not small beside the numbers that come here: ask whether they are 0, in"),
     ("eager_us", "+ duration", "+ launch_us", "`launch_us` stands where `duration` belongs"),
     ("row_sum_kernel", "tl.sum(x", "tl.min(x", "`min` stands where `sum` belongs, in `tl.min(x, axis=0)`.")])
 def test_the_mistake_is_named(name, old, new, sentence):

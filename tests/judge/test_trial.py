@@ -157,4 +157,5 @@ def test_where_two_programs_race_the_line_is_shown():
     define(source, None, namespace := {})
     place = next(name for name in linecache.cache if linecache.cache[name][2] == ["x = 3\n"])
     assert trial._with_line(f"they race, {place}:1") == "they race\n  at: x = 3" and namespace["x"] == 3
+    assert trial._with_line("they race, /tmp/none/1.py:3") == "they race", "a notebook's cell whose text is not known"
     assert trial._with_line("they race") == "they race"

@@ -34,5 +34,7 @@ def test_each_variation_is_another_program_that_python_reads():
     assert len({one.source for one in found}) == len(found) > 30
     for one in found:
         compile(one.source, "variation", "exec")
+    large = {one.sentence for one in variations("def f(a):\n    return a * 1e12\n")}
+    assert "1e+12 stood where 1e+12 belongs" not in large and "1e+09 stood where 1e+12 belongs" in large
     assert any("return max(b // 2, -b) + (a < b)" in one.source and one.sentence == "`b` stood where `a` belongs"
                for one in found)

@@ -256,6 +256,15 @@ def test_descriptors_become_tma(compiled):
         assert report.tma == (job["name"] in COPIED_BY_TMA), job
 
 
+def test_only_products_with_fp32_sums_stay_in_flight(compiled):
+    """Lesson 05 says so of Triton's compiler on Hopper; what is written in Gluon decides for itself."""
+    by_triton = [(job, report) for job, report in compiled if "hopper" not in job["module"]]
+    products = [(job, report) for job, report in by_triton if report.tensor_cores == "wgmma"]
+    assert {report.multiplies for _, report in products} == {"f16", "s8"}
+    for job, report in products:
+        assert report.pending == (1 if report.multiplies == "f16" else 0), job
+
+
 def test_launches_overlap_on_hopper_only(compiled):
     for job, report in compiled:
         assert report.overlap == (job["module"].startswith("kernels.decode") and job["capability"] == 90), job
