@@ -15,6 +15,7 @@ from checks.judge.compiler import TARGETS, Compilation
 from checks.judge.launches import watch
 from checks.judge.tracing import trace
 from checks.pictures.common import figures_of, ready_to_draw, show_figure
+from kernels import cost
 from kernels.decode import MAX_M
 from kernels.perrow_w8a8 import perrow_w8a8_matmul_plain_kernel
 from kernels.quantize import quantize_int8_perrow
@@ -171,15 +172,20 @@ def _measure_break_even(functions: dict) -> list[dict]:
     return rows
 
 
+def _least_us(weight_bytes: int, tops: float, M: int, N: int, K: int) -> float:
+    """The slower of reading w and multiplying, at the speeds of an H200's datasheet, as lesson 08's part 1 has it."""
+    return max(weight_bytes * N * K / 4800e3, cost.matmul_flops(M, N, K) / (tops * 1e6))
+
+
 def break_even_figure(rows: list[dict], title: str, break_even_m, compute_bound_from):
-    """µs against M, where prefill's kernel overtakes decode's, and where INT8 becomes compute-bound."""
+    """µs against M, measured and predicted; where prefill's kernel overtakes decode's, where INT8 becomes compute-bound."""
     figure, axes = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
     for index, name in enumerate(dict.fromkeys(row["function"] for row in rows)):
         mine = sorted((row["M"], row["median_us"]) for row in rows if row["function"] == name)
         axes.plot(*zip(*mine, strict=True), marker="osD^vPX"[index % 7], color=COLOURS[index % len(COLOURS)], label=name)
     least = compute_bound_from(1, 1979, 4800)
     axes.axvline(least, color="black", linestyle=":", linewidth=1)
-    axes.annotate(f"an H200's arithmetic\ntakes as long as\nreading w: M = {least}", (least, 0.02), fontsize=8, ha="right",
+    axes.annotate(f"an H200's arithmetic takes\nas long as reading w: M = {least}", (least, 0.02), fontsize=8, ha="right",
                   xycoords=("data", "axes fraction"), xytext=(-4, 0), textcoords="offset points", va="bottom")
     times = {name: {row["M"]: row["median_us"] for row in rows if row["function"] == name} for name in (DECODE, PREFILL)}
     both = sorted(set(times[DECODE]) & set(times[PREFILL]))
@@ -188,6 +194,10 @@ def break_even_figure(rows: list[dict], title: str, break_even_m, compute_bound_
         axes.plot(m, times[PREFILL][m], "o", markersize=14, markerfacecolor="none", markeredgecolor="black")
     said = f"from M = {m} on, prefill's kernels win" if m else f"up to M = {both[-1]}, decode's kernel wins or draws"
     largest = max(row["M"] for row in rows)
+    sizes = [size for size in BREAK_EVEN_M if size <= largest]
+    for name, of_weight, tops, colour in (("FP16", 2, 989, COLOURS[0]), ("INT8", 1, 1979, COLOURS[2])):
+        predicted = [_least_us(of_weight, tops, M, rows[0]["N"], rows[0]["K"]) for M in sizes]
+        axes.plot(sizes, predicted, ":", color=colour, label=f"{name}, predicted for an H200")
     axes.set_xscale("log", base=2)
     axes.set_xticks([2**i for i in range(largest.bit_length())], [f"{2**i}" for i in range(largest.bit_length())])
     axes.set(xlabel=f"M, rows of x (N = {rows[0]['N']:,}, K = {rows[0]['K']:,})", ylabel="µs")

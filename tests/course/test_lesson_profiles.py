@@ -149,6 +149,11 @@ def test_05_why_half_of_the_peak():
     assert f"memory's load falls from {plain['dram_pct']:.0f} to {grouped['dram_pct']:.0f} %." in page
     assert f"a warp of yours waits for the others {plain['stalls']['barrier']:.0f} % of its time" in page
     assert f"Its tensor cores work {fastest['tensor_pct']:.0f} % of the time." in page
+    at_this_clock = 2 * 16384 * 6144 * 2048 / plain["us"] / plain["tensor_pct"] / 1e4
+    assert f"here to {plain['ghz']:.2f} GHz." in page and f"never pause would do {at_this_clock:,.0f} TOPS" in page
+    eager, = select(recorded(), test="gemm", mode="eager", function="perrow_w8a8_matmul_plain", M=16384, N=6144, K=2048)
+    assert at_this_clock * plain["tensor_pct"] / 100 == pytest.approx(eager["tflops"], rel=0.01)
+    assert f"{plain['tensor_pct']:.0f} % of 1,750 is about the {eager['tflops']:,.0f} that were recorded." in page
     short, long = (select(recorded(), test="gemm", mode="eager", function=f"perrow_w8a8_matmul{names[0]}", M=16384, N=2048,
                           K=K)[0]["tflops"] for K in (2048, 11008))
     assert f"recorded at {short:,.0f} TOPS for $K$ = 2,048, and at {long:,.0f} for 11,008" in page
@@ -172,6 +177,9 @@ def test_08b_the_three_kernels_of_a_few_rows():
     few, many = ([profiled("decode_w8a8", M=M, launch=launch) for launch in range(3)] for M in (16, 64))
     for name, before, after in zip(("its quantization", "its product", "the sum of its parts"), few, many, strict=True):
         assert f"{name} takes {before['us']:.1f} and {after['us']:.1f} µs" in page
+    graph, = select(recorded(), test="launches", mode="graph", function="decode_w8a8", M=16)
+    assert (f"The three together take {sum(row['us'] for row in few):.1f} µs at $M$ = 16, and in the graph "
+            f"{graph['median_us']:.1f}:") in page
     units = ("dram_pct", "l2_pct", "issue_pct", "tensor_pct")
     busiest = max(row[unit] for row in (*few[::2], *many[::2]) for unit in units)
     assert f"no unit is busier than {busiest:.0f} % of its peak" in page

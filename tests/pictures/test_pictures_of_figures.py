@@ -138,8 +138,11 @@ def test_the_break_even_of_recorded_rows(record):
             for M, us in zip((1, 8, 32), times, strict=True)]
     record(with_strays(rows, test="launches"))
     (axes,) = decode.show_break_even(break_even_m, compute_bound_from).axes
-    assert lines(axes) == {
-        name: values(rows, name, "M", "median_us") for name in (DECODE, PREFILL, FP16)}
+    drawn = lines(axes)
+    predicted = {name: drawn.pop(f"{name}, predicted for an H200") for name in ("FP16", "INT8")}
+    assert drawn == {name: values(rows, name, "M", "median_us") for name in (DECODE, PREFILL, FP16)}
+    assert predicted == {name: pytest.approx(dict.fromkeys((1, 2, 4, 8, 16, 32), of_weight * 4096**2 / 4800e3))
+                         for name, of_weight in (("FP16", 2), ("INT8", 1))}
     assert axes.get_title() == f"{GPU}: from M = 32 on, prefill's kernels win"
     dotted, ring = (axes.lines[i] for i in (3, 4))
     assert dotted.get_xdata()[0] == 207 and ring.get_xydata().tolist() == [[32, 15]]
