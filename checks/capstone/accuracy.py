@@ -20,6 +20,7 @@ from checks.capstone.waiting import Bar
 from checks.files import write_atomically
 from kernels.error import sqnr_db
 from kernels.runtime import device
+from kernels.serving import paired_difference
 from kernels.transformer import Transformer, perplexity
 
 RECORD = FOLDER / "accuracy.json"
@@ -104,8 +105,8 @@ def standard_error_percent(quantized: list[float], baseline: list[float]) -> flo
     The loss of a piece is the logarithm of its perplexity, and the cost, while it is small, is the mean of the n differences
     of losses: it varies by their standard deviation over √n.
     """
-    differences = torch.tensor(quantized, dtype=torch.float64).log() - torch.tensor(baseline, dtype=torch.float64).log()
-    return float(100 * differences.std() / len(differences) ** 0.5)
+    losses = (torch.tensor(perplexities, dtype=torch.float64).log() for perplexities in (baseline, quantized))
+    return 100 * paired_difference(*losses)[1]
 
 
 @torch.no_grad()

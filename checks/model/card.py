@@ -5,7 +5,10 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from checks.capstone.accuracy import cost_percent, standard_error_percent
+import torch
+
+from checks.capstone.accuracy import cost_percent
+from kernels.serving import paired_difference
 
 SCHEMA = 1
 WORST = 5
@@ -20,8 +23,7 @@ def accuracy(losses: dict[str, list[float]]) -> dict[str, Any]:
     perplexity = {name: math.exp(statistics.fmean(values)) for name, values in losses.items()}
     return {"losses": losses, "perplexity": perplexity,
             "cost_percent": cost_percent(perplexity["INT8"], perplexity[baseline]),
-            "standard_error_percent": standard_error_percent([math.exp(loss) for loss in after],
-                                                             [math.exp(loss) for loss in before])}
+            "standard_error_percent": 100 * paired_difference(torch.tensor(before), torch.tensor(after))[1]}
 
 
 def page(card: dict[str, Any]) -> str:
