@@ -76,6 +76,9 @@ def triton_type(name: str, value: Any) -> str:
         return "i32" if -2**31 <= value < 2**31 else "i64" if value < 2**63 else "u64"
     if isinstance(value, float):
         return "fp32"
+    if isinstance(value, tuple):
+        raise CompileError(f"the argument `{name}` is a tuple, and a check sees only tensors that are arguments of their own: "
+                           "pass each by itself")
     raise CompileError(f"the argument `{name}` is a {type(value).__name__}, which a kernel cannot take")
 
 

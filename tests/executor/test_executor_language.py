@@ -367,6 +367,8 @@ def test_what_the_front_end_refuses_is_named_with_its_line():
         execute(wrong_kernel, (1,), {"x_ptr": torch.zeros(3), "N": 3})
     with pytest.raises(CompileError, match="is a list, which a kernel cannot take"):
         execute(wrong_kernel, (1,), {"x_ptr": [1], "N": 4})
+    with pytest.raises(CompileError, match="is a tuple, .*: pass each by itself"):
+        execute(wrong_kernel, (1,), {"x_ptr": (torch.zeros(4),), "N": 4})
 
 
 def test_tensors_and_other_globals_are_no_part_of_a_kernel():
