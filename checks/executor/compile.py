@@ -77,8 +77,8 @@ def triton_type(name: str, value: Any) -> str:
     if isinstance(value, float):
         return "fp32"
     if isinstance(value, tuple):
-        raise CompileError(f"the argument `{name}` is a tuple, and a check sees only tensors that are arguments of their own: "
-                           "pass each by itself")
+        raise CompileError(f"the argument `{name}` is a tuple, and a check sees no tensors inside of one: pass each by "
+                           "itself")
     raise CompileError(f"the argument `{name}` is a {type(value).__name__}, which a kernel cannot take")
 
 

@@ -122,8 +122,8 @@ def _explain_exception(outcome: Outcome, error: BaseException, line: str | None)
         case WrongAnswer():
             outcome.fail(f"{_on(outcome.case)} {error}")
         case NotImplementedError() if "not supported in interpreter mode" in str(error):
-            outcome.fail(f"{_on(outcome.case)} it uses {str(error).split()[0]}, which only a GPU runs, and a check runs kernels "
-                         f"without one: write it with Triton's other operations.{at}", CRASHED)
+            outcome.fail(f"{_on(outcome.case)} it uses {str(error).split()[0]}, which only a GPU runs, and a check needs "
+                         f"none: write it with Triton's other operations.{at}", CRASHED)
         case TimeoutError() | LimitExceeded():
             outcome.fail(f"{_on(outcome.case)} it did not finish within {TIMEOUT_S} s. Does a loop never end?", TIMEOUT)
         case MemoryError() | torch.OutOfMemoryError():

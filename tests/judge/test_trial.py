@@ -112,7 +112,8 @@ def test_torch_alone_may_compute_the_pattern_of_an_empty_tensor():
     (TimeoutError(), "timeout", "it did not finish within 20 s"),
     (MemoryError(), "out of memory", "it ran out of memory."),
     (torch.OutOfMemoryError(), "out of memory", "it ran out of memory."),
-    (NotImplementedError("inline_asm not supported in interpreter mode"), "crashed", "it uses inline_asm, which only a GPU runs"),
+    (NotImplementedError("inline_asm not supported in interpreter mode"), "crashed",
+     "it uses inline_asm, which only a GPU runs"),
     (ValueError(" no "), "crashed", "it raised ValueError: no\n  at: raise error"),
     (ValueError("9" * 500), "crashed", "it raised ValueError: " + "9" * 400 + "\n")])
 def test_an_exception_says_what_came_of_the_case(error, status, said):
