@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from typing import Any
 
 import triton.language as tl
@@ -74,7 +75,9 @@ def _ttir(kernel: Any, signature: dict[str, str], constexprs: dict[str, Any], al
     position = {name: i for i, name in enumerate(kernel.arg_names)}
     made = ASTSource(kernel, ordered, {(position[name],): value for name, value in constexprs.items()},
                      {(position[name],): [["tt.divisibility", 16]] for name in aligned})
-    with tritons_own_alone():
+    with tritons_own_alone(), warnings.catch_warnings():
+        # Triton compiles `and` of two blocks as `&` and warns; its interpreter keeps one of the two.
+        warnings.filterwarnings("error", "Logical operators 'and' and 'or'", UserWarning)
         module = made.make_ir(backend.target, options, backend.get_codegen_implementation(options), backend.get_module_map(),
                               context)
     manager = ir.pass_manager(context)

@@ -61,8 +61,9 @@ def store(run: "Execution", op: Op, piece: Piece, shape: tuple[int, ...], value:
     if buffer.undefined is not None:
         where.put(buffer.undefined, False)
     clash = where.at(buffer.cells) != value
-    if clash.any():
-        _report(run, op, piece, "stores another value than another lane", _Clash(clash, program, where.at(writer), where))
+    owner = where.at(writer)
+    for bad, other in ((clash & (owner != program), "program"), (clash & (owner == program), "lane")):
+        _report(run, op, piece, f"stores another value than another {other}", _Clash(bad, program, owner, where))
 
 
 def note_atomic(run: "Execution", op: Op, piece: Piece, index: np.ndarray, program: np.ndarray, ordered: np.ndarray) -> None:

@@ -136,7 +136,7 @@ PRODUCTS_INT8_US = Exercise(
                "Each of the seven layers quantizes what it is given, also where two are given the same."),
         Mutant("one product's time", {"us += roofline_us(matmul": "us = roofline_us(matmul"},
                "Add up all seven."),
-        Mutant("N and K exchanged", {"for N, K in": "for K, N in"},
+        Mutant("N and K swapped", {"for N, K in": "for K, N in"},
                "block_products gives (N, K) for each product, the rows of the weight first."),
         Mutant("x quantized once for all seven products",
                {"us += roofline_us(0, quantize_int8_perrow_bytes(M, K), tops, gb_per_s)":

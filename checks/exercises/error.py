@@ -153,7 +153,7 @@ FAKE_QUANTIZE = Exercise(
         Mutant("all of it in FP16", {_BLOCKS: _BLOCKS.replace("x.float()", "x"),
                                      "(q * scale).reshape(M, K)": "(q * scale).reshape(M, K).float()"},
                "FP16 has 11 bits: rounding here adds an error of its own. Start from x.float()."),
-        Mutant("the blocks' axes exchanged",
+        Mutant("the blocks' axes swapped",
                {"reshape(M // rows, rows, K // columns, columns)": "reshape(rows, M // rows, columns, K // columns)"},
                "The reshape splits M into M // rows blocks of `rows` neighbours: (M // rows, rows, K // columns, "
                "columns)."),

@@ -78,9 +78,9 @@ PROGRAMS_NEEDED = Exercise(
     oracle=lambda N, BLOCK: (Expected(-(-N // BLOCK)),),
     mutants=(
         Mutant("rounded down", {"(N + BLOCK - 1) // BLOCK": "N // BLOCK"},
-               "When BLOCK does not divide N, the rest needs one more program: round up."),
+               "When BLOCK does not divide N, the remainder needs one more program: round up."),
         Mutant("one program too many when BLOCK divides N", {"(N + BLOCK - 1) // BLOCK": "N // BLOCK + 1"},
-               "64 elements in blocks of 16 are 4 blocks, not 5: add one only when there is a rest."),
+               "64 elements in blocks of 16 are 4 blocks, not 5: add one only when there is a remainder."),
         Mutant("a fraction of a program", {"(N + BLOCK - 1) // BLOCK": "N / BLOCK"},
                "The number of programs is whole: round up."),
         Mutant("`//` before `+`", {"(N + BLOCK - 1) // BLOCK": "N + BLOCK - 1 // BLOCK"},
@@ -90,7 +90,7 @@ PROGRAMS_NEEDED = Exercise(
     ),
 )
 
-_STORE_AT_OFFS = "What a program computes belongs where its block lies, not in front of out: store at out_ptr + offs."
+_STORE_AT_OFFS = "What a program computes belongs at its block's place in out, not at the start: store at out_ptr + offs."
 
 VECTOR_ADD = Exercise(
     name="vector_add_kernel",
@@ -295,11 +295,18 @@ COPY_2D = Exercise(
         Mutant("the mask on columns is missing", {"(offs_m[:, None] < M) & (offs_n[None, :] < N)":
                                                   "(offs_m[:, None] < M) & (offs_n[None, :] >= 0)"},
                "The last blocks have columns past N, and past a row's end comes the next row: mask N as well as M."),
-        Mutant("M and N change places in the mask", {"(offs_m[:, None] < M) & (offs_n[None, :] < N)":
+        Mutant("M and N are swapped in the mask", {"(offs_m[:, None] < M) & (offs_n[None, :] < N)":
                                                       "(offs_m[:, None] < N) & (offs_n[None, :] < M)"},
                "offs_m counts rows, of which there are M; offs_n counts columns, of which there are N."),
         Mutant("masks joined with `|`", {"< M) & (": "< M) | ("},
                "A lane is inside only where both are true: join the masks with `&`."),
+        Mutant("the masks compare places in memory",
+               {"tl.load(x_ptrs, mask=mask)":
+                 "tl.load(x_ptrs, mask=offs_m[:, None] * stride_xm + offs_n[None, :] * stride_xn < M * N)",
+                "tl.store(out_ptrs, x, mask=mask)":
+                 "tl.store(out_ptrs, x, mask=offs_m[:, None] * stride_om + offs_n[None, :] * stride_on < M * N)"},
+               "A lane past the end of a row may still lie before M * N: the mask is about the row and the column, "
+               "`offs_m < M` and `offs_n < N`."),
         Mutant("the load has no mask", {"tl.load(x_ptrs, mask=mask)": "tl.load(x_ptrs)"},
                "The blocks at the edges reach past M and N: load only where the mask is true."),
         Mutant("the store has no mask", {"tl.store(out_ptrs, x, mask=mask)": "tl.store(out_ptrs, x)"},
@@ -307,10 +314,10 @@ COPY_2D = Exercise(
         Mutant("neither the load nor the store has a mask", {"tl.load(x_ptrs, mask=mask)": "tl.load(x_ptrs)",
                                                              "tl.store(out_ptrs, x, mask=mask)": "tl.store(out_ptrs, x)"},
                "The blocks at the edges reach past M and N: load and store only where `offs_m < M` and `offs_n < N`."),
-        Mutant("x's strides change places", {"offs_m[:, None] * stride_xm + offs_n[None, :] * stride_xn":
+        Mutant("x's strides are swapped", {"offs_m[:, None] * stride_xm + offs_n[None, :] * stride_xn":
                                              "offs_m[:, None] * stride_xn + offs_n[None, :] * stride_xm"},
                "One row down is stride_xm elements on, one column to the right stride_xn."),
-        Mutant("out's strides change places", {"offs_m[:, None] * stride_om + offs_n[None, :] * stride_on":
+        Mutant("out's strides are swapped", {"offs_m[:, None] * stride_om + offs_n[None, :] * stride_on":
                                                "offs_m[:, None] * stride_on + offs_n[None, :] * stride_om"},
                "One row down is stride_om elements on, one column to the right stride_on."),
         Mutant("columns of x taken to lie side by side", {"[None, :] * stride_xn": "[None, :]"},

@@ -99,7 +99,7 @@ MAX_K = Exercise(
     ),
 )
 
-_ADVANCE = "offs_k, which moves with k, belongs into the addresses of x and of w."
+_ADVANCE = "offs_k, which moves with k, belongs in the addresses of x and of w."
 _DOT = "tl.dot(x, w.T, acc, out_dtype=tl.int32)"
 _STEP = "tl.dot(x, w.T, out_dtype=tl.int32)"
 _ZEROS = "dtype=tl.int32)\n"

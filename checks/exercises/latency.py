@@ -35,7 +35,7 @@ COMPUTE_BOUND_FROM = Exercise(
                "M is a whole number of rows, and arithmetic must take at least as long: round up."),
         Mutant("not rounded", {_CEIL: "weight_bytes * tflops * 1e12 / (2 * gb_per_s * 1e9)"},
                "M is a number of rows: round it up to a whole one, with math.ceil."),
-        Mutant("the ratio turned over", {_CEIL: "math.ceil(2 * gb_per_s * 1e9 / (weight_bytes * tflops * 1e12))"},
+        Mutant("the ratio inverted", {_CEIL: "math.ceil(2 * gb_per_s * 1e9 / (weight_bytes * tflops * 1e12))"},
                "Set the two times equal, 2 M / (operations a second) = weight_bytes / (bytes a second), and solve for M."),
         Mutant("bytes divided out", {"weight_bytes * tflops * 1e12 / (2": "tflops * 1e12 / (weight_bytes * 2"},
                "More bytes for a weight take longer to read, so that arithmetic dominates later: a larger M."),

@@ -157,6 +157,9 @@ TILED_MATMUL_BYTES = Exercise(
         Mutant("y left out", {" + M * N": ""}, "Each program writes its tile: M · N elements in all."),
         Mutant("everything read once", {"K * columns_of_tiles": "K", "K * rows_of_tiles": "K"},
                "What one program reads, the next reads again: x once for each column of tiles, w once for each row."),
+        Mutant("every program reads all of x and w",
+               {"M * K * columns_of_tiles + N * K * rows_of_tiles": "(M * K + N * K) * rows_of_tiles * columns_of_tiles"},
+               "A program reads its tile's rows alone. Each row of x is read once for each column of tiles."),
         Mutant("one program per element", {"-(-M // BLOCK_M), -(-N // BLOCK_N)": "M, N"},
                "Within a tile, a row that was read serves the whole tile: count programs, not elements."),
         Mutant("one tile too many where the block divides the size",
@@ -166,7 +169,7 @@ TILED_MATMUL_BYTES = Exercise(
 )
 
 _OTHER_MISSING = "Lanes that a mask turns off hold anything at all unless the load says `other=0.0`; here they are summed."
-_ADVANCE = "offs_k, which moves with k, belongs into the addresses of x and of w."
+_ADVANCE = "offs_k, which moves with k, belongs in the addresses of x and of w."
 
 MATMUL_FP16_NAIVE = Exercise(
     name="matmul_fp16_naive_kernel",
@@ -216,7 +219,7 @@ MATMUL_FP16_NAIVE = Exercise(
         Mutant("x is transposed in place of w", {"tl.dot(x, w.T, acc)": "tl.dot(x.T, w, acc)"},
                "tl.dot multiplies (A, B) by (B, C) and gives (A, C). x's block is (BLOCK_M, BLOCK_K) already: turn w's."),
         Mutant("w comes first", {"tl.dot(x, w.T, acc)": "tl.dot(w, x.T, acc)"},
-               "This is the tile with rows and columns exchanged: the rows of y are those of x, so x comes first."),
+               "This is the tile with rows and columns swapped: the rows of y are those of x, so x comes first."),
         Mutant("w read as if it were (K, N)",
                {"offs_n.to(tl.int64)[:, None] * stride_wn": "offs_n.to(tl.int64)[:, None]",
                 "w_rows + offs_k[None, :]": "w_rows + offs_k[None, :] * stride_wn"},

@@ -300,7 +300,7 @@ BENCHMARK = Exercise(
         Mutant("the speed-up upside down", {"old_us / new_us": "new_us / old_us"},
                "A speed-up of 2 means that `new` takes half the time: old_us / new_us."),
         Mutant("GB/s of `old`", {"bytes_written, new_us)": "bytes_written, old_us)"}, "The bytes are those of `new`."),
-        Mutant("`warmup` and `repeats` exchanged", {"gpu, repeats, warmup)": "gpu, warmup, repeats)"},
+        Mutant("`warmup` and `repeats` swapped", {"gpu, repeats, warmup)": "gpu, warmup, repeats)"},
                "`time_us` takes `repeats` first, then `warmup`."),
         Mutant("the bytes subtracted", {"bytes_read + bytes_written": "bytes_read - bytes_written"},
                "What is read and what is written crosses the bus, one after the other: add them."),

@@ -162,7 +162,7 @@ QUANTIZE_TORCH = Exercise(
                "Codes are signed, from -127 to 127: torch.int8."),
         Mutant("the codes not cast", {"q.to(torch.int8), scale": "q, scale"}, "The codes are INT8: `.to(torch.int8)`."),
         Mutant("always rounded up", {".round()": ".ceil()"}, "The nearest whole number is wanted: .round()."),
-        Mutant("codes and scales exchanged", {"return q.to(torch.int8), scale": "return scale, q.to(torch.int8)"},
+        Mutant("codes and scales swapped", {"return q.to(torch.int8), scale": "return scale, q.to(torch.int8)"},
                "The codes come first, then the scales."),
         Mutant("the distance from the smallest to the largest", {"x.abs().amax(dim=1)": "x.amax(dim=1) - x.amin(dim=1)"},
                "Codes lie on both sides of 0, so the scale comes from the largest magnitude: x.abs().amax(dim=1)."),
@@ -215,6 +215,15 @@ SQNR = Exercise(
                {"10 * math.log10(signal / noise)":
                  "(10 * torch.log10(x.square() / (approximation - x).square())).nanmean().item()"},
                "Sum over all elements first; one ratio, one logarithm."),
+        Mutant("a ratio for each row, then their mean",
+               {"x.square().sum()": "x.square().sum(1)", "(approximation - x).square().sum()":
+                "(approximation - x).square().sum(1)", "signal / noise": "(signal / noise).mean()"},
+               "Sum over all rows first: one ratio, one logarithm."),
+        Mutant("decibels for each row, then their mean",
+               {"x.square().sum()": "x.square().sum(1)", "(approximation - x).square().sum()":
+                "(approximation - x).square().sum(1)",
+                "10 * math.log10(signal / noise)": "(10 * torch.log10(signal / noise)).mean().item()"},
+               "Sum over all rows first: one ratio, one logarithm."),
         Mutant("squares in FP16",
                {"x.double(), approximation.double()": "x.half(), approximation.half()",
                 "10 * math.log10(signal / noise)": "10 * math.log10(signal.double() / noise.double())"},

@@ -95,6 +95,8 @@ QUANTIZE_PLAIN = Exercise(
                "x may be part of a wider matrix: its rows are stride_xm elements apart, not K."),
         Mutant("every scale is written to scale[0]", {"scale_ptr + m,": "scale_ptr,"},
                "Program m owns scale[m]: store at scale_ptr + m."),
+        Mutant("the scale stored in a whole block", {"scale_ptr + m, scale": "scale_ptr + offs_k, scale, mask_k"},
+               "A row has a single scale, and program m owns scale[m]: store at scale_ptr + m, without a mask."),
         Mutant("the mask lets one element too many through", {"offs_k < K": "offs_k <= K"},
                "The last element of a row is number K - 1: the mask is `offs_k < K`, not `<=`."),
         Mutant("32-bit offsets", {"tl.program_id(0).to(tl.int64)": "tl.program_id(0)"}, _64_BITS),

@@ -29,6 +29,9 @@ SECTORS = Exercise(
         Mutant("the bytes from the first to the last",
                {"max(1, min(32, stride * element_bytes))": "(31 * stride * element_bytes + element_bytes) // 32"},
                "A sector that is touched in part counts too, and one between two elements does not."),
+        Mutant("the sectors from the first to the last",
+               {_ANSWER: "-(-(31 * stride * element_bytes + element_bytes) // 32)"},
+               "A sector between two elements, in which none lies, is not touched."),
     ),
 )
 

@@ -30,7 +30,7 @@ _LOAD_X = "x_columns + offs_k[:, None], mask=mask_k[:, None] & mask_m[None, :], 
 _STORE = "mask=mask_n[:, None] & mask_m[None, :])"
 _DOT = "acc = tl.dot(w, x, acc, out_dtype=tl.int32)"
 _LOOP = "range(0, K, BLOCK_K)"
-_STEP = "offs_k, which moves with k, belongs into the addresses of w and of x."
+_STEP = "offs_k, which moves with k, belongs in the addresses of w and of x."
 _SWAPPED = ("The tile is (BLOCK_N, BLOCK_M): w's block comes first, tl.dot(w, x, acc), with w (BLOCK_N, BLOCK_K) and x "
             "(BLOCK_K, BLOCK_M).")
 

@@ -33,7 +33,7 @@ def arithmetic(node: ast.BinOp, scope: Scope) -> Replaced:
             power = ast.BinOp(left, ast.Pow(), right.left)
             yield ast.BinOp(power, right.op, right.right), f"`^` is no power in Python: `**` is{inside}"
     if isinstance(op, ast.Mod):
-        yield ast.Compare(node, [ast.Gt()], [ast.Constant(0)]), f"a rest counts once, however large it is{inside}"
+        yield ast.Compare(node, [ast.Gt()], [ast.Constant(0)]), f"a remainder counts as one, however large it is{inside}"
     if isinstance(op, ast.Pow) and isinstance(left, ast.Constant) and isinstance(right, ast.Constant):
         for number in (10**3, 10**6, 10**9, 10**12):
             yield ast.Constant(number), f"`{shown(node)}` stands where {number:,} belongs."
@@ -41,7 +41,7 @@ def arithmetic(node: ast.BinOp, scope: Scope) -> Replaced:
         up = ast.UnaryOp(ast.USub(), ast.BinOp(ast.UnaryOp(ast.USub(), left), op, right))
         yield up, f"the quotient is rounded down, and must be rounded up{inside}"
     if isinstance(op, ast.Div | ast.Sub | ast.FloorDiv | ast.Mod | ast.Pow | ast.MatMult):
-        yield ast.BinOp(right, op, left), f"the two sides of `{mine}` are exchanged{inside}"
+        yield ast.BinOp(right, op, left), f"the two sides of `{mine}` are swapped{inside}"
     if isinstance(op, ast.Mult) and "dot" in scope.called and not scope.dots:
         dot = ast.Attribute(ast.Name("tl", ast.Load()), "dot", ast.Load())
         said = f"`*` multiplies lane by lane, and the product of two blocks is `tl.dot`{inside}"
@@ -57,11 +57,11 @@ def _dropped(node: ast.BinOp, scope: Scope) -> Replaced:
     address = any(part in ast.unparse(node) for part in ("_ptr", "arange")) and not isinstance(right, ast.Constant)
     if scope.kernel and (isinstance(op, ast.BitAnd) or address):
         return
-    yield left, f"`{mine} {shown(right)}` is too much{inside}"
+    yield left, f"`{mine} {shown(right)}` should not be there{inside}"
     if not isinstance(op, ast.Div | ast.FloorDiv | ast.Mod | ast.Pow | ast.Sub):
-        yield right, f"`{shown(left)} {mine}` is too much{inside}"
+        yield right, f"`{shown(left)} {mine}` should not be there{inside}"
     if isinstance(left, ast.BinOp) and isinstance(op, ast.Mult) and isinstance(left.op, ast.Mult):
-        yield left.left, f"`* {shown(left.right)} * {shown(right)}` is too much{inside}"
+        yield left.left, f"`* {shown(left.right)} * {shown(right)}` should not be there{inside}"
 
 
 def _sums(node: ast.BinOp) -> Replaced:

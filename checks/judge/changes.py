@@ -17,7 +17,7 @@ _FAMILIES = (("sum", "mean", "max", "min", "amax", "amin", "median", "prod"), ("
              ("sorted", "list", "set"), ("values", "items", "keys"),
              ("ceil", "floor", "round", "trunc"), ("log", "log2", "log10"), ("exp", "exp2"), ("maximum", "minimum"),
              ("float", "half", "double", "bfloat16"), ("float32", "float16", "float64", "bfloat16"),
-             ("int32", "int8", "int64", "float32", "float16"),
+             ("int32", "int8", "int64", "uint8", "float32", "float16"),
              ("zeros", "ones"), ("zeros_like", "ones_like", "empty_like"))
 _MODULES = ("tl", "torch", "math", "statistics", "cost", "triton", "gpu")
 _WRAPS = ("abs", "sqrt", "float", "double", "exp", "ceil", "floor", "round", "square", "log2", "trunc", "sum", "max")
@@ -107,12 +107,12 @@ def _condition(node: ast.BoolOp, scope: Scope) -> Replaced:
     for value in node.values:
         rest = [other for other in node.values if other is not value]
         new = rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
-        yield new, f"`{shown(value)}` is too much, in `{shown(node)}`."
+        yield new, f"`{shown(value)}` should not be there, in `{shown(node)}`."
 
 
 def _sign(node: ast.UnaryOp, scope: Scope) -> Replaced:
     sign = {ast.USub: "-", ast.Invert: "~", ast.Not: "not", ast.UAdd: "+"}[type(node.op)]
-    yield node.operand, f"the `{sign}` is too much, in `{shown(node)}`."
+    yield node.operand, f"the `{sign}` should not be there, in `{shown(node)}`."
 
 
 def _turned(node: ast.expr, scope: Scope) -> Replaced:
@@ -184,18 +184,18 @@ def _call(node: ast.Call, scope: Scope) -> Replaced:
         yield both, f"the larger part is taken, and the two add up, in `{shown(node)}`."
     module = isinstance(function, ast.Attribute) and ast.unparse(function.value) in _MODULES
     if isinstance(function, ast.Attribute) and not module:
-        yield function.value, f"`.{name}` is too much, in `{shown(node)}`."
+        yield function.value, f"`.{name}` should not be there, in `{shown(node)}`."
     elif given and name not in ("load", "store", "range", "arange", "program_id"):
-        yield given[0], f"`{name}` is too much, in `{shown(node)}`."
+        yield given[0], f"`{name}` should not be there, in `{shown(node)}`."
     for i in range(len(given) - 1 if name not in ("load", "store", "arange", "range", "zeros") else 0):
         if not any(isinstance(part, ast.Starred) for part in given):
             swapped = [*given[:i], given[i + 1], given[i], *given[i + 2:]]
             yield (ast.Call(function, swapped, node.keywords),
-                   f"`{shown(given[i])}` and `{shown(given[i + 1])}` are exchanged, in `{shown(node)}`.")
+                   f"`{shown(given[i])}` and `{shown(given[i + 1])}` are swapped, in `{shown(node)}`.")
     for keyword in node.keywords:
         if keyword.arg not in ("mask", "key"):
             rest = [other for other in node.keywords if other is not keyword]
-            yield ast.Call(function, given, rest), f"`{ast.unparse(keyword)}` is too much, in `{shown(node)}`."
+            yield ast.Call(function, given, rest), f"`{ast.unparse(keyword)}` should not be there, in `{shown(node)}`."
 
 
 def _axis(node: ast.keyword, scope: Scope) -> Replaced:
@@ -210,7 +210,7 @@ def _attribute(node: ast.Attribute, scope: Scope) -> Replaced:
     if not isinstance(node.ctx, ast.Load):
         return
     if node.attr == "T":
-        yield node.value, f"`.T` is too much, in `{shown(node)}`."
+        yield node.value, f"`.T` should not be there, in `{shown(node)}`."
     for family in _FAMILIES:
         for other in family if node.attr in family and isinstance(node.value, ast.Name) else ():
             if other != node.attr:
@@ -262,9 +262,9 @@ def _statement(node: ast.stmt, scope: Scope) -> Replaced:
     if scope.kernel and "load" in ast.unparse(node):
         return
     if isinstance(node, ast.Break | ast.Continue):
-        yield ast.Pass(), f"the `{ast.unparse(node)}` is too much: the loop must go on."
+        yield ast.Pass(), f"the `{ast.unparse(node)}` should not be there: the loop must go on."
     elif isinstance(node, ast.AugAssign) or isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-        yield ast.Pass(), f"the line `{shown(node)}` is too much."
+        yield ast.Pass(), f"the line `{shown(node)}` should not be there."
 
 
 def _returned(node: ast.Return, scope: Scope) -> Replaced:

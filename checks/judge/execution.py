@@ -17,7 +17,7 @@ from checks.host.playback import play
 from checks.host.recorder import NeedsNumbers, record
 from checks.host.steps import LaunchStep
 from checks.judge.attempt import Attempt, attempt, changed_inputs, deadline, root_cause, student_line
-from checks.judge.launches import Access, Launch, OutOfBounds
+from checks.judge.launches import Access, Launch, OutOfBounds, lies_between
 from checks.judge.made import made_by_kernels
 from checks.judge.memory import poison_, strided_copy
 
@@ -113,9 +113,11 @@ def _out_of_bounds(fault: Fault, arguments: dict[str, Any]) -> OutOfBounds | Non
     if fault.tensor is None or fault.offset is None:
         return None
     argument = arguments.get(fault.tensor)
-    shape = tuple(getattr(getattr(argument, "base", argument), "shape", ()))
+    tensor = getattr(argument, "base", argument)
+    shape = tuple(getattr(tensor, "shape", ()))
+    gap = isinstance(tensor, torch.Tensor) and lies_between(tensor, fault.offset)
     kind = "store" if "store" in fault.what else "load"
-    error = OutOfBounds(kind, fault.tensor, fault.program, fault.lane, fault.offset, shape, fault.count, fault.masked)
+    error = OutOfBounds(kind, fault.tensor, fault.program, fault.lane, fault.offset, shape, fault.count, fault.masked, gap)
     if fault.place is not None:
         error.line = linecache.getline(fault.place.file, fault.place.line).strip() or None
     return error

@@ -93,6 +93,7 @@ class OutOfBounds(IndexError):
     shape: tuple[int, ...]
     lanes: int  # that are outside
     masked: bool  # whether the access has a mask
+    gap: bool = False  # whether the first one lies between elements of the tensor, a view
     others: tuple[tuple[Any, ...], ...] = ()  # places of further accesses outside, where the launch went on after this one
 
     line: str | None = None  # of the kernel, where it is known
@@ -107,11 +108,18 @@ class OutOfBounds(IndexError):
 
     def __str__(self) -> str:
         lane = ", ".join(map(str, self.lane))
+        gap = ", in a gap between its elements" if self.gap else ""
         question = ("Its mask lets this lane through: is it the right mask, or is the address wrong?" if self.masked
                     else "It has no mask: is a mask missing? Or is the address wrong?")
         return (f"out-of-bounds {self.kind} on `{self.tensor}`, which has shape {self.shape}: program {self.program}, "
-                f"lane ({lane}) touches offset {self.offset}, and {self.lanes} lane(s) of this {self.kind} are outside. "
-                f"{question}")
+                f"lane ({lane}) touches offset {self.offset}{gap}, and {self.lanes} lane(s) of this {self.kind} are "
+                f"outside. {question}")
+
+
+def lies_between(tensor: torch.Tensor, offset: int) -> bool:
+    """Whether `offset`, which is none of the tensor's elements, comes after its first one and before its last one."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return 0 < offset < last
 
 
 class _Region:
@@ -119,6 +127,7 @@ class _Region:
 
     def __init__(self, name: str, tensor: torch.Tensor):
         self.name, self.base, self.itemsize = name, tensor.data_ptr(), tensor.element_size()
+        self.tensor = tensor
         self.shape = tuple(tensor.shape)
         self.strides = tuple(tensor.stride())
         self.contiguous = tensor.is_contiguous()
@@ -182,7 +191,9 @@ def _record(builder: Any, kind: str, ptrs: Any, mask: Any, masked: bool) -> None
     bad = live & ~region.holds(offset)
     if bad.any():
         lane = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise OutOfBounds(kind, region.name, program, lane, int(offset[lane]), region.shape, int(bad.sum()), masked)
+        first = int(offset[lane])
+        raise OutOfBounds(kind, region.name, program, lane, first, region.shape, int(bad.sum()), masked,
+                          lies_between(region.tensor, first))
     if _recordings:
         _recordings[-1][-1].accesses.append(Access(kind, region.name, program, offset, live, region.itemsize))
 

@@ -1,4 +1,4 @@
-"""How wrong numbers relate to the right ones: twice as large, turned over, rounded, off by an input, its scale left out.
+"""How wrong numbers relate to the right ones: twice as large, inverted, rounded, off by an input, its scale left out.
 
 A relation counts only where it holds on every case that failed, and for plain numbers on those that passed as well.
 """
@@ -76,7 +76,7 @@ def _rounded(pairs: Pairs, wrong: Pairs) -> str | None:
 
 def _constant_factor(pairs: Pairs, wrong: Pairs) -> str | None:
     if all(_near(got * want, 1) for got, want, _ in wrong):
-        return "one divided by the right one: a quotient is turned over."
+        return "one divided by the right one: a quotient is inverted."
     got, want, _ = wrong[0]
     factor = got / want if want else 0.0
     if not factor or not all(_near(got, factor * want) for got, want, _ in pairs):

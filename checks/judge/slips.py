@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 _ACCESSES = ("load", "store", "atomic_add")
+_PURE_IN_KERNELS = ("dot", "load", "sum", "max", "min", "maximum", "minimum", "where", "abs", "zeros", "full", "exp", "sqrt")
 _PURE = ("to", "abs", "round", "clamp", "float", "half", "double", "int", "bool", "reshape", "sum", "mean", "sqrt", "square",
          "max", "min", "amax", "t", "transpose", "contiguous", "masked_fill")
 
@@ -79,7 +80,7 @@ def _inputs_written(function: ast.FunctionDef, answer: ast.FunctionDef) -> Itera
                     for tree in (function, answer))
     outputs = ", ".join(f"`{pointer[:-4]}`" for pointer in sorted(theirs))
     for pointer in sorted(mine - theirs):
-        yield f"`{pointer[:-4]}` is an input, and it is stored to: the result belongs into {outputs}."
+        yield f"`{pointer[:-4]}` is an input, and it is stored to: the result belongs in {outputs}."
 
 
 def _lost_values(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
@@ -91,9 +92,16 @@ def _lost_values(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator
             yield f"The line `{text}` does nothing: a call needs parentheses, `{text}()`."
         elif isinstance(value, ast.Compare):
             yield f"The line `{text}` compares and keeps nothing: `=` assigns."
-        elif not isinstance(value, ast.Call) or (isinstance(value.func, ast.Attribute) and value.func.attr in _PURE
-                                                 and ast.unparse(value.func.value) not in ("tl", "torch", "math")):
+        elif not isinstance(value, ast.Call) or _is_pure(value.func):
             yield f"The line `{text}` computes a value and drops it: assign it to a name."
+
+
+def _is_pure(function: ast.expr) -> bool:
+    """Whether a call of it does nothing but give back a value."""
+    if not isinstance(function, ast.Attribute):
+        return False
+    of = ast.unparse(function.value)
+    return function.attr in (_PURE_IN_KERNELS if of == "tl" else _PURE) and of not in ("torch", "math")
 
 
 def _returns_in_a_loop(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:

@@ -99,12 +99,12 @@ def _of_arithmetic(node: ast.BinOp, arguments: list[str]) -> Changes:
     if isinstance(op, ast.Div | ast.FloorDiv):
         yield left, f"`{_text(left)}` were not divided by `{_text(right)}`"
         yield ast.BinOp(node, op, right), f"`{_text(left)}` were divided by `{_text(right)}` twice"
-        yield ast.BinOp(right, op, left), f"`{_text(node)}` were turned over"
+        yield ast.BinOp(right, op, left), f"`{_text(node)}` were inverted"
     if isinstance(op, ast.FloorDiv):
         up = ast.UnaryOp(ast.USub(), ast.BinOp(ast.UnaryOp(ast.USub(), left), op, right))
         yield up, f"`{_text(node)}` were rounded up"
     if isinstance(op, ast.Sub | ast.Mod):
-        yield ast.BinOp(right, op, left), f"the two sides of `{_text(node)}` were exchanged"
+        yield ast.BinOp(right, op, left), f"the two sides of `{_text(node)}` were swapped"
     for other_op in _OPERATORS.get(type(op), ()):
         yield (ast.BinOp(left, other_op(), right),
                f"`{_SIGNS[other_op]}` stood where `{_SIGNS[type(op)]}` belongs, in `{_text(node)}`")

@@ -194,6 +194,11 @@ def everybody_kernel(x_ptr, SAME: tl.constexpr):
 
 
 @triton.jit
+def every_lane_kernel(x_ptr, BLOCK: tl.constexpr):
+    tl.store(x_ptr + tl.arange(0, BLOCK) * 0, tl.arange(0, BLOCK))
+
+
+@triton.jit
 def neighbour_kernel(x_ptr, N, BLOCK: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     left = tl.load(x_ptr + offs - 1, mask=offs > 0, other=0)
@@ -226,10 +231,11 @@ def test_races():
     whole = lambda n: torch.arange(n, dtype=torch.int32)  # noqa: E731
     assert execute(everybody_kernel, (8,), {"x_ptr": whole(1), "SAME": True}).fine
     (race,) = execute(everybody_kernel, (8,), {"x_ptr": whole(1), "SAME": False}).races
-    assert race.what == "stores another value than another lane"
-    assert race.program != race.other
-    assert f"program {race.program} stores another value than program {race.other}: `out_ptr`" in str(race).replace(
-        race.tensor, "out_ptr")
+    assert race.what == "stores another value than another program" and race.program != race.other
+    assert str(race).startswith(f"program {race.program} stores another value than program {race.other}: `x_ptr`")
+    (race,) = execute(every_lane_kernel, (1,), {"x_ptr": whole(1), "BLOCK": 8}).races
+    assert race.what == "stores another value than another lane" and race.program == race.other
+    assert str(race).startswith("program (0, 0, 0) stores another value than one of its other lanes: `x_ptr` at offset 0")
     (race,) = execute(neighbour_kernel, (4,), {"x_ptr": whole(32), "N": 32, "BLOCK": 8}).races
     assert (race.what, race.tensor, race.offset) == ("stores what another program has read", "x_ptr", 7)
     assert execute(neighbour_kernel, (1,), {"x_ptr": whole(32), "N": 32, "BLOCK": 32}).fine

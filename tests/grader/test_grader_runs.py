@@ -37,9 +37,9 @@ def test_an_error_is_made_anew_from_its_text(error, kind, text):
 
 def test_an_access_out_of_bounds_is_made_anew():
     others = [["store", "y_ptr", [0, 0, 0], 9, 1]]
-    error = {"type": "OutOfBounds", "text": "", "bounds": ["load", "x_ptr", [1, 2, 3], [4], 5, [6], 7, True, others]}
+    error = {"type": "OutOfBounds", "text": "", "bounds": ["load", "x_ptr", [1, 2, 3], [4], 5, [6], 7, True, False, others]}
     made = outcomes.rebuilt_error(error)
-    same = OutOfBounds("load", "x_ptr", (1, 2, 3), (4,), 5, (6,), 7, True, (("store", "y_ptr", (0, 0, 0), 9, 1),))
+    same = OutOfBounds("load", "x_ptr", (1, 2, 3), (4,), 5, (6,), 7, True, False, (("store", "y_ptr", (0, 0, 0), 9, 1),))
     assert made.same_as(same) and made.shape == same.shape and made.lane == same.lane
     assert type(made) is OutOfBounds and str(made) == str(same)
 

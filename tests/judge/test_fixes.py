@@ -26,26 +26,26 @@ def body(expression: str) -> str:
 
 @pytest.mark.parametrize(("wrong", "right", "said"), [
     ("a - b", "a + b", "`-` stands where `+` belongs, in `a - b`."),
-    ("a + 1", "a", "`+ 1` is too much, in `a + 1`."),
+    ("a + 1", "a", "`+ 1` should not be there, in `a + 1`."),
     ("a", "a / 1000", "A division by 1,000 is missing (for a unit), at `a`."),
     ("a", "a * b", "`* b` is missing, at `a`."),
     ("a", "a - 1", "`- 1` is missing, at `a`."),
     ("a + b * c", "(a + b) * c", "Parentheses are missing or wrong, in `a + b * c`: `(a + b) * c` is meant."),
     ("2 * a * b + b + c", "2 * (a * b + b + c)", "The factor 2 belongs to every term: parentheses are missing"),
     ("a // b", "-(-a // b)", "The quotient is rounded down, and must be rounded up"),
-    ("a % b", "a % b > 0", "A rest counts once, however large it is"),
+    ("a % b", "a % b > 0", "A remainder counts as one, however large it is"),
     ("2 ^ a - 1", "2 ** a - 1", "`^` is no power in Python: `**` is"),
     ("a / 2**30", "a / 1000000000", "`2 ** 30` stands where 1,000,000,000 belongs"),
     ("a * 3", "a * 4", "3 stands where 4 belongs, in `return a * 3`."),
     ("a < b", "a <= b", "`<` stands where `<=` belongs, in `a < b`."),
     ("a and b", "a or b", "`and` stands where `or` belongs"),
-    ("a and b and c", "a and c", "`b` is too much"),
+    ("a and b and c", "a and c", "`b` should not be there"),
     ("max(a, b)", "min(a, b)", "`max` stands where `min` belongs, in `max(a, b)`."),
-    ("a - b", "b - a", "The two sides of `-` are exchanged"),
-    ("min(a, b)", "a", "`min` is too much"),
-    ("f(a, b)", "f(b, a)", "`a` and `b` are exchanged, in `f(a, b)`."),
+    ("a - b", "b - a", "The two sides of `-` are swapped"),
+    ("min(a, b)", "a", "`min` should not be there"),
+    ("f(a, b)", "f(b, a)", "`a` and `b` are swapped, in `f(a, b)`."),
     ("round(a / b)", "a // b", "`round(a / b)` stands where `a // b` belongs, which is rounded down"),
-    ("-a", "a", "The `-` is too much"),
+    ("-a", "a", "The `-` should not be there"),
     ("a[0]", "a[1]", "`a[0]` stands where `a[1]` belongs"),
     ("a.sum(dim=1)", "a.sum(dim=0)", "`dim=1` stands where `dim=0` belongs"),
     ("a, b", "b, a", "`return (a, b)` gives back the results in another order: (b, a) is wanted."),
@@ -68,7 +68,7 @@ def test_statements_of_a_loop():
     assert sentence(loop.replace("t += x", "t = x"), loop).startswith("`t =` replaces what was added up so far")
     assert sentence(loop.replace("x, y in", "y, x in"), loop) == "`(y, x)` stands where `(x, y)` belongs, in the loop."
     broken = loop.replace("t += x", "t += x\n        break")
-    assert any(said.startswith("The `break` is too much") for _, said, _ in fixes(broken, loop))
+    assert any(said.startswith("The `break` should not be there") for _, said, _ in fixes(broken, loop))
 
 
 def test_the_likeliest_come_first_and_none_twice():

@@ -199,6 +199,9 @@ def test_the_gap_between_the_rows_of_a_view_is_outside_it():
     row_kernel[(1,)](wide[:, :8], torch.zeros(8), 12, BLOCK=8)
     error = out_of_bounds(lambda: row_kernel[(1,)](wide[:, :7], torch.zeros(8), 12, BLOCK=8))
     assert (error.tensor, error.offset) == ("x_ptr", 7)
+    assert "lane (7) touches offset 7, in a gap between its elements, and 1 lane(s)" in str(error)
+    error = out_of_bounds(lambda: row_kernel[(1,)](wide[:1, :7], torch.zeros(8), 12, BLOCK=8))
+    assert "lane (7) touches offset 7, and 1 lane(s)" in str(error), "past the last element"
 
 
 def test_masked_lanes_without_other_are_not_quietly_zero():

@@ -31,9 +31,10 @@ def test_the_mistake_is_named(name, old, new, sentence):
 def test_two_changes_that_mend_it_are_both_named(monkeypatch):
     right = answer_source("gemv_bytes")
     monkeypatch.setattr("checks.judge.repair.fixes", lambda *_: [
-        (right, "1 is too much, in `a`.", 3), (right, "1 is too much, in `a`.", 3), (right, "A `b` is missing.", 3),
-        (right, "2 is too much, in `c`.", 3), (right, "4 is too much, in `d`.", 4)])
-    assert said("gemv_bytes", "2 *", "3 *") == "1 is too much, in `a`. Or: 2 is too much, in `c`."
+        (right, "1 should not be there, in `a`.", 3), (right, "1 should not be there, in `a`.", 3),
+        (right, "A `b` is missing.", 3),
+        (right, "2 should not be there, in `c`.", 3), (right, "4 should not be there, in `d`.", 4)])
+    assert said("gemv_bytes", "2 *", "3 *") == "1 should not be there, in `a`. Or: 2 should not be there, in `c`."
 
 
 def test_what_no_single_change_mends():

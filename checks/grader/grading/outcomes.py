@@ -81,11 +81,12 @@ def rebuilt_error(error) -> Exception:
     """An exception of ours that stands for the child's: its type's name and its text."""
     error = error if isinstance(error, dict) else {}
     name, text = str(error.get("type", "Error"))[:80], str(error.get("text", ""))[:2000]
-    if name == "OutOfBounds" and isinstance(error.get("bounds"), list) and len(error["bounds"]) == 9:
-        kind, tensor, program, lane, offset, shape, lanes, masked, others = error["bounds"]
+    if name == "OutOfBounds" and isinstance(error.get("bounds"), list) and len(error["bounds"]) == 10:
+        kind, tensor, program, lane, offset, shape, lanes, masked, gap, others = error["bounds"]
         try:
             return OutOfBounds(str(kind)[:10], str(tensor)[:80], tuple(map(int, program)), tuple(map(int, lane)),
-                               int(offset), tuple(map(int, shape)), int(lanes), bool(masked), tuple(map(_place, others)))
+                               int(offset), tuple(map(int, shape)), int(lanes), bool(masked), bool(gap),
+                               tuple(map(_place, others)))
         except (TypeError, ValueError):
             pass
     ours = {"WrongAnswer": WrongAnswer, "TimeoutError": TimeoutError, "LimitExceeded": TimeoutError, "Raced": Raced,

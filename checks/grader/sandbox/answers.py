@@ -54,5 +54,5 @@ def describe_error(error: BaseException, line: str | None) -> dict:
     said: dict[str, Any] = {"type": type(error).__name__[:80], "text": str(error)[:2000], "line": line and line[:300]}
     if isinstance(error, OutOfBounds):
         said["bounds"] = [error.kind, error.tensor, list(error.program), list(error.lane), error.offset,
-                          list(error.shape), error.lanes, error.masked, [list(place) for place in error.others]]
+                          list(error.shape), error.lanes, error.masked, error.gap, [list(place) for place in error.others]]
     return said
