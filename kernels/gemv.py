@@ -37,8 +37,8 @@ def gemv_fp16_row(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """y = W x, one program per row. x (K,), w (N, K) float16 -> y (N,) float16; K ≤ 65,536."""
     N, K = expect_gemv(x, w)
     if K > 65536:
-        raise ValueError("gemv_fp16_row holds a whole row in registers, so K must be at most "
-                         f"65536, got {K}: use gemv_fp16")
+        raise ValueError("gemv_fp16_row takes a row as one block, so K must be at most 65536, "
+                         f"got {K}: use gemv_fp16")
     y = torch.empty(N, device=x.device, dtype=x.dtype)
     gemv_fp16_row_kernel[(N,)](x, w, y, K, w.stride(0), BLOCK_K=triton.next_power_of_2(K))
     return y

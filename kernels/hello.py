@@ -103,8 +103,7 @@ def row_sum(x: torch.Tensor) -> torch.Tensor:
     M, N = expect("x", x, ("M", "N"), torch.float32)
     expect_rows("x", x)
     if N > 65536:
-        raise ValueError("row_sum holds a whole row in registers, so N must be at most "
-                         f"65536, got {N}")
+        raise ValueError(f"row_sum takes a row as one block, so N must be at most 65536, got {N}")
     out = torch.empty(M, device=x.device)
     row_sum_kernel[(M,)](x, out, N, x.stride(0), BLOCK_N=triton.next_power_of_2(N))
     return out

@@ -133,10 +133,10 @@ def _draw_loads(launches: dict[str, Launch], all_of_x: int):
     sizes = [4, 6, 8, 10, 12, 16, 20, 24, 32]
     figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
     for (name, launch), colour, marker in zip(launches.items(), COLOURS, "os", strict=False):
-        loads = [bytes_from_memory(launch, size * panel_bytes, TOGETHER) / 1e3 for size in sizes]
+        loads = [bytes_from_memory(launch, size * panel_bytes, TOGETHER) / panel_bytes for size in sizes]
         axes.plot(sizes, loads, color=colour, marker=marker, label=name)
     asked = sum(count for (kind, _), count in launch.traffic().items() if kind == "load")
-    for value, label in [(asked / 1e3, "all loads of the programs"), (2 * all_of_x / 1e3, "x and w once")]:
+    for value, label in [(asked / panel_bytes, "all loads of the programs"), (2 * TILES, "x and w once")]:
         axes.axhline(value, color="black", linestyle="--", linewidth=1)
         axes.annotate(label, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", xytext=(-4, 2),
                       textcoords="offset points", fontsize=9)
@@ -144,6 +144,6 @@ def _draw_loads(launches: dict[str, Launch], all_of_x: int):
     axes.annotate("all of x fits", (TILES, 0.62), xycoords=("data", "axes fraction"), xytext=(4, 0),
                   textcoords="offset points", fontsize=9)
     axes.set(xlabel="cache, in panels (one panel: the rows of x, or of w, that one tile needs)",
-             ylabel="loads from memory, kB", ylim=(0, asked / 1e3 * 1.15))
+             ylabel="panels read from memory", ylim=(0, asked / panel_bytes * 1.15))
     axes.legend(frameon=False, loc="center right")
     return figure

@@ -20,14 +20,14 @@ _WRAPPERS = {exercise.wrapper or name for name, exercise in EXERCISES.items()}
 
 
 def show_rounding_errors(*functions):
-    """Histograms of (q · scale - x) / scale over 64 rows of normal numbers, for each function that makes q and scale of x.
+    """Histograms of (q · scale - x) / scale of lesson 04's 256 rows, for each function that makes q and scale of x.
 
     Draws those that are written; the titles give their SQNR.
     """
     written = [f for f in functions if python_function(f).__name__ not in _WRAPPERS or ready_to_draw(f)]
     if not written:
         return None
-    x = torch.randn(64, 1024, generator=torch.Generator().manual_seed(0)).half()
+    x = torch.randn(256, 2048, generator=torch.Generator().manual_seed(0)).half()
     figure, panels = plt.subplots(len(written), figsize=(7, 0.6 + 1.7 * len(written)), sharex=True, squeeze=False,
                                   layout="constrained")
     for panel, function, colour in zip(panels[:, 0], written, COLOURS, strict=False):

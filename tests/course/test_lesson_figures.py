@@ -9,6 +9,7 @@ from itertools import product
 
 import pytest
 import torch
+import triton.language as tl
 
 from checks.bench.results import recorded, select
 from checks.course.notebooks import LESSONS, read
@@ -79,8 +80,17 @@ def test_01_registers_of_both_block_sizes():
     fp16 = dict.fromkeys(("x_ptr", "w_ptr", "y_ptr"), "*fp16")
     interpreted, on_a_gpu = registers(gemv.gemv_fp16_kernel, fp16, {"BLOCK_N": 64, "BLOCK_K": 128},
                                       {"BLOCK_N": 2, "BLOCK_K": 1024})
-    assert abs(interpreted - 158) < 10 and "reported about 158 registers" in text("01")
-    assert f"compiled for `sm_90` the kernel then needs {on_a_gpu}." in text("01")
+    assert f"for `sm_90` our answer then needs {interpreted} registers." in text("01")
+    assert f"2 rows by 1,024, and our answer needs {on_a_gpu}." in text("01")
+    whole_row, = registers(gemv.gemv_fp16_row_kernel, fp16, {"BLOCK_K": 65536})
+    assert f"Yet compiled for `sm_90` our answer takes only {whole_row} registers, none spilled" in text("01")
+    assert 65536 // 128 == 512 and "a thread has 512 lanes of a row" in text("01")
+
+
+def test_01_the_largest_block():
+    assert f"({tl.TRITON_MAX_TENSOR_NUMEL:,} lanes in Triton, 65,536 in our wrapper)" in text("01")
+    with pytest.raises(ValueError, match="takes a row as one block, so K must be at most 65536"):
+        gemv.gemv_fp16_row(torch.zeros(65537).half(), torch.zeros(1, 65537).half())
 
 
 def test_03_predicted_gains_beside_measured_ones():

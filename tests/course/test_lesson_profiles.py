@@ -48,7 +48,7 @@ def test_01_occupancy_of_both_block_sizes_as_counted():
 
 def test_01_where_the_time_of_a_small_product_goes():
     row, small, big = (profiled(name, N=N) for name, N in (("gemv_fp16_row", 65536), ("gemv_fp16", 4096),
-                                                           ("gemv_fp16", 65536)))
+                                                           ("gemv_fp16, 2 x 1024", 65536)))
     eager, = select(recorded(), test="gemv", mode="eager", function="gemv_fp16", N=4096, K=4096)
     split, add = (profiled("cuBLAS FP16", M=1, N=4096, launch=launch) for launch in (0, 1))
     page = text("01")

@@ -105,7 +105,7 @@ BAD = [
     (row_sum, [V], ValueError, "x must be (M, N) float32, got (4,) float32"),
     (row_sum, [M.int()], TypeError, "x must be (M, N) float32, got (4, 6) int32"),
     (row_sum, [M.t()], ValueError, "x must be contiguous along its last dimension"),
-    (row_sum, [torch.ones(1, 65537)], ValueError, "row_sum holds a whole row in registers"),
+    (row_sum, [torch.ones(1, 65537)], ValueError, "row_sum takes a row as one block, so N must be at most 65536"),
     (copy_2d, [V], ValueError, "x must be (M, N) float32, got (4,) float32"),
     (copy_2d, [M[:0]], ValueError, "x must not be empty"),
 ]

@@ -48,9 +48,8 @@ def test_the_pictures_of_tiles_say_what_the_order_needs():
     assert "(1, 1) of 4" in show_one_tile(matmul.matmul_fp16_naive_kernel, M=200, N=150, K=70).get_suptitle()
     loads = show_order(matmul.matmul_fp16_naive_kernel, matmul.grouped_tile).axes[0]
     column_by_column, groups = (line.get_ydata() for line in loads.lines[:2])
-    panel = 16 * 16 * 2 / 1e3
-    assert column_by_column[3] == pytest.approx((16 * 16 + 16) * panel)  # a cache of 10 panels
-    assert groups[3] == pytest.approx((16 + 4 * 16) * panel)
+    assert (column_by_column[3], groups[3]) == (16 * 16 + 16, 16 + 4 * 16), "panels, with a cache of 10"
+    assert column_by_column[5] == column_by_column[3] and column_by_column[6] == 32, "a cache of 16, and of 20"
 
 
 def test_pictures_of_what_is_not_written_yet_say_so(capsys):
