@@ -56,6 +56,9 @@ ALL_REDUCE_US = Exercise(
                "GB/s are 1e9 bytes in 1e6 microseconds: bytes / (gb_per_s · 1e3)."),
         Mutant("all bytes of the tensor", {"ring_all_reduce_bytes(num_bytes, size)": "num_bytes"},
                "What a rank sends is `ring_all_reduce_bytes(num_bytes, size)`."),
+        Mutant("the bytes in every step", {"+ ring_all_reduce_bytes(num_bytes, size)":
+               "+ 2 * (size - 1) * ring_all_reduce_bytes(num_bytes, size)"},
+               "`ring_all_reduce_bytes` is what a rank sends in all steps together: only the latency is paid in each."),
         Mutant("the longer of the two", {"return 2 * (size - 1) * latency_us + ring_all_reduce_bytes(num_bytes, size) / "
                                           "(gb_per_s * 1e3)": "return max(2 * (size - 1) * latency_us, "
                                           "ring_all_reduce_bytes(num_bytes, size) / (gb_per_s * 1e3))"},

@@ -163,6 +163,9 @@ ATTENTION = Exercise(
         Mutant("y is not rescaled", {"acc = acc * shrink + ": "acc = acc + "}, RESCALE),
         Mutant("tokens past the length", {_SCORES: "scores = scores + 0.0"},
                "A key of zeros has the score 0, not none: tokens past the length get -inf, so that exp gives 0."),
+        Mutant("shrink after the top has moved", {"        shrink = tl.exp(top - new_top)\n": "        top = new_top\n"
+               "        shrink = tl.exp(top - new_top)\n"},
+               "shrink leads from the old top to the new one: compute it before `top = new_top`, or it is 1 always."),
         Mutant("exp without the top", {"p = tl.exp(scores - new_top)": "p = tl.exp(scores)",
                "shrink = tl.exp(top - new_top)": "shrink = 1.0"},
                "exp of a score of 100 is Inf in FP32: subtract the largest score first."),
@@ -286,6 +289,8 @@ MERGE = Exercise(
         Mutant("exp without the largest", {"tl.exp(lse - tl.max(lse, axis=0))": "tl.exp(lse)"},
                "exp of 100 is Inf in FP32: subtract the largest lse of the row first."),
         Mutant("weights that do not add up to 1", {" / tl.sum(w, axis=0)": ""}, "Divide by the sum of the weights."),
+        Mutant("divided by the number of parts", {"/ tl.sum(w, axis=0)": "/ parts"},
+               "The weights add up to tl.sum(w, axis=0), which the number of parts is only where all lse are alike."),
         Mutant("lse itself is the weight", {"w = tl.exp(lse - tl.max(lse, axis=0))":
                "w = tl.where(lse > float(\"-inf\"), lse, 0.0)"},
                "lse is a logarithm: exp(lse) is the part's sum."),

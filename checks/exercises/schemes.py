@@ -210,9 +210,13 @@ CLIPPED = Exercise(
            Case("one candidate", tailed(100, 5.0, 127, 1))),
     mutants=(
         Mutant("no clipping", {"scales[int(torch.stack(errors).argmin())]": "scales[0]"},
-               "amax / largest is one candidate: take the one with the least mean square error."),
+               "amax / largest is one candidate: take the one with the least mean square error of x, not of codes, whose "
+               "errors are smallest where a step is largest."),
         Mutant("codes are not clamped", {".clamp(-largest, largest)": ""},
                "Numbers beyond the clip get the last code: without the clamp a smaller scale always looks better."),
+        Mutant("amax is no candidate", {"range(parts, 0, -1)": "range(parts - 1, 0, -1)", "return float(":
+               "return 0.0 if not scales else float("},
+               "i goes from 1 to parts, parts included: without clipping is a candidate too."),
         Mutant("magnitudes instead of squares", {".square()": ".abs()"}, "The mean *square* error."),
         Mutant("the clip itself", {"return float(scales[int(torch.stack(errors).argmin())])":
                "return float(scales[int(torch.stack(errors).argmin())]) * largest"},

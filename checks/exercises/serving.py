@@ -82,6 +82,8 @@ BUCKET = Exercise(
                "fits.max()"}, "A smaller graph does not hold all sequences."),
         Mutant("the largest where none holds it", {"else 0": "else int(buckets.max())"},
                "A graph has the shapes it was captured with: 0 says that the batch runs without one."),
+        Mutant("none that holds it is forgotten", {"int(fits.min()) if len(fits) else 0": "int(fits.min())"},
+               "Where no bucket holds the batch, `buckets[buckets >= batch]` is empty and has no smallest: give 0."),
         Mutant("the padding", {"int(fits.min())": "int(fits.min()) - batch"}, "Wanted is the bucket itself."),
     ),
 )
