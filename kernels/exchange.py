@@ -111,11 +111,12 @@ class Group:
 
 def checksum(tensor: torch.Tensor) -> torch.Tensor:
     """A whole number below 2⁶² that differs, all but certainly, where a bit of the tensor does, or its numbers' order."""
-    flat = tensor.detach().contiguous().view(-1)
-    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
+    # Numbers of 64 bits in halves: of a sum the two highest bits are lost, and the sign is one of them.
+    whole = {1: torch.int8, 2: torch.int16}.get(tensor.element_size(), torch.int32)
+    flat = tensor.detach().contiguous().view(-1).view(whole)
     total = torch.zeros((), dtype=torch.int64, device=flat.device)
     for start in range(0, flat.numel(), PIECE):
-        bits = flat[start:start + PIECE].view(whole).long()
+        bits = flat[start:start + PIECE].long()
         places = torch.arange(start, start + len(bits), device=flat.device) % 65_521 + 1
         total = total * 31 + (bits * places).sum()
     return total & (2**62 - 1)
