@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels.linear import Int8Linear, quantize_linears_
+from kernels.linear import HOOKS, Int8Linear, quantize_linears_
 from kernels.operators import (
     matmul_int8_op,
     perrow_w8a8_matmul_op,
@@ -129,6 +129,18 @@ def test_hooks_stay_and_can_still_be_removed():
     assert torch.equal(model.up(x), plain + 1) and seen == [Int8Linear]
     added.remove()
     assert torch.equal(model.up(x), plain)
+
+
+@pytest.mark.parametrize("register, options", [
+    ("register_forward_pre_hook", {}), ("register_forward_pre_hook", {"with_kwargs": True}), ("register_forward_hook", {}),
+    ("register_forward_hook", {"with_kwargs": True}), ("register_forward_hook", {"always_call": True})])
+def test_every_kind_of_hook_stays(register, options):
+    model, seen = torch.nn.Sequential(linear(8, 8)), []
+    getattr(model[0], register)(lambda module, *given: seen.append((type(module), len(given))), **options)
+    model(x := inputs(3, 8))
+    quantize_linears_(model)(x)
+    assert [given for _, given in seen] == [seen[0][1]] * 2 and seen[1][0] is Int8Linear
+    assert set(HOOKS) == {name for name in vars(torch.nn.Linear(1, 1)) if name.startswith("_forward") and "hooks" in name}
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

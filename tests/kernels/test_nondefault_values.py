@@ -100,19 +100,20 @@ def test_the_base_of_positions():
     assert Config(1, 1, 8, 1, 1, 8).rope_base == 10_000.0
 
 
-def blocks(eps):
+def blocks(attention_eps, mlp_eps):
     torch.manual_seed(0)
     block = Block(TINY).to(device(), torch.float16).eval().requires_grad_(False)
-    block.attention_norm.eps = block.mlp_norm.eps = eps
-    block.attention_norm.weight.mul_(randn(TINY.dim, seed=5))
+    block.attention_norm.eps, block.mlp_norm.eps = attention_eps, mlp_eps
+    for seed, norm in enumerate((block.attention_norm, block.mlp_norm), 5):
+        norm.weight.mul_(randn(TINY.dim, seed=seed))
     return block, FusedInt8Block(block)
 
 
-@pytest.mark.parametrize("B, T", [(1, 128), (3, 43)])
-def test_a_fused_block_keeps_the_norms_eps(B, T):
+@pytest.mark.parametrize("B, T, eps", [(1, 128, (0.1, 0.001)), (3, 43, (0.001, 0.1))])
+def test_a_fused_block_keeps_each_norms_own(B, T, eps):
     x = randn(B, T, TINY.dim) * 0.05  # small beside eps
     turn = rotation(TINY, torch.arange(T, device=device()))
-    block, fast = blocks(0.1)
+    block, fast = blocks(*eps)
     want = (block(x, turn) - x).float()
     assert ((fast(x, turn) - x).float() - want).norm() < 0.1 * want.norm()
 

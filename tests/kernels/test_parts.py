@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from kernels import parts
+from kernels import decode_row, parts
 from kernels.fused import rmsnorm_quantize_int8, silu_mul_quantize_int8
 from kernels.matmul_int8 import matmul_int8
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
 from kernels.quantize import quantize_int8_perrow
-from kernels.runtime import device
+from kernels.runtime import Card, device
 
 
 def codes(*shape):
@@ -20,12 +20,13 @@ def randn(*shape, dtype=torch.float16):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype).to(device())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_codes_of_parts_are_those_of_the_row(dtype):
-    x, up = randn(4, 70, dtype=dtype), randn(4, 71, dtype=dtype)[:, 1:]
+@pytest.mark.parametrize("dtype, ends", [(torch.float16, (0, 10, 30, 50, 70)), (torch.bfloat16, (0, 40, 70))])
+def test_codes_of_parts_are_those_of_the_row(dtype, ends):
+    x, up = randn(8, 70, dtype=dtype), randn(8, 71, dtype=dtype)[:, 1:]
     x[1], x[2, 3], x[3, 60] = 0, torch.inf, torch.nan
+    x[range(4, 8), [5, 20, 40, 65]] = 30  # each part has a row's largest
     for second, whole in ((None, quantize_int8_perrow(x)), (up, silu_mul_quantize_int8(x, up))):
-        cut = [(x[:, k], None if second is None else second[:, k]) for k in (slice(0, 40), slice(40, 70))]
+        cut = [(x[:, k], None if second is None else second[:, k]) for k in map(slice, ends, ends[1:])]
         amax = [parts.part_amax(*part) for part in cut]
         found = [parts.quantize_with_amax(*part, amax) for part in cut]
         assert torch.equal(torch.cat([q for q, _ in found], dim=1), whole[0])
@@ -71,3 +72,36 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="residual must be contiguous"):
         parts.finish([x], None, None, randn(20, 3).T, torch.float16)
     assert parts.part_amax(x[:0]).shape == (0,) and parts.finish([x[:0]], None, None, None, torch.float16).shape == (0, 20)
+
+
+@pytest.mark.parametrize("capability, sms, shared_memory, stages", [
+    ((8, 0), 108, 166_912, {2: 5, 64: 5, 128: 4}), ((8, 6), 84, 101_376, {2: 5, 64: 4, 128: 4}),
+    ((9, 0), 132, 232_448, {2: 5, 64: 5, 128: 4}), ((10, 0), 148, 232_448, {2: 5, 64: 5, 128: 4}),
+    (None, 304, 65_536, {2: 5, 64: 2, 128: 2})], ids=["A100", "A40", "H100", "B200", "MI300X"])
+def test_what_the_gpu_decides(monkeypatch, capability, sms, shared_memory, stages):
+    """Each launch as it is planned on a GPU that is not here."""
+    planned = []
+
+    def launch(kernel, grid, scalars, constants, **options):
+        planned.append((kernel.fn.__name__, grid, constants, options))
+        return lambda *_: None
+
+    for module in (parts, decode_row):
+        monkeypatch.setattr(module, "Launch", launch)
+    for plans in (parts._sums, parts._row, parts._quantize):
+        monkeypatch.setattr(plans, "_calls", {})
+    monkeypatch.setattr(parts, "card", lambda where: Card(capability, sms, shared_memory, 50 << 20, 3000.0))
+    w_q, w_scale = codes(512, 4096), randn(512).float()
+    for M in (2, 64, 128):
+        parts.sums_into(torch.empty(M, 512, dtype=torch.int32, device=w_q.device), codes(M, 4096), w_q)
+        _, (columns, parts_of_k), constants, options = planned[-1]
+        assert (columns, parts_of_k, options["num_stages"]) == (512 // constants["BLOCK_N"], 1, stages[M])
+        assert constants["PARTIAL"] and constants["BLOCK_N"] == (32 if M <= 64 else 64)
+    parts.quantize_and_multiply_into(randn(1, 512), randn(1, 4096), w_q, w_scale)
+    overlap = capability is not None and capability >= (9, 0)
+    assert [name for name, *_ in planned] == ["decode_w8a8_kernel"] * 3 + ["decode_row_kernel"]
+    for _, _, constants, options in planned:
+        assert constants["OVERLAP"] == options.get("launch_pdl", False) == overlap
+    for M, SLICE in ((1, 1024), (sms - 1, 1024), (sms, 4096)):  # few rows leave multiprocessors to cut them for
+        parts.quantize_with_amax(x := randn(M, 4096), None, [torch.ones(M, device=x.device)])
+        assert planned[-1][1:3] == ((M, 4096 // SLICE), {"SLICE": SLICE})

@@ -48,6 +48,11 @@ def test_inside_a_cuda_graph_operators_stay(seen, case, calls):
     assert seen[f"{case}, in a graph"] == calls
 
 
+def test_every_operand_is_used(seen):
+    found = {case: inputs for case, inputs in seen.items() if case.endswith(": unused")}
+    assert len(found) == 18 and found == dict.fromkeys(found, [])
+
+
 @pytest.mark.parametrize("case", ["rows not known", "no rows"])
 def test_what_is_not_known_or_empty_stays_whole(seen, case):
     assert seen[case] == seen[f"{case}, in a graph"] == [WHOLE]

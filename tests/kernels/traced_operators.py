@@ -1,6 +1,7 @@
 """What a compiler is shown of our operators on a GPU that is not here. Run as a script: here Triton does not interpret.
 
-stdout: JSON, for each case the names of what its graph calls: operators, and kernels with their grids.
+stdout: JSON, for each case the names of what its graph calls, operators, and kernels with their grids; and the numbers of
+inputs that it does not use.
 """
 
 import contextlib
@@ -38,8 +39,8 @@ triton.runtime.driver.set_active(SimpleNamespace(
 from kernels import operators as ops  # noqa: E402
 
 
-def called(function, *shapes):
-    """What the graph of `function` calls, traced as AOTAutograd traces it."""
+def traced(function, *shapes):
+    """The graph of `function`, traced as AOTAutograd traces it."""
     fake = FakeTensorMode(shape_env=ShapeEnv())
     with fake:
         inputs = [torch.empty(shape, device="cuda:0" if shape else "cpu", dtype=dtype) for shape, dtype in shapes]
@@ -50,8 +51,13 @@ def called(function, *shapes):
             return torch.utils._pytree.tree_map(from_fun, function(*given))
 
     with fake:
-        graph = make_fx(functional)(*inputs).graph
-    return [name for node in graph.nodes if (name := describe(node))]
+        return make_fx(functional)(*inputs).graph
+
+
+def unused(graph):
+    """The inputs, by their numbers, that nothing in the graph takes."""
+    given = [node for node in graph.nodes if node.op == "placeholder"]
+    return [number for number, node in enumerate(given) if not node.users]
 
 
 def describe(node):
@@ -63,14 +69,14 @@ def describe(node):
 
 
 def linear(x, *layers):
-    """x through layers that share it."""
-    return [ops.matmul_int8_op(x, w_q, w_scale) for w_q, w_scale in zip(layers[::2], layers[1::2], strict=True)]
+    """x through layers that share it: codes, scales and bias of each."""
+    return [ops.matmul_int8_op(x, *layer) for layer in zip(layers[::3], layers[1::3], layers[2::3], strict=True)]
 
 
 def changed_between(x, *layers):
-    first = linear(x, *layers[:2])
+    first = linear(x, *layers[:3])
     x.mul_(2)
-    return [*first, *linear(x, *layers[2:])]
+    return [*first, *linear(x, *layers[3:])]
 
 
 def of_some_rows(number, x, *layers):
@@ -78,7 +84,7 @@ def of_some_rows(number, x, *layers):
 
 
 def shapes(M, K, *Ns):
-    weights = [[((N, K), torch.int8), ((N,), torch.float32)] for N in Ns]
+    weights = [[((N, K), torch.int8), ((N,), torch.float32), ((N,), torch.float16)] for N in Ns]
     return ((M, K), torch.float16), *sum(weights, [])
 
 
@@ -99,7 +105,9 @@ def main():
     for name, (function, given) in cases.items():
         for suffix, mode in (("", contextlib.nullcontext()), (", in a graph", graphs)):
             with mode:
-                found[name + suffix] = called(function, *given)
+                graph = traced(function, *given)
+            found[name + suffix] = [said for node in graph.nodes if (said := describe(node))]
+            found[f"{name}{suffix}: unused"] = unused(graph)
     json.dump(found, sys.stdout)
 
 
