@@ -144,6 +144,22 @@ def test_limits():
         launch(*LOOP, "scf.for %i = %a to %n step %a  : i32 {", "}")
 
 
+ENDED = "tt.func public @k() attributes {noinline = false} {"
+
+
+@pytest.mark.parametrize(("grid", "launched"), [
+    ((), True), ((0,), True), ((7,), True), ((2**31 - 1, 0), True), ((2**31, 0), False), ((-1,), False),
+    ((0, 2**16 - 1), True), ((0, 2**16), False), ((1, -1), False),
+    ((0, 1, 2**16 - 1), True), ((0, 1, 2**16), False), ((1, 1, -1), False), ((1, 1, 1, 1), False)])
+def test_grids_that_a_gpu_launches(grid, launched):
+    module = Module(text(head=ENDED))
+    if launched:
+        assert module.run(grid, {}).fine
+    else:
+        with pytest.raises(ValueError, match=r"up to three axes, \(2\*\*31 - 1, 65535, 65535\) programs at most"):
+            module.run(grid, {})
+
+
 def test_a_function_that_calls_itself():
     again = "\n".join(["module {", HEAD, "tt.call @f(%n) : (i32) -> ()", "tt.return", "}",
                        "tt.func private @f(%n: i32) attributes {noinline = true} {", "tt.call @f(%n) : (i32) -> ()",

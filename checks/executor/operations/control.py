@@ -27,7 +27,7 @@ def for_loop(op: Op) -> Handler:
             raise Malformed("a loop whose step is not positive")
         for i in range(first, last, max(1, int(step.flat[0]))):
             run.check_time()
-            env[variable] = np.full((1, 1, 1), i, low.dtype)
+            env[variable] = np.asarray(i).astype(low.dtype).reshape(1, 1, 1)  # unsigned bounds wrap around
             env.update(zip(names, values, strict=True))
             values = run.block(body, env, active)
         env.update(zip(op.results, values, strict=True))

@@ -1,0 +1,33 @@
+"""Two programs that touch one place: who noticed whom, and where in the tensor."""
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from executor_launches import execute
+
+
+@triton.jit
+def one_stores_kernel(x_ptr, WRITER: tl.constexpr):
+    x = tl.load(x_ptr)
+    tl.store(x_ptr, x + 1, mask=tl.program_id(0) == WRITER)
+
+
+@pytest.mark.parametrize("writer", range(4))
+def test_a_store_of_what_all_read_is_a_race_whoever_stores(writer):
+    (race,) = execute(one_stores_kernel, (4,), {"x_ptr": torch.zeros(1), "WRITER": writer}).races
+    assert (race.what, race.program) == ("stores what another program has read", (writer, 0, 0))
+    assert execute(one_stores_kernel, (1,), {"x_ptr": torch.zeros(1), "WRITER": 0}).fine
+
+
+@triton.jit
+def bytes_of_one_place_kernel(x_ptr, BYTE: tl.constexpr):
+    tl.store(x_ptr.to(tl.pointer_type(tl.int8)) + BYTE, tl.program_id(0).to(tl.int8))
+
+
+@pytest.mark.parametrize("byte", [0, 21])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float16, torch.float32, torch.int64])
+def test_a_race_lies_at_an_element_of_the_tensor(dtype, byte):
+    x = torch.zeros(32, dtype=dtype)
+    (race,) = execute(bytes_of_one_place_kernel, (2,), {"x_ptr": x, "BYTE": byte}).races
+    assert (race.tensor, race.offset) == ("x_ptr", byte // x.element_size())
