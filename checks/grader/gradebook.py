@@ -128,7 +128,7 @@ def with_lateness(result: SubmissionResult, course: Course, student: Student | N
              if (percent := course.late.percent(late))}
     late = dict.fromkeys(result["late"], False) | dict.fromkeys(seconds, True)
     return result | {"late_seconds": seconds, "late_taken": taken, "late": late,
-                     "points": round(result["points"] - sum(taken.values()), 4)}
+                     "points": max(0.0, round(result["points"] - sum(taken.values()), 4))}
 
 
 def _with_student(result: SubmissionResult, student: Student | None) -> SubmissionResult:

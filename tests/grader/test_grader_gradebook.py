@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from checks.grader.course import DEFAULT, LateRule, lessons_named, read_course
 from checks.grader.gradebook import Change, Gradebook, read_gradebook
 from checks.grader.grader import Grader
 from checks.grader.intake.submissions import Submission
-from checks.grader.output.exports import FORMATS, export, unknown_to
+from checks.grader.output.exports import FORMATS, export, gradescope_results, unknown_to
 from checks.grader.output.feedback import lateness, messages_for_student, sentences_on_all
 from checks.grader.output.pages import write_pages
 from checks.grader.overrides import Override, apply_overrides, read_overrides, status_shown
@@ -75,6 +76,17 @@ def test_what_lateness_costs_and_who_has_more_time(tmp_path):
     for one in (more_time, by_platform, unknown):
         assert (one["late_taken"], one["late_seconds"], one["points"]) == ({}, {}, 2.0)
     assert "28 hours late: 0.5 points were taken off" in sentences_on_all(late)[0]
+
+
+@pytest.mark.parametrize(("rule", "points"), [
+    (LateRule(), 2.0), (LateRule(0, 10), 1.7999), (LateRule(0, 100), 0.0), (LateRule(0, 200, 200), 0.0)])
+def test_lateness_takes_no_more_than_there_is(rule, points):
+    lessons = (HELLO, GEMV, "02_gemm_fp16")
+    ones = [exercise(lesson=lesson, points=0.66666) for lesson in lessons]  # of which 0.6667 each is taken at 100 %
+    course = replace(read_course(DEFAULT), late=rule, deadlines=dict.fromkeys(lessons, DUE))
+    handed_in = dict.fromkeys(lessons, DUE.timestamp() + 60)
+    late = gradebook.with_lateness(result("s1", *ones, handed_in=handed_in) | {"points": 2.0}, course, None)
+    assert late["points"] == points and json.loads(gradescope_results(late, course))["score"] == points
 
 
 def test_times_of_unpacking_make_nobody_late(tmp_path, capsys):

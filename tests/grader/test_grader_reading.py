@@ -243,6 +243,21 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch, archive, name, limit):
     assert not list(walk.files([tmp_path])) and "more than the 1,000 " in walk.unread[0]
 
 
+@pytest.mark.parametrize("name", ["a{}.png", ".a{}.py", "__MACOSX/a{}.py", "solutions/a{}.ipynb", "a{}.rar"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_what_a_tar_unpacks_to_get_past_is_limited_too(tmp_path, monkeypatch, mode, name):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=mode) as archive:
+        for number in range(4):
+            info = tarfile.TarInfo(name.format(number))
+            info.size = 1000
+            archive.addfile(info, io.BytesIO(bytes(1000)))
+    (tmp_path / "a.tgz").write_bytes(data.getvalue())
+    monkeypatch.setattr(archives, "TOTAL_LIMIT", len(data.getvalue()) + 3000)
+    walk = Walk()
+    assert not list(walk.files([tmp_path])) and "bytes that are read of one submission" in walk.unread[-1]
+
+
 def test_a_member_that_is_larger_than_its_archive_says(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "FILE_LIMIT", 1000)
     data = zipped(a_ipynb=b"0" * 10_000).replace((10_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))

@@ -145,18 +145,18 @@ class Walk:
     def _members(self, name: str, inside: str, data: bytes) -> Iterator[tuple[str, bytes | None]]:
         before, folders = self.seen, Folders()
         try:
-            for member, size, file in _zip(data) if is_zip(name, data) else _tar(data):
+            tar = not is_zip(name, data)
+            for member, size, file in _tar(data) if tar else _zip(data):
                 inner = inside + _shown(member)
                 folders.note(inner, itself=member.endswith("/"))
                 if member.endswith("/"):
                     continue
-                if not self._is_looked_at(inner, False):
-                    continue
-                if file is None:
+                looked_at = self._is_looked_at(inner, False)
+                if looked_at and file is None:
                     self._not_read(inner, "it is no regular file, or the archive is locked or broken", is_work(inner))
-                elif self._is_wanted(inner, size):
+                elif looked_at and self._is_wanted(inner, size):
                     yield inner, self._bytes(inner, file)
-                else:
+                elif looked_at or tar:
                     self._spend(size)  # which a tar unpacks to get past it
             for folder in folders.empty() if self.seen > before else ():
                 if self._is_looked_at(folder, True):

@@ -179,5 +179,5 @@ def gradescope_results(result: SubmissionResult, course: Course) -> str:
               "status": "passed" if status_shown(one) == PASSED else "failed",
               "output": "\n".join(messages_for_student(one, course)), "visibility": "visible"}
              for one in result["exercises"]]
-    return to_json({"score": max(0.0, result["points"]), "output": "\n".join(sentences_on_all(result)), "tests": tests,
+    return to_json({"score": result["points"], "output": "\n".join(sentences_on_all(result)), "tests": tests,
                     "visibility": "visible"})
