@@ -1,13 +1,18 @@
 """The children of a submission: which notebooks run again, and what plays recordings back."""
 
+import json
 import types
+from dataclasses import replace
 
 import pytest
 from grading import NEEDED
 
+from checks.grader.grading.compiling import text_request
 from checks.grader.grading.notebooks import Ran
 from checks.grader.grading.player import Played, Player
+from checks.grader.sandbox import client
 from checks.grader.sandbox.client import ChildExited
+from checks.host.steps import LaunchStep
 
 # what other exercises have to do with it
 
@@ -29,6 +34,35 @@ def test_a_child_is_asked_of_other_exercises(answer, influenced):
             raise answer
         return answer, b""
     assert Ran(types.SimpleNamespace(ask=ask), [], True).influenced(NEEDED) is influenced
+
+
+@pytest.mark.parametrize(("asked_at", "seconds", "until"), [
+    (0, 10, 15), (0, 94, 99), (0, 95, 100), (0, 500, 100), (80, 10, 95), (90, 10, 100), (300, 10, 100)])
+def test_no_case_goes_on_after_its_exercise_s_time(monkeypatch, asked_at, seconds, until):
+    """A case may take its own time and 5 s for sending, and all of a child together what the child has."""
+    now = types.SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr(client, "time", now)
+    child = client.Child(types.SimpleNamespace(kind="run", levels=(), timeout_s=100.0), None, None, "", {})
+    monkeypatch.setattr(child, "_exchange", lambda *asked: asked)
+    now.monotonic = lambda: float(asked_at)
+    question, payload, limit, deadline = child.ask({"case": 1}, b"x", seconds)
+    assert (question["case"], question["timeout_s"], payload, limit) == (1, seconds, b"x", client.OUTPUT_LIMIT)
+    assert deadline == until
+
+
+# what is compiled
+
+STEP = LaunchStep("source", "kernel", {}, (1, 1, 1), {}, {}, {})
+
+
+@pytest.mark.parametrize(("kind", "number", "divided"), [
+    ("i32", 16, True), ("i32", 0, True), ("i32", -32, True), ("i64", 2**40, True), ("i32", 8, False), ("i32", 24, False),
+    ("i64", 2**40 + 8, False), ("i32", 1, False), ("fp32", 16.0, False), ("i1", True, False), ("*fp16", None, True)])
+def test_a_gpu_is_told_which_numbers_16_divides(kind, number, divided):
+    step = replace(STEP, signature={"x": kind, "BLOCK": "constexpr"}, arguments={"x": number, "BLOCK": 16},
+                   constexprs={"BLOCK": 16})
+    assert json.loads(text_request(step, for_gpu=True)["aligned"]) == ["x"] * divided
+    assert json.loads(text_request(step)["aligned"]) == [], "what the executor runs is right for any number"
 
 
 # recordings

@@ -56,6 +56,15 @@ def test_strides_are_made_only_where_asked_for():
     assert found.stride() == (4, 1) and torch.equal(found, wide)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.int64, torch.uint8, torch.bool])
+@pytest.mark.parametrize(("shape", "strides"), [
+    ((1,), (5,)), ((1, 1), (3, 7)), ((1,), (0,)), ((), ()), ((2, 3), (1, 2)), ((2, 1), (1, 9)), ((0, 2), (7, 1))])
+def test_whatever_strides_it_has_a_tensor_arrives(shape, strides, dtype):
+    value = torch.ones(16).cumsum(0).to(dtype).as_strided(shape, strides)
+    (plain,), (strided,) = decode(*encode([value])), decode(*encode([value]), strided=True)
+    assert torch.equal(plain, value) and torch.equal(strided, value) and strided.stride() == strides
+
+
 @pytest.mark.parametrize("described", [
     [["tensor", "float32", [2], [1], 4]], [["tensor", "float32", [1] * 9, [1] * 9, 4]], [["tensor", "float32", [1], [1], 8]],
     [["tensor", "complex64", [1], [1], 8]], [["tensor", "float32", ["2"], [1], 8]], [["plain", {}]], [["pickle", "x"]],
