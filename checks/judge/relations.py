@@ -75,7 +75,7 @@ def _rounded(pairs: Pairs, wrong: Pairs) -> str | None:
 
 
 def _constant_factor(pairs: Pairs, wrong: Pairs) -> str | None:
-    if all(_near(got * want, 1) for got, want, _ in wrong):
+    if all(_near(got * want, 1) for got, want, _ in pairs):
         return "one divided by the right one: a quotient is inverted."
     got, want, _ = wrong[0]
     factor = got / want if want else 0.0

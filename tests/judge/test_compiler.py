@@ -149,8 +149,18 @@ def test_of_several_kernels_each_is_compiled():
     launches = [SimpleNamespace(traffic=lambda name=name: Counter({("load", "x"): moves[name]}))
                 for name in ("main", "decoy", "decoy")]
     assert one_of_each(["main", "decoy", "decoy"], launches) == [1, 0], "the one that moves the most is the last"
-    good, bad = {80: Compiled(registers=1)}, {80: Compiled(error="no")}
-    assert worst([bad, good]) is bad and worst([good, bad]) is bad and worst([good, good]) is good
+
+
+GOOD, OTHER, BAD, WORSE = ({80: Compiled(registers=1)}, {80: Compiled(registers=2)}, {80: Compiled(error="no")},
+                           {80: Compiled(registers=3), 90: Compiled(error="never")})
+
+
+@pytest.mark.parametrize(("reports", "told"), [
+    ([GOOD], GOOD), ([GOOD, OTHER], OTHER), ([OTHER, GOOD], GOOD), ([GOOD, OTHER, GOOD], GOOD), ([BAD, GOOD], BAD),
+    ([GOOD, BAD], BAD), ([GOOD, BAD, OTHER], BAD), ([BAD, WORSE], BAD), ([OTHER, WORSE, BAD], WORSE)])
+def test_what_is_told_of_several_kernels(reports, told):
+    """The first with an error, else the last."""
+    assert worst(reports) is told
 
 
 @triton.jit

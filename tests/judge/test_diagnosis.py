@@ -81,6 +81,22 @@ def test_a_mutant_is_recognised_by_all_cases(monkeypatch, said, mutant):
     assert (found and found.name) == mutant
 
 
+def test_what_came_of_a_mutant_is_kept_for_nothing_else(monkeypatch):
+    """Another exercise, mutant, case or draw of the inputs is tried anew; the same one is not."""
+    tried = []
+    monkeypatch.setattr(diagnosis, "_tried", {})
+    monkeypatch.setattr(Exercise, "mutated", lambda self, mutant: (self.name, mutant.name))
+    monkeypatch.setattr(diagnosis, "try_again", lambda exercise, function, seen: (
+        tried.append(function) or Outcome(seen.case, {}, ())))
+    base = {"exercise": EXERCISE, "mutant": EXERCISE.mutants[0], "case": CASES[0], "seed": 0}
+    others = {"exercise": replace(EXERCISE, name="another"), "mutant": EXERCISE.mutants[1], "case": CASES[1], "seed": 1}
+    asked = [base, *(base | {name: other} for name, other in others.items())]
+    found = [diagnosis._mutant_on(one["exercise"], one["mutant"], Outcome(one["case"], {}, ()), one["seed"])
+             for one in asked + asked]
+    assert len(tried) == len(asked)
+    assert all(first is again for first, again in zip(found[:len(asked)], found[len(asked):], strict=True))
+
+
 @pytest.mark.parametrize(("outputs", "said"), [
     ((3,), "3 is no 5"), ((2.5,), "2.5 is no 5"), ((torch.tensor(3),), None), ((None,), None), ((3, 4), None), ((), None)])
 def test_the_exercise_explains_as_many_numbers_as_wanted(outputs, said):

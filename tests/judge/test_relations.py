@@ -18,7 +18,7 @@ def of_numbers(*got: float) -> str | None:
                      for number, (want, inputs) in zip(got, PAIRS, strict=True)])
 
 
-@pytest.mark.parametrize(("wrong", "said"), [
+NUMBERS = (
     (lambda y, M, K: 2 * y, "twice what it should be"), (lambda y, M, K: 8 * y, "8 times"),
     (lambda y, M, K: y * 1000, "10^3 times"), (lambda y, M, K: -y, "but for the sign"),
     (lambda y, M, K: math.log(10) * y, "the natural logarithm"), (lambda y, M, K: 1 / y, "one divided by the right one"),
@@ -26,10 +26,19 @@ def of_numbers(*got: float) -> str | None:
     (lambda y, M, K: math.sqrt(y), "the root"), (lambda y, M, K: y * K, "larger than it should be by a factor: `K`"),
     (lambda y, M, K: y / M, "smaller than it should be by a factor: `M`"), (lambda y, M, K: y + 1, "too large by 1 in"),
     (lambda y, M, K: y - 4 * K, "too small by 4 · K"), (lambda y, M, K: y + M * K, "twice"),
-    (lambda y, M, K: y + 2 * M * M, "too large by 2 · M · M"), (lambda y, M, K: y + 0.77 * M, None)])
+    (lambda y, M, K: y + 2 * M * M, "too large by 2 · M · M"), (lambda y, M, K: y + 0.77 * M, None))
+
+
+@pytest.mark.parametrize(("wrong", "said"), NUMBERS)
 def test_a_number_is_said_in_terms_of_the_right_one(wrong, said):
     found = of_numbers(*(wrong(want, **inputs) for want, inputs in PAIRS))
     assert found is None if said is None else said in found, found
+
+
+@pytest.mark.parametrize("wrong", [wrong for wrong, said in NUMBERS if "a fraction" not in (said or "")])
+def test_what_does_not_hold_for_a_right_number_is_not_said(wrong):
+    (first, a), (second, b), (right, _) = PAIRS
+    assert of_numbers(wrong(first, **a), wrong(second, **b), right) is None
 
 
 def test_one_wrong_number_tells_nothing():
