@@ -24,6 +24,16 @@ def test_new_rows_take_the_place_of_those_of_their_test():
     assert figures["conditions"] == {"gemm": {"clock": 1}, "places": {"clock": 2}}
 
 
+@pytest.mark.parametrize(("before", "after"), [
+    ({}, {"places": "2026-02-02"}), ({"places": "2026-01-05"}, {"places": "2026-02-02"}),
+    ({"host": "2026-01-05"}, {"host": "2026-01-05", "places": "2026-02-02"}),
+    ({"host": "2026-01-05", "places": "2026-01-06"}, {"host": "2026-01-05", "places": "2026-02-02"})])
+def test_each_group_has_the_day_on_which_it_was_added(before, after):
+    old = {**OLD, "added": before}
+    assert command.added(run_again(), old)["added"] == after
+    assert old["added"] == before
+
+
 def test_what_was_wrong_is_forgotten_once_it_was_measured_again():
     wrong = {"unit": "places 8x8x8 eager | persistent rows", "kind": "wrong", "what": "persistent rows", "reason": "amax"}
     elsewhere = {**wrong, "unit": "gemm 8x8x8 eager | cuBLAS FP16"}

@@ -35,6 +35,15 @@ def test_a_statement_that_fails_is_told_and_the_next_one_runs(cell, kind, line):
     assert (error.cell, error.type, error.line) == (1, kind, line) and namespace["c"] == 0
 
 
+@pytest.mark.parametrize("error", [
+    "TimeoutError('long')", "ValueError('wrong')", "SystemExit(1)", "KeyboardInterrupt()"])
+def test_a_time_limit_ends_its_cell_other_errors_a_statement(error):
+    namespace = {}
+    errors = run_cells([f"a = 1\nraise {error}\nb = 2", "c = 3"], namespace)
+    assert [(found.cell, found.type) for found in errors] == [(0, error.partition("(")[0])]
+    assert (namespace["a"], "b" in namespace, namespace["c"]) == (1, "Timeout" not in error, 3)
+
+
 def test_nothing_is_computed_and_no_kernel_runs():
     namespace = {}
     errors = run_cells([

@@ -23,6 +23,20 @@ SIZES = {"vocab_size": 384, "hidden_size": 32, "intermediate_size": 48, "num_hid
          "max_position_embeddings": 48, "bos_token_id": 0, "eos_token_id": None}
 
 
+@pytest.mark.parametrize(("stored", "loaded"), [("F16", 1000), ("BF16", 1000), ("F32", 500)])
+def test_what_a_checkpoint_needs(tmp_path, stored, loaded):
+    """Its files' bytes as FP16 or BF16, all shards, and INT8 beside them."""
+    shards = [tmp_path / f"{n}.safetensors" for n in (300, 700)]
+    for shard in shards:
+        shard.write_bytes(bytes(int(shard.stem)))
+    found = folder.Found(tmp_path, {}, tuple(shards), stored)
+    assert found.bytes_loaded == loaded and found.dtype.itemsize == 2
+    needed = int(loaded * folder.NEEDED) + folder.SLACK_BYTES
+    folder.expect_room(found, needed)
+    with pytest.raises(folder.BadModel, match="take a smaller model"):
+        folder.expect_room(found, needed - 1)
+
+
 def llama():
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -16,7 +16,8 @@ from kernels.tuning import bucket_m
 
 
 def config_rows():
-    return [row("config", name, M, N, K) | {"median_us": 100.0 + 10 * ((place - at) % len(CONFIGS))}
+    """At shape number `at` the best is configuration number `at`, and takes (at + 1) · 100 µs."""
+    return [row("config", name, M, N, K) | {"median_us": (at + 1) * (100.0 + 10 * ((place - at) % len(CONFIGS)))}
             for at, (M, K, N) in enumerate(CONFIG_SHAPES) for place, name in enumerate(CONFIGS)]
 
 
@@ -24,7 +25,8 @@ def test_the_map_frames_the_best_configuration_of_each_shape():
     axes = tuning.config_map_figure(config_rows(), "synthetic").axes[0]
     frames = {(round(patch.get_x() + 0.48), round(patch.get_y() + 0.46)) for patch in axes.patches}
     assert frames == {(at, at) for at in range(len(CONFIG_SHAPES))}
-    assert axes.texts[0].get_text() == "1.00×\n100 µs"
+    best = [axes.texts[at * len(CONFIG_SHAPES) + at].get_text() for at in range(len(CONFIG_SHAPES))]
+    assert best == [f"1.00×\n{(at + 1) * 100:,} µs" for at in range(len(CONFIG_SHAPES))]
 
 
 def test_a_configuration_that_does_not_fit_is_left_empty():

@@ -91,6 +91,8 @@ def test_a_function_of_a_notebook_goes_by_source(two):
     shapes = "def student(x, group):\n    group.all_reduce(x[group.rank:])\n"
     with pytest.raises(RankFailed, match=r"rank 0 is in the sum of \(2,\) float32, rank 1 is in the sum of \(1,\) float32"):
         two.run(pack(define(shapes, "student", namespace)), {"x": torch.ones(2)})
+    for numbers in (3, 1):  # each call by itself, whatever those before it exchanged
+        assert [bytes for _, bytes in two.run(pack(student), {"x": torch.ones(numbers)})] == [4 * numbers] * 2
     assert two.alive
 
 
