@@ -392,7 +392,8 @@ def test_only_the_recorded_file_goes_into_the_readme(monkeypatch, tmp_path):
 
 
 def test_how_a_worker_ended_is_described(tmp_path, monkeypatch):
-    (tmp_path / "ends.py").write_text("import json, os, sys\njob = json.load(sys.stdin)\nprint(json.dumps(job))\n"
+    (tmp_path / "ends.py").write_text("import json, os, sys\njob = json.load(sys.stdin)\n"
+                                      "print(json.dumps(job), flush=True)\n"
                                       "sys.stderr.write('first\\nlast' + 400 * '!' + '   \\n\\n')\n"
                                       "os.kill(os.getpid(), 9) if job['kill'] else sys.exit(7)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
