@@ -13,7 +13,7 @@ from checks.grader import gradebook, results
 from checks.grader.batch import Batch, locked
 from checks.grader.command import main
 from checks.grader.course import DEFAULT, LateRule, lessons_named, read_course
-from checks.grader.gradebook import Change, Gradebook, read_gradebook
+from checks.grader.gradebook import Change, Gradebook, read_gradebook, with_lateness
 from checks.grader.grader import Grader
 from checks.grader.intake.submissions import Submission
 from checks.grader.output.exports import FORMATS, export, gradescope_results, unknown_to
@@ -24,7 +24,6 @@ from checks.grader.settings import Settings
 
 HELLO, GEMV = "00_hello_triton", "01_gemv_fp16"
 DUE = datetime(2026, 10, 1, 12, tzinfo=UTC)
-
 
 
 def exercise(name: str = "programs_needed", lesson: str = HELLO, points: float | None = 1.0, **more) -> dict:
@@ -78,15 +77,14 @@ def test_what_lateness_costs_and_who_has_more_time(tmp_path):
     assert "28 hours late: 0.5 points were taken off" in sentences_on_all(late)[0]
 
 
-@pytest.mark.parametrize(("rule", "points"), [
-    (LateRule(), 2.0), (LateRule(0, 10), 1.7999), (LateRule(0, 100), 0.0), (LateRule(0, 200, 200), 0.0)])
+@pytest.mark.parametrize("rule, points", [((), 2.0), ((0, 10), 1.7999), ((0, 100), 0.0), ((0, 200, 200), 0.0)])
 def test_lateness_takes_no_more_than_there_is(rule, points):
     lessons = (HELLO, GEMV, "02_gemm_fp16")
-    ones = [exercise(lesson=lesson, points=0.66666) for lesson in lessons]  # of which 0.6667 each is taken at 100 %
-    course = replace(read_course(DEFAULT), late=rule, deadlines=dict.fromkeys(lessons, DUE))
-    handed_in = dict.fromkeys(lessons, DUE.timestamp() + 60)
-    late = gradebook.with_lateness(result("s1", *ones, handed_in=handed_in) | {"points": 2.0}, course, None)
-    assert late["points"] == points and json.loads(gradescope_results(late, course))["score"] == points
+    course = replace(read_course(DEFAULT), late=LateRule(*rule), deadlines=dict.fromkeys(lessons, DUE))
+    one = result("s1", *(exercise(lesson=lesson, points=0.66666) for lesson in lessons), points=2.0,  # 3 · 0.6667 is more
+                 handed_in=dict.fromkeys(lessons, DUE.timestamp() + 60))
+    late = with_lateness(one, course, None)
+    assert late["points"] == points == json.loads(gradescope_results(late, course))["score"]
 
 
 def test_times_of_unpacking_make_nobody_late(tmp_path, capsys):
