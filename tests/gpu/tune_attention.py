@@ -22,8 +22,8 @@ from kernels import kv_cache  # noqa: E402
 
 SHAPES = [(1, 8192), (16, 2048), (64, 2048)]
 NAMES = "BLOCK_T", "NUM_WARPS", "NUM_STAGES", "PROGRAMS"
-CHOICES = [(128, 4, 3, 16), *itertools.product((64,), (2, 4), (3, 4), (8, 16)), *itertools.product((32,), (1, 2), (4, 6), (8,)),
-           *itertools.product((128,), (2, 4), (2, 3), (8,)), (64, 2, 3, 6), (64, 2, 3, 12), (64, 2, 5, 8)]
+CHOICES = [(128, 4, 3, 16), *itertools.product((64,), (2, 4), (3, 4), (8, 16)), (64, 2, 3, 6), (64, 2, 3, 12), (64, 2, 5, 8),
+           *itertools.product((32,), (1, 2), (4, 6), (8,)), *itertools.product((128,), (2, 4), (2, 3), (8,))]
 
 
 def main():
