@@ -2,7 +2,7 @@
 
 import torch
 
-from checks.exercises.matmul import LOOP_OVER_K
+from checks.exercises.matmul import LOOP_OVER_K, TILES_OF_Y
 from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 
 
@@ -144,12 +144,6 @@ INT_MM = Exercise(
         Mutant("the mask on M is missing when x is loaded", {"mask_x = mask_m[:, None] & mask_k[None, :]":
                                                               "mask_x = mask_k[None, :]"},
                "The last row of tiles reaches past M: load only where `offs_m < M`."),
-        Mutant("the mask on M is missing when y is stored",
-               {"mask=mask_m[:, None] & mask_n[None, :])": "mask=mask_n[None, :])"},
-               "The last row of tiles reaches past M: store only where `offs_m < M`."),
-        Mutant("the mask on N is missing when y is stored",
-               {"mask=mask_m[:, None] & mask_n[None, :])": "mask=mask_m[:, None])"},
-               "After a row's N elements comes the next row of y: store only where `offs_n < N`."),
         Mutant("`other=` is missing", {"mask=mask_x, other=0": "mask=mask_x", "mask=mask_w, other=0": "mask=mask_w"},
                "Lanes that a mask turns off hold anything at all unless the load says `other=0`; here they are summed."),
         Mutant("w is not transposed", {"w.T": "w"},
@@ -173,10 +167,6 @@ INT_MM = Exercise(
         Mutant("rows taken to be K apart",
                {"[:, None] * stride_xm": "[:, None] * K", "[:, None] * stride_wn": "[:, None] * K"},
                "x and w may be parts of wider matrices: their rows are stride_xm and stride_wn codes apart, not K."),
-        Mutant("the tile is stored transposed",
-               {"offs_m.to(tl.int64)[:, None] * stride_ym + offs_n[None, :]":
-                 "offs_n[None, :] * stride_ym + offs_m[:, None]"},
-               "Element (m, n) of y stands at m * stride_ym + n."),
         Mutant("32-bit offsets along M and N", {"x_rows = x_ptr + offs_m.to(tl.int64)": "x_rows = x_ptr + offs_m",
                                                 "w_rows = w_ptr + offs_n.to(tl.int64)": "w_rows = w_ptr + offs_n"},
                "offs_m * stride_xm can pass 2³¹, where 32-bit numbers wrap around: widen first, offs_m.to(tl.int64)."),
@@ -193,15 +183,8 @@ INT_MM = Exercise(
                  "        w = tl.maximum(w, tl.load(w_rows + offs_k[None, :] * stride_wk, mask=mask_w, other=1))\n"
                  "        acc = tl.dot"},
                "Load each block of w once in a step, and keep it."),
+        *TILES_OF_Y,
         *LOOP_OVER_K,
-        Mutant("the two axes of the grid are swapped",
-               {"tl.program_id(0) * BLOCK_M": "tl.program_id(1) * BLOCK_M",
-                "tl.program_id(1) * BLOCK_N": "tl.program_id(0) * BLOCK_N"},
-               "The wrapper's grid counts rows of tiles along axis 0 and columns along axis 1: keep the given lines."),
-        Mutant("every program works on the first columns", {"tl.program_id(1) * BLOCK_N + ": ""},
-               "Program (i, j) owns the columns from j * BLOCK_N on."),
-        Mutant("every program works on the first rows", {"tl.program_id(0) * BLOCK_M + ": ""},
-               "Program (i, j) owns the rows from i * BLOCK_M on."),
         Mutant("w's columns are taken to lie side by side after the first step",
                {"offs_k[None, :] * stride_wk": "(k + tl.arange(0, BLOCK_K) * stride_wk)[None, :]"},
                "A step along K is stride_wk codes for each k: add BLOCK_K * stride_wk to the pointers, or use "

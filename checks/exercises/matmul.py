@@ -62,6 +62,28 @@ def least_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
     return cost.matmul_fp16_bytes(*x.shape[:1], *w.shape)
 
 
+TILES_OF_Y = (
+    Mutant("the mask on M is missing when y is stored",
+           {"mask=mask_m[:, None] & mask_n[None, :])": "mask=mask_n[None, :])"},
+           "The last row of tiles reaches past M: store only where `offs_m < M`."),
+    Mutant("the mask on N is missing when y is stored",
+           {"mask=mask_m[:, None] & mask_n[None, :])": "mask=mask_m[:, None])"},
+           "After a row's N elements comes the next row of y, which another tile owns: store only where `offs_n < N`."),
+    Mutant("the tile is stored transposed",
+           {"offs_m.to(tl.int64)[:, None] * stride_ym + offs_n[None, :]":
+             "offs_n[None, :] * stride_ym + offs_m[:, None]"},
+           "Element (m, n) of y stands at m * stride_ym + n."),
+    Mutant("the two axes of the grid are swapped",
+           {"tl.program_id(0) * BLOCK_M": "tl.program_id(1) * BLOCK_M",
+            "tl.program_id(1) * BLOCK_N": "tl.program_id(0) * BLOCK_N"},
+           "The wrapper's grid counts rows of tiles along axis 0 and columns along axis 1: keep the given lines."),
+    Mutant("every program works on the first columns", {"tl.program_id(1) * BLOCK_N + ": ""},
+           "Program (i, j) owns the columns from j * BLOCK_N on."),
+    Mutant("every program works on the first rows", {"tl.program_id(0) * BLOCK_M + ": ""},
+           "Program (i, j) owns the rows from i * BLOCK_M on."),
+)
+"""Mistakes in the tile of y that a program of any product owns: which one it is, and how it is stored."""
+
 LOOP_OVER_K = (
     Mutant("the loop stops one block early", {"range(0, K, BLOCK_K)": "range(0, K - BLOCK_K, BLOCK_K)"},
            "The loop goes on while k < K: the last block counts too, whole or partial."),
@@ -206,12 +228,6 @@ MATMUL_FP16_NAIVE = Exercise(
                "The last column of tiles reaches past N unless BLOCK_N divides it: load only where `offs_n < N`."),
         Mutant("the mask is missing when y is stored", {", mask=mask_m[:, None] & mask_n[None, :])": ")"},
                "The last tiles reach past M and past N: store only where `offs_m < M` and `offs_n < N`."),
-        Mutant("the mask on M is missing when y is stored",
-               {"mask=mask_m[:, None] & mask_n[None, :])": "mask=mask_n[None, :])"},
-               "The last row of tiles reaches past M: store only where `offs_m < M`."),
-        Mutant("the mask on N is missing when y is stored",
-               {"mask=mask_m[:, None] & mask_n[None, :])": "mask=mask_m[:, None])"},
-               "After a row's N elements comes the next row of y, which another tile owns: store only where `offs_n < N`."),
         Mutant("`other=` is missing", {"mask=mask_x, other=0.0": "mask=mask_x", "mask=mask_w, other=0.0": "mask=mask_w"},
                _OTHER_MISSING),
         Mutant("w is not transposed, or x is", {"tl.dot(x, w.T, acc)": "tl.dot(x, w, acc)"},
@@ -242,10 +258,6 @@ MATMUL_FP16_NAIVE = Exercise(
                "Step k works on the elements from k on: offs_k is k + tl.arange(0, BLOCK_K)."),
         Mutant("the steps are counted, not their elements", {"range(0, K, BLOCK_K)": "range(0, tl.cdiv(K, BLOCK_K))"},
                "k counts blocks here, and the block starts at element k * BLOCK_K."),
-        Mutant("the two axes of the grid are swapped",
-               {"tl.program_id(0) * BLOCK_M": "tl.program_id(1) * BLOCK_M",
-                "tl.program_id(1) * BLOCK_N": "tl.program_id(0) * BLOCK_N"},
-               "The wrapper's grid counts rows of tiles along axis 0 and columns along axis 1: keep the given lines."),
         Mutant("rows taken to be K apart",
                {"[:, None] * stride_xm": "[:, None] * K", "[:, None] * stride_wn": "[:, None] * K"},
                "x and w may be parts of wider matrices: their rows are stride_xm and stride_wn elements apart, not K."),
@@ -255,10 +267,6 @@ MATMUL_FP16_NAIVE = Exercise(
                "w may be part of a wider matrix: its rows are stride_wn elements apart, not K."),
         Mutant("rows of y taken to be K apart", {"[:, None] * stride_ym": "[:, None] * K"},
                "y is (M, N): its rows are stride_ym elements apart."),
-        Mutant("the tile is stored transposed",
-               {"offs_m.to(tl.int64)[:, None] * stride_ym + offs_n[None, :]":
-                 "offs_n[None, :] * stride_ym + offs_m[:, None]"},
-               "Element (m, n) of y stands at m * stride_ym + n."),
         Mutant("32-bit offsets", {"x_rows = x_ptr + offs_m.to(tl.int64)": "x_rows = x_ptr + offs_m",
                                   "w_rows = w_ptr + offs_n.to(tl.int64)": "w_rows = w_ptr + offs_n"},
                "offs_m * stride_xm can pass 2³¹, where 32-bit numbers wrap around: widen first, offs_m.to(tl.int64)."),
@@ -274,11 +282,8 @@ MATMUL_FP16_NAIVE = Exercise(
                  "        w = tl.maximum(w, tl.load(w_rows + offs_k[None, :], mask=mask_w, other=1.0))\n"
                  "        acc = tl.dot"},
                "Load each block of w once in a step, and keep it."),
+        *TILES_OF_Y,
         *LOOP_OVER_K,
-        Mutant("every program works on the first columns", {"tl.program_id(1) * BLOCK_N + ": ""},
-               "Program (i, j) owns the columns from j * BLOCK_N on."),
-        Mutant("every program works on the first rows", {"tl.program_id(0) * BLOCK_M + ": ""},
-               "Program (i, j) owns the rows from i * BLOCK_M on."),
     ),
 )
 

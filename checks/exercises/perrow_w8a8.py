@@ -5,7 +5,7 @@ import math
 import torch
 
 from checks.exercises.int_mm import codes
-from checks.exercises.matmul import LOOP_OVER_K
+from checks.exercises.matmul import LOOP_OVER_K, TILES_OF_Y
 from checks.judge.exercise import Case, Exercise, Expected, Mutant, numbers
 from kernels import cost
 
@@ -180,25 +180,8 @@ PLAIN = Exercise(
                {"x_scale_ptr + offs_m, mask=mask_m, other=0.0": "x_scale_ptr + offs_m",
                 "w_scale_ptr + offs_n, mask=mask_n, other=0.0": "w_scale_ptr + offs_n"},
                "The last tile reaches past M and N, and so do its scales: load with mask_m and mask_n."),
-        Mutant("the mask on M is missing when y is stored",
-               {"mask=mask_m[:, None] & mask_n[None, :])": "mask=mask_n[None, :])"},
-               "The last row of tiles reaches past M: store only where `offs_m < M`."),
-        Mutant("the mask on N is missing when y is stored",
-               {"mask=mask_m[:, None] & mask_n[None, :])": "mask=mask_m[:, None])"},
-               "After a row's N elements comes the next row of y: store only where `offs_n < N`."),
-        Mutant("the tile is stored transposed",
-               {"offs_m.to(tl.int64)[:, None] * stride_ym + offs_n[None, :]":
-                 "offs_n[None, :] * stride_ym + offs_m[:, None]"},
-               "Element (m, n) of y stands at m * stride_ym + n."),
+        *TILES_OF_Y,
         *LOOP_OVER_K,
-        Mutant("the two axes of the grid are swapped",
-               {"tl.program_id(0) * BLOCK_M": "tl.program_id(1) * BLOCK_M",
-                "tl.program_id(1) * BLOCK_N": "tl.program_id(0) * BLOCK_N"},
-               "The wrapper's grid counts rows of tiles along axis 0 and columns along axis 1: keep the given lines."),
-        Mutant("every program works on the first columns", {"tl.program_id(1) * BLOCK_N + ": ""},
-               "Program (i, j) owns the columns from j * BLOCK_N on."),
-        Mutant("every program works on the first rows", {"tl.program_id(0) * BLOCK_M + ": ""},
-               "Program (i, j) owns the rows from i * BLOCK_M on."),
         Mutant("y rounded to FP16 before the bias",
                {"    if bias_ptr is not None:": "    y = y.to(tl.float16)\n    if bias_ptr is not None:"},
                _ONE_ROUNDING),
