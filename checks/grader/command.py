@@ -16,7 +16,7 @@ from checks.grader.cluster.dask_batch import DaskBatch, needs_dask
 from checks.grader.cluster.merge import merge
 from checks.grader.course import DEFAULT, lessons_named, read_course
 from checks.grader.deadlines import read_deadlines
-from checks.grader.gradebook import UNPACKED, Gradebook, read_gradebook
+from checks.grader.gradebook import Gradebook, read_gradebook
 from checks.grader.grader import Grader
 from checks.grader.gradescope.archive import write_zip
 from checks.grader.intake.folder import HandedIn, find_submissions
@@ -281,8 +281,8 @@ def _selftest(args) -> int:
 
 def _gradebook(args) -> Gradebook:
     book = read_gradebook(args.grades, args.course, lessons_named(args.lesson))
-    if UNPACKED in book.notices:
-        print(UNPACKED, file=sys.stderr)
+    for warning in book.warnings:
+        print(warning, file=sys.stderr)
     return book
 
 
@@ -298,9 +298,13 @@ def _export(args) -> int:
     book = _gradebook(args)
     for path in export(args.format, book, args.grades, args.to, args.assignment):
         print(f"wrote {path}")
-    unknown = unknown_to(args.format, book) if args.format in ("canvas", "moodle") else []
+    needs = {"canvas": "Canvas number", "moodle": "Moodle number", "mail": "e-mail"}
+    unknown = unknown_to(args.format, book) if args.format in needs else []
     if unknown:
-        print(f"the {args.format.title()} id of {', '.join(unknown)} is not known: see --roster", file=sys.stderr)
+        print(f"the {needs[args.format]} of {', '.join(unknown)} is not known: see --roster", file=sys.stderr)
+    if args.format == "canvas" and not args.assignment:
+        print(f"Canvas takes `{book.course.title}` for a new column: name the one that is there with --assignment",
+              file=sys.stderr)
     return GRADED
 
 

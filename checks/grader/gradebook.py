@@ -39,6 +39,7 @@ class Gradebook:
     withdrawn: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # on lateness, each time the grades are read
 
 
 def course_of(grades: Path) -> Path:
@@ -65,10 +66,10 @@ def read_gradebook(grades: Path, course: Path | None = None, lessons: list[str] 
     dates = read_deadlines(grades / "deadlines.csv", chosen.zone, roster.students)
     chosen = replace(chosen, deadlines=chosen.deadlines | dates.of_lessons)
     students = dates.given_to(roster.students)
-    found, notices = results.read_results(grades), read_json(grades / "class.json").get("notices", [])
+    found, warnings = results.read_results(grades), []
     if chosen.deadlines and _times_of_unpacking(found):
         found = [result | {"handed_in": {}} for result in found]
-        notices = [*notices, UNPACKED]
+        warnings.append(UNPACKED)
     if chosen.attempts == "best":
         found = [_best(grades, result, chosen, students.get(result["student"])) for result in found]
     found = apply_overrides(found, read_overrides(grades))
@@ -78,19 +79,31 @@ def read_gradebook(grades: Path, course: Path | None = None, lessons: list[str] 
             raise ValueError(f"{grades} holds no result of {', '.join(lessons)}")
     found = [_with_student(with_lateness(result, chosen, students.get(result["student"])),
                            roster.students.get(result["student"])) for result in found]
+    warnings += _late_by_unknown(found, chosen, roster)
     nothing = [result["student"] for result in found if results.is_nothing(result) and "bonus" not in result]
     absent = roster.absent([result["student"] for result in found]) + nothing
     found = [result for result in found if result["student"] not in nothing]
     if not found:
         raise ValueError(f"{grades} holds no work: nobody handed in a file")
+    notices = read_json(grades / "class.json").get("notices", [])
     return Gradebook(chosen, found, roster, [roster.students.get(id, Student(id)) for id in sorted(absent)],
-                     _withdrawn(grades), notices, _changes(grades, found))
+                     _withdrawn(grades), notices, _changes(grades, found), warnings)
 
 
 def _times_of_unpacking(found: list[SubmissionResult]) -> bool:
     """Whether the files of a class were all written at once, which no class does."""
     times = [time for result in found for time in result.get("handed_in", {}).values()]
     return len(found) >= 3 and len(times) >= 3 and max(times) - min(times) < AT_ONCE_S
+
+
+def _late_by_unknown(found: list[SubmissionResult], course: Course, roster: Roster) -> list[str]:
+    """A sentence on those whom the platform calls late while nothing says when they handed in."""
+    late = [result["student"] for result in found if result.get("platform_late") and not result.get("handed_in")
+            and not (result["student"] in roster.students and roster.students[result["student"]].handed_in)]
+    if not late or not (course.deadlines or course.late.percent_per_day):
+        return []
+    return [f"late, says the platform, but not by how much: {', '.join(late)}. Nothing was taken off; `handed_in` in the "
+            "roster gives their times"]
 
 
 def _of_lessons(result: SubmissionResult, lessons: list[str]) -> SubmissionResult:

@@ -53,9 +53,12 @@ def apply_overrides(results: list[SubmissionResult], overrides: Overrides) -> li
     students = {result["student"] for result in results}
     known = {(result["student"], one["exercise"]) for result in results for one in result["exercises"]}
     for (student, exercise), override in overrides.items():
-        if (student, exercise) not in known and not (exercise == BONUS and student in students):
-            raise ValueError(f"overrides.csv, line {override.line}: "
-                             f"there is no exercise `{exercise}` of a student `{student}`")
+        if student not in students:
+            raise ValueError(f"overrides.csv, line {override.line}: there is no result of a student `{student}`; there are "
+                             f"those of {', '.join(sorted(students)[:5])} …")
+        if (student, exercise) not in known and exercise != BONUS:
+            raise ValueError(f"overrides.csv, line {override.line}: there is no exercise `{exercise}` of `{student}`; more "
+                             f"points go into a line with `{BONUS}`")
     return [_applied(result, {exercise: override for (student, exercise), override in overrides.items()
                               if student == result["student"]}) for result in results]
 

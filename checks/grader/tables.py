@@ -80,7 +80,7 @@ def date_of(text: str, zone: tzinfo | None, what: str) -> datetime:
         date = datetime.combine(date.date(), time(23, 59, 59), date.tzinfo)
     if date.tzinfo is None:
         if zone is None:
-            raise ValueError(f"{what} needs its offset, as in 2026-10-01T23:59:00+02:00, or the course file "
-                             "a line `timezone = \"Europe/Berlin\"` under [assignment]")
+            raise ValueError(f"{what} needs its offset, as in 2026-10-01T23:59:00+02:00, or the file of "
+                             "--course a line `timezone = \"Europe/Berlin\"` under [assignment]")
         date = date.replace(tzinfo=zone)
     return date

@@ -2,111 +2,23 @@
 
 import csv
 import json
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from grading import ROSTER, SOLVED, roster
+from grading import DUE, GEMV, HELLO, SOLVED, exercise, kept, result, roster, with_course
 
 from checks.grader import gradebook, results
 from checks.grader.batch import Batch, locked
 from checks.grader.command import main
-from checks.grader.course import DEFAULT, LateRule, lessons_named, read_course
-from checks.grader.gradebook import Change, Gradebook, read_gradebook, with_lateness
+from checks.grader.course import DEFAULT, lessons_named, read_course
+from checks.grader.gradebook import Change, Gradebook, read_gradebook
 from checks.grader.grader import Grader
 from checks.grader.intake.submissions import Submission
-from checks.grader.output.exports import FORMATS, export, gradescope_results, unknown_to
-from checks.grader.output.feedback import lateness, messages_for_student, sentences_on_all
+from checks.grader.output.exports import FORMATS, export, unknown_to
+from checks.grader.output.feedback import messages_for_student, sentences_on_all
 from checks.grader.output.pages import write_pages
 from checks.grader.overrides import Override, apply_overrides, read_overrides, status_shown
 from checks.grader.settings import Settings
-
-HELLO, GEMV = "00_hello_triton", "01_gemv_fp16"
-DUE = datetime(2026, 10, 1, 12, tzinfo=UTC)
-
-
-def exercise(name: str = "programs_needed", lesson: str = HELLO, points: float | None = 1.0, **more) -> dict:
-    return {"exercise": name, "lesson": lesson, "status": "passed" if points else "failed", "points": points,
-            "possible": 2.0, "message": f"{name}: said", "mistake": None, "items": {}, "flags": [], "notices": [],
-            "picture": None, "seconds": 0.1} | more
-
-
-def result(student: str, *exercises: dict, **more) -> dict:
-    ones = list(exercises or [exercise()])
-    return {"schema": results.SCHEMA, "student": student, "key": "k", "submission": "d", "problems": [], "late": {},
-            "points": sum(one["points"] or 0 for one in ones), "possible": sum(one["possible"] for one in ones),
-            "exercises": ones, "isolation": ["limits"], "graded_at": "2026-10-02T00:00:00+00:00",
-            "environment": {"python": "3", "torch": "2", "triton": "3"}} | more
-
-
-def kept(folder: Path, *found: dict) -> Path:
-    for one in found:
-        results.write_result(folder, one)
-    return folder
-
-
-def with_course(folder: Path, text: str) -> Path:
-    """The folder, with a course kept in it: the workshop's own and this."""
-    folder.mkdir(exist_ok=True)
-    more = f"{text}\n[deadlines]\n{HELLO} = {DUE.isoformat()}"
-    (folder / "course.toml").write_text(DEFAULT.read_text().replace("[deadlines]", more))
-    return folder
-
-
-# lateness
-
-
-@pytest.mark.parametrize("seconds, percent", [(0, 0), (600, 0), (601, 10), (86_400, 10), (86_401, 20), (5 * 86_400, 30)])
-def test_the_late_rule(seconds, percent):
-    assert LateRule(10, 10, 30).percent(seconds) == percent
-    assert LateRule().percent(seconds) == 0
-
-
-def test_what_lateness_costs_and_who_has_more_time(tmp_path):
-    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
-    (grades / "roster.csv").write_text(ROSTER)
-    ones = (exercise(), exercise("gemv_fp16", GEMV))
-    at = {HELLO: DUE.timestamp() + 100_000, GEMV: 9e9}
-    kept(grades, *(result(id, *ones, handed_in=at) for id in ("s1", "s2", "s4")), result("s3", *ones))
-    late, more_time, unknown, by_platform = read_gradebook(grades).results
-    assert (late["late_taken"], late["points"], late["late"]) == ({HELLO: 0.5}, 1.5, {HELLO: True})
-    assert late["late_seconds"] == {HELLO: 100_000}
-    for one in (more_time, by_platform, unknown):
-        assert (one["late_taken"], one["late_seconds"], one["points"]) == ({}, {}, 2.0)
-    assert "28 hours late: 0.5 points were taken off" in sentences_on_all(late)[0]
-
-
-@pytest.mark.parametrize("rule, points", [((), 2.0), ((0, 10), 1.7999), ((0, 100), 0.0), ((0, 200, 200), 0.0)])
-def test_lateness_takes_no_more_than_there_is(rule, points):
-    lessons = (HELLO, GEMV, "02_gemm_fp16")
-    course = replace(read_course(DEFAULT), late=LateRule(*rule), deadlines=dict.fromkeys(lessons, DUE))
-    one = result("s1", *(exercise(lesson=lesson, points=0.66666) for lesson in lessons), points=2.0,  # 3 · 0.6667 is more
-                 handed_in=dict.fromkeys(lessons, DUE.timestamp() + 60))
-    late = with_lateness(one, course, None)
-    assert late["points"] == points == json.loads(gradescope_results(late, course))["score"]
-
-
-def test_times_of_unpacking_make_nobody_late(tmp_path, capsys):
-    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
-    kept(grades, *(result(id, handed_in={HELLO: DUE.timestamp() + 9e6 + n}) for n, id in enumerate("abc")))
-    assert [one["late_taken"] for one in read_gradebook(grades).results] == [{}] * 3
-    assert main(["export", "--format", "csv", str(grades)]) == 0 and "those of unpacking" in capsys.readouterr().err
-    kept(grades, result("d", handed_in={HELLO: DUE.timestamp() - 600}))
-    assert [one["late_taken"] for one in read_gradebook(grades).results] == [{HELLO: 1.0}] * 3 + [{}]
-
-
-def test_of_canvas_s_files_its_mark_says_who_was_late(tmp_path):
-    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
-    at, ids = {HELLO: DUE.timestamp() + 100_000}, {"canvas": "1"}
-    kept(grades, result("a", handed_in=at, ids=ids), result("b", handed_in=at, ids=ids, platform_late=True))
-    assert [one["late_taken"] for one in read_gradebook(grades).results] == [{}, {HELLO: 0.5}]
-
-
-@pytest.mark.parametrize("seconds, said", [(1, "1 minutes"), (3600, "60 minutes"), (7200, "2 hours"), (259_200, "3.0 days")])
-def test_lateness_in_words(seconds, said):
-    assert lateness(seconds) == said
-
 
 # the course
 
@@ -317,9 +229,10 @@ def test_canvas_gets_its_own_columns(book, tmp_path):
 
 def test_moodle_gets_its_worksheet(book, tmp_path):
     header, ada, eve = rows(export("moodle", book, tmp_path)[0])
-    assert header == ["Identifier", "Full name", "Email address", "Grade", "Maximum Grade", "Feedback comments"]
-    assert ada[:5] == ["", "Ada Lovelace", "ada@x.org", "0", "2.0"]
-    assert eve[:5] == ["Participant 7", "'=eve", "", "1.0", "2.0"] and "0.25 points were taken off" in eve[5]
+    assert header == ["Identifier", "Full name", "Email address", "Grade", "Maximum Grade", "Last modified (grade)",
+                      "Feedback comments"], "Moodle refuses a table without the identifier, the grade or its date"
+    assert ada[:6] == ["", "Ada Lovelace", "ada@x.org", "0", "2.0", ""]
+    assert eve[:5] == ["Participant 7", "'=eve", "", "1.0", "2.0"] and "0.25 points were taken off" in eve[6]
 
 
 def test_platforms_that_know_nobody(tmp_path):
@@ -333,7 +246,7 @@ def test_a_text_for_each_student_s_mail(book, tmp_path):
     assert rows(index)[1] == ["s1", "Ada Lovelace", "ada@x.org", "s1.txt", f"{book.course.title}: your points"]
     ada, unread, late = (path.read_text() for path in texts)
     assert "0 of 2 points" in ada and "programs_needed (00_hello_triton): failed, 0 of 2\n    said" in ada
-    assert "not graded yet" in unread and "A.rar was not read." in unread and "2 hours late" not in ada and "120" not in late
+    assert "not graded yet" in unread and "a.rar was not read." in unread and "2 hours late" not in ada and "120" not in late
 
 
 def test_the_table_names_who_handed_in_nothing(book, tmp_path):
@@ -343,21 +256,6 @@ def test_the_table_names_who_handed_in_nothing(book, tmp_path):
     assert by_column["handed_in"] == "nothing"
     assert [row[header.index("points")] for row in found] == ["0", "", "1.0"]
     assert dict(zip(header, found[2], strict=True))["late_days"] == "0.08"
-
-
-def test_an_empty_folder_is_nothing_handed_in(tmp_path):
-    empty = {"submission": results.NO_FILES}
-    missing = exercise(points=0.0, status="missing")
-    kept(tmp_path, result("ada", exercise()), result("eve", missing, **empty), result("zoe", exercise(), **empty))
-    found = read_gradebook(tmp_path)
-    assert [one["student"] for one in found.results] == ["ada", "zoe"] and [one.id for one in found.absent] == ["eve"]
-    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\neve,programs_needed,0,never came\n")
-    assert not read_gradebook(tmp_path).absent, "a person may decide on a zero"
-    (tmp_path / "students" / "ada.json").unlink()
-    (tmp_path / "students" / "zoe.json").unlink()
-    (tmp_path / "overrides.csv").unlink()
-    with pytest.raises(ValueError, match="nobody handed in"):
-        read_gradebook(tmp_path)
 
 
 def test_the_json_names_everybody(book, tmp_path):

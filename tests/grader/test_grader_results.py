@@ -65,7 +65,7 @@ def test_overrides(tmp_path):
         (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\n" + text)
         with pytest.raises(ValueError, match=said):
             read_overrides(tmp_path)
-    with pytest.raises(ValueError, match="no exercise `x` of a student `ada`"):
+    with pytest.raises(ValueError, match="no exercise `x` of `ada`"):
         apply_overrides([result("ada")], {("ada", "x"): Override(1.0, "why", 2)})
 
 
@@ -264,7 +264,9 @@ def test_the_course_decides_what_a_student_sees_of_an_item(tmp_path, visibility,
 
 @pytest.mark.parametrize("one, said", [
     ({"status": "passed"}, ["<b>said</b>"]), ({"status": "held"}, ["<b>said</b>"]), ({"status": "crashed"}, ["<b>said</b>"]),
-    ({"status": "failed", "override": "seen"}, ["Your instructor set the points: seen"]),
+    ({"status": "failed", "override": "seen"}, ["Your instructor set the points: seen", "<b>said</b>"]),
+    ({"status": "held", "override": "seen"}, ["Your instructor set the points: seen"]),
+    ({"status": results.UNREAD, "override": "seen"}, ["Your instructor set the points: seen"]),
     ({"status": results.FAULT},
      ["This exercise could not be graded yet: the fault is the grader's, and no points are lost."]),
     ({"status": "failed", "items": {"public": item("wrong", "programs_needed: off by 1"), "hidden": item("wrong", "N=47")}},

@@ -39,8 +39,10 @@ def export(kind: str, book: Gradebook, folder: Path, to: Path | None = None, ass
 
 
 def unknown_to(platform: str, book: Gradebook) -> list[str]:
-    """The students whose number on a platform is known neither from the roster nor from the names of files."""
-    return [one["student"] for one in book.results if not _id(platform, one, book)]
+    """The students whose number on a platform, or whose e-mail for `mail`, is known neither from the roster nor from the
+    names of files."""
+    return [one["student"] for one in book.results
+            if not (one.get("email") if platform == "mail" else _id(platform, one, book))]
 
 
 def _write(path: Path, text: str | bytes) -> Path:
@@ -107,16 +109,20 @@ def _canvas(book: Gradebook, assignment: str) -> str:
 
 
 def _moodle(book: Gradebook) -> str:
-    """Moodle's grading worksheet (docs.moodle.org, "Assignment settings": offline grading worksheet)."""
+    """Moodle's grading worksheet (docs.moodle.org, "Assignment settings": offline grading worksheet).
+
+    Moodle refuses one without Identifier, Grade and Last modified (grade): mod/assign/feedback/offline/importgradeslib.php.
+    """
     known = [one for one in book.results if _id("moodle", one, book) or one.get("email")]
     if not known:
         raise ValueError("no student's Moodle id or e-mail is known: give a roster with a column `moodle` or `email`, or "
                          "grade the files that Moodle lets you download")
-    rows: list[list] = [["Identifier", "Full name", "Email address", "Grade", "Maximum Grade", "Feedback comments"]]
+    rows: list[list] = [["Identifier", "Full name", "Email address", "Grade", "Maximum Grade", "Last modified (grade)",
+                        "Feedback comments"]]
     for result in known:
         id = _id("moodle", result, book)
         rows.append([f"Participant {id}" if id else "", result.get("name") or result["student"], result.get("email", ""),
-                     _points(result), result["possible"], "\n".join(sentences_on_all(result))])
+                     _points(result), result["possible"], "", "\n".join(sentences_on_all(result))])
     return _table(rows)
 
 
@@ -128,7 +134,8 @@ def _mail(book: Gradebook, folder: Path) -> list[Path]:
         name = f"{file_name(result['student'])}.txt"
         points = _points(result)
         said = "not graded yet" if points is None else f"{points:g} of {result['possible']:g} points"
-        lines = [f"{book.course.title}: {said}", "", *sentences_on_all(result)]
+        about = sentences_on_all(result)
+        lines = [f"{book.course.title}: {said}", *([""] if about else []), *about]
         for one in result["exercises"]:
             own = "–" if one["points"] is None else f"{one['points']:g}"
             lines += ["", f"{one['exercise']} ({one['lesson']}): {status_shown(one)}, {own} of {one['possible']:g}"]
@@ -140,8 +147,9 @@ def _mail(book: Gradebook, folder: Path) -> list[Path]:
 
 
 def _json(book: Gradebook) -> str:
-    return to_json({"schema": SCHEMA, "results": book.results, "notices": book.notices, "withdrawn": book.withdrawn,
-                    "absent": [{"student": one.id, "name": one.name, "section": one.section} for one in book.absent]})
+    absent = [{"student": one.id, "name": one.name, "section": one.section} for one in book.absent]
+    return to_json({"schema": SCHEMA, "results": book.results, "notices": book.notices + book.warnings,
+                    "withdrawn": book.withdrawn, "absent": absent})
 
 
 def _junit(book: Gradebook) -> bytes:

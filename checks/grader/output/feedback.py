@@ -35,7 +35,7 @@ def messages_for_student(one: ExerciseResult, course: Course | None = None) -> l
 
 def sentences_on_all(result: SubmissionResult) -> list[str]:
     """Sentences on a whole submission that its student may read: its files, lateness, a bonus."""
-    said = [f"{problem[:1].upper()}{problem[1:]}." for problem in result["problems"]]
+    said = [f"{_capitalised(problem)}." for problem in result["problems"]]
     for lesson, seconds in result.get("late_seconds", {}).items():
         taken = result.get("late_taken", {}).get(lesson, 0.0)
         said.append(f"Lesson {lesson.replace('_', ' ')} was handed in {lateness(seconds)} late: "
@@ -43,6 +43,11 @@ def sentences_on_all(result: SubmissionResult) -> list[str]:
     if "bonus" in result:
         said.append(f"Your instructor added {result['bonus']:g} points: {result.get('bonus_reason', '')}")
     return said
+
+
+def _capitalised(sentence: str) -> str:
+    """With a capital, unless the name of a file comes first."""
+    return sentence[:1].upper() + sentence[1:] if sentence.partition(" ")[0].isalpha() else sentence
 
 
 def lateness(seconds: float) -> str:
@@ -54,7 +59,8 @@ def lateness(seconds: float) -> str:
 
 def _said(one: ExerciseResult, course: Course | None) -> list[str]:
     if one.get("override"):
-        return [f"Your instructor set the points: {one['override']}"]
+        graded = [] if one["status"] in (FAULT, UNREAD, "held") else _said(one | {"override": ""}, course)
+        return [f"Your instructor set the points: {one['override']}", *graded]
     if one.get("comment"):
         return [*_said(_without_comment(one), course), f"Your instructor: {one['comment']}"]
     if one["status"] == FAULT:

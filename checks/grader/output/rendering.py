@@ -1,10 +1,11 @@
 """Templates filled in: HTML that needs no network and runs no script."""
 
+import re
 from pathlib import Path
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from checks.files import write_atomically
 from checks.grader.output.feedback import lateness
@@ -24,6 +25,11 @@ def _lesson(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _marked(text: str) -> Markup:
+    """A sentence in which names between backquotes are code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def page(result: SubmissionResult) -> str:
     """The name of a student's page."""
     return file_name(result["student"]) + ".html"
@@ -33,7 +39,8 @@ def _link(result: SubmissionResult) -> str:
     return quote(page(result))
 
 
-_environment.filters.update(points=_points, lesson=_lesson, page=_link, lateness=lateness, status=status_shown)
+_environment.filters.update(marked=_marked, points=_points, lesson=_lesson, page=_link, lateness=lateness,
+                            status=status_shown)
 
 
 def write_from_template(template: str, path: Path, values: dict) -> Path:

@@ -1,0 +1,90 @@
+"""Who is late, by how much, and who handed in nothing. Nothing runs."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from grading import DUE, GEMV, HELLO, ROSTER, exercise, kept, result, with_course
+
+from checks.grader import results
+from checks.grader.command import main
+from checks.grader.course import DEFAULT, LateRule, read_course
+from checks.grader.gradebook import read_gradebook, with_lateness
+from checks.grader.output.exports import gradescope_results
+from checks.grader.output.feedback import lateness, sentences_on_all
+
+
+@pytest.mark.parametrize("seconds, percent", [(0, 0), (600, 0), (601, 10), (86_400, 10), (86_401, 20), (5 * 86_400, 30)])
+def test_the_late_rule(seconds, percent):
+    assert LateRule(10, 10, 30).percent(seconds) == percent
+    assert LateRule().percent(seconds) == 0
+
+
+def test_what_lateness_costs_and_who_has_more_time(tmp_path):
+    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
+    (grades / "roster.csv").write_text(ROSTER)
+    ones = (exercise(), exercise("gemv_fp16", GEMV))
+    at = {HELLO: DUE.timestamp() + 100_000, GEMV: 9e9}
+    kept(grades, *(result(id, *ones, handed_in=at) for id in ("s1", "s2", "s4")), result("s3", *ones))
+    late, more_time, unknown, by_platform = read_gradebook(grades).results
+    assert (late["late_taken"], late["points"], late["late"]) == ({HELLO: 0.5}, 1.5, {HELLO: True})
+    assert late["late_seconds"] == {HELLO: 100_000}
+    for one in (more_time, by_platform, unknown):
+        assert (one["late_taken"], one["late_seconds"], one["points"]) == ({}, {}, 2.0)
+    assert "28 hours late: 0.5 points were taken off" in sentences_on_all(late)[0]
+
+
+@pytest.mark.parametrize("rule, points", [((), 2.0), ((0, 10), 1.7999), ((0, 100), 0.0), ((0, 200, 200), 0.0)])
+def test_lateness_takes_no_more_than_there_is(rule, points):
+    lessons = (HELLO, GEMV, "02_gemm_fp16")
+    course = replace(read_course(DEFAULT), late=LateRule(*rule), deadlines=dict.fromkeys(lessons, DUE))
+    one = result("s1", *(exercise(lesson=lesson, points=0.66666) for lesson in lessons), points=2.0,  # 3 · 0.6667 is more
+                 handed_in=dict.fromkeys(lessons, DUE.timestamp() + 60))
+    late = with_lateness(one, course, None)
+    assert late["points"] == points == json.loads(gradescope_results(late, course))["score"]
+
+
+def test_times_of_unpacking_make_nobody_late(tmp_path, capsys):
+    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
+    kept(grades, *(result(id, handed_in={HELLO: DUE.timestamp() + 9e6 + n}) for n, id in enumerate("abc")))
+    assert [one["late_taken"] for one in read_gradebook(grades).results] == [{}] * 3
+    assert main(["export", "--format", "csv", str(grades)]) == 0 and "those of unpacking" in capsys.readouterr().err
+    kept(grades, result("d", handed_in={HELLO: DUE.timestamp() - 600}))
+    assert [one["late_taken"] for one in read_gradebook(grades).results] == [{HELLO: 1.0}] * 3 + [{}]
+
+
+def test_of_canvas_s_files_its_mark_says_who_was_late(tmp_path):
+    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
+    at, ids = {HELLO: DUE.timestamp() + 100_000}, {"canvas": "1"}
+    kept(grades, result("a", handed_in=at, ids=ids), result("b", handed_in=at, ids=ids, platform_late=True))
+    assert [one["late_taken"] for one in read_gradebook(grades).results] == [{}, {HELLO: 0.5}]
+
+
+def test_who_is_late_by_an_unknown_time_is_named(tmp_path, capsys):
+    grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
+    (grades / "roster.csv").write_text("id,handed_in\na,\nb,2026-09-01T00:00:00+00:00\n")
+    kept(grades, *(result(id, ids={"canvas": id}, platform_late=True) for id in "ab"))
+    (warning,) = read_gradebook(grades).warnings
+    assert warning.startswith("late, says the platform, but not by how much: a.") and "`handed_in`" in warning
+    assert main(["report", str(grades)]) == 0 and warning in capsys.readouterr().err
+    assert "not by how much: a. Nothing was taken off; <code>handed_in</code>" in (grades / "pages/index.html").read_text()
+
+
+@pytest.mark.parametrize("seconds, said", [(1, "1 minutes"), (3600, "60 minutes"), (7200, "2 hours"), (259_200, "3.0 days")])
+def test_lateness_in_words(seconds, said):
+    assert lateness(seconds) == said
+
+
+def test_an_empty_folder_is_nothing_handed_in(tmp_path):
+    empty = {"submission": results.NO_FILES}
+    missing = exercise(points=0.0, status="missing")
+    kept(tmp_path, result("ada", exercise()), result("eve", missing, **empty), result("zoe", exercise(), **empty))
+    found = read_gradebook(tmp_path)
+    assert [one["student"] for one in found.results] == ["ada", "zoe"] and [one.id for one in found.absent] == ["eve"]
+    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\neve,programs_needed,0,never came\n")
+    assert not read_gradebook(tmp_path).absent, "a person may decide on a zero"
+    (tmp_path / "students" / "ada.json").unlink()
+    (tmp_path / "students" / "zoe.json").unlink()
+    (tmp_path / "overrides.csv").unlink()
+    with pytest.raises(ValueError, match="nobody handed in"):
+        read_gradebook(tmp_path)
