@@ -36,7 +36,7 @@ fault or because work could not be read; self-test failed."""
 
 
 def main(argv: list[str]) -> int:
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(_joined(argv))
     for stream in (sys.stdout, sys.stderr):  # a name may have letters that this terminal lacks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -54,6 +54,12 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("\ngrade: stopped. What was graded is kept: the same command with --resume goes on.", file=sys.stderr)
         return 130
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """With `--sbatch X` as `--sbatch=X`: argparse takes an X that begins with a dash for an option of ours."""
+    at = argv.index("--sbatch") if "--sbatch" in argv[:-1] else len(argv)
+    return [*argv[:at], *(["=".join(argv[at:at + 2])] if at < len(argv) else []), *argv[at + 2:]]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -264,7 +270,8 @@ def _autograder(args) -> int:
 
 
 def _exit_code(graded: list[SubmissionResult], fail_under: float | None) -> int:
-    if any(map(results.is_open, graded)):
+    if unfinished := [result["student"] for result in graded if results.is_open(result)]:
+        print(f"not graded in full, and so without a total: {', '.join(unfinished)}", file=sys.stderr)
         return FAULTS
     if fail_under is not None and any(100 * result["points"] < fail_under * result["possible"] for result in graded):
         return BELOW

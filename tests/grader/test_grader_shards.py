@@ -92,6 +92,12 @@ def test_a_dry_run_shows_the_jobs_and_leaves_nothing(sub, tmp_path, sbatch, caps
     assert not sbatch.exists() and not (tmp_path / "my grades").exists()
 
 
+@pytest.mark.parametrize("options", ["--time=02:00:00 --comment='a b'", "--time=02:00:00", "--partition=x", "-p x", "-p"])
+def test_any_option_reaches_sbatch(sub, tmp_path, capsys, options):
+    assert main(["class", str(sub), "--out", str(tmp_path / "g"), "--slurm", "--dry-run", "--sbatch", options]) == 0
+    assert shlex.join(shlex.split(options)) in capsys.readouterr().out
+
+
 def test_without_slurm_a_sentence_says_so(sub, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert main(["class", str(sub), "--out", str(tmp_path / "g"), "--slurm"]) == 2
