@@ -65,14 +65,16 @@ def test_due_dates_and_extensions_are_gradescope_s(tmp_path, metadata, score):
 
 
 def test_what_cannot_be_graded_gets_no_score(graded, monkeypatch):
-    assert "score" not in graded('{"cells": [')
+    unread = graded('{"cells": [')
+    assert "score" not in unread and unread["visibility"] == "visible", "its student can hand it in again"
+    assert unread["output"].startswith("Some work could not be read, so there are no points yet.\na.ipynb cannot be read: ")
 
     def fail(self):
         raise Fault("no seccomp")
 
     monkeypatch.setattr(Grader, "start", fail)
     broken = graded()
-    assert "no seccomp" in broken["output"] and not {"score", "tests"} & broken.keys()
+    assert "no seccomp" in broken["output"] and broken["visibility"] == "hidden" and not {"score", "tests"} & broken.keys()
 
 
 def test_the_zip_has_what_grading_needs_and_both_scripts(tmp_path, capsys):

@@ -179,13 +179,16 @@ def gradescope_results(result: SubmissionResult, course: Course) -> str:
 
     An exercise that could not be graded makes the whole an error, for Gradescope would count it as 0.
     """
-    faults = ungraded(result, FAULT)
-    if is_open(result):
-        said = f"infrastructure error in {', '.join(faults)}: grade again" if faults else "some work could not be read"
+    if faults := ungraded(result, FAULT):
+        said = f"infrastructure error in {', '.join(faults)}: grade again"
         return json.dumps({"output": said, "visibility": "hidden"}) + "\n"
+    about = "\n".join(sentences_on_all(result))
+    if is_open(result):
+        said = f"Some work could not be read, so there are no points yet.\n{about}"
+        return json.dumps({"output": said, "visibility": "visible"}) + "\n"
     tests = [{"name": f"{one['lesson']}: {one['exercise']}", "score": one["points"], "max_score": one["possible"],
               "status": "passed" if status_shown(one) == PASSED else "failed",
               "output": "\n".join(messages_for_student(one, course)), "visibility": "visible"}
              for one in result["exercises"]]
-    return to_json({"score": result["points"], "output": "\n".join(sentences_on_all(result)), "tests": tests,
+    return to_json({"score": result["points"], "output": about, "tests": tests,
                     "visibility": "visible"})

@@ -1,0 +1,14 @@
+# honest: a program without work returns
+import torch
+import triton
+import triton.language as tl
+
+# exercise: vector_add_kernel
+@triton.jit
+def vector_add_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK: tl.constexpr):
+    start = tl.program_id(0) * BLOCK
+    if start >= N:
+        return
+    offs = start + tl.arange(0, BLOCK)
+    mask = offs < N
+    tl.store(out_ptr + offs, tl.load(x_ptr + offs, mask=mask) + tl.load(y_ptr + offs, mask=mask), mask=mask)
