@@ -13,7 +13,8 @@ from checks.grader.intake.submissions import Cell, Submission
     ("import os\nos._exit(0)", ["_exit"]), ("import ctypes", ["ctypes"]),
     ("from ctypes import CDLL as c", ["CDLL", "ctypes"]),
     ("open('x')", ["open"]), ("getattr(x, '__globals__')", ["__globals__"]), ("x.f_back", ["f_back"]), ("x = 1", []),
-    ("def def", []), ("import urllib.request", ["urllib"])])
+    ("def def", []), ("import urllib.request", ["urllib"]),
+    ("import gc, traceback\nfor frame, _ in traceback.walk_stack(None):\n    gc.get_referents(frame)", ["gc", "traceback"])])
 def test_names_that_reach_out(source, named):
     assert suspicious(source) == named
 
@@ -21,6 +22,7 @@ def test_names_that_reach_out(source, named):
 def test_private_names_reach_into_a_harness():
     assert suspicious("gpu._now_us") == []
     assert suspicious("gpu._now_us", private=True) == ["_now_us"]
+    assert suspicious("vars(gpu)['_now_us'] + getattr(gpu, '_now' + '_us')", private=True) == ["getattr", "vars"]
 
 
 def code_of(exercise, *cells):

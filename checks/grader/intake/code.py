@@ -13,8 +13,11 @@ REACHES = {"_getframe", "settrace", "setprofile", "get_objects", "get_referrers"
            "mmap", "subprocess", "socket", "urllib", "requests", "pickle", "__reduce__", "atexit", "signal", "ptrace",
            "importlib", "linecache", "inspect", "meta_path", "environ", "kill", "popen", "system", "__globals__",
            "__closure__", "__code__", "__subclasses__", "f_back", "f_locals", "tb_frame", "__builtins__", "builtins",
+           "gc", "traceback", "_current_frames",
            "set_trace", "_patch_lang", "interpreter_builder", "multiprocessing", "cffi", "dlopen", "CDLL"}
 """Names by which code reaches beyond its function: a word for a person, not a verdict."""
+LOOKS = {"vars", "dir", "getattr", "setattr", "delattr"}
+"""Functions by which it reaches what is private to a harness."""
 
 
 @dataclass
@@ -67,7 +70,7 @@ def function_source(cell: str, name: str) -> str:
 
 
 def suspicious(source: str, private: bool = False) -> list[str]:
-    """What of REACHES a cell names; also private attributes, such as a harness has them."""
+    """What of REACHES a cell names; also private attributes, such as a harness has them, and LOOKS."""
     try:
         tree = extract.parse(source)[0]
     except SyntaxError:
@@ -79,6 +82,7 @@ def suspicious(source: str, private: bool = False) -> list[str]:
             names.update(part for alias in node.names for part in alias.name.split("."))
             names.update((getattr(node, "module", "") or "").split("."))
     strings = {part.value for part in ast.walk(tree) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
-    opened = {"open"} & {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
+    called = {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
+    opened = ({"open"} | (LOOKS if private else set())) & called
     hidden = {name for name in attributes if name.startswith("_") and private}
     return sorted((names & REACHES) | hidden | opened | {s for s in strings if s in REACHES})
