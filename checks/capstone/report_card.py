@@ -154,7 +154,8 @@ def summary(card: dict) -> str:
 def time_now(rows: list[dict], function: str, phase: str, batch: int) -> dict[str, float]:
     """Microseconds by part of a whole FP16 or INT8 block in a CUDA graph: products, quantization, attention, the rest.
 
-    The parts were timed alone, so the rest is what is left of the whole. Raises LookupError where rows are missing.
+    The parts were timed alone, so the rest is what is left of the whole. In decode the products' own kernels quantize x, so
+    that it is no part of its own: what was timed as one is another kernel. Raises LookupError where rows are missing.
     """
     us = {(row["test"], row.get("layer"), row["function"]): row["median_us"] for row in rows
           if row["phase"] == phase and row["batch"] == batch and (row["test"] == "block_product" or row["mode"] == "graph")}
@@ -162,7 +163,8 @@ def time_now(rows: list[dict], function: str, phase: str, batch: int) -> dict[st
     try:
         products = sum(us["block_product", layer, function] for layer in layers)
         attention, whole = us["block_product", "attention", "FP16"], us["block", None, function]
-        quantization = sum(us["block_product", layer, "quantize"] for layer in layers) if function == "INT8" else 0.0
+        apart = function == "INT8" and phase == "prefill"
+        quantization = sum(us["block_product", layer, "quantize"] for layer in layers) if apart else 0.0
     except KeyError as missing:
         raise LookupError(f"no row of {missing} in {phase} with batch {batch}") from None
     return {"products": products - quantization, "quantization": quantization, "attention": attention,

@@ -279,6 +279,11 @@ LAYERS_TO_SKIP = Exercise(
                {"weights[skip].sum() + weights[layer] <= budget * weights.sum()":
                  "skip.sum() + 1 <= budget * len(weights)"},
                "Layers differ in size: count their weights."),
+        Mutant("each layer is compared with the whole budget", {"weights[skip].sum() + weights[layer]": "weights[layer]"},
+               "The layers share one budget: count the weights of those already taken as well."),
+        Mutant("the answer in the order of the costs",
+               {"return skip": "return skip[(cost / weights).argsort(descending=True)]"},
+               "Element i of the result is for layer i as given: set skip[layer], not skip of its place in the order."),
         Mutant("the layer's own weights are not counted", {"weights[skip].sum() + weights[layer]": "weights[skip].sum()"},
                "With this layer the budget may be passed: add its own weights before you compare."),
         Mutant("less than the budget", {"<= budget": "< budget"}, "Exactly the budget is allowed: `<=`."),

@@ -32,8 +32,6 @@ def show_bits():
     for (per, truncate), (label, colour, style) in looks.items():
         mine = [s for s in record["schemes"] if (s["per"], s["truncate"]) == (per, truncate)]
         axes.plot([s["bits"] for s in mine], [s["cost_percent"] for s in mine], style, color=colour, label=label)
-    axes.axhline(0.5, color="black", linewidth=1, linestyle=":")
-    axes.annotate("0.5 %", (4, 0.5), xytext=(0, 2), textcoords="offset points", va="bottom", fontsize=9)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set(xlabel="bits of a code", ylabel="perplexity above FP16's", xticks=[4, 5, 6, 7, 8],

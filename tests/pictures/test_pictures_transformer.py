@@ -59,7 +59,7 @@ def test_the_cost_of_bits_is_drawn_as_recorded(monkeypatch):
     assert lines(axes) == {"a scale per row, rounded": {8: 8, 4: 4}, "per row, truncated": {8: 16, 4: 8},
                            "a scale per tensor, rounded": {8: 24, 4: 12}}
     assert axes.get_title() == "Held-out text, 12,345 bytes, FP16 perplexity 3.250" and axes.get_yscale() == "log"
-    assert axes.lines[3].get_ydata()[0] == 0.5 and texts(axes) == ["0.5 %"]
+    assert len(axes.lines) == 3 and texts(axes) == [], "nothing that the lesson does not speak of"
     assert axes.yaxis.get_major_formatter()(2.5, 0) == "2.5 %"
 
 
@@ -182,11 +182,12 @@ def test_a_variant_that_was_left_out_has_no_height():
 def test_where_the_time_goes_now():
     (axes,) = transformer.show_time_now(CARD | {"rows": card_rows()}).axes
     assert [round(width, 6) for _, _, width, _ in rectangles(axes)] == pytest.approx([
-        0.7, 0, 0.2, 0.1, *(part / 72 for part in (28, 14, 20, 10))] * 2, abs=1e-6)
+        0.7, 0, 0.2, 0.1, *(part / 72 for part in (28, 14, 20, 10)),
+        0.7, 0, 0.2, 0.1, *(part / 72 for part in (42, 0, 20, 10))], abs=1e-6)
     assert [x for x, *_ in rectangles(axes)][:4] == pytest.approx([0, 0.7, 0.7, 0.9])
     assert [y + height / 2 for _, y, _, height in rectangles(axes)][::4] == pytest.approx([0, 1, 2, 3])
     assert texts(axes) == ["70%", "20%", "10%", "100 µs", "39%", "19%", "28%", "14%", "72 µs",
-                           "70%", "20%", "10%", "200 µs", "39%", "19%", "28%", "14%", "144 µs"]
+                           "70%", "20%", "10%", "200 µs", "58%", "28%", "14%", "144 µs"]
     assert axes.texts[1].get_position() == (pytest.approx(0.8), 0)
     assert ticks(axes, "y") == ["prefill, 100 tokens: FP16", "prefill, 100 tokens: INT8", "decode of 4, at 50: FP16",
                                 "decode of 4, at 50: INT8"]
