@@ -44,8 +44,8 @@ def gemv_w8a16_row(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor) ->
     """`gemv_w8a16`, one program per row; K at most 65,536."""
     N, K = expect_gemv_int8(x, w_q, w_scale)
     if K > 65536:
-        raise ValueError("gemv_w8a16_row holds a whole row in registers, so K must be at most "
-                         f"65536, got {K}: use gemv_w8a16")
+        raise ValueError("gemv_w8a16_row takes a row as one block, so K must be at most 65536, "
+                         f"got {K}: use gemv_w8a16")
     y = torch.empty(N, device=x.device, dtype=x.dtype)
     gemv_w8a16_row_kernel[(N,)](
         x, w_q, y, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),
@@ -120,8 +120,8 @@ def gemv_w8a8_row(
     N, K = expect_gemv_int8(x_q, w_q, w_scale, torch.int8, "x_q")
     expect("x_scale", x_scale, (1,), torch.float32, device=w_q.device)
     if K > 65536:
-        raise ValueError("gemv_w8a8_row holds a whole row in registers, so K must be at most "
-                         f"65536, got {K}: use decode_w8a8")
+        raise ValueError("gemv_w8a8_row takes a row as one block, so K must be at most 65536, "
+                         f"got {K}: use decode_w8a8")
     y = torch.empty(N, device=x_q.device, dtype=torch.float16)
     gemv_w8a8_row_kernel[(N,)](
         x_q, w_q, y, x_scale, w_scale, K, w_q.stride(0), BLOCK_K=triton.next_power_of_2(K),

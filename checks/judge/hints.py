@@ -24,7 +24,8 @@ def in_message(function: Function | str, message: str) -> str | None:
     tree = _tree(function)
     if tree is None:
         return None
-    said = (sentence for pattern, sentence in _MESSAGE if re.search(pattern, message))
+    patterns = _KERNEL_MESSAGE + _MESSAGE if isinstance(tree, ast.FunctionDef) and _is_kernel(tree) else _MESSAGE
+    said = (sentence for pattern, sentence in patterns if re.search(pattern, message))
     return _unknown_name(tree, message) or next(said, None)
 
 
@@ -120,6 +121,8 @@ def _name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+_ONE_PATH = "An `if` decides for a whole program, not lane by lane: give each load and store a `mask=`."
+
 _SOURCE = [
     (_undecorated, "The line `@triton.jit` above the kernel is missing."),
     (_anywhere(ast.Compare, lambda node: any(map(_joined, [node.left, *node.comparators]))),
@@ -127,7 +130,7 @@ _SOURCE = [
     (_anywhere(ast.Compare, lambda node: len(node.ops) > 1),
      "A chain such as `0 < offs < N` keeps only one of the two blocks: write `(offs > 0) & (offs < N)`."),
     (_anywhere(ast.If, lambda node: _of_offsets(node.test)),
-     "An `if` decides for a whole program, not lane by lane: give each load and store a `mask=`."),
+     _ONE_PATH),
     (_anywhere(ast.For, _moves_by_one),
      "The loop moves on by one element, and each step takes a whole block: give `range` the block's size as its step."),
     (_anywhere(ast.Attribute, lambda node: _name(node.value) in ("torch", "np", "numpy")),
@@ -144,6 +147,12 @@ _SOURCE = [
      "Blocks have no `@`: the matrix product of two blocks is `tl.dot(a, b)`."),
     (_anywhere(ast.Call, lambda node: _name(node.func) in ("sum", "max", "min")),
      "Python's sum, max and min do not work on blocks: use `tl.sum`, `tl.max` or `tl.min`."),
+]
+
+_KERNEL_MESSAGE = [
+    (r"Boolean value of Tensor with more than one value", _ONE_PATH),
+    (r"'range' object has no attribute",
+     "`range` counts the steps of a loop; the block 0, 1, 2, ... is `tl.arange(0, BLOCK)`."),
 ]
 
 _MESSAGE = [

@@ -191,7 +191,10 @@ def test_a_slip_in_the_source_is_told_from_what_is_right(line, sentence):
     ("unexpected type fp32\n  at: x // 4", "fractions are divided with `/`"),
     ("unexpected type fp32\n  at: x & 4", "work on whole numbers and masks"), ("unexpected type fp32\n  at: x + 4", None),
     ("only one element tensors can be converted to Python scalars", "take a single number"),
-    ("Boolean value of Tensor with more than one value is ambiguous", "join tensors with `&`"),
+    ("Boolean value of Tensor with more than one value is ambiguous", "An `if` decides for a whole program"),
+    ("'range' object has no attribute 'type'", "`range` counts the steps of a loop"),
+    ("input and other must have equal reduction dimensions", "`tl.dot` takes blocks (A, K) and (K, B)"),
+    ("Logical operators 'and' and 'or' are deprecated for non-scalar tensors", "do not join blocks lane by lane"),
     ("The size of tensor a (5) must match the size of tensor b (3)", "Two tensors whose shapes do not fit"),
     ("mat1 and mat2 shapes cannot be multiplied (9x6 and 4x9)", "Two tensors whose shapes do not fit"),
     ("shape '[2, 96]' is invalid for input of size 144", "A reshape keeps the number of elements"),
@@ -203,6 +206,12 @@ def test_a_slip_in_the_source_is_told_from_what_is_right(line, sentence):
 def test_triton_s_words_are_put_plainly(message, sentence):
     found = in_message(HEAD + "pass\n", message)
     assert (found is None) if sentence is None else sentence in found
+
+
+def test_what_is_no_kernel_is_told_of_torch():
+    found = in_message("def f(x): pass\n", "Boolean value of Tensor with more than one value is ambiguous")
+    assert "join tensors with `&`" in found
+    assert in_message("def f(x): pass\n", "'range' object has no attribute 'type'") is None
 
 
 def test_the_first_slip_in_the_source_is_told():
