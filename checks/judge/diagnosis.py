@@ -168,12 +168,10 @@ def never_read(exercise: Exercise, outcome: Outcome) -> str | None:
     if outcome.wrong is None or not any(outcome.loaded(name) is not None for name in outcome.inputs):
         return None
     answer = try_again(exercise, exercise.answer_function(), outcome)
-    for name, value in outcome.inputs.items():
-        if not isinstance(value, torch.Tensor):
-            continue
+    for name in outcome.inputs:
         read, needed = outcome.loaded(name), answer.loaded(name)
         if read is not None and needed is not None and (missed := needed & ~read).any():
-            return f"{int(missed.sum())} of the {value.numel()} elements of `{name}` are never read{where(missed, name)}."
+            return f"{int(missed.sum())} of the {read.numel()} elements of `{name}` are never read{where(missed, name)}."
     return None
 
 

@@ -61,8 +61,9 @@ class Outcome:
         return stored(self.launches, self.outputs[index]) if self.made is None else self.made[index]
 
     def loaded(self, name: str) -> torch.Tensor | None:
-        """Bool, which elements of input `name` the launches have loaded; None where there is no trace."""
-        return loaded(self.launches, self.given[name]) if self.traced and self.traffic() else None
+        """Bool, which elements of input `name` the launches have loaded; None for a number, and where there is no trace."""
+        given = self.given[name]
+        return loaded(self.launches, given) if isinstance(given, torch.Tensor) and self.traced and self.traffic() else None
 
     def fail(self, message: str, status: str = FAILED) -> None:
         self.status, self.message = status, message
