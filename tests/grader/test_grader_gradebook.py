@@ -281,6 +281,13 @@ def test_a_notice_of_a_whole_notebook_stands_there_once(tmp_path):
     assert page.count("Note: the given cell is missing.") == 1 and page.count("Note: programs_needed.") == 1
 
 
+def test_who_left_has_no_page_any_more(tmp_path):
+    students = tmp_path / "pages" / "students"
+    for names in (("ada", "bob"), ("ada", "eve"), ("eve",)):
+        write_pages(tmp_path, Gradebook(read_course(), [result(name, exercise()) for name in names]))
+        assert sorted(page.stem for page in students.iterdir()) == sorted(names)
+
+
 def test_anonymous_pages_name_nobody(book, tmp_path):
     (path,) = write_pages(tmp_path, book, anonymous=True)
     texts = [one.read_text() for one in path.parent.rglob("*.html")]

@@ -23,6 +23,8 @@ from checks.judge.trial import PASSED
 def write_pages(grades: Path, book: Gradebook, anonymous: bool = False) -> list[Path]:
     """Write GRADES/pages/: index.html for the instructor, students/*.html to hand out. Returns the class page's path.
 
+    Pages of students who are no longer in the class go.
+
     anonymous: into pages/anonymous/ instead, with numbers for names and without what names would show in.
     """
     folder = grades / "pages"
@@ -30,6 +32,10 @@ def write_pages(grades: Path, book: Gradebook, anonymous: bool = False) -> list[
         folder, book = folder / "anonymous", _without_names(book)
     for result in book.results:
         write_from_template("student.html", folder / "students" / page(result), _student(result, book.course))
+    current = {page(result) for result in book.results}
+    for other in (folder / "students").glob("*.html"):
+        if other.name not in current:
+            other.unlink()
     return [write_from_template("class.html", folder / "index.html", _class(book))]
 
 
