@@ -69,6 +69,12 @@ def perrow_w8a8_matmul_bytes(M: int, N: int, K: int) -> int:
     return M * K + N * K + 4 * (M + N) + 2 * M * N
 
 
+def group_w8a8_matmul_bytes(M: int, N: int, K: int, GROUP_K: int) -> int:
+    """Bytes that the same product must move with a scale for each row and each GROUP_K codes along K."""
+    groups = -(-K // GROUP_K)  # rounded up
+    return M * K + N * K + 4 * (M + N) * groups + 2 * M * N
+
+
 def unfused_bytes(M: int, N: int, K: int) -> int:
     """Bytes of y = norm(x) wᵀ in four passes, each writing its result to memory for the next.
 

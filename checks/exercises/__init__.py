@@ -8,6 +8,7 @@ from checks.exercises import (
     gate_up,
     gemv,
     gemv_int8,
+    group_w8a8,
     hello,
     int_mm,
     kv_cache,
@@ -37,7 +38,7 @@ from checks.judge.exercise import Exercise
 NOUNS = (hello, look, gemv, sectors, matmul, measuring, speed, quantize, quantize_kernels, int_mm, perrow_w8a8,
          error, outliers, matmul_int8, fused, silu_mul, gate_up, mlp,
          gemv_int8, skinny, latency, tuning, profiling, transformer, block_cost,
-         serving, schemes, kv_cache, parallel, collectives)
+         serving, schemes, group_w8a8, kv_cache, parallel, collectives)
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for noun in NOUNS for exercise in noun.EXERCISES}
 
 

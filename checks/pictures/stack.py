@@ -13,16 +13,19 @@ import torch.nn.functional as F
 import kernels.transformer
 from checks.bench.attention import ATTENTION
 from checks.bench.figures import COLOURS
-from checks.bench.perf import test_perf_attention
+from checks.bench.perf import test_perf_attention, test_perf_gemm
 from checks.bench.results import RESULTS
-from checks.bench.workloads import find
+from checks.bench.workloads import BY_GROUPS, MANY, WORKSHOP, find
 from checks.capstone.accuracy import Scheme, simulated, with_outlier_channel
 from checks.capstone.training import load, tokens_of, windows
 from checks.judge.tracing import trace
 from checks.pictures.common import figures_of, ready_to_draw, show_figure
 from kernels.block_cost import LLAMA_3_8B_DIMS, block_weights, kv_cache_bytes
+from kernels.cost import group_w8a8_matmul_bytes, perrow_w8a8_matmul_bytes
 from kernels.error import sqnr_db
-from kernels.quantize import quantize_int8_perrow_torch
+from kernels.group_w8a8 import GROUP_K, quantize_int8_groups, quantize_int8_groups_torch
+from kernels.perrow_w8a8 import perrow_w8a8_matmul_plain
+from kernels.quantize import quantize_int8_perrow, quantize_int8_perrow_torch
 from kernels.runtime import device
 from kernels.transformer import Transformer
 
@@ -288,3 +291,67 @@ def with_zero(q: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> torch
 
 def clipped(x: torch.Tensor, scale: float, largest: int) -> torch.Tensor:
     return (x / scale).round().clamp(-largest, largest) * scale
+
+
+def show_groups(K: int = 512, outlier: int = 200):
+    """One row with an outlier: its magnitudes, and the steps of its codes with one scale and with one for each group."""
+    x = torch.randn(1, K, generator=torch.Generator().manual_seed(0))
+    x[0, outlier] = 40
+    figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
+    axes.semilogy(x[0].abs(), ".", markersize=3, color="#777777", label="|x|")
+    ways = {"for the row": quantize_int8_perrow_torch, f"for each {GROUP_K} numbers": quantize_int8_groups_torch}
+    for index, (name, quantize) in enumerate(ways.items()):
+        q, scale = quantize(x)
+        steps = scale.flatten().repeat_interleave(K // scale.numel())
+        ordinary = torch.arange(K) != outlier
+        left = sqnr_db(x[0, ordinary], (q[0] * steps)[ordinary])
+        axes.step(range(K), steps, where="post", linestyle="-" if index else "--", color=COLOURS[index], linewidth=2,
+                  label=f"step, a scale {name}: ordinary numbers at {left:.0f} dB")
+    axes.set(xlabel="k", ylabel="magnitude", ylim=(2e-4, 1e2), title="A row with one outlier, and the steps of its codes")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return show_figure(figure)
+
+
+def compare_groups(group_w8a8_matmul: Callable, M: int = 16, N: int = 64, K: int = 1024) -> None:
+    """Print your product by groups beside the one by rows: bits, bytes, and errors with and without an outlier channel."""
+    if not ready_to_draw(group_w8a8_matmul):
+        return
+    g = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(rows, K, generator=g).half().to(device()) for rows in (M, N))
+
+    def products(x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (perrow_w8a8_matmul_plain(*quantize_int8_perrow(x), *quantize_int8_perrow(w)),
+                group_w8a8_matmul(*quantize_int8_groups(x), *quantize_int8_groups(w)))
+
+    rows, groups = products(x[:, :GROUP_K], w[:, :GROUP_K])
+    print(f"one group, K = {GROUP_K}: {(rows == groups).double().mean():.0%} of y has the bits of the product by rows")
+    shape = MANY, 6144, 2048
+    few, many = perrow_w8a8_matmul_bytes(*shape) / 1e6, group_w8a8_matmul_bytes(*shape, GROUP_K) / 1e6
+    print(f"bytes at M, N, K = {shape}: {few:.1f} MB by rows, {many:.1f} MB by groups, {many / few - 1:.1%} more")
+    ordinary = x[:, 1:].double() @ w[:, 1:].double().T
+    for name, times in (("no outlier", 1), ("channel 0 times 50", 50)):
+        larger = torch.cat([x[:, :1] * times, x[:, 1:]], dim=1)
+        exact = larger.double() @ w.double().T
+        errors = [(y.double() - exact).norm() / ordinary.norm() for y in products(larger, w)]
+        print(f"{name:18}: error {errors[0]:.1%} by rows, {errors[1]:.1%} by groups, of the ordinary channels' part of y")
+
+
+def show_group_times():
+    """µs of the product by groups beside products by rows: the same kernel otherwise, the fastest, and cuBLAS in FP16."""
+    shapes = [(MANY, K, N) for K, N in WORKSHOP]
+    found = figures_of(("groups",), lambda: test_perf_gemm({name: find(name) for name in BY_GROUPS}, shapes), mode="eager",
+                       function=BY_GROUPS)
+    if found is None:
+        return None
+    rows, title = found
+    figure, axes = plt.subplots(figsize=(8.2, 3.4), layout="constrained")
+    for index, name in enumerate(BY_GROUPS):
+        us = {shapes.index((row["M"], row["K"], row["N"])): row["median_us"] for row in rows if row["function"] == name}
+        places = [place + 0.21 * (index - 1.5) for place in us]
+        bars = axes.bar(places, list(us.values()), 0.2, color=COLOURS[index], label=name)
+        axes.bar_label(bars, fmt="{:,.0f}", fontsize=8, padding=2)
+    axes.set_xticks(range(len(shapes)), [f"K = {K:,}\nN = {N:,}" for _, K, N in shapes])
+    axes.set(ylabel=f"µs, M = {MANY:,}", title=title)
+    axes.margins(y=0.12)
+    axes.legend(frameon=False, fontsize=9)
+    return show_figure(figure)

@@ -36,14 +36,14 @@ def us(test: str, function: str, mode: str = "eager", **shape) -> float:
     return row["median_us"]
 
 
-def registers(kernel, types: dict[str, str], *blocks: dict[str, int]) -> list[int]:
-    """Of each thread, compiled for `sm_90` with each of `blocks`."""
+def registers(kernel, types: dict[str, str], *blocks: dict[str, int], **options: int) -> list[int]:
+    """Of each thread, compiled for `sm_90` with each of `blocks`, and the compiler's `options`."""
     names, jobs = kernel.arg_names, []
     for constexprs in blocks:
         signature = {name: "constexpr" if name in constexprs else types.get(name, "i32") for name in names}
         jobs.append({"description": describe(kernel), "signature": signature, "constexprs": constexprs,
                      "aligned": [name for name in names if name not in constexprs],
-                     "options": {}, "capability": 90})
+                     "options": options, "capability": 90})
     return [report.registers for report in start(jobs, processes=2)()]
 
 

@@ -5,7 +5,9 @@ import torch
 from drawn import texts, ticks
 
 from checks.bench.attention import ATTENTION
+from checks.bench.workloads import BY_GROUPS, plan
 from checks.pictures import stack
+from kernels.group_w8a8 import group_w8a8_matmul
 from kernels.kv_cache import attention_parts_int8
 from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import INTERPRETED, device
@@ -90,3 +92,43 @@ def test_formats_are_compared_by_what_is_left():
     x = torch.randn(64, 512, generator=g)
     assert values[0] == pytest.approx(stack.sqnr_db(x, stack.dequantized(*quantize_int8_perrow_torch(x))), abs=0.05)
     assert values[4] > values[1] + 5 and values[9] > values[6] + 1 and values[11] == values[8]
+
+
+def test_an_outlier_makes_the_steps_of_its_group_coarse():
+    (axes,) = stack.show_groups(K=512, outlier=200).axes
+    row, groups = (line.get_ydata() for line in axes.lines[1:])
+    assert set(row.tolist()) == {groups.max()} and row[0] == pytest.approx(40 / 127)
+    assert (groups[128:256] == groups.max()).all() and groups[:128].max() < groups.max() / 8 > groups[256:].max()
+    assert [label.rsplit(" ", 3)[0] for label in labels(axes)[1:]] == [
+        "step, a scale for the row: ordinary numbers", "step, a scale for each 128 numbers: ordinary numbers"]
+    by_row, by_groups = (int(label.split()[-2]) for label in labels(axes)[1:])
+    assert by_groups - by_row == pytest.approx(6, abs=1)  # a quarter of the numbers has as much noise as before
+
+
+def test_groups_beside_rows_in_bits_bytes_and_errors(capsys, monkeypatch):
+    stack.compare_groups(group_w8a8_matmul, 4, 16, 256)
+    bits, size, plain, outlier = capsys.readouterr().out.splitlines()
+    assert bits == "one group, K = 128: 100% of y has the bits of the product by rows"
+    M, N, K = 16384, 6144, 2048
+    few, many = (M * K + N * K + 4 * (M + N) * groups + 2 * M * N for groups in (1, 16))
+    assert size.endswith(f"{few / 1e6:.1f} MB by rows, {many / 1e6:.1f} MB by groups, {many / few - 1:.1%} more")
+    (rows, groups), (rows_50, groups_50) = ([float(word.rstrip("%")) for word in line.split() if word.endswith("%")]
+                                            for line in (plain, outlier))
+    assert 0.5 < groups <= rows < 2 and rows_50 > 5 * rows and groups < groups_50 < rows_50
+    monkeypatch.setattr(stack, "ready_to_draw", lambda function: False)
+    assert stack.compare_groups(None) is None
+
+
+def test_times_of_groups_are_those_of_their_shapes(monkeypatch):
+    shapes = [(16384, K, N) for K, N in stack.WORKSHOP]
+    rows = [{"M": M, "K": K, "N": N, "function": name, "median_us": float(100 * place + i)}
+            for place, (M, K, N) in enumerate(shapes) for i, name in enumerate(BY_GROUPS)]
+    monkeypatch.setattr(stack, "figures_of", lambda *_, **__: (rows, "invented"))
+    (axes,) = stack.show_group_times().axes
+    assert texts(axes)[4:8] == ["1", "101", "201", "301"] and labels(axes) == BY_GROUPS
+    assert ticks(axes, "x")[3] == "K = 11,008\nN = 2,048"
+    monkeypatch.setattr(stack, "figures_of", lambda *_, **__: None)
+    assert stack.show_group_times() is None
+    monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
+    measured = {(*unit["shape"], name) for unit in plan()["groups"] for name in unit["functions"]}
+    assert {(*shape, name) for shape in shapes for name in BY_GROUPS} <= measured
