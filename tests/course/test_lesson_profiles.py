@@ -33,6 +33,9 @@ def test_01_bytes_of_strided_copies():
     assert [round(read_mb(row) / 134.2) for row in rows] == [1, 2, 4, 8] and 4 * 8192 * 4096 == 134_217_728
     sectors = listed([f"{row['sectors_per_load']:.0f}" for row in rows])
     assert f"A single load instruction touched {sectors} sectors there" in text("01")
+    of_two = [16 * len({0, 4 * stride // 32}) for stride in (2, 4, 8)]  # the layout that Triton 3.6 gives this load
+    assert [round(row["sectors_per_load"]) for row in rows[1:]] == of_two
+    assert "two neighbouring numbers of each of 16 rows" in text("01") and profiles()["triton"].startswith("3.6")
 
 
 def test_01_occupancy_of_both_block_sizes_as_counted():
