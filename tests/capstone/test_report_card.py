@@ -354,6 +354,20 @@ def test_the_lesson_says_how_far_the_bound_is():
     assert all(measured > 1.99 * least for measured, least in decode)
 
 
+def test_the_lesson_says_what_launches_cost():
+    page = " ".join(" ".join(cell.source for cell in read(LESSONS / "10_transformer.ipynb").cells).split())
+    us = {(row["function"], row["phase"], row["batch"], row["mode"]): row["median_us"]
+          for row in read_card(FOLDER / RECORDED)["rows"] if row["test"] == "block"}
+    alone, in_a_row = ([f"{us[name, 'decode', 1, mode]:.0f}" for name in ("FP16", "INT8")]
+                       for mode in ("reduce-overhead", block.label("reduce-overhead", block.IN_A_ROW)))
+    assert (f"one block alone takes {' and '.join(alone)} µs, each of four in a row {' and '.join(in_a_row)}." in page
+            and block.IN_A_ROW == 4)
+    saved = [us[name, "prefill", 1, "compile"] - us[name, "prefill", 1, "graph"] for name in ("FP16", "INT8")]
+    gains = [us["FP16", "prefill", 1, mode] / us["INT8", "prefill", 1, mode] for mode in ("compile", "graph")]
+    assert (f"only launch overhead disappears: {saved[0]:.0f} µs in FP16 and {saved[1]:.0f} in INT8. So the gain grows from "
+            f"{gains[0]:.2f} to {gains[1]:.2f}.") in page
+
+
 def test_the_lesson_s_error_bars_are_those_of_its_text():
     model, pieces = load(), windows(tokens_of("held_out"))
     page = " ".join(" ".join(cell.source for cell in read(LESSONS / "10_transformer.ipynb").cells).split())
