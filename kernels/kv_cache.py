@@ -17,6 +17,8 @@ q (B, heads, D), keys and values (B, kv_heads, S, D) of the same strides, length
 of the S tokens of each sequence are there, one at least. Query head h reads head h // (heads / kv_heads).
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -26,10 +28,27 @@ from kernels.quantize import FLOATS, codes, finite_or_inf, row_scale
 from kernels.runtime import INTERPRETED, card, launching_at
 
 BLOCK_T = 32 if INTERPRETED else 128
-"""Tokens that a program takes at a time."""
-NUM_WARPS, NUM_STAGES = 4, 3
-PROGRAMS = 16
-"""For each multiprocessor, where the cache is long enough: a few run at a time, and the last should not run alone."""
+"""Tokens that a program of `decode_attention_kernel` takes at a time."""
+
+
+class AttentionTile(NamedTuple):
+    """How `decode_attention_int8_kernel` divides the work: tokens at a time, warps, steps in flight, and programs for each
+    multiprocessor, where the cache is long enough."""
+
+    BLOCK_T: int
+    num_warps: int
+    num_stages: int
+    programs: int
+
+
+# The fastest of twenty on an H200 (tests/gpu/tune_attention.py).
+FEW_TOKENS = AttentionTile(BLOCK_T, 4, 3, 16)
+MANY_TOKENS = AttentionTile(32, 1, 4, 8)
+
+
+def attention_tile(S: int, heads: int, multiprocessors: int) -> AttentionTile:
+    """The tile for a cache of at most S tokens in each of `heads` heads of keys, those of all sequences together."""
+    return MANY_TOKENS if S * heads >= 1024 * multiprocessors else FEW_TOKENS
 
 
 @triton.jit
@@ -237,7 +256,8 @@ def attention_parts_int8(
         raise ValueError("k_scale and v_scale must have the same strides, got "
                          f"{k_scale.stride()} and {v_scale.stride()}")
     group = heads // kv_heads
-    tokens = tokens_of_a_part(S, B * kv_heads, card(q.device).multiprocessors)
+    where = S, B * kv_heads, card(q.device).multiprocessors
+    tile, tokens = attention_tile(*where), tokens_of_a_part(*where)
     parts = triton.cdiv(S, tokens)
     part = torch.empty((B, heads, parts, D), device=q.device, dtype=torch.float32)
     lse = torch.empty((B, heads, parts), device=q.device, dtype=torch.float32)
@@ -245,20 +265,22 @@ def attention_parts_int8(
         decode_attention_int8_kernel[(B, kv_heads, parts)](
             q, k_q, v_q, k_scale, v_scale, lengths, part, lse, heads, group, D, tokens,
             *k_q.stride()[:3], *k_scale.stride()[:2], D**-0.5,
-            BLOCK_G=max(16, triton.next_power_of_2(group)), BLOCK_T=BLOCK_T,
-            BLOCK_D=max(32, triton.next_power_of_2(D)), num_warps=NUM_WARPS, num_stages=NUM_STAGES,
+            BLOCK_G=max(16, triton.next_power_of_2(group)), BLOCK_T=tile.BLOCK_T,
+            BLOCK_D=max(32, triton.next_power_of_2(D)),
+            num_warps=tile.num_warps, num_stages=tile.num_stages,
         )
     return part, lse
 
 
-def tokens_of_a_part(S: int, programs: int, multiprocessors: int) -> int:
-    """How many tokens a program takes: so many that there are PROGRAMS for each multiprocessor.
+def tokens_of_a_part(S: int, heads: int, multiprocessors: int) -> int:
+    """How many tokens a program takes: so many that each multiprocessor has its tile's number of programs.
 
-    S tokens at most, `programs` the heads of keys of all sequences. A multiple of BLOCK_T, and at least
-    two of them: a part costs a merge.
+    Arguments as in `attention_tile`. A multiple of BLOCK_T, and at least two of them: a part costs a
+    merge.
     """
-    parts = max(1, PROGRAMS * multiprocessors // programs)
-    return max(2 * BLOCK_T, triton.cdiv(triton.cdiv(S, parts), BLOCK_T) * BLOCK_T)
+    tile = attention_tile(S, heads, multiprocessors)
+    parts = max(1, tile.programs * multiprocessors // heads)
+    return max(2 * tile.BLOCK_T, triton.cdiv(triton.cdiv(S, parts), tile.BLOCK_T) * tile.BLOCK_T)
 
 
 @triton.jit

@@ -1,14 +1,10 @@
-"""Which constants of `kernels.kv_cache` are fastest on this GPU, over an INT8 cache with Llama 3 8B's heads.
+"""Which tile of `kernels.kv_cache` is fastest on this GPU, for which INT8 cache with Llama 3 8B's heads.
 
-    python tests/gpu/tune_attention.py [--seconds 60] [--write]
-
-The best is that with the least product of times over the shapes. `--write` puts it into kernels/kv_cache.py.
+    python tests/gpu/tune_attention.py [--seconds 60]
 """
 
 import argparse
 import itertools
-import math
-import re
 import sys
 import time
 from pathlib import Path
@@ -20,8 +16,7 @@ from checks.bench.measure import Refused, time_us  # noqa: E402
 from checks.bench.operands import Operands  # noqa: E402
 from kernels import kv_cache  # noqa: E402
 
-SHAPES = [(1, 8192), (16, 2048), (64, 2048)]
-NAMES = "BLOCK_T", "NUM_WARPS", "NUM_STAGES", "PROGRAMS"
+SHAPES = [(1, 2048), (1, 8192), (4, 2048), (16, 2048), (64, 2048)]
 CHOICES = [(128, 4, 3, 16), *itertools.product((64,), (2, 4), (3, 4), (8, 16)), (64, 2, 3, 6), (64, 2, 3, 12), (64, 2, 5, 8),
            *itertools.product((32,), (1, 2), (4, 6), (8,)), *itertools.product((128,), (2, 4), (2, 3), (8,))]
 
@@ -29,28 +24,22 @@ CHOICES = [(128, 4, 3, 16), *itertools.product((64,), (2, 4), (3, 4), (8, 16)), 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--write", action="store_true")
     args, began = parser.parse_args(), time.monotonic()
     operands = {shape: Operands(*shape, 1) for shape in SHAPES}
     found = {}
     for choice in CHOICES:
         if time.monotonic() - began > args.seconds:
             break
-        for name, value in zip(NAMES, choice, strict=True):
-            setattr(kv_cache, name, value)
+        tile = kv_cache.AttentionTile(*choice)
+        kv_cache.attention_tile = lambda *_, tile=tile: tile
         try:
             found[choice] = [measured(o) for o in operands.values()]
         except Exception as error:  # it spills, or needs more shared memory than there is
             print(choice, f"{type(error).__name__}: {error}"[:200])
             continue
         print(choice, ", ".join(f"{us:.1f} us, {gain:.2f} x" for us, gain in found[choice]), flush=True)
-    best = min(found, key=lambda choice: math.prod(us for us, _ in found[choice]))
-    print("best:", dict(zip(NAMES, best, strict=True)))
-    if args.write:
-        path = Path(kv_cache.__file__)
-        text = re.sub(r"INTERPRETED else \d+", f"INTERPRETED else {best[0]}", path.read_text())
-        text = re.sub(r"NUM_WARPS, NUM_STAGES = \d+, \d+", f"NUM_WARPS, NUM_STAGES = {best[1]}, {best[2]}", text)
-        path.write_text(re.sub(r"^PROGRAMS = \d+", f"PROGRAMS = {best[3]}", text, flags=re.MULTILINE))
+    for i, shape in enumerate(SHAPES):
+        print(shape, "best:", kv_cache.AttentionTile(*min(found, key=lambda choice: found[choice][i][0])))
 
 
 def measured(operands):

@@ -119,9 +119,17 @@ def test_a_token_with_nan_is_seen_in_its_own_sequence_alone():
 
 
 def test_there_are_enough_parts_and_none_is_small():
-    assert tokens_of_a_part(8192, 64 * 8, 132) == 2048  # 4 parts for 512 heads, where there are 2,112 programs
+    assert tokens_of_a_part(8192, 64 * 8, 132) == 4096  # 2 parts for 512 heads, where there are 1,056 programs
+    assert tokens_of_a_part(2048, 16 * 8, 132) == 256
     assert tokens_of_a_part(8192, 4096, 132) == 8192
     assert tokens_of_a_part(8192, 8, 132) == tokens_of_a_part(100, 1, 132) == 2 * kv_cache.BLOCK_T
+
+
+@pytest.mark.parametrize("S, heads, tile", [(2048, 8, kv_cache.FEW_TOKENS), (8192, 8, kv_cache.FEW_TOKENS),
+                                            (8192, 16, kv_cache.FEW_TOKENS), (8448, 16, kv_cache.MANY_TOKENS),
+                                            (2048, 128, kv_cache.MANY_TOKENS), (8192, 512, kv_cache.MANY_TOKENS)])
+def test_a_tile_for_few_tokens_and_one_for_many(S, heads, tile):
+    assert kv_cache.attention_tile(S, heads, 132) == tile
 
 
 def test_what_does_not_fit_is_refused():
