@@ -161,7 +161,7 @@ def _workshop() -> dict[str, list[dict]]:
         "gemm": [*(unit("gemm", GEMM, shape) for shape in [*over_n, prefill[-1]]),
                  *(unit("gemm", [GEMM[0], *GEMM[3:6], GEMM[-1]], shape) for shape in over_m)],
         "layouts of w": [unit("gemm", LAYOUT, (4096, 4096, 4096), name="layout")],
-        "matmul_int8": [unit("matmul_int8", WHOLE, shape) for shape in [*over_n, prefill[-1], *over_m]],
+        "matmul_int8": [unit("matmul_int8", WHOLE, shape) for shape in [*over_n, prefill[-1], *over_m, (32, 2048, 2048)]],
         "other libraries": [unit("matmul_int8", BESIDE, shape, name="others") for shape in prefill],
         "plans": [unit("matmul_int8", list(PLANS), shape, name="plans") for shape in prefill],
         "gate and up": [unit("gate_up", [*SILU_PLANS, FASTEST_PRODUCT], shape) for shape in GATE_UP_SHAPES],
@@ -170,11 +170,11 @@ def _workshop() -> dict[str, list[dict]]:
         "decode": [
             *(unit("matmul_int8", WHOLE[:2], (M, K, N), "graph") for K, N in DECODE for M in DECODE_M),
             *(unit("matmul_int8", AFTER_A_COPY, (M, K, N), "graph", "after a copy") for K, N in DECODE for M in (1, 16)),
-            *(unit("matmul_int8", WHOLE, (32, 2048, 2048), mode) for mode in ("idle", "eager", "graph")),
+            *(unit("matmul_int8", WHOLE, (32, 2048, 2048), mode) for mode in ("idle", "graph")),
             *(unit("matmul_int8", FEW_OR_MANY[:3 if M <= MAX_M else 2], (M, 4096, 4096), "graph", "few or many")
-              for M in BREAK_EVEN_M),
-            *(unit("matmul_int8", LAUNCHES, (M, 4096, 4096), mode, "launches") for M in (1, 16)
-              for mode in ("idle", "graph"))],
+              for M in BREAK_EVEN_M)],
+        "launches": [unit("matmul_int8", LAUNCHES, (M, 4096, 4096), mode, "launches") for M in (1, 16)
+                     for mode in ("idle", "graph")],
         "host": [unit("matmul_int8", HOST, (M, 4096, 4096), "host", "host") for M in (1, 16, 64, 512)],
         "configurations": [unit("gemm", CONFIGS, shape, name="config") for shape in CONFIG_SHAPES],
         "attention": [unit("attention", ATTENTION, (M, K)) for M in (1, 16, 64) for K in (2048, 8192)],
