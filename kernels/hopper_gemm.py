@@ -57,24 +57,31 @@ def grouped_tile_gluon(pid, num_pid_m, num_pid_n, GROUP_M: gl.constexpr):
 
 
 @gluon.jit
-def producer(x_desc, w_desc, x_stages, w_stages, ready, empty, num_pid_m, num_pid_n, num_k, GROUP_M: gl.constexpr):
-    """Fetches the tiles of x and w of every step, in the order in which the consumers read them."""
+def fetch_tile(x_desc, w_desc, x_stages, w_stages, ready, empty, stage, phase, pid_m, pid_n, num_k):
+    """Fetches every step along K for one tile of y. Returns the stage that comes next and its phase."""
     NUM_STAGES: gl.constexpr = x_stages.shape[0]
     BLOCK_M: gl.constexpr = x_stages.shape[1]
     BLOCK_N: gl.constexpr = w_stages.shape[1]
     BLOCK_K: gl.constexpr = x_stages.shape[2]
+    for k in range(num_k):
+        mbarrier.wait(empty.index(stage), phase)
+        mbarrier.expect(ready.index(stage), x_desc.block_type.nbytes + w_desc.block_type.nbytes)
+        tma.async_copy_global_to_shared(
+            x_desc, [pid_m * BLOCK_M, k * BLOCK_K], ready.index(stage), x_stages.index(stage))
+        tma.async_copy_global_to_shared(
+            w_desc, [pid_n * BLOCK_N, k * BLOCK_K], ready.index(stage), w_stages.index(stage))
+        stage, phase = next_stage(stage, phase, NUM_STAGES)
+    return stage, phase
+
+
+@gluon.jit
+def producer(x_desc, w_desc, x_stages, w_stages, ready, empty, num_pid_m, num_pid_n, num_k, GROUP_M: gl.constexpr):
+    """Fetches the tiles of x and w of every step, in the order in which the consumers read them."""
     stage = 0
     phase = 1  # a fresh barrier counts as having completed phase 1: every stage is empty
     for tile in range(gl.program_id(0), num_pid_m * num_pid_n, gl.num_programs(0)):
         pid_m, pid_n = grouped_tile_gluon(tile, num_pid_m, num_pid_n, GROUP_M)
-        for k in range(num_k):
-            mbarrier.wait(empty.index(stage), phase)
-            mbarrier.expect(ready.index(stage), x_desc.block_type.nbytes + w_desc.block_type.nbytes)
-            tma.async_copy_global_to_shared(
-                x_desc, [pid_m * BLOCK_M, k * BLOCK_K], ready.index(stage), x_stages.index(stage))
-            tma.async_copy_global_to_shared(
-                w_desc, [pid_n * BLOCK_N, k * BLOCK_K], ready.index(stage), w_stages.index(stage))
-            stage, phase = next_stage(stage, phase, NUM_STAGES)
+        stage, phase = fetch_tile(x_desc, w_desc, x_stages, w_stages, ready, empty, stage, phase, pid_m, pid_n, num_k)
 
 
 @gluon.jit
@@ -152,18 +159,10 @@ def consumer(
 
 
 @gluon.jit
-def hopper_gemm_kernel(
-    x_desc, w_desc, y_desc, x_scale_ptr, w_scale_ptr, bias_ptr,
-    M, N, K,
-    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    NUM_STAGES: gl.constexpr, PINGPONG: gl.constexpr,
-):
-    """y = x @ w.T, x (M, K), w (N, K) FP16 or INT8; scaled by x_scale (M,) and w_scale (N,), plus bias, where given."""
-    num_pid_m = gl.cdiv(M, BLOCK_M)
-    num_pid_n = gl.cdiv(N, BLOCK_N)
-    num_k = gl.cdiv(K, BLOCK_K)
-    x_stages = gl.allocate_shared_memory(x_desc.dtype, [NUM_STAGES, BLOCK_M, BLOCK_K], x_desc.layout)
-    w_stages = gl.allocate_shared_memory(w_desc.dtype, [NUM_STAGES, BLOCK_N, BLOCK_K], w_desc.layout)
+def shared_memory(x_desc, w_desc, y_desc, NUM_STAGES: gl.constexpr, PINGPONG: gl.constexpr):
+    """The stages of x and w, each consumer's tile of y, and the barriers `ready`, `empty` and `turn`."""
+    x_stages = gl.allocate_shared_memory(x_desc.dtype, [NUM_STAGES] + x_desc.block_shape, x_desc.layout)
+    w_stages = gl.allocate_shared_memory(w_desc.dtype, [NUM_STAGES] + w_desc.block_shape, w_desc.layout)
     y_tile_0 = gl.allocate_shared_memory(y_desc.dtype, y_desc.block_shape, y_desc.layout)
     y_tile_1 = gl.allocate_shared_memory(y_desc.dtype, y_desc.block_shape, y_desc.layout)
     ready = gl.allocate_shared_memory(gl.int64, [NUM_STAGES, 1], mbarrier.MBarrierLayout())
@@ -175,6 +174,21 @@ def hopper_gemm_kernel(
     for i in gl.static_range(2):
         mbarrier.init(turn.index(i), count=1)
     fence_async_shared()
+    return x_stages, w_stages, y_tile_0, y_tile_1, ready, empty, turn
+
+
+@gluon.jit
+def hopper_gemm_kernel(
+    x_desc, w_desc, y_desc, x_scale_ptr, w_scale_ptr, bias_ptr,
+    M, N, K,
+    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
+    NUM_STAGES: gl.constexpr, PINGPONG: gl.constexpr,
+):
+    """y = x @ w.T, x (M, K), w (N, K) FP16 or INT8; scaled by x_scale (M,) and w_scale (N,), plus bias, where given."""
+    num_pid_m = gl.cdiv(M, BLOCK_M)
+    num_pid_n = gl.cdiv(N, BLOCK_N)
+    num_k = gl.cdiv(K, BLOCK_K)
+    x_stages, w_stages, y_tile_0, y_tile_1, ready, empty, turn = shared_memory(x_desc, w_desc, y_desc, NUM_STAGES, PINGPONG)
     gl.warp_specialize([
         (consumer, (0, PINGPONG, y_desc, x_stages, w_stages, y_tile_0, ready, empty, turn, x_scale_ptr, w_scale_ptr,
                     bias_ptr, M, N, num_pid_m, num_pid_n, num_k, GROUP_M)),
@@ -227,12 +241,12 @@ def plan_hopper(
     grid = min(gpu.multiprocessors, triton.cdiv(M, BLOCK_M) * triton.cdiv(N, BLOCK_N))
     launch = Launch(hopper_gemm_kernel, (grid,), (M, N, K),
                     {**tile, "NUM_STAGES": config.num_stages, "PINGPONG": pingpong}, num_warps=config.num_warps)
-    x_like, w_like = like(_descriptor(x, BLOCK_M, BLOCK_K)), like(_descriptor(w, BLOCK_N, BLOCK_K))
-    y_like = like(_descriptor(y, BLOCK_M if pingpong else BLOCK_M // 2, BLOCK_N))
+    x_like, w_like = like(descriptor(x, BLOCK_M, BLOCK_K)), like(descriptor(w, BLOCK_N, BLOCK_K))
+    y_like = like(descriptor(y, BLOCK_M if pingpong else BLOCK_M // 2, BLOCK_N))
     return lambda x, w, y, x_scale, w_scale, bias: launch(x_like(x), w_like(w), y_like(y), x_scale, w_scale, bias)
 
 
-def _descriptor(tensor: torch.Tensor, rows: int, columns: int) -> TensorDescriptor:
+def descriptor(tensor: torch.Tensor, rows: int, columns: int) -> TensorDescriptor:
     return TensorDescriptor.from_tensor(tensor, [rows, columns], _layout(rows, columns, tensor.dtype))
 
 

@@ -2,8 +2,9 @@
 
 The ladder:
   matmul_int8_two_kernels   the quantizer, then the product of codes.
-  matmul_int8               the same for many rows (prefill), where arithmetic takes the time; with few (decode) reading w
-                            does, and `kernels.decode` is faster. It picks by M, the product of x's leading dimensions.
+  matmul_int8               the same for many rows (prefill), where arithmetic takes the time, on an H200 with most of x
+                            quantized inside the product (`kernels.quantize_beside`); with few rows (decode) reading w
+                            takes it, and `kernels.decode` is faster. It picks by M, x's leading dimensions multiplied.
 """
 
 import math
@@ -13,9 +14,11 @@ import torch
 
 from kernels import decode
 from kernels.arguments import expect
-from kernels.launch import Plans, room
+from kernels.launch import Plans, is_traced, room
 from kernels.perrow_w8a8 import Operands, expect_perrow_w8a8, perrow_w8a8_matmul, plan_matmul
 from kernels.quantize import FLOATS, plan_quantize, quantize_int8_perrow, rooms_for_codes
+from kernels.runtime import card
+from kernels.tuning import descriptor_ready, has_hopper_gemm, place_on_hopper
 
 
 def matmul_int8_two_kernels(
@@ -70,10 +73,14 @@ def _plan_two_kernels(
 ) -> Callable[..., torch.Tensor]:
     (M, K), N, device, dtype = x.shape, len(w_q), x.device, x.dtype
     codes, y_room = rooms_for_codes(M, K, device), room((M, N), dtype, device)
-    like = codes()
+    like, y_like = codes(), y_room()
     expect_perrow_w8a8(*like, w_q, w_scale, bias, dtype)
+    if _beside(x, like[0], w_q, y_like):
+        from kernels.quantize_beside import plan_beside
+
+        return plan_beside(x, w_q, y_room, shape)
     quantize = plan_quantize(x)
-    multiply = plan_matmul(Operands(*like, w_q, w_scale, bias, y_room()))
+    multiply = plan_matmul(Operands(*like, w_q, w_scale, bias, y_like))
 
     def call(
         x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
@@ -84,3 +91,13 @@ def _plan_two_kernels(
         return y.view(shape)
 
     return call
+
+
+def _beside(x: torch.Tensor, x_q: torch.Tensor, w_q: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether the rows of x are quantized beside the tensor cores: see `kernels.quantize_beside`."""
+    (M, K), N = x.shape, len(w_q)
+    if is_traced() or not has_hopper_gemm(x.device) or place_on_hopper(M, N, card(x.device).multiprocessors) != 0:
+        return False
+    from kernels.quantize_beside import beside_suits
+
+    return beside_suits(N, K, card(x.device)) and descriptor_ready(x, x_q, w_q, y)

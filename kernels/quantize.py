@@ -240,16 +240,23 @@ _quantize = Plans(plan_codes)
 def plan_quantize(x: torch.Tensor) -> Launch:
     """The launch with (x, q, scale) that writes the codes and scales of x (M, K), contiguous along K."""
     M, K = x.shape
-    whole = triton.next_power_of_2(K)
+    row, num_warps = blocks_of_row(K)
     if K >= LONG:
-        kernel, blocks, num_warps = quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}, 8
-    elif K <= 1024 or whole <= 4096 and whole * 3 // 4 < K:
-        kernel, blocks, num_warps = quantize_int8_perrow_kernel, {"BLOCK_K": whole}, _warps(whole, 1024)
+        kernel, row, num_warps = quantize_int8_perrow_long_kernel, {"BLOCK_K": 4096}, 8
+    elif row["TAIL"] == 0:
+        kernel, row = quantize_int8_perrow_kernel, {"BLOCK_K": row["HEAD"]}
     else:
-        tail = max(128, triton.next_power_of_2(K - whole // 2))
-        kernel, blocks = quantize_int8_perrow_two_blocks_kernel, {"HEAD": whole // 2, "TAIL": tail}
-        num_warps = _warps(whole // 2 + tail, 1536)
-    return Launch(kernel, (M,), (K, x.stride(0), K), blocks, num_warps=num_warps)
+        kernel = quantize_int8_perrow_two_blocks_kernel
+    return Launch(kernel, (M,), (K, x.stride(0), K), row, num_warps=num_warps)
+
+
+def blocks_of_row(K: int) -> tuple[dict[str, int], int]:
+    """The blocks HEAD and TAIL, which may be 0, that hold a row of K < LONG numbers, and the warps of its program."""
+    whole = triton.next_power_of_2(K)
+    if K <= 1024 or whole <= 4096 and whole * 3 // 4 < K:
+        return {"HEAD": whole, "TAIL": 0}, _warps(whole, 1024)
+    tail = max(128, triton.next_power_of_2(K - whole // 2))
+    return {"HEAD": whole // 2, "TAIL": tail}, _warps(whole // 2 + tail, 1536)
 
 
 def _warps(elements: int, per_warp: int) -> int:

@@ -13,6 +13,8 @@ from kernels.decode import MAX_M
 LARGE = 1024
 """From this M on a product is large: arithmetic, not launches and reading w, takes its time."""
 
+HIDDEN = 1.04
+"""Quantization and product, each timed alone, over both in one call: more than this and they overlap."""
 RUN_TO_RUN = 0.08
 """How far a ratio of functions timed in turns may move from one run to the next on the same kind of GPU: of three runs on
 two H200s the furthest, cuBLAS for few rows against anything else, moved by that much."""
@@ -140,8 +142,9 @@ def _why(figures: dict, row: dict, ratio: float) -> str:
         return "looking up the call, allocations, launches"
     alone = {r["function"]: r["median_us"] for r in select(figures, **{name: row[name] for name in UNIT})}
     if row["function"] == "matmul_int8" and {"quantize_int8_perrow", "perrow_w8a8_matmul"} <= set(alone):
-        return (f"quantizing x takes {alone['quantize_int8_perrow'] / us:.0%}; the product alone reaches "
-                f"{ratio * us / alone['perrow_w8a8_matmul']:.2f}")
+        quantizing, product = alone["quantize_int8_perrow"] / us, alone["perrow_w8a8_matmul"] / us
+        left = f" by itself, {1 - product:.0%} beside the product" if quantizing + product > HIDDEN else ""
+        return f"quantizing x takes {quantizing:.0%}{left}; the product alone reaches {ratio / product:.2f}"
     if row["M"] <= MAX_M and row["flops"] and part:
         rest = "quantizing x and the latency of two kernels" if row["function"] == "matmul_int8" else "the kernel's latency"
         return f"reading w at a copy's speed takes {part * us:.1f} of {us:.1f} µs ({ratio / part:.2f}), {rest} the rest"

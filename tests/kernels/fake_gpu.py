@@ -26,7 +26,7 @@ from triton.runtime import JITFunction  # noqa: E402
 class Gpu:
     """Stands in for torch's and Triton's drivers; `launches` is what ran."""
 
-    def __init__(self, capability, multiprocessors, shared_memory, hip=None, fastest=-1):
+    def __init__(self, capability, multiprocessors, shared_memory, hip=None, fastest=-1, memory=(2_600_000, 5120)):
         self.launches, self.names, self.timing, self.fastest = [], {}, False, fastest
         major, minor = capability
         torch.version.hip = hip
@@ -34,8 +34,8 @@ class Gpu:
         torch.cuda.get_device_capability = lambda *_: (major, minor)
         torch.cuda.get_device_properties = lambda *_: SimpleNamespace(
             major=major, minor=minor, multi_processor_count=multiprocessors, L2_cache_size=50 << 20)
-        driver = {"max_shared_mem": shared_memory, "multiprocessor_count": multiprocessors, "mem_clock_rate": 2_600_000,
-                  "mem_bus_width": 5120, "warpSize": 32, "max_num_regs": 65536, "sm_clock_rate": 1_980_000}
+        driver = {"max_shared_mem": shared_memory, "multiprocessor_count": multiprocessors, "mem_clock_rate": memory[0],
+                  "mem_bus_width": memory[1], "warpSize": 32, "max_num_regs": 65536, "sm_clock_rate": 1_980_000}
         triton.runtime.driver.set_active(SimpleNamespace(
             utils=SimpleNamespace(get_device_properties=lambda *_: driver), get_current_device=lambda: 0))
         triton.testing.do_bench = self.bench

@@ -16,12 +16,38 @@ FP16_TMA_CALLS = ["FP16, few tiles", "FP16, many tiles", "FP16, a tile for nearl
 
 
 @pytest.mark.parametrize("gpu, kinds", [("A100", "ggggg"), ("A40", "ggggg"), ("MI300X", "ggggg"), ("B200", "ttttt"),
-                                        ("H100", "tthth"), ("H20", "thhhh")])
+                                        ("H100", "tthth"), ("H20", "thhhh"), ("H200", "tthtb")])
 def test_which_kernel_multiplies_codes(found, gpu, kinds):
-    names = {"g": "perrow_w8a8_matmul_kernel", "t": "perrow_w8a8_matmul_tma_kernel", "h": "hopper_gemm_kernel"}
+    names = {"g": "perrow_w8a8_matmul_kernel", "t": "perrow_w8a8_matmul_tma_kernel", "h": "hopper_gemm_kernel",
+             "b": "beside_kernel"}
     assert [chosen(found[gpu], call).kernel for call in TMA_CALLS] == [names[kind] for kind in kinds]
     for call in ("many rows, odd K", "product, odd N", "product, grouped"):  # what no descriptor can address
         assert chosen(found[gpu], call).kernel == names["g"]
+
+
+@pytest.mark.parametrize("call, GROUP_M, blocks, ROWS, PARTS", [
+    ("many rows", 12, 12, 4, 8), ("many rows, long", 4, 12, 1, 11), ("1,024 rows", 12, 8, 2, 8)])
+def test_rows_quantized_beside_the_product(found, call, GROUP_M, blocks, ROWS, PARTS):
+    first, second = [launch for name, _, launch in launches(found["H200"]) if name == call]
+    a = second.arguments
+    assert [first.kernel, second.kernel] == ["first_rows_kernel", "beside_kernel"]
+    assert first.grid == [128 * blocks, 1] and first.arguments.TRIGGER  # a row a program, of all tiles that run at first
+    assert [a.GROUP_M, a.first_blocks, a.ROWS, a.PARTS] == [GROUP_M, blocks, ROWS, PARTS]
+    assert blocks % GROUP_M == 0 and blocks * -(-a.N // 128) >= 132 or 128 * blocks >= a.M
+    assert ROWS * a.K <= 1024 * PARTS < ROWS * a.K + 1024  # 4 warps of 32 lanes hold 8 numbers a part
+    assert a.CHUNK % ROWS == 0 and a.BLOCK_M % a.CHUNK == 0
+    room = int(a.count_ptr.removeprefix("int32 (").removesuffix(",)"))
+    assert first.arguments.count_ptr == a.count_ptr and first.arguments.COUNTS == room >= 1 + -(-a.M // 128)
+    assert [a.x_desc, a.w_desc[1:], a.y_desc[1:]] == [[f"int8 ({a.M}, {a.K})", 128, 128], [128, 128], [128, 128]]
+
+
+@pytest.mark.parametrize("gpu, call", [
+    ("H100", "many rows"), ("H20", "many rows"), ("B200", "many rows"), ("H200", "129 rows"),
+    ("H200", "many rows, wide w"), ("H200", "many rows, longer"), ("H200", "many rows, short"),
+    ("H200", "many rows, odd K")])
+def test_rows_quantized_before_the_product(found, gpu, call):
+    quantizer, product = [launch for name, _, launch in launches(found[gpu]) if name == call and not launch.timed]
+    assert quantizer.kernel.startswith("quantize_int8_perrow") and "beside" not in product.kernel
 
 
 @pytest.mark.parametrize("gpu, kinds", [("A100", "ggg"), ("B200", "ttt"), ("H100", "thh"), ("H20", "thh")])

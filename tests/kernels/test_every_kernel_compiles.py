@@ -27,6 +27,7 @@ from kernels import (
     perrow_w8a8,
     plans,
     quantize,
+    quantize_beside,
     quantize_inside,
     rotary,
     skinny,
@@ -36,11 +37,11 @@ from kernels.decode_tiles import GEMV_BLOCKS, LARGE, NARROW, NARROWER, SPLIT, TA
 KERNELS = Path(decode.__file__).parent
 SHARED_LIMIT = {75: 65_536, 80: 166_912, 89: 101_376, 90: 232_448}  # bytes a program, CUDA's programming guide
 PRODUCTS = {"matmul_fp16_naive_kernel", "matmul_fp16_grouped_kernel", "matmul_fp16_kernel", "hopper_gemm_kernel",
-            "int_mm_kernel", "perrow_w8a8_matmul_plain_kernel", "perrow_w8a8_matmul_kernel",
+            "beside_kernel", "int_mm_kernel", "perrow_w8a8_matmul_plain_kernel", "perrow_w8a8_matmul_kernel",
             "perrow_w8a8_matmul_tma_kernel", "decode_w8a8_kernel", "skinny_w8a8_kernel", "split_k_kernel",
             "decode_attention_int8_kernel", "gate_up_silu_mul_plain_kernel", "quantizing_matmul_kernel",
             "persistent_rows_kernel", "group_w8a8_matmul_kernel"}
-COPIED_BY_TMA = {"matmul_fp16_kernel", "perrow_w8a8_matmul_tma_kernel", "hopper_gemm_kernel"}
+COPIED_BY_TMA = {"matmul_fp16_kernel", "perrow_w8a8_matmul_tma_kernel", "hopper_gemm_kernel", "beside_kernel"}
 GLUON = {"i8": gl.int8, "fp16": gl.float16, "bf16": gl.bfloat16}
 
 POINTERS = {"q_ptr": "*i8", "scale_ptr": "*fp32", "x_scale_ptr": "*fp32", "w_scale_ptr": "*fp32", "partial_ptr": "*i32"}
@@ -82,6 +83,10 @@ def row_jobs(sm):
         ]:
             yield job(kernel, sm, blocks, {"x_ptr": dtype}, num_warps=num_warps)
         yield job(group_w8a8.quantize_int8_groups_kernel, sm, {"BLOCK_M": 32, "GROUP_K": 128}, {"x_ptr": dtype})
+        for K in (2048, 11008):
+            row, num_warps = quantize.blocks_of_row(K)
+            yield job(quantize_beside.first_rows_kernel, sm, row | {"COUNTS": 256, "TRIGGER": sm >= 90},
+                      {"x_ptr": dtype, "count_ptr": "*i32"}, num_warps=num_warps)
     for kernel in (fused.rmsnorm_quantize_int8_plain_kernel, fused.rmsnorm_quantize_int8_long_kernel,
                    fused.silu_mul_quantize_int8_plain_kernel):
         yield job(kernel, sm, {"BLOCK_K": 2048})
@@ -174,6 +179,9 @@ def prefill_jobs(sm):
     if sm >= 90:
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "fp16")
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "bf16", bias_ptr=None)
+        for K in (1024, 2048, 5120, 11008):
+            for out in ("fp16", "bf16"):
+                yield beside(sm, K, out)
         for config in (hopper_gemm.FP16_CONFIG, hopper_gemm.FP16_FEW_TILES_CONFIG):
             yield gluon_gemm(sm, config, "fp16", "fp16", x_scale_ptr=None, w_scale_ptr=None, bias_ptr=None)
 
@@ -193,6 +201,15 @@ def gluon_gemm(sm, config, element, out, **absent):
     types = descriptors(tile, tile["BLOCK_M"] if pingpong else tile["BLOCK_M"] // 2, element, out, layouts=True)
     constexprs = tile | absent | {"NUM_STAGES": config.num_stages, "PINGPONG": pingpong}
     return job(hopper_gemm.hopper_gemm_kernel, sm, constexprs, types, num_warps=config.num_warps)
+
+
+def beside(sm, K, out):
+    config = hopper_gemm.INT8_CONFIG
+    types = descriptors(config.kwargs, config.kwargs["BLOCK_M"], "i8", out, layouts=True)
+    constexprs = config.kwargs | quantize_beside.rows_at_a_time(K) | {
+        "NUM_STAGES": config.num_stages, "CHUNK": quantize_beside.CHUNK, "OVERLAP": True}
+    return job(quantize_beside.beside_kernel, sm, constexprs, types | {"x_ptr": f"*{out}", "count_ptr": "*i32"},
+               num_warps=config.num_warps)
 
 
 def descriptors(tile, rows, element, out, layouts=False):
@@ -268,4 +285,5 @@ def test_only_products_with_fp32_sums_stay_in_flight(compiled):
 
 def test_launches_overlap_on_hopper_only(compiled):
     for job, report in compiled:
-        assert report.overlap == (job["module"].startswith("kernels.decode") and job["capability"] == 90), job
+        waits = job["module"].startswith("kernels.decode") or job["name"] == "beside_kernel"
+        assert report.overlap == (waits and job["capability"] == 90), job

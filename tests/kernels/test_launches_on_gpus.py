@@ -5,7 +5,7 @@ from recorded_launches import CALLS, EPS, GPUS, launches, on_each_gpu, pitch, si
 
 from kernels.configs import stage_bytes
 
-OVERLAPPING = {"H100", "H20", "B200"}
+OVERLAPPING = {"H100", "H200", "H20", "B200"}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,12 @@ def test_every_argument_is_what_its_name_says(found, gpu):
     for call, given, launch in launches(found[gpu]):
         want = expected(given, launch.kernel)
         for name, value in vars(launch.arguments).items():
-            if name.endswith("_desc"):
+            if name == "x_desc" and launch.kernel == "beside_kernel":  # which has x itself too
+                want[name], value = want["q_ptr"], value[0]
+            elif name.endswith("_desc"):
                 want[name], value = want[name.replace("desc", "ptr")], value[0]
-            if name in ("partial_ptr", "splits", "k_per_split") or name[0].isupper() and len(name) > 1:
+            if (name in ("partial_ptr", "splits", "k_per_split", "count_ptr", "first_blocks")
+                    or name[0].isupper() and len(name) > 1):
                 continue  # tested with grids, or a constexpr
             if name == "y_ptr" and getattr(launch.arguments, "PARTIAL", False):
                 M, N, _ = sizes(given)
@@ -63,7 +66,7 @@ def cdiv(a, b):
 
 def grid(kernel, a, M, N, sms):
     """The grid of one kernel: programs for every row, tile or slice, and none that has nothing to do."""
-    if kernel == "hopper_gemm_kernel":
+    if kernel in ("hopper_gemm_kernel", "beside_kernel"):
         return [min(sms, cdiv(M, a.BLOCK_M) * cdiv(N, a.BLOCK_N))]
     if kernel == "decode_quantize_kernel":
         return [M, cdiv(a.K, a.SLICE)]
@@ -85,6 +88,8 @@ def grid(kernel, a, M, N, sms):
 def test_grids_cover_the_work_and_no_more(found, gpu):
     for call, given, launch in launches(found[gpu]):
         M, N, _ = sizes(given)
+        if launch.kernel == "first_rows_kernel":
+            continue  # test_decisions_by_gpu.py
         want = grid(launch.kernel, launch.arguments, M, N, GPUS[gpu]["multiprocessors"])
         assert launch.grid == [*want, 1][:2], (call, launch.kernel)
         if hasattr(launch.arguments, "splits"):
@@ -99,7 +104,8 @@ def test_blocks_hold_what_they_must(found, gpu):
     for call, given, launch in launches(found[gpu]):
         M, _, K = sizes(given)
         a, kernel = launch.arguments, launch.kernel
-        blocks = {name: value for name, value in vars(a).items() if name.startswith(("BLOCK", "HEAD", "TAIL", "SLICE"))}
+        blocks = {name: value for name, value in vars(a).items() if name.startswith(("BLOCK", "HEAD", "TAIL", "SLICE"))
+                  and (name, value) != ("TAIL", 0)}
         assert all(value > 0 and value & (value - 1) == 0 for value in blocks.values()), (call, kernel, blocks)
         if kernel == "decode_w8a8_kernel":
             assert a.BLOCK_M >= 16 and (a.REST == 0 or a.REST >= 16) and a.BLOCK_M + a.REST >= M
@@ -130,7 +136,7 @@ def test_warps_stages_and_shared_memory_are_possible(found, gpu):
 @pytest.mark.parametrize("gpu", GPUS)
 def test_launches_overlap_where_the_gpu_can(found, gpu):
     for call, _, launch in launches(found[gpu]):
-        overlap = launch.kernel.startswith("decode") and gpu in OVERLAPPING
+        overlap = (launch.kernel.startswith("decode") or launch.kernel == "beside_kernel") and gpu in OVERLAPPING
         assert getattr(launch.arguments, "OVERLAP", False) == launch.options.get("launch_pdl", False) == overlap, call
 
 
