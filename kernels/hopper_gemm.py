@@ -247,6 +247,7 @@ def plan_hopper(
 
 
 def descriptor(tensor: torch.Tensor, rows: int, columns: int) -> TensorDescriptor:
+    """By which TMA moves blocks (rows, columns) of the tensor to and from shared memory."""
     return TensorDescriptor.from_tensor(tensor, [rows, columns], _layout(rows, columns, tensor.dtype))
 
 

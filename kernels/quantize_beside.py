@@ -140,12 +140,9 @@ def larger(a, b):
 @gluon.jit
 def larger_magnitude(a, x, BF16: gl.constexpr):
     """max(a, |x|), NaN where one is: two numbers of 16 bits an instruction, which Triton does not find by itself."""
-    if BF16:
-        return gl.inline_asm_elementwise("{ .reg .b32 t; abs.bf16x2 t, $2; max.NaN.bf16x2 $0, $1, t; }", "=r,r,r", [a, x],
-                                         dtype=gl.bfloat16, is_pure=True, pack=2)
-    else:
-        return gl.inline_asm_elementwise("{ .reg .b32 t; abs.f16x2 t, $2; max.NaN.f16x2 $0, $1, t; }", "=r,r,r", [a, x],
-                                         dtype=gl.float16, is_pure=True, pack=2)
+    ASM: gl.constexpr = ("{ .reg .b32 t; abs.bf16x2 t, $2; max.NaN.bf16x2 $0, $1, t; }" if BF16 else
+                         "{ .reg .b32 t; abs.f16x2 t, $2; max.NaN.f16x2 $0, $1, t; }")
+    return gl.inline_asm_elementwise(ASM, "=r,r,r", [a, x], dtype=x.dtype, is_pure=True, pack=2)
 
 
 @gluon.jit
@@ -268,8 +265,8 @@ def beside_suits(N: int, K: int, gpu: Card) -> bool:
 
 
 def rows_at_a_time(K: int) -> dict[str, int]:
-    """ROWS, and the PARTS in which the quantizer's four warps hold them."""
-    ROWS = next(rows for rows in (4, 2, 1) if triton.cdiv(K * rows, 1024) <= MOST_PARTS)
+    """ROWS, and the PARTS in which the quantizer's four warps hold them: 16 KiB of them, or one row that is longer."""
+    ROWS = 4 if K <= 2048 else 2 if K <= 4096 else 1
     return {"ROWS": ROWS, "PARTS": triton.cdiv(K * ROWS, 1024)}
 
 

@@ -15,6 +15,7 @@ LARGE = 1024
 
 HIDDEN = 1.04
 """Quantization and product, each timed alone, over both in one call: more than this and they overlap."""
+
 RUN_TO_RUN = 0.08
 """How far a ratio of functions timed in turns may move from one run to the next on the same kind of GPU: of three runs on
 two H200s the furthest, cuBLAS for few rows against anything else, moved by that much."""

@@ -179,7 +179,7 @@ def prefill_jobs(sm):
     if sm >= 90:
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "fp16")
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "bf16", bias_ptr=None)
-        for K in (1024, 2048, 5120, 11008):
+        for K in (2048, 4096, 5120, 11008):
             for out in ("fp16", "bf16"):
                 yield beside(sm, K, out)
         for config in (hopper_gemm.FP16_CONFIG, hopper_gemm.FP16_FEW_TILES_CONFIG):
