@@ -153,7 +153,7 @@ def load_rows(x_ptr, offs_m, stride_xm, M, K, PARTS: gl.constexpr, COLUMNS: gl.c
     mask_m = gl.expand_dims(offs_m < M, 1)
     parts = ()
     for i in gl.static_range(PARTS - 1):
-        parts = parts + (gl.load(x_ptrs + i * COLUMNS, mask=mask_m, eviction_policy="evict_first"),)
+        parts = parts + (gl.load(x_ptrs + i * COLUMNS, mask=mask_m, eviction_policy="evict_first"),)  # type: ignore[assignment]
     mask = mask_m & gl.expand_dims(offs_k < K - (PARTS - 1) * COLUMNS, 0)
     return parts + (gl.load(x_ptrs + (PARTS - 1) * COLUMNS, mask=mask, other=0.0, eviction_policy="evict_first"),)
 
