@@ -143,6 +143,15 @@ def test_what_git_could_not_keep_is_refused(clone):
     assert path.read_bytes() == mine and not (clone / "backups").exists()
 
 
+def test_changed_files_that_are_no_lessons_are_refused(clone):
+    for name in ("lessons/data.csv", "lessons/helper.py", "notes.ipynb"):
+        (clone / name).write_text("mine")
+    git(clone, "add", "--intent-to-add", "-A")  # git knows them, as those that came with the course
+    with pytest.raises(Refused, match="you have changed lessons/data.csv, lessons/helper.py, notes.ipynb"):
+        update(clone)
+    assert (clone / "lessons" / "helper.py").read_text() == "mine"
+
+
 def test_lessons_are_as_they_were_where_git_refuses(clone):
     path, mine = solve(clone)
     write_course(clone.parent / "course", lesson((0, "# New title")), "newer")

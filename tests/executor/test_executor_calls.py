@@ -55,6 +55,11 @@ def dressed_kernel(x_ptr):
 
 
 @triton.jit
+def class_kernel(x_ptr):
+    tl.store(x_ptr, io.StringIO("0"))
+
+
+@triton.jit
 def with_kernel(x_ptr):
     with io.StringIO("0"):
         tl.store(x_ptr, 1.0)
@@ -66,7 +71,8 @@ def test_triton_s_own_functions_are_called():
 
 @pytest.mark.parametrize("kernel, named", [
     (exec_kernel, "builtins.exec"), (through_triton_kernel, "builtins.exec"), (getattr_kernel, "posix.getpid"),
-    (dressed_kernel, "triton.language.core.builtin"), (with_kernel, "_io.StringIO")], ids=lambda value: str(value)[:20])
+    (dressed_kernel, "triton.language.core.builtin"), (class_kernel, "_io.StringIO"),
+    (with_kernel, "_io.StringIO")], ids=lambda value: str(value)[:20])
 def test_no_other_python_is(kernel, named):
     with pytest.raises(CompileError, match=f"a kernel can call Triton's functions.*not `{named}`"):
         compile_kernel(kernel, {"x_ptr": "*fp32"}, {})

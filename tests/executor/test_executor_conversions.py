@@ -40,6 +40,20 @@ def test_integers_to_floats_round_once(source, target):
         assert_equal(got, want)
 
 
+@pytest.mark.parametrize("source", ("i32", "i64"))
+@pytest.mark.parametrize("target", FLOATS)
+def test_integers_beside_the_middle_of_two_floats(source, target):
+    top, bits = TYPES[source].itemsize * 8 - 2, PRECISION[target][0]
+    step = max(2, 1 << max(0, top - bits + 1))  # from one number to the next, from 2 ** top on
+    middles = [sign * ((1 << top) + step * odd // 2) for odd in (1, 3, 5) for sign in (1, -1)]
+    given = [middle + aside for middle in middles for aside in (-1, 0, 1)]
+    x = torch.tensor(given * N)[:N].to(TYPES[source])
+    want = torch.tensor([rounded_fraction(Fraction(int(v)), *PRECISION[target]) for v in x], dtype=torch.float64)
+    if target == "f16":
+        want = torch.where(want.abs() > 65504, want.sign() * math.inf, want)
+    assert_equal(run(f"arith.sitofp %0 : tensor<{N}x{source}> to tensor<{N}x{target}>", target, x), want)
+
+
 @pytest.mark.parametrize("kind", ("i8", "i16", "i32", "i64"))
 @pytest.mark.parametrize("source", FLOATS)
 def test_floats_to_integers_within_range(source, kind):

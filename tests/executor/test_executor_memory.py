@@ -303,6 +303,28 @@ def test_the_trace_has_each_access_of_each_program():
     assert {a.itemsize for a in accesses} == {4}
 
 
+@triton.jit
+def axes_kernel(x_ptr, y_ptr, N, BLOCK: tl.constexpr):
+    """The place along axis 1 alone decides which lanes are on."""
+    offs = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offs, mask=offs < N)
+    tl.store(y_ptr + tl.program_id(2) * N + offs, x, mask=offs < N)
+
+
+def test_programs_of_every_axis_are_counted_and_told_apart():
+    x, y = torch.arange(20.0), torch.zeros(80)
+    arguments = {"x_ptr": x, "y_ptr": y, "N": 20, "BLOCK": 16}
+    report = execute(axes_kernel, (5, 3, 4), arguments, trace=True)
+    assert (report.loaded_bytes, report.stored_bytes) == ({"x_ptr": 5 * 4 * 80}, {"y_ptr": 5 * 4 * 80})
+    assert (report.loads, report.stores, report.idle) == ({"x_ptr": 5 * 2 * 4}, {"y_ptr": 5 * 2 * 4}, 2 * 5 * 4)
+    for access in report.accesses():
+        _, place, row = access.program
+        first = 16 * place + (20 * row if access.kind == "store" else 0)
+        assert access.offsets.tolist() == list(range(first, first + 16))
+        assert access.live.tolist() == [16 * place + i < 20 for i in range(16)]
+    assert {a.program for a in report.accesses()} == {(i, j, k) for i in range(5) for j in range(2) for k in range(4)}
+
+
 def test_numpy_arrays_and_wrong_arguments():
     signature, constexprs = specialize(copy_kernel, {"x_ptr": torch.zeros(1), "y_ptr": torch.zeros(1), "N": 20, "BLOCK": 16})
     module = Module(compile_kernel(copy_kernel, signature, constexprs), Limits())

@@ -272,6 +272,27 @@ def test_memory_is_for_what_the_inputs_reserve():
     assert CaseSet(exercise, 1).data_bytes == 2 * 2**30 + 3 * 4 * (2**20 + 2)
 
 
+# which of a function's ways is graded
+
+RIGHT, TORCH = {"right": True}, {"right": True, "kernel": False}
+WRONG, REFUSED = {}, {"error": TypeError("takes 2 positional arguments")}
+
+
+@pytest.mark.parametrize("ways, chosen", [
+    ([RIGHT, RIGHT], 0), ([WRONG, RIGHT], 1), ([REFUSED, RIGHT], 1), ([TORCH, RIGHT], 1), ([TORCH, WRONG], 0),
+    ([WRONG, TORCH], 0), ([REFUSED, WRONG], 1), ([REFUSED, TORCH], 1), ([REFUSED, REFUSED], 0), ([WRONG, REFUSED], 0)])
+@pytest.mark.parametrize("exercise", [ADD, NEEDED], ids=["a kernel", "a plain function"])
+def test_which_way_to_mean_a_function_is_graded(monkeypatch, exercise, ways, chosen):
+    made = [types.SimpleNamespace(**{"right": False, "kernel": True} | way,
+                                  outcomes=[types.SimpleNamespace(error=way.get("error"))]) for way in ways]
+    monkeypatch.setattr(verdicts, "runs_of", lambda *_: iter(made))
+    monkeypatch.setattr(verdicts, "_right", lambda done, _: done.right)
+    monkeypatch.setattr(verdicts, "_not_triton", lambda _, done: None if done.kernel else "torch computed it")
+    if exercise is NEEDED:
+        chosen = next((place for place, way in enumerate(ways) if way.get("right")), chosen)
+    assert verdicts._best(types.SimpleNamespace(exercise=exercise, hidden=()), None, None) is made[chosen]
+
+
 # a GPU
 
 

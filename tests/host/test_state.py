@@ -54,6 +54,15 @@ def reads(x):
 def by_default(x, cache={}):
     return cache.setdefault(x, x)
 
+def by_keyword(x, *, cache={}):
+    return cache.setdefault(x, x)
+
+def outer():
+    held = []
+    return lambda x: held.append(x)
+
+in_a_closure = outer()
+
 @functools.lru_cache
 def cached(x):
     return x
@@ -88,8 +97,8 @@ def test_what_keeps_nothing(names, name):
     assert not keeps_state(names[name])
 
 
-@pytest.mark.parametrize("name", ["remembers", "through_another", "in_a_lambda", "reads", "by_default", "cached",
-                                  "calls_cached", "writes", "sets", "makes", "seeds"])
+@pytest.mark.parametrize("name", ["remembers", "through_another", "in_a_lambda", "reads", "by_default", "by_keyword",
+                                  "in_a_closure", "cached", "calls_cached", "writes", "sets", "makes", "seeds"])
 def test_what_keeps_state(names, name):
     assert keeps_state(names[name])
 

@@ -50,5 +50,6 @@ def test_a_store_past_the_end_is_said_to_be_a_store():
     exercise = EXERCISES["vector_add_kernel"]
     case = exercise.cases[0]
     unmasked = exercise.edited(("tl.store(out_ptr + offs, x + y, mask=mask)", "tl.store(out_ptr + offs, x + y)"))
-    assert executed(exercise, unmasked, case).error.kind == "store"
+    outcome = executed(exercise, unmasked, case)
+    assert outcome.error.kind == "store" and outcome.error.line == "tl.store(out_ptr + offs, x + y)"
     assert interpreted(exercise, unmasked, case).error.same_as(executed(exercise, unmasked, case).error)

@@ -37,6 +37,14 @@ def test_two_changes_that_mend_it_are_both_named(monkeypatch):
     assert said("gemv_bytes", "2 *", "3 *") == "1 should not be there, in `a`. Or: 2 should not be there, in `c`."
 
 
+def test_a_less_likely_change_is_not_named_beside_another(monkeypatch):
+    right, wrong = answer_source("gemv_bytes"), answer_source("gemv_bytes").replace("2 *", "5 *")
+    monkeypatch.setattr("checks.judge.repair.fixes", lambda *_: [
+        (wrong, "0 should not be there, in `z`.", 1), (right, "1 should not be there, in `a`.", 3),
+        (right, "2 should not be there, in `c`.", 4), (right, "4 should not be there, in `d`.", 3)])
+    assert said("gemv_bytes", "2 *", "3 *") == "1 should not be there, in `a`."
+
+
 def test_what_no_single_change_mends():
     assert said("gemv_bytes", "2 * (N * K + K + N)", "7 * N * N * N + 5") is None
 

@@ -69,3 +69,15 @@ def test_pointers_that_a_loop_moves_by_the_wrong_step():
     said = [find_slip(ast.parse(head + loop.replace("STEP", step)).body[0], ast.parse(source).body[0])
             for step in ("BLOCK_K", "BLOCK_K * stride_wk")]
     assert "`w_ptrs` moves on by `BLOCK_K` elements" in said[0] and "w_ptrs" not in (said[1] or "")
+
+
+@pytest.mark.parametrize("body", [
+    "for k in range(K):\n        if k * N > 9:\n            return k\n    return K",
+    "def once(k):\n        for part in range(k):\n            def inner():\n                return part\n"
+    "        return inner()\n    return once(K)",
+    "seen = []\n    seen.append(N)\n    print(K)\n    return seen[0] * K",
+    "torch.manual_seed(0)\n    math.sqrt(N)\n    return N * K"],
+    ids=["a return under a condition", "a return of another function", "calls for what they do", "calls of modules"])
+def test_what_may_be_meant_is_no_slip_for_certain(body):
+    function = ast.parse(f"def gemv_bytes(N, K):\n    {body}\n").body[0]
+    assert find_certain_slip(function, ast.parse(answer_source("gemv_bytes")).body[0]) is None

@@ -38,3 +38,21 @@ def test_each_variation_is_another_program_that_python_reads():
     assert "1e+12 stood where 1e+12 belongs" not in large and "1e+09 stood where 1e+12 belongs" in large
     assert any("return max(b // 2, -b) + (a < b)" in one.source and one.sentence == "`b` stood where `a` belongs"
                for one in found)
+
+
+@pytest.mark.parametrize(("right", "changed", "sentence"), [
+    ("a / b", "a", "`a` were not divided by `b`"), ("a / b", "a / b / b", "`a` were divided by `b` twice"),
+    ("a / b", "b / a", "`a / b` were inverted"), ("a // b", "-(-a // b)", "`a // b` were rounded up"),
+    ("a * b", "b", "the factor `a` were left out"), ("a * b", "a * b * a", "the factor `a` were there twice"),
+    ("a + b", "a", "`b` were left out"), ("a + b", "a + b + a", "`a` were counted twice"),
+    ("a - b", "a", "`b` were left out"), ("a - b", "b - a", "the two sides of `a - b` were swapped"),
+    ("a % b", "a // b", "`//` stood where `%` belongs, in `a % b`"), ("a * b", "4 * (a * b)", "were 4 times what it should"),
+    ("a <= b", "a < b", "`<` stood where `<=` belongs, in `a <= b`"), ("a and b", "b", "only `b` were asked"),
+    ("-a", "a", "`-a` had lost its sign"), ("a.T", "a", "`a` were not transposed"), ("a[b]", "a", "`a` stood where `a[b]`"),
+    ("max(a, b)", "a + b", "the parts of `max(a, b)` were added up"), ("max(a, b)", "b", "`b` were taken alone, without"),
+    ("a.sum(dim=0)", "a.sum(dim=1)", "`dim=1` stood where `dim=0` belongs"), ("a.abs()", "a", "`.abs` were left out"),
+    ("a.sum()", "a.mean()", "`mean` stood where `sum` belongs"), ("math.ceil(a)", "a", "`ceil` were left out")])
+def test_each_variation_is_what_its_sentence_says(right, changed, sentence):
+    found = [one.sentence for one in variations(f"def f(a, b):\n    return {right}\n")
+             if one.source == f"def f(a, b):\n    return {changed}\n"]
+    assert any(sentence in one for one in found), found

@@ -73,6 +73,16 @@ def test_parts_that_a_length_does_not_reach_count_nothing():
     torch.testing.assert_close(merge_parts(part, lse)[1], part[1, :, 0].half())
 
 
+@pytest.mark.parametrize("zero", [slice(0, 128), slice(256, None)], ids=["the first", "the last"])
+def test_blocks_of_zeros_count_like_any_others(zero):
+    q, k, v = randn(1, 2, 16), randn(1, 1, 300, 16, seed=1), randn(1, 1, 300, 16, seed=2)
+    v[:, :, zero] = k[:, :, zero] = 0
+    lengths = torch.tensor([300], dtype=torch.int32, device=device())
+    want = attention(q, k, v, lengths)
+    got = decode_attention_int8(q, *int8_of(k), *int8_of(v), lengths)
+    torch.testing.assert_close(got.double(), want, atol=0.03, rtol=0)
+
+
 def test_large_scores_do_not_overflow():
     q, k, v = 100 * randn(1, 1, 32), 100 * randn(1, 1, 90, 32, seed=1), randn(1, 1, 90, 32, seed=2)
     lengths = torch.tensor([90], dtype=torch.int32, device=device())

@@ -51,6 +51,7 @@ def two_gpus(monkeypatch):
 
     class Tensor(torch.Tensor):
         is_cuda = property(lambda self: True)
+        is_cpu = property(lambda self: False)
         device = property(lambda self: torch.device("cuda", self.index))
 
     def made(index):
@@ -74,6 +75,9 @@ def test_tensors_decide_where_a_kernel_runs(two_gpus):
     with runtime.launching_at(made(1)):
         assert torch.cuda.current_device() == 1
     assert torch.cuda.current_device() == 0
+    before = len(entered)
+    with runtime.launching_at(torch.zeros(4)), runtime.launching_at(torch.zeros(4, device="meta")):
+        assert len(entered) == before, "these are on no GPU"
 
 
 def test_each_gpu_has_its_own_plan(two_gpus, monkeypatch):

@@ -1,8 +1,13 @@
 """How a configuration is chosen on GPUs that are not here: what fits is timed, once per bucket of rows."""
 
+import sys
+
 import pytest
 import torch
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia import hopper
 
+import kernels
 from kernels import group_w8a8, hopper_gemm, matmul, perrow_w8a8, tuning
 from kernels.configs import rows_in_a_group, shared_bytes
 from kernels.runtime import Card
@@ -125,6 +130,22 @@ def test_rows_in_a_group(K, N, on_an_h100, on_an_h200):
 def test_rows_in_a_group_on_gpus_that_are_not_here(gpu, expected):
     shapes = [(2048, 2048), (2048, 6144), (2048, 22016), (11008, 2048), (4096, 4096), (8192, 8192)]
     assert [rows_in_a_group(N, K, gpu) for K, N in shapes] == expected
+
+
+@pytest.mark.parametrize("module, missing", [
+    (hopper, ["fence_async_shared"]), (gl, ["thread_barrier", "barrier"]), (gl, [])],
+    ids=["not to import", "not there", "all there"])
+def test_another_gluon_than_hoppers_kernel_needs_leaves_it_out(monkeypatch, module, missing):
+    for name in missing:
+        monkeypatch.delattr(module, name, raising=False)
+    monkeypatch.delitem(sys.modules, "kernels.hopper_gemm")
+    monkeypatch.delattr(kernels, "hopper_gemm")
+    monkeypatch.setattr(tuning, "card", lambda where: H100)
+    tuning._has_gluon.cache_clear()
+    try:
+        assert tuning.has_hopper_gemm(GPU) == (not missing)
+    finally:
+        tuning._has_gluon.cache_clear()
 
 
 def test_descriptors_need_aligned_rows_that_do_not_overlap():

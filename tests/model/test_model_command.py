@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from checks.capstone import training
 from checks.capstone.accuracy import linears
+from checks.model import card as model_card
 from checks.model import command, folder, int8, made, measure, smooth
 from checks.model.card import NO_SPEED, RANDOM, accuracy, page
 from kernels.linear import Int8LinearOnCpu, int8_linear_torch
@@ -224,6 +225,16 @@ def test_a_card_with_speeds_prints_the_gain():
     assert "decode, batch 1, reduce-overhead          10          20   2.00×" in said and NO_SPEED not in said
     assert said.count("prefill") == 1
     assert "+1.511 % ± 0.500 %" in said and "3.0 standard errors: more than chance explains" in said
+
+
+@pytest.mark.parametrize("after, chance", [((1.01, 2.02), False), ((0.99, 1.98), False), ((1.01, 1.995), True),
+                                           ((0.99, 2.005), True), ((1.0, 2.0), None)])
+def test_a_gain_may_be_chance_as_a_loss_may(after, chance):
+    card = {"dtype": "FP16", "windows": 2, "window": 3, "text": "-",
+            "accuracy": accuracy({"FP16": [1.0, 2.0], "INT8": list(after)})}
+    said = "\n".join(model_card._accuracy(card))
+    assert ("no more than chance explains" in said) == (chance is True)
+    assert (": more than chance explains" in said) == (chance is False)
 
 
 def test_our_own_model_is_the_same_as_a_checkpoint(tmp_path):

@@ -13,7 +13,7 @@ import torch
 from checks.bench import rank_parts
 from checks.judge.source import define
 from checks.ranks.portable import pack
-from checks.ranks.processes import Each, RankFailed, Ranks
+from checks.ranks.processes import Each, RankFailed, RankHung, Ranks
 from kernels.linear import Int8Linear
 from kernels.parallel import ColumnParallelInt8Linear, RowParallelInt8Linear, parallelize_
 from kernels.transformer import Block
@@ -128,6 +128,21 @@ def test_a_rank_that_never_comes_is_named(two):
     with pytest.raises(RankFailed, match="rank 1: KeyError: 'this one alone'"):
         two.run(rank_jobs.raises)
     assert two.alive
+
+
+@pytest.mark.parametrize("answers, entered, kind, said", [
+    ({}, {0: "the sum"}, RankHung, ["rank 0 waits in the sum", "rank 1 is in f, and no answer came within 5 s"]),
+    ({0: {"result": 1}}, {}, RankHung, ["rank 1 is in f"]),
+    ({1: {"error": {"type": "KeyError", "text": "x"}}}, {0: "the sum"}, RankFailed,
+     ["rank 1: KeyError: x", "rank 0 waits in the sum"])], ids=["neither answers", "one answers", "one has failed"])
+def test_who_did_not_answer_hung_unless_another_failed(monkeypatch, answers, entered, kind, said):
+    ranks = Ranks.__new__(Ranks)
+    ranks.size, stopped = 2, []
+    monkeypatch.setattr(ranks, "stop", lambda: stopped.append(True), raising=False)
+    with pytest.raises(RankFailed) as failed:
+        ranks._late(answers, entered, "f", 5.0)
+    assert type(failed.value) is kind and stopped == [True]
+    assert [part in str(failed.value) for part in said] == [True] * len(said)
 
 
 def test_a_killed_rank_ends_the_other_within_seconds(two):

@@ -81,9 +81,12 @@ def _odd_float32(x: Array) -> Array:
     """Integers as float32 rounded to odd, so that the next rounding is the only one."""
     total = x.astype(np.float32)
     wide = total.astype(np.float64)
-    code, exact = total.view(np.int32), x.astype(np.float64)
-    even = (wide != exact) & (code & 1 == 0)
-    return np.where(even, code + np.where(np.abs(wide) < np.abs(exact), 1, -1).astype(np.int32), code).view(np.float32)
+    x = x.astype(np.uint64 if x.dtype.kind == "u" else np.int64)
+    high = x >> 32 << 32  # of 64 bits float64 holds 53: what lies between x and `wide` is exact in two parts
+    behind = (x - high).astype(np.float64) - (wide - high.astype(np.float64))
+    code = total.view(np.int32)
+    even = (behind != 0) & (code & 1 == 0)
+    return np.where(even, code + np.where((behind > 0) == (wide > 0), 1, -1).astype(np.int32), code).view(np.float32)
 
 
 @pure("arith.fptosi", "arith.fptoui")

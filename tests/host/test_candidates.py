@@ -1,0 +1,53 @@
+"""What may be meant by an exercise's function, and that trying one way changes nothing for the next."""
+
+import pytest
+
+from checks.host.notebook import Candidate, Notebook
+
+GIVEN = "def launch(x):\n    return kernel(x)\n"
+KERNEL = "def kernel(x):\n    return x + 1\n"
+
+
+def notebook(*cells: str, checked: tuple = ()) -> Notebook:
+    ran = Notebook()
+    ran.run([GIVEN], cells, numbers=True)
+    assert not ran.errors
+    for name in checked:
+        ran.check(ran.namespace[name])
+    return ran
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_wrapper_is_bound_to_a_kernel_for_one_call(fails):
+    names: dict = {}
+    exec(KERNEL + GIVEN, names)
+    before = names["kernel"]
+
+    def other(x):
+        if fails:
+            raise KeyError(x)
+        return x + 100
+
+    call = Candidate(other, names["launch"]).bound_wrapper("kernel")
+    if fails:
+        with pytest.raises(KeyError):
+            call(1)
+    else:
+        assert call(1) == 101
+    assert names["kernel"] is before and names["launch"](1) == 2
+
+
+def test_a_wrapper_counts_where_it_is_the_student_s_own():
+    (alone,) = notebook(KERNEL).candidates("kernel", "launch")
+    assert alone.own_wrapper is None and alone.function(1) == 2
+    (same,) = notebook(KERNEL, GIVEN).candidates("kernel", "launch")
+    assert same.own_wrapper is None, "the lesson's, run again"
+    without, own = notebook(KERNEL, GIVEN.replace("kernel(x)", "2 * kernel(x)")).candidates("kernel", "launch")
+    assert without.own_wrapper is None and own.bound_wrapper("kernel")(1) == 4
+    assert notebook("x = 1").candidates("kernel", "launch") == []
+
+
+def test_what_was_checked_comes_before_the_name_at_the_end():
+    ran = notebook(KERNEL, checked=("kernel",))
+    ran.namespace["kernel"] = lambda x: x + 7
+    assert [one.function(1) for one in ran.candidates("kernel", None)] == [2, 8]
