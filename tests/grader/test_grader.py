@@ -188,6 +188,14 @@ def test_one_player_for_exercises_that_reserve_gigabytes(grader):
     assert result["status"] == "passed", result["message"]
 
 
+def test_an_error_keeps_no_gigabytes_from_the_next_case(grader):
+    """Rows of x lie far apart in one case, rows of w in the next one, and the kernel reads past both."""
+    product = EXERCISES["matmul_fp16_naive_kernel"]
+    mutant = next(one for one in product.mutants if one.name == "the mask on K is missing")
+    result = grader.grade_exercise(product.name, submission_with(product, mutated_source(product, mutant)))
+    assert result["mistake"] == mutant.name
+
+
 # hidden sizes
 
 

@@ -86,7 +86,8 @@ def _played(asked: dict, data: bytes) -> Attempt:
             if not INTERPRETED:
                 torch.cuda.synchronize()
         except (OutOfBounds, Raced, FailedAssertion, CompileError, LimitExceeded, MemoryError, TimeoutError) as error:
-            tried.error = error
+            tried.error = error.with_traceback(None)  # whose frames hold the tensors, and those the next case's memory
+            error.__context__ = None
             return tried
         if INTERPRETED:
             tried.made = made_by_kernels(recording, inputs, tried.launches)
