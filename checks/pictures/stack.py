@@ -327,13 +327,14 @@ def compare_groups(group_w8a8_matmul: Callable, M: int = 16, N: int = 64, K: int
     print(f"one group, K = {GROUP_K}: {(rows == groups).double().mean():.0%} of y has the bits of the product by rows")
     shape = MANY, 6144, 2048
     few, many = perrow_w8a8_matmul_bytes(*shape) / 1e6, group_w8a8_matmul_bytes(*shape, GROUP_K) / 1e6
-    print(f"bytes at M, N, K = {shape}: {few:.1f} MB by rows, {many:.1f} MB by groups, {many / few - 1:.1%} more")
+    print(f"M, N, K = {shape}: {few:.1f} MB by rows, {many:.1f} MB by groups, {many / few - 1:.1%} more")
     ordinary = x[:, 1:].double() @ w[:, 1:].double().T
+    print("error, of the ordinary channels' part of y:")
     for name, times in (("no outlier", 1), ("channel 0 times 50", 50)):
         larger = torch.cat([x[:, :1] * times, x[:, 1:]], dim=1)
         exact = larger.double() @ w.double().T
         errors = [(y.double() - exact).norm() / ordinary.norm() for y in products(larger, w)]
-        print(f"{name:18}: error {errors[0]:.1%} by rows, {errors[1]:.1%} by groups, of the ordinary channels' part of y")
+        print(f"  {name:18}  {errors[0]:5.1%} by rows, {errors[1]:5.1%} by groups")
 
 
 def show_group_times():

@@ -107,7 +107,8 @@ def test_an_outlier_makes_the_steps_of_its_group_coarse():
 
 def test_groups_beside_rows_in_bits_bytes_and_errors(capsys, monkeypatch):
     stack.compare_groups(group_w8a8_matmul, 4, 16, 256)
-    bits, size, plain, outlier = capsys.readouterr().out.splitlines()
+    lines = bits, size, _, plain, outlier = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 85  # what custom.css leaves room for, on a page of 1,000 pixels
     assert bits == "one group, K = 128: 100% of y has the bits of the product by rows"
     M, N, K = 16384, 6144, 2048
     few, many = (M * K + N * K + 4 * (M + N) * groups + 2 * M * N for groups in (1, 16))
