@@ -48,6 +48,8 @@ ALL_REDUCE_US = Exercise(
                "Each of the 2 (size - 1) steps begins with its latency, however few its bytes."),
         Mutant("the latency once", {"2 * (size - 1) * latency_us": "(size > 1) * latency_us"},
                "The steps follow each other: 2 (size - 1) latencies."),
+        Mutant("two latencies", {"2 * (size - 1) * latency_us": "2 * latency_us"},
+               "A ring of `size` ranks takes size - 1 steps, twice: 2 (size - 1) latencies."),
         Mutant("the latency of half of the steps", {"2 * (size - 1) * latency_us": "(size - 1) * latency_us"},
                "The ring goes round twice: 2 (size - 1) latencies."),
         Mutant("GB taken for bytes", {"(gb_per_s * 1e3)": "gb_per_s"},

@@ -104,7 +104,9 @@ ROOFLINE_US = Exercise(
     cases=(numbers(flops=3_000_000, num_bytes=2_000_000, tflops=1.0, gb_per_s=1000.0),
            numbers(flops=33_554_432, num_bytes=33_570_816, tflops=989.0, gb_per_s=4800.0),
            numbers(flops=2_000_000_000_000, num_bytes=1_000_000, tflops=500.0, gb_per_s=2000.0),
-           numbers(flops=1000, num_bytes=1_000_000, tflops=1.0, gb_per_s=1.0)),
+           numbers(flops=1000, num_bytes=1_000_000, tflops=1.0, gb_per_s=1.0),
+           numbers(flops=3_000_000, num_bytes=0, tflops=1.0, gb_per_s=1000.0),
+           numbers(flops=0, num_bytes=2_000_000, tflops=1.0, gb_per_s=1000.0)),
     oracle=lambda flops, num_bytes, tflops, gb_per_s: (
         Expected(v := 1e6 * max(flops / (tflops * 1e12), num_bytes / (gb_per_s * 1e9)), 1e-9 * v),),
     mutants=(
@@ -117,6 +119,10 @@ ROOFLINE_US = Exercise(
                "This is in seconds; microseconds are 1,000,000 times that number."),
         Mutant("milliseconds", {"tflops * 1e6": "tflops * 1e9", "gb_per_s * 1e3": "gb_per_s * 1e6"},
                "This is in milliseconds; microseconds are 1,000 times that number."),
+        Mutant("the arithmetic in seconds", {"(tflops * 1e6)": "(tflops * 1e12)"},
+               "The larger of two times is meant, both in microseconds: a second has 1e6."),
+        Mutant("the traffic in seconds", {"(gb_per_s * 1e3)": "(gb_per_s * 1e9)"},
+               "The larger of two times is meant, both in microseconds: a second has 1e6."),
         Mutant("arithmetic alone", {"max(flops / (tflops * 1e6), num_bytes / (gb_per_s * 1e3))":
                                      "flops / (tflops * 1e6)"},
                "The bytes take time too: num_bytes / (gb_per_s * 1e9) seconds."),

@@ -71,6 +71,8 @@ QUANTIZE = Exercise(
     mutants=(
         Mutant("every head gets the first one's numbers", {"t * stride_xt + h * D + offs_d": "t * stride_xt + offs_d"},
                "The heads of a token lie side by side: head h begins h * D numbers after the token."),
+        Mutant("heads one number apart", {"t * stride_xt + h * D + offs_d": "t * stride_xt + h + offs_d"},
+               "A head has D numbers: head h begins h * D numbers after the token."),
         Mutant("codes in the order of the product", {"h * stride_qh + place * D + offs_d":
                "(place * tl.num_programs(1) + h) * D + offs_d"},
                "A cache has all tokens of a head together: head h begins h * stride_qh after its sequence."),
@@ -161,6 +163,9 @@ ATTENTION = Exercise(
     mutants=(
         Mutant("scores are not scaled", {"axis=1) * sm_scale": "axis=1)"}, "Scores are q · k times sm_scale, 1 / √D."),
         Mutant("y is not rescaled", {"acc = acc * shrink + ": "acc = acc + "}, RESCALE),
+        Mutant("the sum is not rescaled", {"total = total * shrink + ": "total = total + "}, RESCALE),
+        Mutant("not divided by the sum", {"y = acc / total": "y = acc"},
+               "The weights p add up to total, and those of a softmax to 1: y = acc / total."),
         Mutant("tokens past the length", {_SCORES: "scores = scores + 0.0"},
                "A key of zeros has the score 0, not none: tokens past the length get -inf, so that exp gives 0."),
         Mutant("shrink after the top has moved", {"        shrink = tl.exp(top - new_top)\n": "        top = new_top\n"
@@ -238,6 +243,12 @@ INT8 = Exercise(
                "A part ends after `tokens` tokens: the next ones are another program's."),
         Mutant("parts that begin at 0", {"first = tl.program_id(2) * tokens": "first = 0"},
                "Part s begins at token s · tokens."),
+        Mutant("every part is read from token 0 on", {"range(first, last, BLOCK_T)": "range(0, last, BLOCK_T)"},
+               "Part s begins at token s · tokens: the loop starts at `first`."),
+        Mutant("the largest scale of values does not come back", {"v.to(tl.float16)) * most": "v.to(tl.float16))"},
+               "The scales were divided by `most`, so that FP16 holds them: multiply the sums by it again."),
+        Mutant("not divided by the sum", {"acc / tl.where(there, total, 1.0)[:, None]": "acc"},
+               "The weights p add up to total, and those of a softmax to 1: y = acc / total."),
         Mutant("the top is forgotten", {"top + tl.log(tl.where(there, total, 1.0))": "tl.log(tl.where(there, total, 1.0))"},
                "total is the sum of exp(score - top): top must come back, top + log(total)."),
         Mutant("y is not rescaled", {"acc = acc * shrink[:, None] + ": "acc = acc + "}, RESCALE),

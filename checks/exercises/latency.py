@@ -110,6 +110,10 @@ EAGER_US = Exercise(
         Mutant("the larger of the two totals",
                {"    return done": "    return max(len(kernel_us) * launch_us, kernel_us.sum().item())"},
                "That overlaps the first launch and the last kernel with nothing: follow the kernels one by one."),
+        Mutant("the larger of all launches and of one launch with all kernels",
+               {"    return done": "    return max(len(kernel_us) * launch_us, launch_us + kernel_us.sum().item())"},
+               "The last kernel runs after the last launch, and a kernel in the middle may wait too: follow the kernels one "
+               "by one."),
         Mutant("the slower of launch and kernel, added up",
                {"    return done": "    return sum(max(duration, launch_us) for duration in kernel_us.tolist())"},
                "A launch that is complete early helps the kernels behind it, and the first launch overlaps with nothing: "

@@ -184,6 +184,8 @@ EPILOGUE_BYTES = Exercise(
                "The sums never leave the chip: the product scales them in registers and writes y."),
         Mutant("the scales are not read", {"N * K + 4 * (M + N)": "N * K"},
                "The epilogue reads the scales: M of x and N of w."),
+        Mutant("the scales of w are not read", {"N * K + 4 * (M + N)": "N * K + 4 * M"},
+               "The epilogue reads the scales of both: M of x and N of w."),
         Mutant("one byte for each of M · K too few", {"2 * K + 2 * M * K": "2 * K + M * K"},
                "In this plan the norm writes FP16 still, two bytes; and the codes move twice, one byte each time."),
         Mutant("the norm's weight left out", {"2 * K + 2 * M * K": "2 * M * K"}, _WEIGHT),

@@ -25,6 +25,9 @@ IN_QUANTIZER = Exercise(
     mutants=(
         Mutant("gate and up written and not read", {"quantizer = 2 * M * 2 * N + ": "quantizer = "},
                "gate and up go through memory: the product writes them and the quantizer reads them, FP16 both times."),
+        Mutant("gate and up in four bytes", {"+ 2 * M * 2 * N\n": "+ 4 * M * 2 * N\n",
+                                             "quantizer = 2 * M * 2 * N": "quantizer = 4 * M * 2 * N"},
+               "gate and up are FP16: two bytes for each number, written and read."),
         Mutant("gate alone goes through memory", {"quantizer = 2 * M * 2 * N": "quantizer = 2 * M * N"},
                "gate and up are written by the product and read by the quantizer: 2N columns in FP16, both times."),
         Mutant("h written in FP16 too",
@@ -52,6 +55,9 @@ IN_EPILOGUE = Exercise(
     mutants=(
         Mutant("gate and up written", {"(M + 2 * N) + 2 * M * N": "(M + 2 * N) + 2 * M * 2 * N"},
                "gate and up never leave the chip: the epilogue multiplies them in registers and writes h, M · N numbers."),
+        Mutant("h in four bytes", {"(M + 2 * N) + 2 * M * N": "(M + 2 * N) + 4 * M * N",
+                                   "quantizer = 2 * M * N": "quantizer = 4 * M * N"},
+               "h is FP16: two bytes for each number, written and read."),
         Mutant("h is not read", {"quantizer = 2 * M * N + ": "quantizer = "},
                "The quantizer is a kernel of its own: it reads h in FP16."),
         Mutant("no quantizer", {"return product + quantizer": "return product"},

@@ -133,6 +133,9 @@ QUANTIZE_TORCH = Exercise(
         Mutant("one scale for the whole tensor",
                {"x.abs().amax(dim=1)": "x.abs().amax().expand(len(x))"},
                "Each row has an amax of its own: amax(dim=1)."),
+        Mutant("a scale for each column", {"x.abs().amax(dim=1)": "x.abs().amax(dim=0)", "x / scale[:, None]":
+               "x / scale[None, :]", "scale[:, None] > 0": "scale[None, :] > 0"},
+               "A scale belongs to a row: amax(dim=1) goes along each row, and scale[:, None] divides row by row."),
         Mutant("all of it in FP16", {"x = x.float()": "x = x.half()"}, FP16_SCALE),
         Mutant("scale in FP16", {"amax / 127": "(amax / 127).half().float()"}, FP16_SCALE),
         Mutant("scale inverted", {"return q.to(torch.int8), scale": "return q.to(torch.int8), 1 / scale"}, INVERTED),

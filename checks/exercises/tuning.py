@@ -94,6 +94,8 @@ PROGRAMS = Exercise(
                "Round the registers of a thread up to a multiple of 8, not down."),
         Mutant("the 1,024 bytes are forgotten", {"(shared + 1024)": "shared"},
                "Each program gets 1,024 bytes of shared memory more than it asks for."),
+        Mutant("the 1,024 bytes are forgotten, none taken for no limit", {"(shared + 1024)": "max(shared, 1)"},
+               "Each program gets 1,024 bytes of shared memory more than it asks for, also where it asks for none."),
         Mutant("shared memory not in steps of 128", {"(-(-(shared + 1024) // 128) * 128)": "(shared + 1024)"},
                "Shared memory is handed out in steps of 128 bytes: round up."),
         Mutant("no limit of warps", {_LEAST: "min(by_registers, by_shared)"},

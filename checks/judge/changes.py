@@ -27,11 +27,13 @@ def changes_in(function: ast.FunctionDef, scope: Scope) -> Iterator[tuple[ast.AS
     """Every change that may mend `function`: a node of it, what takes its place, the sentence."""
     nodes = [node for statement in function.body for node in ast.walk(statement)]
     above = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
+    text = ast.unparse(function)
     for node in nodes:
         for kind, changes in _KINDS:
             if isinstance(node, kind):
                 for new, sentence in changes(node, scope):
-                    yield node, new, sentence if " in `" in sentence else f"{sentence[:-1]}{_around(node, above)}."
+                    yield node, new, (f"{sentence[:-1]}{_around(node, above)}." if " in `" not in sentence else
+                                      _told_apart(sentence, node, above, text))
         for value, whole in _values(node):
             for change in (_wrapped, _turned, _column, *([factors] if whole else [])):
                 for new, sentence in change(value, scope):
@@ -67,6 +69,17 @@ def _around(node: ast.AST, above: dict[ast.AST, ast.AST]) -> str:
     while place in above and len(ast.unparse(above[place])) < SHOWN:
         place = above[place]
     return "" if place is node else f", in `{ast.unparse(place)}`"
+
+
+def _told_apart(sentence: str, node: ast.AST, above: dict[ast.AST, ast.AST], text: str) -> str:
+    """The sentence with a longer piece of source where the one that it shows stands in the function more than once."""
+    piece, place = ast.unparse(node), node
+    if not sentence.endswith(f", in `{piece}`.") or text.count(piece) < 2:
+        return sentence
+    while place in above and text.count(ast.unparse(place)) > 1:
+        place = above[place]
+    longer = ast.unparse(place)
+    return f"{sentence[:-1]} of `{longer}`." if text.count(longer) == 1 and len(longer) < SHOWN else sentence
 
 
 def _belongs(old: ast.AST, new: ast.AST) -> tuple[ast.AST, str]:
@@ -192,6 +205,10 @@ def _call(node: ast.Call, scope: Scope) -> Replaced:
             swapped = [*given[:i], given[i + 1], given[i], *given[i + 2:]]
             yield (ast.Call(function, swapped, node.keywords),
                    f"`{shown(given[i])}` and `{shown(given[i + 1])}` are swapped, in `{shown(node)}`.")
+    for i, part in enumerate(given if isinstance(function, ast.Name) and not scope.kernel else ()):
+        for other in scope.arguments if isinstance(part, ast.Constant) else ():
+            new_call = ast.Call(function, [*given[:i], ast.Name(other, ast.Load()), *given[i + 1:]], node.keywords)
+            yield new_call, f"`{shown(part)}` stands where `{other}` belongs, in `{shown(node)}`."
     for keyword in node.keywords:
         if keyword.arg not in ("mask", "key"):
             rest = [other for other in node.keywords if other is not keyword]

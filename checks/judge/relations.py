@@ -22,6 +22,8 @@ _FACTORS = {
     math.log(10): "2.3026 times what it should be: that is the natural logarithm in place of log10",
     1 / math.log(10): "0.4343 times what it should be: that is log10 in place of the natural logarithm",
     math.log2(10): "3.3219 times what it should be: that is log2 in place of log10",
+    -math.log(10): "-2.3026 times what it should be: that is the natural logarithm in place of log10, of a quotient that is "
+                   "inverted",
     100.0: "100 times what it should be: a percentage in place of a fraction", 0.01: "a hundredth of what it should be",
     -1.0: "right but for the sign",
     1.024: "1.024 times what it should be: units of 1,000 and of 1,024 are mixed",

@@ -25,7 +25,7 @@ def find_certain_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str
 
 def find_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
     """A sentence on the first slip in `function`, whose exercise has `answer`, or None."""
-    for test in (_foreign_strides, _steps, _still, _masks, _axes):
+    for test in (_foreign_strides, _steps, _still, _other_axis, _masks, _axes):
         found = next(test(function, answer), None)
         if found is not None:
             return found
@@ -259,6 +259,23 @@ def _in_loops(function: ast.FunctionDef) -> Iterator[tuple[str, str, bool, str]]
 def _targets(node: ast.Assign | ast.AugAssign) -> set[str]:
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     return {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+
+
+def _other_axis(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    """Vectors whose address counts along another axis than the answer's does."""
+    wanted: dict[str, set[str]] = {}
+    for _, pointer, names in _flow(answer).accesses():
+        wanted.setdefault(pointer, set()).update(_offsets(names))
+    for _, pointer, names in _flow(function).accesses():
+        mine, theirs = _offsets(names), wanted.get(pointer, set())
+        if len(theirs) == len(mine) == 1 and mine != theirs and not any(name.startswith("stride_") for name in names):
+            (here,), (there,) = mine, theirs
+            yield (f"`{pointer[:-4]}` is addressed by `{here}`, and it has an element for each {there[5:]}: its address and "
+                   f"its mask go by `{there}`.")
+
+
+def _offsets(names: set[str]) -> set[str]:
+    return {name for name in names if re.fullmatch(r"offs_[a-z]", name)}
 
 
 def _masks(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:

@@ -165,7 +165,9 @@ def _compare(exercise: Exercise, outcome: Outcome) -> None:
         outcome.fail(f"{_on(outcome.case)} it returns {len(outcome.outputs)} value(s); "
                      f"expected {len(outcome.expected)}: {', '.join(exercise.outputs)}.")
         return
-    for index, (got, want) in enumerate(zip(outcome.outputs, outcome.expected, strict=True)):
+    pairs = list(zip(outcome.outputs, outcome.expected, strict=True))
+    for index in sorted(range(len(pairs)), key=lambda i: not _of_another_shape(*pairs[i])):  # it says more than numbers do
+        got, want = pairs[index]
         outcome.output = index
         name = exercise.outputs[index]
         if want.dtype is None:
@@ -174,6 +176,11 @@ def _compare(exercise: Exercise, outcome: Outcome) -> None:
             _compare_tensor(outcome, name, got, want, exercise.is_kernel)
         if outcome.status != PASSED:
             return
+
+
+def _of_another_shape(got: Any, want: Expected) -> bool:
+    return (isinstance(got, torch.Tensor) and isinstance(want.value, torch.Tensor) and want.dtype is not None
+            and got.shape != want.value.shape)
 
 
 def _compare_number(outcome: Outcome, name: str, got: Any, want: Expected) -> None:

@@ -22,6 +22,7 @@ NUMBERS = (
     (lambda y, M, K: 2 * y, "twice what it should be"), (lambda y, M, K: 8 * y, "8 times"),
     (lambda y, M, K: y * 1000, "10^3 times"), (lambda y, M, K: -y, "but for the sign"),
     (lambda y, M, K: math.log(10) * y, "the natural logarithm"), (lambda y, M, K: 1 / y, "one divided by the right one"),
+    (lambda y, M, K: -math.log(10) * y, "of a quotient that is inverted"),
     (lambda y, M, K: y + 0.3, "a fraction: rounded down it would be right"), (lambda y, M, K: y * y, "the square"),
     (lambda y, M, K: math.sqrt(y), "the root"), (lambda y, M, K: y * K, "larger than it should be by a factor: `K`"),
     (lambda y, M, K: y / M, "smaller than it should be by a factor: `M`"), (lambda y, M, K: y + 1, "too large by 1 in"),

@@ -22,6 +22,10 @@ def said(name: str, *edit: str, cases: slice = slice(None)) -> str | None:
     ("roofline_us", "tflops * 1e6", "tflops * 1e9", "1e+09 stands where 1e+06 belongs"),
     ("fake_quantize_int8", "torch.where(scale > 0, blocks / scale, 0)", "(blocks / scale.clamp(min=3e-9))",
      "3e-09 is not small beside the numbers that come here: ask whether they are 0, in"),
+    ("quantize_int8_perrow_bytes", "2 * M * K + M * K + 4 * M", "2 * M * K + M * K + M * K * 4",
+     "`* K` should not be there, in `M * K` of `M * K * 4`."),
+    ("products_int8_us", "matmul_flops(M, N, K)", "matmul_flops(1, N, K)",
+     "`1` stands where `M` belongs, in `matmul_flops(1"),
     ("eager_us", "+ duration", "+ launch_us", "`launch_us` stands where `duration` belongs"),
     ("row_sum_kernel", "tl.sum(x", "tl.min(x", "`min` stands where `sum` belongs, in `tl.min(x, axis=0)`.")])
 def test_the_mistake_is_named(name, old, new, sentence):

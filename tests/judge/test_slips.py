@@ -29,6 +29,8 @@ def test_no_answer_has_a_slip(name):
 @pytest.mark.parametrize(("name", "edit", "said"), [
     (TILE, ("[:, None] * stride_wn", "[:, None] * stride_xm"), "The address of `w` is made with `stride_xm`"),
     (TILE, ("offs_m < M", "offs_m < N"), "`offs_m` is compared with `N`"),
+    ("perrow_w8a8_matmul_plain_kernel", ("bias_ptr + offs_n, mask=mask_n", "bias_ptr + offs_m, mask=offs_m < N"),
+     "`bias` is addressed by `offs_m`, and it has an element for each n"),
     (TILE, ("offs_n < N", "offs_n <= N"), "`offs_n <= N` lets one element too many through"),
     (TILE, ("offs_n < N", "offs_n < BLOCK_N"), "asks whether a lane is in the block"),
     (TILE, ("tl.program_id(1)", "tl.program_id(0)"), "never asks for `tl.program_id(1)`"),
