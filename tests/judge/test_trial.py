@@ -99,7 +99,7 @@ def test_the_second_output_counts_where_the_first_is_right():
     assert outcome.output == 1 and "First: b[1] is 2; expected 1." in outcome.message
 
 
-def test_a_wrong_shape_of_the_second_output_counts_before_wrong_numbers_of_the_first():
+def test_a_wrong_shape_counts_before_wrong_numbers():
     want = [Expected(torch.ones(2).double(), 0.0, torch.float16)] * 2
     outcome = outcome_of(returning(half(1, 2), half(1, 2, 3)), *want)
     assert outcome.output == 1 and "`b` has shape (3,); expected (2,)." in outcome.message

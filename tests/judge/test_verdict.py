@@ -40,6 +40,14 @@ def test_a_wrapper_or_a_kernel_may_be_judged():
         assert judge(find_exercise(function.__name__), function).passed
 
 
+def test_a_scale_computed_in_fp32_passes():
+    exercise = EXERCISES["clipped_scale"]
+    for scale in ("x.abs().amax() * i / parts / largest", "i / parts * x.abs().amax() / largest"):
+        edits = (("x.double()", "x.float()"), ("x.abs().amax() * i / parts / largest", scale))
+        verdict = judge(exercise, exercise.edited(*edits))
+        assert verdict.passed, verdict.message
+
+
 def test_a_pass_reports_bytes_and_registers_beside_the_answer_s():
     verdict = judge(GEMV, gemv_fp16)
     assert "sm_80" in verdict.message and "sm_90" in verdict.message and "(answer" in verdict.message

@@ -38,9 +38,9 @@ def solved():
 
 
 def judged(wrong: dict, solved: dict):
-    """The verdict up to the compiler. Only the mutant expected is tried: the contract's test tells mutants apart."""
+    """The verdict up to the compiler. Only the mutants expected are tried: the contract's test tells mutants apart."""
     whole = EXERCISES[wrong["exercise"]]
-    exercise = dataclasses.replace(whole, mutants=tuple(m for m in whole.mutants if m.name == wrong["names"]))
+    exercise = dataclasses.replace(whole, mutants=tuple(m for m in whole.mutants if m.name in (wrong["names"] or "")))
     define(wrong["cell"], None, lesson := dict(solved[exercise.lesson]))
     function = lesson[exercise.name]
     seen = _SeenHere(exercise, function, 7, [try_case(exercise, function, case, 7) for case in exercise.cases])
