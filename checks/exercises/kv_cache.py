@@ -261,11 +261,11 @@ INT8 = Exercise(
 )
 
 
-def parts(B: int, heads: int, count: int, D: int, reach=None, size: float = 2.0):
-    """Parts and their sums; of row r only the first reach[r] were there."""
+def parts(B: int, heads: int, count: int, D: int, reach=None, about: float = 5.0):
+    """Parts and the logarithms of their sums, near `about`; of row r only the first reach[r] were there."""
     def inputs(g: torch.Generator) -> dict:
         part = torch.randn(B, heads, count, D, generator=g)
-        lse = torch.randn(B, heads, count, generator=g) * size + 5
+        lse = torch.randn(B, heads, count, generator=g) * 2 + about
         for row, n in enumerate(reach or []):
             part.view(-1, count, D)[row, n:], lse.view(-1, count)[row, n:] = 0, -math.inf
         return {"part": part, "lse": lse}
@@ -292,7 +292,7 @@ MERGE = Exercise(
         Case("B=2 heads=2, 5 parts, D=24", parts(2, 2, 5, 24)),
         Case("parts that were not reached", parts(1, 3, 4, 16, reach=[4, 1, 2])),
         Case("one part", parts(1, 2, 1, 16)),
-        Case("sums of hundreds, 3 parts", parts(1, 2, 3, 20, size=200.0)),
+        Case("logarithms near 200, 3 parts", parts(1, 2, 3, 20, about=200.0)),
     ),
     mutants=(
         Mutant("the mean of the parts", {"w = tl.exp(lse - tl.max(lse, axis=0))": "w = tl.where(mask_s, 1.0, 0.0)"},
