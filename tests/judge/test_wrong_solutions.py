@@ -25,8 +25,8 @@ ACCEPTED = {
     "reciprocal: x * (127 / amax)": "within the bound of two roundings",
     "tl.where without other: x / scale * 127": "within the bound of two roundings",
     "scales applied inside the K loop": "within the bound of FP32 sums, and no traffic more",
-    "t in the place of place": "the check gives no cache, as the exercise says",
-    "scales at t, codes at place": "the check gives no cache, as the exercise says",
+    "t in the place of place": "the check gives no cache",
+    "scales at t, codes at place": "the check gives no cache",
     "fp32 accumulate": "the sums of the lesson's sizes are exact in FP32",
 }
 
