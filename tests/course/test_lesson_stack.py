@@ -60,12 +60,10 @@ def test_times_of_attention():
     ours, theirs = us[64, 8192, "decode_attention_int8"], us[64, 8192, "SDPA FP16"]
     said = text("11")
     assert f"takes {ours['median_us']:.0f} µs and not {theirs['median_us']:.0f}" in said
-    assert f"{gains[64, 8192]:.2f} times as fast" in said and max(gains, key=gains.get) == (64, 8192)
-    assert [place for place, gain in gains.items() if gain > 1] == [(1, 8192), (64, 8192)]
-    alike = [us[1, 8192, name]["median_us"] for name in ("decode_attention_int8", "SDPA FP16")]
-    assert "the two are alike, {:.0f} and {:.0f} µs".format(*alike) in said
-    assert f"down to {min(gains.values()):.2f} times with 16 sequences of 2,048" in said
-    assert min(gains, key=gains.get) == (16, 2048)
+    assert f"attention {gains[64, 8192]:.2f} times as fast" in said and max(gains, key=gains.get) == (64, 8192)
+    assert f"2,048 it is {gains[64, 2048]:.2f} times as fast, and with 16 of 8,192 {gains[16, 8192]:.2f} times" in said
+    assert all(abs(gains[place] - 1) < 0.03 for place in ((1, 8192), (16, 2048))) and "within 3 % of each other" in said
+    assert f"with one of 2,048 ours is **slower**, {gains[1, 2048]:.2f} times as fast" in said
     assert f"reads {ours['gb_per_s'] / 1e3:.1f} TB/s and PyTorch's {theirs['gb_per_s'] / 1e3:.1f}" in said
 
 
