@@ -148,8 +148,6 @@ FAKE_QUANTIZE = Exercise(
                {"torch.where(scale > 0, blocks / scale, 0)": "(blocks / (scale + 1e-8))"}, _AS_IT_IS),
         Mutant("a larger number added to the scale",
                {"torch.where(scale > 0, blocks / scale, 0)": "(blocks / (scale + 1e-5))"}, _AS_IT_IS),
-        Mutant("a least scale", {"torch.where(scale > 0, blocks / scale, 0)": "(blocks / scale.clamp(min=1e-6))"},
-               "A block of tiny numbers has a tiny scale, and needs it: only a scale of 0 wants another rule."),
         Mutant("all of it in FP16", {_BLOCKS: _BLOCKS.replace("x.float()", "x"),
                                      "(q * scale).reshape(M, K)": "(q * scale).reshape(M, K).float()"},
                "FP16 has 11 bits: rounding here adds an error of its own. Start from x.float()."),

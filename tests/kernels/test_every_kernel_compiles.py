@@ -148,6 +148,8 @@ def decode_jobs(sm):
         for tile, M in ((WIDE, 16), (TALL, 32), (TALL, 64), (tallest, 65), (tallest, 96),
                         (tallest, 128), (NARROWER, 16), (NARROW, 16), (NARROW, 64), (SPLIT, 16), (SPLIT, 64),
                         (SPLIT, 65), (SPLIT, 128)):
+            if sm == 89 and (tile, M) not in ((WIDE, 16), (TALL, 64), (tallest, 128), (SPLIT, 16), (SPLIT, 128)):
+                continue  # compiled as on 80; here it is the stages that differ, by the shared memory
             partial = tile is SPLIT
             BLOCK_M, REST = row_blocks(M)
             blocks = {"BLOCK_M": BLOCK_M, "REST": REST, "BLOCK_N": tile.BLOCK_N, "BLOCK_K": tile.BLOCK_K,
@@ -179,9 +181,8 @@ def prefill_jobs(sm):
     if sm >= 90:
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "fp16")
         yield gluon_gemm(sm, hopper_gemm.INT8_CONFIG, "i8", "bf16", bias_ptr=None)
-        for K in (2048, 4096, 5120, 11008):
-            for out in ("fp16", "bf16"):
-                yield beside(sm, K, out)
+        for K, out in ((2048, "fp16"), (4096, "bf16"), (5120, "fp16"), (11008, "bf16"), (11008, "fp16")):
+            yield beside(sm, K, out)
         for config in (hopper_gemm.FP16_CONFIG, hopper_gemm.FP16_FEW_TILES_CONFIG):
             yield gluon_gemm(sm, config, "fp16", "fp16", x_scale_ptr=None, w_scale_ptr=None, bias_ptr=None)
 
@@ -276,7 +277,7 @@ def test_descriptors_become_tma(compiled):
 
 def test_only_products_with_fp32_sums_stay_in_flight(compiled):
     """Lesson 05 says so of Triton's compiler on Hopper; what is written in Gluon decides for itself."""
-    by_triton = [(job, report) for job, report in compiled if "hopper" not in job["module"]]
+    by_triton = [(job, report) for job, report in compiled if job["name"] not in ("hopper_gemm_kernel", "beside_kernel")]
     products = [(job, report) for job, report in by_triton if report.tensor_cores == "wgmma"]
     assert {report.multiplies for _, report in products} == {"f16", "s8"}
     for job, report in products:

@@ -134,9 +134,9 @@ def test_the_order_of_tiles_and_the_loads_it_leaves(monkeypatch):
     grouped = trace(matmul._in_groups, **inputs, **tile, GROUP_M=4)[-1]
     for line, name, launch in zip(loads.lines, ("column by column", "groups of 4 rows"), (naive, grouped), strict=False):
         assert line.get_label() == name and list(line.get_xdata()) == [4, 6, 8, 10, 12, 16, 20, 24, 32]
-        assert list(line.get_ydata()) == [bytes_from_memory(launch, size * panel, 16) / 1e3 for size in line.get_xdata()]
-    asked = 128 * panel / 1e3  # two panels for each of 64 tiles
-    assert [loads.lines[i].get_ydata()[0] for i in (2, 3)] == [asked, 16 * panel / 1e3]
+        assert list(line.get_ydata()) == [bytes_from_memory(launch, size * panel, 16) / panel for size in line.get_xdata()]
+    asked = 128  # two panels for each of 64 tiles
+    assert [loads.lines[i].get_ydata()[0] for i in (2, 3)] == [asked, 16]
     assert loads.lines[4].get_xdata()[0] == 8 and loads.get_ylim()[1] == pytest.approx(asked * 1.15)
 
 
