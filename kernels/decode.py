@@ -313,12 +313,13 @@ def plan_product(M: int, N: int, K: int, w_q: torch.Tensor, gpu: Card) -> Callab
         return lambda *_: None
     if M == 1:
         return _plan_gemv(gemv_blocks(N, K, gpu.multiprocessors), N, K, w_q.stride(0), gpu)
-    in_graph, one_by_one = (_plan_matmul(*choose(M, N, K, gpu.multiprocessors, gpu.capability or (8, 0)), M, w_q, gpu)
-                            for choose in (plan, plan_unsplit))
-    if is_traced():
-        return one_by_one
-    if M > 32 or INTERPRETED:
+    on_gpu = gpu.multiprocessors, gpu.capability or (8, 0)
+    unsplit = plan_unsplit(M, N, K, *on_gpu)
+    best = unsplit if is_traced() else plan(M, N, K, *on_gpu)
+    in_graph = _plan_matmul(*best, M, w_q, gpu)
+    if best == unsplit or M > 32 or INTERPRETED:
         return in_graph
+    one_by_one = _plan_matmul(*unsplit, M, w_q, gpu)
     # Launched one by one, a model of few rows waits for the host: a launch less counts for more than the GPU's time.
     return lambda *tensors: (in_graph if capturing() else one_by_one)(*tensors)
 
