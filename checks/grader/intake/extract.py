@@ -52,6 +52,13 @@ def statements(source: str, cell: int = 0) -> list[Statement]:
     return found
 
 
+def imports(source: str) -> list[str]:
+    """The lines of each `from … import …` at the top level. Raises SyntaxError."""
+    tree, text = parse(source)
+    lines = text.split("\n")
+    return ["\n".join(lines[node.lineno - 1:node.end_lineno]) for node in tree.body if isinstance(node, ast.ImportFrom)]
+
+
 def _bound(node: ast.stmt) -> Iterable[str]:
     if isinstance(node, _DEFINES):
         yield node.name

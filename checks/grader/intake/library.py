@@ -80,10 +80,7 @@ def lesson_cells(lesson: str) -> tuple[str, ...]:
 def _follow(source: str, wanted: dict[str, set[str]], packages: tuple[str, ...] = ("kernels", "checks")) -> None:
     """Note what `source` imports from these packages."""
     starts = tuple(f"from {package}" for package in packages)
-    try:
-        imports = [s.source for s in extract.statements(source) if s.source.lstrip().startswith(starts)]
-    except SyntaxError:
-        return
+    imports = [text for text in _imports(source) if text.lstrip().startswith(starts)]
     for module, names in (match.groups() for text in imports for match in _FROM.finditer(_one_line(text))):
         for name in (part.split(" as ")[0].strip() for part in names.split(",")):
             if module in ("kernels", "checks"):  # a module as a whole: only what is used of it
@@ -92,6 +89,15 @@ def _follow(source: str, wanted: dict[str, set[str]], packages: tuple[str, ...] 
                 wanted.setdefault(f"{module}.{name}", set()).update(used)
             else:
                 wanted.setdefault(module, set()).add(name)
+
+
+@functools.lru_cache(1024)
+def _imports(source: str) -> list[str]:
+    """The imports at the top level of `source`; none where it cannot be parsed."""
+    try:
+        return extract.imports(source)
+    except SyntaxError:
+        return []
 
 
 def _plain(module: str) -> set[str]:
