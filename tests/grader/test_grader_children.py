@@ -3,6 +3,7 @@
 import json
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from grading import NEEDED
@@ -63,6 +64,11 @@ def test_a_gpu_is_told_which_numbers_16_divides(kind, number, divided):
                    constexprs={"BLOCK": 16})
     assert json.loads(text_request(step, for_gpu=True)["aligned"]) == ["x"] * divided
     assert json.loads(text_request(step)["aligned"]) == [], "what the executor runs is right for any number"
+
+
+def test_compiling_starts_without_torch(fork_server):
+    """Which takes longer than the compiler itself."""
+    assert "libtorch" not in Path(f"/proc/{fork_server('compile', 60).process.pid}/maps").read_text()
 
 
 # recordings

@@ -40,16 +40,20 @@ def load(name: str, path: str):
 
 def prepare() -> None:
     """Import what every child needs."""
-    for package in ("checks", "checks.judge", "checks.grader", "checks.grader.sandbox", "kernels"):
+    packages: dict[str, list[str]] = {name: [] for name in (
+        "checks", "checks.judge", "checks.grader", "checks.grader.sandbox", "kernels")}
+    if KIND == "compile":  # from text to text: without torch, which takes longer to import than all else
+        packages["checks.executor"] = [str(Path(ROOT, "checks/executor"))]
+    for package, path in packages.items():
         sys.modules[package] = types.ModuleType(package)
-        sys.modules[package].__path__ = []
+        sys.modules[package].__path__ = path
     sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
     load("checks.grader.sandbox.wire", "checks/grader/sandbox/wire.py")
     load("checks.grader.sandbox.isolation", "checks/grader/sandbox/isolation.py")
-    load("checks.executor", "checks/executor/__init__.py")
     if KIND == "compile":
         load("checks.judge.compile_worker", "checks/judge/compile_worker.py")
     else:
+        load("checks.executor", "checks/executor/__init__.py")
         load("checks.grader.sandbox.values", "checks/grader/sandbox/values.py")
         load("kernels.runtime", "kernels/runtime.py")
         load("kernels.launch", "kernels/launch.py")  # which sees every launch
