@@ -1,4 +1,4 @@
-"""One fork server for all graders of a test process: to import torch and Triton takes longer than most tests."""
+"""Fork servers for all graders of a test process: to import torch and Triton takes longer than most tests."""
 
 import pytest
 
@@ -9,22 +9,24 @@ CLOSE = ForkServer.close
 
 @pytest.fixture(scope="session", autouse=True)
 def fork_server():
-    """What graders call in place of `ForkServer`. That of kind "run" stays open, and is made anew only when it has died."""
-    kept: list[ForkServer] = []
+    """What graders call in place of `ForkServer`. Those that need no GPU stay open, and are made anew only when they have
+    died."""
+    kept: dict[str, ForkServer] = {}
 
     def start(kind: str, timeout_s: float, *variables: dict[str, str]) -> ForkServer:
-        if kind != "run":
+        if kind == "gpu":
             return ForkServer(kind, timeout_s, *variables)
-        if not kept or kept[-1].process.poll() is not None:
+        if kind not in kept or kept[kind].process.poll() is not None:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("SECRET_TOKEN", "swordfish")  # of the instructor's environment
-                kept.append(ForkServer(kind, timeout_s))
-            kept[-1].close = lambda: None
-        kept[-1].timeout_s = timeout_s
-        return kept[-1]
+                kept[kind] = ForkServer(kind, timeout_s)
+            kept[kind].close = lambda: None
+        kept[kind].timeout_s = timeout_s
+        return kept[kind]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("checks.grader.grader.ForkServer", start)
+        patch.setattr("checks.grader.grading.compiling.ForkServer", start)
         yield start
-    for server in kept:
+    for server in kept.values():
         CLOSE(server)
