@@ -376,7 +376,7 @@ def test_the_lesson_s_error_bars_are_those_of_its_text():
                        for logits, row in zip(made(rows), rows, strict=True)]
                       for made in (model, accuracy.simulated(model, Scheme())))
     for step, sentence in ((1, "On all 233 pieces of the held-out text it is {:.3f} ± {:.3f} %"),
-                           (7, "On these 34 pieces the rise is {:.3f} ± {:.3f} %")):
+                           (7, "On these 34 pieces the rise is {:.2f} ± {:.2f} %")):
         losses = [torch.tensor(found[::step]).double().log().mean() for found in (int8, fp16)]
         cost, error = 100 * (losses[0] - losses[1]).expm1(), accuracy.standard_error_percent(int8[::step], fp16[::step])
         if INTERPRETED:  # a GPU adds up in another order
