@@ -42,7 +42,7 @@ def test_an_assignment_is_some_lessons(tmp_path):
     ("[assignment]\nattempts = 'first'", "one of last, best"), ("[late]\nper_day = 1", "[late] may have"),
     ("[late]\npercent_per_day = -1", "late.percent_per_day"), ("late = 3", "[late] must be a table"),
     ("[assignment]\ntimezone = 'Bonn'", "no timezone 'Bonn'"),
-    ("[late]\nmost_percent = true", "late.most_percent")])
+    ("[late]\nmost_percent = true", "late.most_percent"), ("[late]\nmost_percent = 101", "100 at most")])
 def test_a_wrong_assignment_is_named(tmp_path, text, said):
     path = tmp_path / "course.toml"
     path.write_text(f"{text}\n[rubric.public]\nweight = 1\n")
