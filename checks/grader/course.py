@@ -127,7 +127,7 @@ class _Table:
         self.expect(not set(rule) - known, f"[late] may have {', '.join(sorted(known))} alone")
         for name, value in rule.items():
             self.expect(_number(value), f"late.{name} must be a number from 0 up")
-        self.expect(rule.get("most_percent", 0) <= 100, "late.most_percent must be 100 at most: nobody loses more than all points")
+        self.expect(rule.get("most_percent", 0) <= 100, "late.most_percent must be 100 at most, for all points")
         return LateRule(**rule)
 
     def lessons(self) -> list[str]:
