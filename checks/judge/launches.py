@@ -7,6 +7,7 @@ tests/judge/test_launches.py fails when a new version moves what is used here.
 import contextlib
 import functools
 import inspect
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from triton.runtime.interpreter import (
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from checks.host.recorder import OPTIONS
+from checks.judge.faster import make_faster
 from kernels.launch import watchers
 from kernels.runtime import INTERPRETED
 
@@ -77,8 +79,18 @@ class Launch:
             touched.setdefault((a.kind, a.tensor, a.itemsize), []).append(a.offsets[a.live])
         count: Traffic = Counter()
         for (kind, tensor, itemsize), offsets in touched.items():
-            count[kind, tensor] += np.unique(np.concatenate(offsets)).size * itemsize
+            count[kind, tensor] += _different(np.concatenate(offsets)) * itemsize
         return count
+
+
+def _different(numbers: np.ndarray) -> int:
+    """How many different ones there are."""
+    low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
+    if high - low > 64 * numbers.size:  # far between
+        return int(np.unique(numbers).size)
+    seen = np.zeros(high - low + 1, dtype=bool)
+    seen[numbers - low] = True
+    return int(seen.sum()) if numbers.size else 0
 
 
 @dataclass(eq=False, repr=False)
@@ -132,6 +144,8 @@ class _Region:
         self.strides = tuple(tensor.stride())
         self.contiguous = tensor.is_contiguous()
         self.numel = tensor.numel()
+        last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        self.end = self.base + (last + 1) * self.itemsize if self.numel else self.base
 
     def offsets(self, address: np.ndarray) -> np.ndarray:
         return np.asarray((address - self.base) // self.itemsize)
@@ -148,6 +162,7 @@ class _Region:
 
 
 _regions: list[_Region] = []  # of the launch under way
+_apart = False  # whether no two of them lie across each other
 _recordings: list[list[Launch]] = watchers  # those of the `watch` blocks we are in
 
 
@@ -167,6 +182,9 @@ def _start(executor: GridExecutor, args: tuple[Any, ...], kwargs: dict[str, Any]
     arguments = inspect.getcallargs(executor.fn, *args, **named)
     _regions[:] = [_Region(name, value.base if isinstance(value, TensorDescriptor) else value)
                    for name, value in arguments.items() if isinstance(value, torch.Tensor | TensorDescriptor)]
+    global _apart
+    by_base = sorted(_regions, key=lambda region: region.base)
+    _apart = all(one.end <= next_one.base for one, next_one in itertools.pairwise(by_base))
     if _recordings:
         # Triton runs a rewritten copy; the function as written is the one with the source.
         kernel = next(f for f, rewritten in InterpretedFunction.rewritten_fn.items() if rewritten is executor.fn)
@@ -184,18 +202,27 @@ def _record(builder: Any, kind: str, ptrs: Any, mask: Any, masked: bool) -> None
             _recordings[-1][-1].idle += 1
         return
     some = address[live]
-    # The tensor meant is the one that most lanes fall in, else the nearest one.
-    region = max(_regions, key=lambda r: (r.holds(r.offsets(some)).sum(), -np.abs(some - r.base).min()))
+    region = _region_of_all(some)
+    inside = region is not None
+    if region is None:  # the tensor meant is the one that most lanes fall in, else the nearest one
+        region = max(_regions, key=lambda r: (r.holds(r.offsets(some)).sum(), -np.abs(some - r.base).min()))
     offset = region.offsets(address)
     program = tuple(map(int, builder.grid_idx))
-    bad = live & ~region.holds(offset)
-    if bad.any():
+    if not inside and (bad := live & ~region.holds(offset)).any():
         lane = tuple(int(i) for i in np.argwhere(bad)[0])
         first = int(offset[lane])
         raise OutOfBounds(kind, region.name, program, lane, first, region.shape, int(bad.sum()), masked,
                           lies_between(region.tensor, first))
     if _recordings:
         _recordings[-1][-1].accesses.append(Access(kind, region.name, program, offset, live, region.itemsize))
+
+
+def _region_of_all(addresses: np.ndarray) -> _Region | None:
+    """The one contiguous tensor that all addresses lie in, where their ends tell."""
+    if not _apart:
+        return None
+    low, high = addresses.min(), addresses.max()
+    return next((r for r in _regions if r.contiguous and r.base <= low and high < r.end), None)
 
 
 def _record_atomic(builder: Any, ptrs: Any, mask: Any, masked: bool) -> None:
@@ -303,6 +330,7 @@ def _amend_interpreter() -> None:
     FunctionRewriter._compile_and_exec = keep_globals_clean
     # Integer overflow checks are computed and their result dropped: without them it runs 1.3 to 1.7 times faster.
     triton_interpreter.interpreter_builder.options = triton_interpreter.InterpreterOptions(sanitize_overflow=False)
+    make_faster()
 
 
 def _record_on_gpu() -> None:
