@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 from checks.executor import CompileError, specialize
 from checks.executor.compile import plain_values
 from checks.executor.source import describe
+from checks.judge import kept_reports
 from checks.judge.launches import Launch
 
 TIMEOUT_S = 60
@@ -46,7 +47,7 @@ def start(jobs: list[dict[str, Any]], processes: int = 1, timeout_s: int = TIMEO
     Returns a function that waits for the report on each. It raises TimeoutError, or RuntimeError when a process fails.
     """
     texts = [json.dumps(job) for job in jobs]
-    missing = [text for text in dict.fromkeys(texts) if text not in _cache]
+    missing = [text for text in dict.fromkeys(texts) if not _known(text)]
     shares = [share for share in (missing[i::processes] for i in range(processes)) if share]
     requests = [_Request(share, timeout_s) for share in shares]
 
@@ -54,13 +55,22 @@ def start(jobs: list[dict[str, Any]], processes: int = 1, timeout_s: int = TIMEO
         while requests:
             answer = requests[-1].answer()
             requests.pop()
-            _cache.update(zip(shares.pop(), (Compiled(**report) for report in answer), strict=True))
+            for text, report in zip(shares.pop(), answer, strict=True):
+                _cache[text] = Compiled(**report)
+                kept_reports.keep(text, {**vars(_cache[text])})
         return [_cache[text] for text in texts]
 
     return reports
 
 
 _cache: dict[str, Compiled] = {}
+
+
+def _known(job: str) -> bool:
+    """Whether the report on a job is in `_cache`, also from a file."""
+    if job not in _cache and (kept := kept_reports.find(job)) is not None:
+        _cache[job] = Compiled(**kept)
+    return job in _cache
 
 
 class _Server(NamedTuple):
@@ -126,13 +136,8 @@ class Compilation:
     """Launches' kernels being compiled for each of TARGETS."""
 
     def __init__(self, launches: list[Launch]):
-        self._launches, self._errors, jobs = len(launches), {}, {}
-        for index, launch in enumerate(launches):
-            for capability in TARGETS:
-                try:
-                    jobs[index, capability] = _job(launch, capability)
-                except CompileError as error:
-                    self._errors[index, capability] = Compiled(error=str(error))
+        self._launches = len(launches)
+        jobs, self._errors = _jobs(launches)
         self._compiling, self._finish = list(jobs), start(list(jobs.values()), processes=2)
 
     def reports(self) -> list[dict[int, Compiled]]:
@@ -167,11 +172,31 @@ def slower_numbers(mine: dict[int, Compiled], answer: dict[int, Compiled]) -> st
     return None
 
 
+def warm_up_for(launches: list[Launch]) -> None:
+    """Have the compiling process ready, unless the reports on these launches are known."""
+    jobs, _ = _jobs(launches)
+    if not all(_known(json.dumps(job)) for job in jobs.values()):
+        warm_up()
+
+
+def _jobs(launches: list[Launch]) -> tuple[dict[tuple[int, int], dict[str, Any]], dict[tuple[int, int], Compiled]]:
+    """By the launch's number and the capability, what is to be compiled, and the report where that cannot be."""
+    jobs, errors = {}, {}
+    for index, launch in enumerate(launches):
+        for capability in TARGETS:
+            try:
+                jobs[index, capability] = _job(launch, capability)
+            except CompileError as error:
+                errors[index, capability] = Compiled(error=str(error))
+    return jobs, errors
+
+
 def _job(launch: Launch, capability: int) -> dict[str, Any]:
     """What checks/judge/compile_worker.py is asked for a launch. Raises CompileError for what it cannot be given."""
     signature, constexprs = specialize(launch.kernel, launch.arguments)
-    return {"description": describe(launch.kernel), "signature": signature, "constexprs": plain_values(constexprs),
-            "aligned": aligned(signature), "options": launch.options, "capability": capability}
+    return {"description": describe(launch.kernel, placed=False), "signature": signature,
+            "constexprs": plain_values(constexprs), "aligned": aligned(signature), "options": launch.options,
+            "capability": capability}
 
 
 def aligned(signature: dict[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from checks.executor import Unsupported
 from checks.host.recorder import NeedsNumbers
 from checks.judge.attempt import attempt
-from checks.judge.compiler import Compilation, Compiled, one_of_each, warm_up, worst
+from checks.judge.compiler import Compilation, Compiled, one_of_each, warm_up_for, worst
 from checks.judge.execution import attempt_executed
 from checks.judge.exercise import Case, Exercise
 from checks.judge.pipeline import NO_KERNEL, Evidence, Verdict, not_by_kernel, steps
@@ -60,11 +60,11 @@ def _placeholder(function: Function) -> str | None:
 
 
 def _judge_by(run: Runner | None, exercise: Exercise, function: Function, written: Function, seed: int) -> Verdict:
-    if exercise.is_kernel:
-        warm_up()
     outcomes = []
     for case in exercise.cases:
         outcomes.append(try_case(exercise, function, case, seed, run))
+        if exercise.is_kernel and len(outcomes) == 1:  # its start takes half a second, in which the other cases are tried
+            warm_up_for(outcomes[0].launches)
         if outcomes[-1].status == TIMEOUT:
             break
     said, traffic = [], None

@@ -34,7 +34,7 @@ def compile_configs(configs: list, capability: int = 90) -> list[Compiled]:
              "bias_ptr": "constexpr"} | dict.fromkeys(("M", "N", "K", "stride_xm", "stride_wn", "stride_ym"), "i32")
     aligned = [name for name, kind in types.items() if kind != "constexpr"]
     return start([{
-        "description": describe(perrow_w8a8_matmul_kernel), "capability": capability,
+        "description": describe(perrow_w8a8_matmul_kernel, placed=False), "capability": capability,
         "signature": types | dict.fromkeys(config.kwargs, "constexpr"), "constexprs": config.kwargs | {"bias_ptr": None},
         "aligned": aligned, "options": {"num_warps": config.num_warps, "num_stages": config.num_stages},
     } for config in configs], processes=2)()

@@ -1,6 +1,7 @@
 """Compiling for GPUs that are not here."""
 
 import contextlib
+import json
 import os
 import re
 import select
@@ -18,6 +19,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 import checks.judge.compiler
 from checks.executor import CompileError, specialize
+from checks.judge import kept_reports
 from checks.judge.compiler import TARGETS, Compilation, Compiled, _job, aligned, one_of_each, slower_numbers, start, worst
 from checks.judge.launches import Launch
 from checks.judge.source import define
@@ -180,6 +182,78 @@ def test_a_job_is_compiled_once_and_the_next_time_remembered(monkeypatch):
     assert first is again and first.error == "'files'"
     monkeypatch.setattr(checks.judge.compiler, "_Request", lambda *_: pytest.fail("it was asked again"))
     assert start([job, job], processes=2)() == [first, first]
+
+
+class Asked(Exception):
+    """The compiler was."""
+
+
+@pytest.fixture
+def new_session(monkeypatch, tmp_path):
+    """A function that forgets all reports but those in files, and has the compiler asked only if `asked`."""
+    def begin(asked=False):
+        monkeypatch.setattr(checks.judge.compiler, "_cache", {})
+        monkeypatch.setattr(checks.judge.compiler, "_Request", request if asked else ask)
+        monkeypatch.setattr(checks.judge.compiler, "warm_up", ask)
+
+    def ask(*_):
+        raise Asked
+
+    request = checks.judge.compiler._Request
+    monkeypatch.setattr(request, "__init__", lambda self, jobs, timeout_s: setattr(self, "jobs", jobs))
+    monkeypatch.setattr(request, "answer", lambda self: [{**vars(Compiled()), **ANSWERS[json.loads(job)["capability"]]}
+                                                         for job in self.jobs])
+    monkeypatch.setattr(kept_reports.knobs.cache, "dir", str(tmp_path))
+    return begin
+
+
+ANSWERS = {80: {"registers": 8}, 90: {"error": "refused"}}
+
+
+def test_a_report_is_kept_for_the_next_session_a_refusal_is_not(new_session, monkeypatch, tmp_path):
+    given = launch(helped_kernel, x_ptr=torch.zeros(64), y_ptr=torch.zeros(64), BLOCK=64)
+    good, refused = _job(given, 80), _job(given, 90)
+    new_session(asked=True)
+    first = start([good, refused])()
+    new_session()
+    assert start([good])() == first[:1] and first[0].registers == 8
+    for other in (refused, good | {"aligned": []}):
+        with pytest.raises(Asked):
+            start([other])
+    new_session()
+    with monkeypatch.context() as changed, pytest.raises(Asked):
+        changed.setattr(kept_reports, "_compiler", lambda: ("another version of Triton",))
+        start([good])
+    for file in tmp_path.rglob("*.json"):
+        file.write_text(file.read_text()[:-9])
+    with pytest.raises(Asked):
+        start([good])
+
+
+def test_where_no_file_can_be_kept_it_is_compiled_again(new_session, monkeypatch, tmp_path):
+    (tmp_path / "reports").touch()  # no folder can be made there
+    new_session(asked=True)
+    (report,) = start([_job(launch(helped_kernel, x_ptr=torch.zeros(64), y_ptr=torch.zeros(64), BLOCK=64), 80)])()
+    assert report.registers == 8
+
+
+def test_the_compiler_is_started_unless_all_reports_are_known(new_session, monkeypatch):
+    known = launch(helped_kernel, x_ptr=torch.zeros(64), y_ptr=torch.zeros(64), BLOCK=64)
+    monkeypatch.setitem(ANSWERS, 90, {"registers": 9})
+    new_session(asked=True)
+    Compilation([known]).reports()
+    new_session()
+    checks.judge.compiler.warm_up_for([known])
+    with pytest.raises(Asked):
+        checks.judge.compiler.warm_up_for([known, launch(helped_kernel, x_ptr=torch.zeros(64), y_ptr=torch.zeros(64),
+                                                         BLOCK=32)])
+
+
+def test_where_a_kernel_stands_does_not_matter():
+    texts = [f"import triton.language as tl{lines}\ndef moved_kernel(x_ptr):\n    tl.store(x_ptr, 1.0)\n" for lines in
+             ("", "\n" * 9)]
+    first, moved = (_job(Launch(define(text, "moved_kernel", {}), {"x_ptr": torch.zeros(1)}, [], {}), 80) for text in texts)
+    assert first == moved
 
 
 def test_it_ends_with_its_parent_and_is_closed_to_forks():
