@@ -187,6 +187,11 @@ def tailed(n: int, outlier: float, largest: int, parts: int):
     return inputs
 
 
+def tied(g: torch.Generator) -> dict:
+    """Codes -1 to 1: the larger scale turns the smaller number into 0, the smaller scale clips the larger to its half."""
+    return {"x": torch.tensor([[4.0, -2.0]]), "largest": 1, "parts": 2}
+
+
 def best_of_all(x: torch.Tensor, largest: int, parts: int) -> tuple[Expected]:
     """Each candidate's error, the largest scale first. In FP32 a scale is rounded three times."""
     best = None
@@ -207,7 +212,7 @@ CLIPPED = Exercise(
     cases=(Case("INT4, an outlier of 12, 20 parts", tailed(600, 12.0, 7, 20)),
            Case("INT4, normal numbers, 16 parts", tailed(200, 3.0, 7, 16)),
            Case("INT8, an outlier of 40, 64 parts", tailed(2000, 40.0, 127, 64)),
-           Case("one candidate", tailed(100, 5.0, 127, 1))),
+           Case("one candidate", tailed(100, 5.0, 127, 1)), Case("two scales with the same error", tied)),
     mutants=(
         Mutant("no clipping", {"scales[int(torch.stack(errors).argmin())]": "scales[0]"},
                "amax / largest is one candidate: take the one with the least mean square error of x, not of codes, whose "
@@ -217,6 +222,8 @@ CLIPPED = Exercise(
         Mutant("amax is no candidate", {"range(parts, 0, -1)": "range(parts - 1, 0, -1)", "return float(":
                "return 0.0 if not scales else float("},
                "i goes from 1 to parts, parts included: without clipping is a candidate too."),
+        Mutant("the smaller scale wins a tie", {"range(parts, 0, -1)": "range(1, parts + 1)"},
+               "Of two scales with the same error take the larger one: it clips less."),
         Mutant("magnitudes instead of squares", {".square()": ".abs()"}, "The mean *square* error."),
         Mutant("the clip itself", {"return float(scales[int(torch.stack(errors).argmin())])":
                "return float(scales[int(torch.stack(errors).argmin())]) * largest"},
