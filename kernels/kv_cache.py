@@ -75,21 +75,25 @@ def quantize_heads_kernel(
     tl.store(q_ptrs, codes(x, scale), mask=mask_d)
 
 
-def quantize_heads(x: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+def quantize_heads(
+    x: torch.Tensor, heads: int, first: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and scales of each token's heads, in the order of a cache.
 
-    x (B, T, heads · D) float16 or bfloat16 -> q (B, heads, T, D) int8, scale (B, heads, T) float32.
+    x (B, T, heads · D) float16 or bfloat16 -> q (B, heads, T, D) int8, scale (B, heads, T) float32:
+    the end of a cache in which `first` tokens are in front.
     """
     B, T, width = expect("x", x, ("B", "T", "heads · D"), FLOATS)
-    q = torch.empty((B, heads, T, width // heads), device=x.device, dtype=torch.int8)
-    scale = torch.empty((B, heads, T), device=x.device, dtype=torch.float32)
+    q = torch.empty((B, heads, first + T, width // heads), device=x.device, dtype=torch.int8)
+    scale = torch.empty((B, heads, first + T), device=x.device, dtype=torch.float32)
+    place = torch.full((B,), first, device=x.device, dtype=torch.int32) if first > 0 else None
     with launching_at(x):
         quantize_heads_kernel[(B * T, heads)](
-            x, None, q, scale, T, q.shape[3], x.stride(0), x.stride(1), q.stride(0), q.stride(1),
+            x, place, q, scale, T, q.shape[3], x.stride(0), x.stride(1), q.stride(0), q.stride(1),
             scale.stride(0), scale.stride(1),
             BLOCK_D=triton.next_power_of_2(q.shape[3]), num_warps=1,
         )
-    return q, scale
+    return q[:, :, first:], scale[:, :, first:]
 
 
 def append_int8(

@@ -89,6 +89,8 @@ KV_CACHE = Exercise(
                "Keys and values are both read, and each FP16 number takes two bytes: four bytes for each of kv_dim."),
         Mutant("read by each token of the context", {"batch * context": "batch * context * context"},
                "There is one new token for each sequence, and it reads the cache once."),
+        Mutant("an INT8 cache, with scales", {"2 * kv_dim * 2": "2 * (kv_dim + 4)"},
+               "This cache is FP16: two bytes a number, and no scales."),
         Mutant("FP32", {"2 * kv_dim * 2": "2 * kv_dim * 4"}, "Keys and values are FP16: two bytes a number."),
     ),
 )

@@ -78,10 +78,10 @@ def with_zeros(M: int, K: int, rows: int, columns: int):
 
 
 def tiny(M: int, K: int, rows: int, columns: int):
-    """As `uneven`, in numbers of 2⁻³⁰."""
+    """As `uneven`, in numbers of 2⁻¹⁰⁰, below any bound that somebody may put under a scale."""
     def inputs(g: torch.Generator) -> dict:
         made = uneven(M, K, rows, columns, torch.float32)(g)
-        return made | {"x": made["x"] * 2.0**-30}
+        return made | {"x": made["x"] * 2.0**-100}
     return inputs
 
 
@@ -103,7 +103,8 @@ def exact_blocks(x: torch.Tensor, rows: int, columns: int) -> tuple[Expected]:
 
 _BLOCKS = "x.float().reshape(M // rows, rows, K // columns, columns)"
 _AMAX = "amax(dim=(1, 3), keepdim=True)"
-_AS_IT_IS = "Add nothing to the scale: where it is 0 the codes are 0, and elsewhere it must stay as it is."
+_AS_IT_IS = ("Add nothing to the scale, and put no bound below it: where it is 0 the codes are 0, and elsewhere it must "
+             "stay as it is.")
 
 FAKE_QUANTIZE = Exercise(
     name="fake_quantize_int8",
@@ -144,7 +145,7 @@ FAKE_QUANTIZE = Exercise(
                "0 / 0 is NaN. Where the scale is 0, the codes are 0: torch.where(scale > 0, ..., 0)."),
         Mutant("a block of zeros gets the scale 1 for all", {"torch.where(scale > 0, blocks / scale, 0)":
                                                             "(blocks / (scale + 1))"}, _AS_IT_IS),
-        Mutant("a small number added to the scale",
+        Mutant("a small number added to the scale, or a bound below it",
                {"torch.where(scale > 0, blocks / scale, 0)": "(blocks / (scale + 1e-8))"}, _AS_IT_IS),
         Mutant("a larger number added to the scale",
                {"torch.where(scale > 0, blocks / scale, 0)": "(blocks / (scale + 1e-5))"}, _AS_IT_IS),

@@ -117,7 +117,7 @@ GROUP_W8A8_MATMUL = Exercise(
         Case("parts of wider matrices, M=7 N=150 K=256", parts_of_wider_matrices(7, 150, 256)),
     ),
     mutants=(
-        Mutant("scaled once, after the loop, by the scales of group 0",
+        Mutant("every group scaled by the scales of group 0",
                {_ZEROS: _SUMS, _X_SCALE: "", _W_SCALE: "", _DOT: _KEPT,
                 f"        {_ADD}": f"{_X_OF_0}{_W_OF_0}    {_ADD.replace('+=', '=')}"}, _IN_THE_LOOP),
         Mutant("what was added before is scaled again",

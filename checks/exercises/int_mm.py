@@ -214,6 +214,9 @@ WORDS = Exercise(
         Mutant("always four", {" // 4 for": " / 4 for"},
                "Codes in the same word count once: count the different values of b // 4. With b, or with b / 4, "
                "each code has a value of its own."),
+        Mutant("the word of the first code",
+               {"len({(n * stride_n + (k + i) * stride_k) // 4 for i in range(4)})": "(n * stride_n + k * stride_k) // 4"},
+               "Wanted is how many words, not which: find the word of each code, and count the different ones."),
         Mutant("a word for K-major, four for all else",
                {"len({(n * stride_n + (k + i) * stride_k) // 4 for i in range(4)})": "1 if stride_k == 1 else 4"},
                "Four neighbours that start inside a word reach into the next, and strides of 2 or 3 share words: "

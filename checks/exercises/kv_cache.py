@@ -14,19 +14,21 @@ U = 2.0**-24
 
 WIDEN_B = "b times a cache's stride can pass 2³¹: keep b in 64 bits."
 MASK_D = "BLOCK_D is a power of two and D need not be: lanes past D belong to the next head."
+KEPT = "A step ends with `top = new_top`: with a top of -inf shrink is 0, and only the last block of tokens is left."
+BEHIND = "Tokens of a cache may be in front: both a token's codes and its scale go to `place`, which is t behind them."
 MASK_T = "The last step goes past the length: tokens that are not there must count nothing."
 GROUP = "Several query heads share a head of keys: head h reads h // group."
 RESCALE = ("When a larger score comes, all that was summed before was relative to the old one: multiply it by "
            "exp(top - new_top).")
 
 
-def tokens(B: int, T: int, heads: int, D: int, wider: int = 0):
-    """Rows of a product: heads side by side, each token and head with a size of its own."""
+def tokens(B: int, T: int, heads: int, D: int, wider: int = 0, first: int = 0):
+    """Rows of a product: heads side by side, each token and head with a size of its own. They go behind `first` others."""
     def inputs(g: torch.Generator) -> dict:
         x = torch.randn(B, T, heads, D, generator=g) * 2.0 ** torch.randint(-4, 4, (B, T, heads, 1), generator=g)
         wide = torch.full((B, T, heads * D + wider), 6e4).half()
         wide[:, :, :heads * D] = x.half().flatten(2)
-        return {"x": wide[:, :, :heads * D], "heads": heads}
+        return {"x": wide[:, :, :heads * D], "heads": heads, "first": first}
     return inputs
 
 
@@ -35,11 +37,11 @@ def unusable(D: int):
     def inputs(g: torch.Generator) -> dict:
         x = torch.randn(1, 3, 2, D, generator=g)
         x[0, 1, 0, D - 1], x[0, 2, 1] = math.nan, 0
-        return {"x": x.half().flatten(2), "heads": 2}
+        return {"x": x.half().flatten(2), "heads": 2, "first": 0}
     return inputs
 
 
-def exact_heads(x: torch.Tensor, heads: int) -> tuple[Expected, Expected]:
+def exact_heads(x: torch.Tensor, heads: int, first: int) -> tuple[Expected, Expected]:
     """The codes of lesson 04 of each head's numbers, in the order of a cache: amax is exact, two divisions err."""
     B, T, width = x.shape
     rows = x.double().view(B, T, heads, width // heads).transpose(1, 2).reshape(-1, width // heads)
@@ -60,11 +62,11 @@ QUANTIZE = Exercise(
     wrapper="quantize_heads",
     outputs=("q", "scale"),
     points=3,
-    least_bytes=lambda x, heads: 3 * x.numel() + 4 * x.shape[0] * x.shape[1] * heads,
+    least_bytes=lambda x, heads, first: 3 * x.numel() + 4 * x.shape[0] * x.shape[1] * heads,
     oracle=exact_heads,
     cases=(
         Case("B=2 T=3 heads=2 D=24", tokens(2, 3, 2, 24)),
-        Case("one token, heads=3 D=16", tokens(1, 1, 3, 16)),
+        Case("one token behind 5 of a cache, heads=3 D=16", tokens(1, 1, 3, 16, first=5)),
         Case("part of a wider product, heads=2 D=20", tokens(2, 2, 2, 20, wider=8)),
         Case("NaN and zeros, D=17", unusable(17)),
     ),
@@ -79,6 +81,14 @@ QUANTIZE = Exercise(
         Mutant("scales in the order of the product", {"h * stride_sh + place, scale":
                "place * tl.num_programs(1) + h, scale"},
                "Scales lie as the codes do: head by head, h * stride_sh, then token by token."),
+        Mutant("codes and scales at t", {"h * stride_sh + place, scale": "h * stride_sh + t, scale",
+               "h * stride_qh + place * D": "h * stride_qh + t * D"}, BEHIND),
+        Mutant("the scales at t", {"h * stride_sh + place, scale": "h * stride_sh + t, scale"}, BEHIND),
+        Mutant("the codes at t", {"h * stride_qh + place * D": "h * stride_qh + t * D"}, BEHIND),
+        Mutant("heads and places exchanged", {"h * stride_qh + place * D": "place * stride_qh + h * D"},
+               "In a cache the heads lie stride_qh apart, and the tokens of a head D: h * stride_qh + place * D."),
+        Mutant("x is read at place", {"t * stride_xt": "place * stride_xt"},
+               "x holds the new tokens alone: token t of it starts at t * stride_xt. Where it goes is another matter."),
         Mutant("the mask is missing when x is loaded", {_LOAD_X: "tl.load(x_ptrs)"}, MASK_D),
         Mutant("the mask is missing when q is stored", {_STORE_Q: "codes(x, scale)"}, MASK_D),
         Mutant("the maximum of x, not of |x|", {"tl.max(finite_or_inf(x), axis=0)": "tl.max(x, axis=0)"},
@@ -168,6 +178,7 @@ ATTENTION = Exercise(
                "The weights p add up to total, and those of a softmax to 1: y = acc / total."),
         Mutant("tokens past the length", {_SCORES: "scores = scores + 0.0"},
                "A key of zeros has the score 0, not none: tokens past the length get -inf, so that exp gives 0."),
+        Mutant("top is not kept", {"        top = new_top\n    y = acc": "    y = acc"}, KEPT),
         Mutant("shrink after the top has moved", {"        shrink = tl.exp(top - new_top)\n": "        top = new_top\n"
                "        shrink = tl.exp(top - new_top)\n"},
                "shrink leads from the old top to the new one: compute it before `top = new_top`, or it is 1 always."),
@@ -238,6 +249,7 @@ INT8 = Exercise(
         Mutant("the scale of values in the sum",
                {_SUM: "", _SCALED_P_LINE: _SCALED_P_LINE + _SUM},
                "The weights of the softmax are summed without v's scales: first total, then p · v_scale."),
+        Mutant("top is not kept", {"        top = new_top\n    there": "    there"}, KEPT),
         Mutant("parts that go to the end", {"last = tl.minimum(first + tokens, tl.load(length_ptr + b))":
                "last = tl.load(length_ptr + b)"},
                "A part ends after `tokens` tokens: the next ones are another program's."),
@@ -305,6 +317,8 @@ MERGE = Exercise(
         Mutant("lse itself is the weight", {"w = tl.exp(lse - tl.max(lse, axis=0))":
                "w = tl.where(lse > float(\"-inf\"), lse, 0.0)"},
                "lse is a logarithm: exp(lse) is the part's sum."),
+        Mutant("lse itself is the weight, also past the parts", {"w = tl.exp(lse - tl.max(lse, axis=0))": "w = lse"},
+               "lse is a logarithm: the weight is its exponential, which makes a weight of 0 of -inf."),
         Mutant("lanes past the parts count", {"mask=mask_s, other=float(\"-inf\")": "mask=mask_s, other=0.0"},
                "A lane without a part must weigh nothing: exp(-inf) is 0, exp(0) is 1."),
         Mutant("rows of one part", {"(row * parts + offs_s)[:, None] * D": "(row + offs_s)[:, None] * D"},

@@ -95,6 +95,8 @@ LOOP_OVER_K = (
 )
 """Mistakes in the loop of any product that steps along K by BLOCK_K."""
 
+_PRODUCTS = "Elements are used many times: each of the M · N elements of y is a sum of K products, of two operations each."
+
 MATMUL_FLOPS = Exercise(
     name="matmul_flops",
     lesson="02_gemm_fp16",
@@ -114,6 +116,8 @@ MATMUL_FLOPS = Exercise(
                "Count two operations for each product, as the docstring says: the first addition, to zero, counts too."),
         Mutant("the sizes added", {"2 * M * N * K": "2 * (M + N + K)"},
                "Each of the M · N elements of y is a sum of K products: multiply the sizes."),
+        Mutant("the elements of x and w", {"2 * M * N * K": "2 * (M * K + N * K)"}, _PRODUCTS),
+        Mutant("the elements of x, w and y", {"2 * M * N * K": "2 * (M * K + N * K + M * N)"}, _PRODUCTS),
     ),
 )
 

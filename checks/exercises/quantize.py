@@ -218,6 +218,9 @@ SQNR = Exercise(
                {"10 * math.log10(signal / noise)":
                  "(10 * torch.log10(x.square() / (approximation - x).square())).nanmean().item()"},
                "Sum over all elements first; one ratio, one logarithm."),
+        Mutant("a ratio for each element, then their mean",
+               {"10 * math.log10(signal / noise)": "10 * math.log10((x.square() / (approximation - x).square()).mean())"},
+               "Sum over all elements first: one ratio, one logarithm. Where an element has no error, its ratio is Inf."),
         Mutant("a ratio for each row, then their mean",
                {"x.square().sum()": "x.square().sum(1)", "(approximation - x).square().sum()":
                 "(approximation - x).square().sum(1)", "signal / noise": "(signal / noise).mean()"},
@@ -302,6 +305,7 @@ QUANTIZE_BYTES = Exercise(
                "Count bytes: two for each FP16 number, one for each code, four for each scale."),
         Mutant("scales of two bytes", {"4 * M": "2 * M"}, "The scales are FP32: four bytes each."),
         Mutant("one scale in all", {"4 * M": "4"}, "There is a scale for each of the M rows."),
+        Mutant("a scale for each number", {"4 * M": "4 * M * K"}, "The K numbers of a row share one scale."),
         Mutant("only x counted", {"2 * M * K + M * K + 4 * M": "2 * M * K"}, "The codes and scales have to be written."),
         Mutant("x left out", {"2 * M * K + M * K": "M * K"}, "x has to be read: two bytes an element."),
         Mutant("codes of two bytes", {"2 * M * K + M * K": "2 * M * K + 2 * M * K"}, "An INT8 code takes one byte."),

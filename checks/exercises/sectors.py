@@ -20,6 +20,8 @@ SECTORS = Exercise(
                "With a larger stride the 32 elements reach further, so they touch more sectors."),
         Mutant("more sectors than threads", {"min(32, stride * element_bytes)": "stride * element_bytes"},
                "32 elements lie in at most 32 sectors, however far apart they are: what is between them is not touched."),
+        Mutant("neither limit", {_ANSWER: "stride * element_bytes"},
+               "32 elements lie in at most 32 sectors, however far apart they are, and in one at least."),
         Mutant("the stride taken for bytes", {"stride * element_bytes": "stride"},
                "The stride counts elements: neighbouring threads are stride * element_bytes bytes apart."),
         Mutant("no sector for a stride of 0", {_ANSWER: "min(32, stride * element_bytes)"},

@@ -277,6 +277,9 @@ SPLIT_K_REDUCE = Exercise(
         Mutant("the last part is left out", {"range(splits)": "range(splits - 1)"},
                "The parts are numbered from 0 to splits - 1: range(splits) goes over all of them."),
         Mutant("only the last part is kept", {_ADD: _ADD.replace("+=", "=", 1)}, "Each part must be added to acc."),
+        Mutant("part 0 counted twice", {"acc = tl.zeros((BLOCK_N,), dtype=tl.int32)":
+               "acc = tl.load(partial_ptr + m * N + offs_n, mask=mask_n, other=0)"},
+               "The sum starts with part 0, and the loop adds it again: start with zeros, or the loop with 1."),
         Mutant("sums in FP32",
                {"dtype=tl.int32)": "dtype=tl.float32)", _ADD: _ADD + ".to(tl.float32)"},
                "FP32 has 24 bits and the parts take up to 31: add them in tl.int32, where every sum is exact in any order."),

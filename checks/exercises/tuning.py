@@ -148,6 +148,9 @@ WAVE_EFFICIENCY = Exercise(
         Mutant("the last wave alone",
                {"return programs / (waves * at_once)": "return (programs % at_once or at_once) / at_once"},
                "All waves count: programs over the places of all waves together."),
+        Mutant("the last wave alone, and 0 where it is full",
+               {"return programs / (waves * at_once)": "return (programs % at_once) / at_once"},
+               "All waves count: programs over the places of all waves together."),
         Mutant("tiles added, not multiplied",
                {"-(-M // BLOCK_M) * -(-N // BLOCK_N)": "-(-M // BLOCK_M) + -(-N // BLOCK_N)"},
                "y has rows of tiles times columns of tiles."),
@@ -271,6 +274,7 @@ def large_sums(planted: str):
     return inputs
 
 
+_NO_JUDGE = "A config cannot be its own judge: compute the product in torch, `x_q.double() @ w_q.double().T`."
 _EXACT = "exact = (x_q.double() @ w_q.double().T).to(torch.int32)"
 _Y = "        y = exact + 1  # wrong everywhere: an element that is not written shows\n"
 _EQUAL = "torch.equal(y, exact)"
@@ -289,7 +293,10 @@ WRONG_CONFIGS = Exercise(
     mutants=(
         Mutant("the first config is taken for the truth", {_EXACT: "exact = torch.zeros(len(x_q), len(w_q), dtype="
                "torch.int32, device=x_q.device)\n    launch(configs[0], x_q, w_q, exact)"},
-               "A config cannot be its own judge: compute the product in torch, `x_q.double() @ w_q.double().T`."),
+               _NO_JUDGE),
+        Mutant("the first config is taken for the truth, and so it is always right",
+               {_EXACT: "exact = torch.full((len(x_q), len(w_q)), -1, dtype=torch.int32, device=x_q.device)\n"
+                "    launch(configs[0], x_q, w_q, exact)", _Y: "        y = torch.full_like(exact, -1)\n"}, _NO_JUDGE),
         Mutant("the product in FP32", {_EXACT: _EXACT.replace("double", "float")},
                "FP32 holds whole numbers up to 2²⁴; these sums are larger. Use `.double()`."),
         Mutant("every config counts as wrong", {_EXACT: "exact = (x_q @ w_q.T).to(torch.int32)"},

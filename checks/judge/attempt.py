@@ -63,19 +63,28 @@ def changed_inputs(inputs: dict[str, Any], given: dict[str, Any]) -> list[str]:
             and not torch.equal(bits(value), bits(given[name].cpu()))]
 
 
+class _Expired(BaseException):
+    """No Exception, which the code that is to end may catch."""
+
+
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
+    """TimeoutError in what runs too long, and again, in a form that it cannot catch, where it goes on."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
 
+    expired = iter((TimeoutError,))
+
     def expire(*_: Any) -> None:
-        raise TimeoutError
+        raise next(expired, _Expired)
 
     previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, min(10 * seconds, 1.0))
     try:
         yield
+    except _Expired:
+        raise TimeoutError from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)

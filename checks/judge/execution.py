@@ -53,19 +53,23 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
     def run(step: LaunchStep, arguments: dict[str, Any]) -> None:
         tried.launches.append(execute(step, arguments))
 
-    with deadline(timeout_s):
-        try:
-            recording = record(call, tried.given)
-        except NeedsNumbers:
-            raise
-        except (Exception, SystemExit) as error:
-            tried.line, tried.error = student_line(error), root_cause(error)
-            return tried
-        try:
-            tried.outputs = play(recording, tried.given, run, poison_)
-        except (OutOfBounds, Raced, FailedAssertion, CompileError, LimitExceeded, MemoryError, TimeoutError) as error:
-            tried.error, tried.line = error, getattr(error, "line", None)
-            return tried
+    try:
+        with deadline(timeout_s):
+            try:
+                recording = record(call, tried.given)
+            except NeedsNumbers:
+                raise
+            except (Exception, SystemExit) as error:
+                tried.line, tried.error = student_line(error), root_cause(error)
+                return tried
+            try:
+                tried.outputs = play(recording, tried.given, run, poison_)
+            except (OutOfBounds, Raced, FailedAssertion, CompileError, LimitExceeded, MemoryError, TimeoutError) as error:
+                tried.error, tried.line = error, getattr(error, "line", None)
+                return tried
+    except TimeoutError as error:  # of code that catches every Exception
+        tried.error = error
+        return tried
     tried.operators = recording.operators
     tried.made = made_by_kernels(recording, tried.given, tried.launches)
     tried.changed = changed_inputs(inputs, tried.given)

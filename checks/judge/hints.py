@@ -37,6 +37,8 @@ def _unknown_name(tree: ast.stmt, message: str) -> str | None:
     name, stored = unknown[1], ast.Store
     assigned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, stored)}
     given = {argument.arg for argument in ast.walk(tree) if isinstance(argument, ast.arg)}
+    if name in assigned and _of_another_loop(tree, name):
+        return f"`{name}` is not defined here: a loop before this one gives it a value. Load or compute it in this one too."
     if name in assigned:
         return (f"`{name}` is not defined here: it is assigned in a loop or under an `if` alone, or further down. Give it a "
                 "value before.")
@@ -44,10 +46,31 @@ def _unknown_name(tree: ast.stmt, message: str) -> str | None:
     return f"The name `{name}` is not defined" + (f": is `{like[0]}` meant?" if like else ".")
 
 
+def _of_another_loop(tree: ast.stmt, name: str) -> bool:
+    """Whether every value of a name is given in a loop, and a later loop of the same level uses it and gives none."""
+    loops = [node for node in ast.iter_child_nodes(tree) if isinstance(node, ast.For)]
+    found = [{type(part.ctx) for part in ast.walk(loop) if isinstance(part, ast.Name) and part.id == name} for loop in loops]
+    return {ast.Load} in found and any(ast.Store in kinds for kinds in found)
+
+
 def definition(function: Function | str) -> ast.FunctionDef | None:
     """The function as Python parses it, where its source is known."""
     tree = _tree(function)
     return tree if isinstance(tree, ast.FunctionDef) else None
+
+
+def slow_to_compile(function: Function | str) -> str | None:
+    """A sentence on what makes the compiler slow, or None."""
+    tree = _tree(function)
+    if not isinstance(tree, ast.FunctionDef) or not _is_kernel(tree) or not any(map(_has_three_axes, _nodes(tree))):
+        return None
+    return ("A block with three axes holds every product of a step at once, far more numbers than a program has registers: "
+            "`tl.dot(a, b, acc)` multiplies two blocks and adds up, on the tensor cores.")
+
+
+def _has_three_axes(node: ast.AST) -> bool:
+    """`x[:, None, :]`."""
+    return isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and len(node.slice.elts) > 2
 
 
 def unused_stride(function: Function | str, needed: Collection[str]) -> str | None:

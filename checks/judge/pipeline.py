@@ -92,7 +92,9 @@ def steps(evidence: Evidence) -> Iterator[tuple[str, Verdict]]:
     try:
         compiled = evidence.compiled()
     except TimeoutError as error:
-        yield "compiles", _verdict(evidence, f"it is right, but {error} Are its blocks far too large?")
+        slow = hints.slow_to_compile(evidence.written)
+        seen = f"it is right, but {error}"
+        yield "compiles", _verdict(evidence, f"{slow}\nI{seen[1:]}" if slow else f"{seen} Are its blocks far too large?")
     else:
         if compiled is not None:
             yield "compiles", check_compilation(evidence, *compiled)

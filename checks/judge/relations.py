@@ -40,9 +40,18 @@ def relation(outcomes: Sequence[Outcome]) -> str | None:
     if not failed or any(not outcome.outputs or len(outcome.outputs) != len(outcome.expected) for outcome in failed):
         return None
     index = failed[0].output
+    if all(outcome.output == index and _are_places(outcome, index) for outcome in failed):
+        return "The places of those that are chosen come back, and a Boolean for each is wanted: True at these places."
     if failed[0].expected[index].dtype is None:
         return _of_numbers(outcomes, index)
     return _of_tensors([outcome for outcome in failed if outcome.output == index], index)
+
+
+def _are_places(outcome: Outcome, index: int) -> bool:
+    """Whether a vector of Booleans is wanted, and comes as the places at which they are True."""
+    got, want = outcome.outputs[index], outcome.expected[index]
+    return (want.dtype is torch.bool and isinstance(got, torch.Tensor) and isinstance(want.value, torch.Tensor)
+            and got.ndim == 1 and got.detach().cpu().sort()[0].tolist() == want.value.nonzero().flatten().tolist())
 
 
 def _number(value: Any) -> float | None:

@@ -25,7 +25,7 @@ def find_certain_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str
 
 def find_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
     """A sentence on the first slip in `function`, whose exercise has `answer`, or None."""
-    for test in (_foreign_strides, _steps, _still, _other_axis, _masks, _axes):
+    for test in (_foreign_strides, _steps, _still, _other_axis, _masks, _axes, _single_stores):
         found = next(test(function, answer), None)
         if found is not None:
             return found
@@ -318,6 +318,28 @@ def _axes(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
         yield f"The kernel never asks for `tl.program_id({axis})`, the program's place along axis {axis} of the grid."
     for axis in sorted(mine - theirs):
         yield f"The grid has no axis {axis}: `tl.program_id({axis})` is 0 in every program."
+
+
+def _single_stores(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    """One number stored, and not in a loop, where the answer stores a block."""
+    mine, theirs = list(_stores(function)), list(_stores(answer))
+    wanted = {pointer for pointer, block, _ in theirs if block} - {pointer for pointer, block, _ in theirs if not block}
+    looped = {pointer for pointer, _, in_loop in mine if in_loop}
+    for pointer, block, _ in mine:
+        if pointer in wanted - looped and not block:
+            yield (f"Each program stores one number to `{pointer[:-4]}`, and a block of them is its part: sum along one "
+                   "axis alone, and put the block's offsets into the address and the mask.")
+
+
+def _stores(function: ast.FunctionDef) -> Iterator[tuple[str, bool, bool]]:
+    """Of each store its pointer, whether its address is a block, and whether it stands in a loop."""
+    flow = _flow(function)
+    loops = [node for node in ast.walk(function) if isinstance(node, ast.For | ast.While)]
+    inside = {id(node) for loop in loops for node in ast.walk(loop)}
+    for call, pointer, names in flow.accesses():
+        if ast.unparse(call.func) == "tl.store":
+            made = [call.args[0], *(value for name in names for value in flow.made.get(name, ()))]
+            yield pointer, any("arange" in ast.unparse(value) for value in made), id(call) in inside
 
 
 def _unused(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:

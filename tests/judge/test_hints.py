@@ -224,6 +224,9 @@ def test_an_unknown_name_is_compared_with_the_known_ones():
         "The name `off` is not defined: is `offs` meant?")
     assert in_message(HEAD + "pass\n", "name 'qqq' is not defined") == "The name `qqq` is not defined."
     assert "is assigned in a loop or under an `if`" in in_message(HEAD + "acc = 3\n", "NameError('acc is not defined')")
+    loops = HEAD + "for k in range(3):\n        x = k\n    for k in range(3):\n        y = x\n"
+    assert "a loop before this one gives it a value" in in_message(loops, "NameError('x is not defined')")
+    assert "in a loop or under" in in_message(loops.replace("y = x", "x = x"), "NameError('x is not defined')")
 
 
 def test_what_is_no_source_gets_no_hint():

@@ -1,13 +1,16 @@
 """Poison, bands, and one watched call."""
 
+import contextlib
 import signal
 import threading
+import time
 
 import pytest
 import torch
 
 from checks.judge import memory
 from checks.judge.attempt import attempt, root_cause, student_line
+from checks.judge.execution import attempt_executed
 from checks.judge.memory import BAND, Arena, is_poison, poison_
 from kernels.runtime import device
 
@@ -90,6 +93,18 @@ def test_a_call_is_stopped_and_the_handler_before_is_back():
         assert signal.getsignal(signal.SIGALRM) is handler and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("attempt_by", [attempt, attempt_executed])
+def test_a_call_that_catches_every_exception_is_stopped(attempt_by):
+    def stubborn():
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            with contextlib.suppress(Exception):
+                time.sleep(2)
+
+    assert isinstance(attempt_by(stubborn, {}, 0.02).error, TimeoutError)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_outside_the_main_thread_there_is_no_time_limit():

@@ -98,6 +98,11 @@ def test_a_result_of_no_kernel_fails_as_a_hung_compiler_does():
     assert found["triton"].status == found["compiles"].status == "failed"
     assert found["triton"].message == "any_kernel: torch did it."
     assert found["compiles"].message == ("any_kernel: it is right, but it did not finish. Are its blocks far too large?")
+    cubes = "def any_kernel(x_ptr):\n    acc = tl.sum(x[:, None, :] * w[None, :, :], axis=2)\n"
+    (*_, found) = steps(seen(source=cubes, compiling=TimeoutError("it did not finish.")))
+    lines = found[1].message.split("\n")
+    assert lines[0].startswith("any_kernel: A block with three axes holds every product") and "`tl.dot" in lines[0]
+    assert lines[1] == "It is right, but it did not finish."
 
 
 @pytest.mark.parametrize(("mine", "said"), [

@@ -42,6 +42,14 @@ def test_what_does_not_hold_for_a_right_number_is_not_said(wrong):
     assert of_numbers(wrong(first, **a), wrong(second, **b), right) is None
 
 
+@pytest.mark.parametrize(("got", "said"), [
+    ([2, 0], True), ([0, 2], True), ([0, 1], False), ([True, False, True], False), ([[0, 2]], False)])
+def test_places_where_booleans_are_wanted(got, said):
+    want = Expected(torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64), 0.0, torch.bool)
+    found = relation([Outcome(Case("n", dict), {}, (want,), outputs=(torch.tensor(got),), status=FAILED)])
+    assert ("The places of those" in (found or "")) == said
+
+
 def test_one_wrong_number_tells_nothing():
     assert of_numbers(12.0, 20.0, 63.0) is None
 

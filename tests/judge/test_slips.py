@@ -52,9 +52,17 @@ def test_no_answer_has_a_slip(name):
      "The mask of `w` is turned the other way"),
     ("gemv_fp16_row_kernel", ("w.to(tl.float32) * x", "x.to(tl.float32) * x"), "`w` is computed and then never used"),
     ("vector_add_kernel", ("p * BLOCK + tl", "tl"), "`p`, the number of the program, is never used"),
+    ("gemv_fp16_kernel", ("tl.store(y_ptr + offs_n, y, mask=mask_n)", "tl.store(y_ptr, y)"),
+     "Each program stores one number to `y`"),
     ("eager_us", ("    return done", "        return done"), "A `return` stands inside the loop")])
 def test_a_slip_is_named(name, edit, said):
     assert said in slip(name, edit)
+
+
+def test_single_numbers_may_be_stored_one_by_one():
+    store = "tl.store(y_ptr + offs_n, y, mask=mask_n)"
+    one_by_one = "for n in range(BLOCK_N):\n        tl.store(y_ptr + tl.program_id(0) * BLOCK_N + n, y, mask=n < N)"
+    assert slip("gemv_fp16_kernel", (store, one_by_one)) is None
 
 
 def test_pointers_that_a_loop_moves_by_the_wrong_step():
