@@ -2,6 +2,7 @@
 
 import contextlib
 import linecache
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import torch
 
 from checks.judge.launches import Launch, watch
 from checks.judge.memory import Arena, bits
+from checks.paths import ROOT
 from kernels.runtime import INTERPRETED, device
 
 
@@ -97,6 +99,9 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
+LIBRARIES = ("site-packages", f"{ROOT / 'checks'}{os.sep}", f"{ROOT / 'kernels'}{os.sep}")
+
+
 def student_line(error: BaseException | None) -> str | None:
     """The last line of code outside libraries, ours among them, that the error passed through."""
     found = None
@@ -104,7 +109,7 @@ def student_line(error: BaseException | None) -> str | None:
         traceback = error.__traceback__
         while traceback is not None:
             filename = traceback.tb_frame.f_code.co_filename
-            if not any(folder in filename for folder in ("site-packages", "checks/", "kernels/")):
+            if not any(folder in filename for folder in LIBRARIES):
                 found = linecache.getline(filename, traceback.tb_lineno).strip() or found
             traceback = traceback.tb_next
         error = error.__cause__

@@ -130,6 +130,13 @@ def test_an_exception_says_what_came_of_the_case(error, status, said):
     assert ("at: raise error" in outcome.message) == (status != "timeout" and not isinstance(error, WrongAnswer))
 
 
+def test_a_student_s_folder_may_be_called_as_ours_is(tmp_path):
+    (file := tmp_path / "my kernels" / "checks" / "mine.py").parent.mkdir(parents=True)
+    file.write_text("def fails(n):\n    return 1 // 0\n")
+    exec(compile(file.read_text(), str(file), "exec"), namespace := {})
+    assert "at: return 1 // 0" in outcome_of(namespace["fails"], Expected(3)).message
+
+
 def test_an_input_that_was_changed_or_left_is_noticed():
     case = Case("x", lambda g: {"x": torch.tensor([NAN, 1.0]), "y": torch.ones(1)})
 
