@@ -1,10 +1,16 @@
 """In place of a class's worker processes: they start at once, for no torch is imported, and grade nothing."""
 
 import os
+import sys
+import types
 
 
 def start(settings, parent: int) -> None:
-    """Nothing to prepare."""
+    """Nothing to prepare, but that what is handed in can be unpickled without our packages."""
+    for module in "checks", "checks.grader.intake.folder", "checks.grader.intake.lms":
+        sys.modules[module] = types.ModuleType(module)
+    sys.modules["checks.grader.intake.folder"].HandedIn = type("HandedIn", (), {})
+    sys.modules["checks.grader.intake.lms"].Owner = type("Owner", (), {})
 
 
 def grade(*handed_in) -> dict:

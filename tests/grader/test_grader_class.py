@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import quick_worker
 import torch
-from children import hearing_ctrl_c
+from forked_class import Command
 from grading import ADD, CHEAP, IMPORTS, NEEDED, exercise_cell, notebook
 
 from checks.grader import batch, results
@@ -49,29 +50,30 @@ def stable(grades: Path) -> list[dict]:
     return [strip(result) for result in results.read_results(grades)]
 
 
-def test_killed_at_any_instant_and_resumed(tmp_path):
+def test_killed_at_any_instant_and_resumed(tmp_path, fork_server):
     folder, seed = write_class(tmp_path / "sub", 6), tmp_path / "seed"
     seed.write_text("a seed")
     grades = tmp_path / "grades"
-    command = [sys.executable, "-m", "checks", "grade", "class", str(folder), "--out", str(grades), "--jobs", "1",
-               "--no-compile", "--resume", "--seed-file", str(seed), "--exercise", CHEAP[0]]
+    argv = ["class", str(folder), "--out", str(grades), "--jobs", "1", "--no-compile", "--resume", "--seed-file", str(seed),
+            "--exercise", CHEAP[0]]
     kept = {}
-    # Killed with one result there, then stopped by Ctrl-C, which the suite itself may be deaf to.
     for wanted, delay, by in ((1, 0.0, signal.SIGKILL), (3, 0.02, signal.SIGINT)):
-        with hearing_ctrl_c():
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = Command(argv, fork_server("run", 60), tmp_path / by.name)
+        process.start()
         until = time.monotonic() + 120
-        while len(list(grades.glob("students/*.json"))) < wanted and process.poll() is None and time.monotonic() < until:
+        while len(list(grades.glob("students/*.json"))) < wanted and process.is_alive() and time.monotonic() < until:
             time.sleep(0.005)
         time.sleep(delay)
-        process.send_signal(by)
-        said = process.communicate()[1]
+        os.kill(process.pid, by)
+        process.join()
         if by == signal.SIGINT:
-            assert process.returncode == 130 and "--resume goes on" in said, said
+            said = (tmp_path / by.name).read_text()
+            assert process.exitcode == 130 and "--resume goes on" in said, said
         for path in grades.glob("students/*.json"):
             text = path.read_text()
             assert json.loads(text)["schema"] == results.SCHEMA, "a result is whole or not there"
             assert kept.setdefault(path.name, text) == text, "graded twice"
+    command = [sys.executable, "-m", "checks", "grade", *argv]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"{len(kept)} kept" in done.stdout
