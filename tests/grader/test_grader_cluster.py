@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from grading import NEEDED, SOLVED, exercise_cell, notebook
+from grading import NEEDED, SOLVED, exercise_cell, graded_here, notebook
 from standin_distributed import Cluster
 
 from checks.grader import results
@@ -64,7 +64,7 @@ def as_bytes(grades: Path) -> dict[str, str]:
     return {path.name: results.to_json(stable(json.loads(path.read_text()))) for path in (grades / "students").iterdir()}
 
 
-def test_the_results_are_those_of_one_machine(on_a_cluster, folder, tmp_path):
+def test_the_results_are_those_of_one_machine(on_a_cluster, folder, tmp_path, monkeypatch):
     cluster, batch, said = on_a_cluster()
     with Grader(SETTINGS) as grader:
         for handed_in in find_submissions(folder).students.values():
@@ -75,6 +75,7 @@ def test_the_results_are_those_of_one_machine(on_a_cluster, folder, tmp_path):
     assert len(set(cluster.keys)) == 3
     (about,) = json.loads((tmp_path / "grades" / "workers.json").read_text()).values()
     assert (about["graded"], about["isolation"]) == (3, levels) and any("tcp://one" in line for line in said)
+    graded_here(monkeypatch, Grader.exercise_result)
     assert Batch(tmp_path / "grades", SETTINGS, say=said.append).grade(folder, resume=True).kept == 2, "as one machine's"
 
 
