@@ -82,10 +82,10 @@ def show_paired(paired_difference: Callable, before: torch.Tensor, after: torch.
     left.set(xlabel="window of the text", ylabel="loss, nats a byte", ylim=(0, None))
     left.legend(frameon=False)
     for place, (name, bar) in enumerate((("paired", error), ("not paired", unpaired))):
-        right.errorbar([place], [mean], [bar], fmt="o", capsize=6, color=COLOURS[place], label=f"{name}: ± {bar:.5f}")
+        right.errorbar([place], [mean], [bar], fmt="o", capsize=6, color=COLOURS[place], label=f"{name}: ± {bar:.4f}")
     right.axhline(0, color="black", linewidth=0.8)
     right.set(xticks=[0, 1], xticklabels=["paired", "not paired"], xlim=(-0.6, 1.6), ylabel="INT8 - FP16, nats a byte",
-              title=f"mean difference {mean:+.5f}")
+              title=f"mean difference {mean:+.4f}")
     right.legend(frameon=False)
     return show_figure(figure)
 

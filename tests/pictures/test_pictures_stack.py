@@ -23,8 +23,8 @@ def labels(axes):
 def test_losses_and_both_error_bars():
     before = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
     left, right = stack.show_paired(paired_difference, before, before + torch.tensor([0.1, 0.2, 0.3])).axes
-    assert left.lines[0].get_ydata().tolist() == [1, 2, 4] and right.get_title() == "mean difference +0.20000"
-    assert labels(right)[0] == f"paired: ± {0.1 / 3 ** 0.5:.5f}"
+    assert left.lines[0].get_ydata().tolist() == [1, 2, 4] and right.get_title() == "mean difference +0.2000"
+    assert labels(right)[0] == f"paired: ± {0.1 / 3 ** 0.5:.4f}"
 
 
 def test_an_int8_cache_is_what_attention_sees():
