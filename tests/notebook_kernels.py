@@ -1,15 +1,17 @@
-"""Jupyter kernels forked from a process that has imported torch: a lesson's imports take as long as the lesson otherwise."""
+"""Jupyter kernels forked from a process that has imported what lessons do: that takes as long as a lesson otherwise."""
 
 import multiprocessing
 import os
 import sys
 from pathlib import Path
 
+PICTURES = sorted(path.stem for path in Path(__file__).parents[1].glob("checks/pictures/[a-z]*.py"))
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload([
     "kernels",  # first: it decides whether Triton interprets
     "torch._dynamo",  # what tensors without data import, in the first check
-    "matplotlib.pyplot",
+    "checks.bench.command", "checks.capstone.report_card",
+    *(f"checks.pictures.{name}" for name in PICTURES),
     "ipykernel.kernelapp",
 ])
 
