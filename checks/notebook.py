@@ -15,6 +15,8 @@ from checks.judge.launches import OutOfBounds
 from checks.judge.source import python_function
 from checks.judge.verdict import NOT_ATTEMPTED, judge
 
+PAGE = 83  # characters that a line of a lesson's page shows beside the margin of those that follow
+
 
 class CheckFailed(AssertionError):
     """The function is not right yet; the message says why. Notebooks show the message alone: its first line leads, in the
@@ -80,13 +82,24 @@ def check(function) -> None:
             print(f"○ {verdict.message}")
             return
         if verdict.passed:
-            print(f"✓ {verdict.message}")
+            print(_in_lines(f"✓ {verdict.message}"))
             _say_progress(exercise)
             return
         failure = CheckFailed(verdict.message)
         _show(failure)
         _draw(verdict)
     raise failure from None
+
+
+def _in_lines(message: str) -> str:
+    """The message with line breaks between its parts: a page of a laptop's width breaks lines within words."""
+    lines: list[str] = []
+    for part in message.split(" · "):
+        if lines and len(lines[-1]) + len(part) + 3 <= PAGE:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return "\n  ".join(lines)
 
 
 def _start_ranks_for(exercise) -> None:

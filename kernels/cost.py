@@ -105,10 +105,11 @@ def producer_fused_bytes(M: int, N: int, K: int) -> int:
 
 
 def silu_apart_bytes(M: int, N: int, K: int) -> int:
-    """Bytes from the codes of x (M, K) to those of h = silu(gate) · up (M, N) in three passes.
+    """Bytes from the codes of x (M, K) to those of h = silu(gate) · up (M, N), in
+    three passes.
 
-    Product: codes to gate and up in FP16, (M, 2N), w (2N, K). SiLU·mul: FP16 to FP16. Quantizer:
-    FP16 to INT8. Scales are FP32.
+    Product: codes to gate and up in FP16, (M, 2N), w (2N, K). SiLU·mul: FP16 to
+    FP16. Quantizer: FP16 to INT8. Scales are FP32.
     """
     product = M * K + 2 * N * K + 4 * (M + 2 * N) + 2 * M * 2 * N
     silu_mul = 2 * M * 2 * N + 2 * M * N

@@ -203,12 +203,15 @@ def perrow_w8a8_matmul(
     x_q: torch.Tensor, x_scale: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor,
     bias: torch.Tensor | None = None, out_dtype: torch.dtype = torch.float16, config: triton.Config | None = None,
 ) -> torch.Tensor:
-    """y = (x_q @ w_q.T) · x_scale[:, None] · w_scale + bias, summed in INT32, scaled in FP32, rounded once.
+    """y = (x_q @ w_q.T) · x_scale[:, None] · w_scale + bias.
 
-    x_q (M, K), w_q (N, K) int8 with codes from -127 to 127; x_scale (M,), w_scale (N,) float32; bias (N,) float16,
-    bfloat16 or float32 -> y (M, N) in `out_dtype`, float16 or bfloat16. Any M and N; K up to 133,144, else ValueError.
-    M may be 0. Through tensor descriptors where the GPU has them and the tensors allow (K a multiple of 16, N of 8), through
-    pointers elsewhere. `config` is one of TMA_CONFIGS.
+    Summed in INT32, scaled in FP32, rounded once.
+
+    x_q (M, K), w_q (N, K) int8 with codes from -127 to 127; x_scale (M,), w_scale
+    (N,) float32; bias (N,) float16, bfloat16 or float32 -> y (M, N) in `out_dtype`,
+    float16 or bfloat16. Any M and N; K up to 133,144, else ValueError. M may be 0.
+    Through tensor descriptors where the GPU has them and the tensors allow (K a
+    multiple of 16, N of 8), else through pointers. `config`: one of TMA_CONFIGS.
     """
     if config is None:
         return _matmul(x_q, x_scale, w_q, w_scale, bias, out_dtype)

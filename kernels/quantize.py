@@ -41,10 +41,10 @@ ON_GPU = tl.constexpr(not INTERPRETED)
 
 
 def quantize_int8_perrow_torch(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """q = round(x / scale), scale = max |x| / 127 of each row, all in FP32, halves to even.
+    """q = round(x / scale), halves to even, and scale = max |x| / 127 of each row.
 
-    x (M, K) -> q (M, K) int8 from -127 to 127, scale (M,) float32. A row of zeros gives q = 0 and
-    scale = 0, a row that holds NaN or Inf scale = NaN.
+    All in FP32. x (M, K) -> q (M, K) int8 from -127 to 127, scale (M,) float32. A
+    row of zeros gives q = 0 and scale = 0, a row that holds NaN or Inf scale = NaN.
     """
     x = x.float()
     amax = x.abs().amax(dim=1)
@@ -147,7 +147,10 @@ def quantize_int8_perrow_long_kernel(
 
 @triton.jit
 def finite_or_inf(x):
-    """|x| in FP32, and Inf where x is NaN: a maximum would pass over a NaN, but keeps an Inf."""
+    """|x| in FP32, and Inf where x is NaN.
+
+    A maximum would pass over a NaN, but keeps an Inf.
+    """
     magnitude = tl.abs(x.to(tl.float32))
     if ON_GPU:  # where the lesser of NaN and a number is the number
         return tl.minimum(magnitude, float("inf"))
@@ -156,21 +159,31 @@ def finite_or_inf(x):
 
 @triton.jit
 def row_scale(amax):
-    """amax / 127, rounded to nearest (`/` alone may be off by two units in the last place); NaN if amax is Inf."""
+    """amax / 127, rounded to nearest; NaN if amax is Inf.
+
+    `/` alone may be off by two units in the last place.
+    """
     return tl.where(amax < float("inf"), tl.div_rn(amax, 127.0), float("nan"))
 
 
 @triton.jit
 def codes(x, scale):
-    """round(x / scale) as int8, halves to even, from -127 to 127; 0 where scale is 0 or NaN."""
+    """round(x / scale) as int8, halves to even, from -127 to 127.
+
+    0 where scale is 0 or NaN.
+    """
     if (scale > 1e-30) & (scale < float("inf")):
-        quotient = divide(x.to(tl.float32), scale)  # below 127.5, for scale is right to 24 bits
-    else:  # a row of zeros, or with NaN or Inf, or so small that scale has fewer bits (in BF16 and FP32)
+        # below 127.5, for scale is right to 24 bits
+        quotient = divide(x.to(tl.float32), scale)
+    else:
+        # a row of zeros, or with NaN or Inf, or so small that scale has fewer bits
+        # (in BF16 and FP32)
         usable = scale > 0.0
-        quotient = tl.where(usable, tl.div_rn(x.to(tl.float32), tl.where(usable, scale, 1.0)), 0.0)
+        quotient = tl.div_rn(x.to(tl.float32), tl.where(usable, scale, 1.0))
+        quotient = tl.where(usable, quotient, 0.0)
         quotient = tl.minimum(tl.maximum(quotient, -127.0), 127.0)
-    # At 1.5 · 2²³ FP32 numbers are whole, so this sum is rounded to the nearest whole number, halves to even, and its
-    # lowest eight bits are that number as int8.
+    # At 1.5 · 2²³ FP32 numbers are whole, so this sum is rounded to the nearest one,
+    # halves to even, and its lowest eight bits are that number as int8.
     return (quotient + 12582912.0).to(tl.int32, bitcast=True).to(tl.int8)
 
 
@@ -215,7 +228,8 @@ def quantize_int8_perrow_long(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 def quantize_int8_perrow(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """INT8 codes and FP32 scales of the rows of x.
 
-    x (M, K) float16 or bfloat16, contiguous along K, M may be 0 -> q (M, K) int8, scale (M,) float32.
+    x (M, K) float16 or bfloat16, contiguous along K, M may be 0 -> q (M, K) int8,
+    scale (M,) float32.
     """
     return _quantize(x)
 

@@ -30,7 +30,7 @@ def column_part(
 
 
 def quantize_with_scale(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Codes (M, K) int8 of x (M, K) with the given scale (M,) of each row: 0 where it is 0."""
+    """Codes (M, K) int8 of x (M, K), each row by its scale (M,): 0 where it is 0."""
     q = (x.float() / scale[:, None]).round().clamp(-127, 127)
     return torch.where(scale[:, None] > 0, q, 0).to(torch.int8)
 

@@ -10,10 +10,13 @@
 import torch
 
 
-def smoothing_factors(x_amax: torch.Tensor, w_amax: torch.Tensor, alpha: float) -> torch.Tensor:
-    """s_k = x_amax_k^α / w_amax_k^(1 - α), by which channel k of x is divided and column k of w multiplied.
+def smoothing_factors(
+    x_amax: torch.Tensor, w_amax: torch.Tensor, alpha: float,
+) -> torch.Tensor:
+    """s_k = x_amax_k^α / w_amax_k^(1 - α).
 
-    x_amax (K,): the largest magnitude of each channel of x on a calibration text; w_amax (K,): that
+    Channel k of x is divided by it, and column k of w multiplied. x_amax (K,): the
+    largest magnitude of each channel of x on a calibration text; w_amax (K,): that
     of each column of all weights that read x -> s (K,) float32, 1 where either is 0.
     From G. Xiao et al., "SmoothQuant", ICML 2023.
     """

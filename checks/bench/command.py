@@ -236,10 +236,12 @@ def update_pages(figures: dict, page: Path = RESULTS / "README.md", readme: Path
 
 
 def _console() -> Console:
-    """The terminal; 100 columns of a notebook, whose page cuts longer lines; or 120 of a file or a pipe, where Rich would
-    take 80, too few for the tables."""
+    """The terminal; of a notebook, whose page cuts longer lines, as many columns as the tables need, 100 with speeds and 85
+    without; or 120 of a file or a pipe, where Rich would take 80, too few for the tables."""
     console = Console()
-    return Console(width=100) if console.is_jupyter else console if console.is_terminal else Console(width=120)
+    if console.is_jupyter:
+        return Console(width=85 if INTERPRETED else 100)
+    return console if console.is_terminal else Console(width=120)
 
 
 def _progress(console: Console) -> Progress:

@@ -20,7 +20,7 @@ def use_your_own(namespace: dict[str, Any], *wrappers: str) -> None:
         own, said = _own(exercise)
         if own is not None:
             namespace[name] = exercise.callable_for(own)
-        print(f"{name}: {said}")
+        print(f"{name}:\n  {said}")
 
 
 def _own(exercise: Exercise) -> tuple[Any, str]:

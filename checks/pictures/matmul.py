@@ -69,7 +69,7 @@ def show_one_tile(kernel, program: tuple[int, int] = (1, 1), M: int = 200, N: in
                       + [Rectangle((0, 0), 1, 1, color=COLOURS[2], label="written")],
                       frameon=False, fontsize=8, loc="center")
     figure.suptitle(f"Program {program} of {len(in_launch_order(launch))}", fontsize=11)
-    print(f"All programs together load and store {launch.traffic().total():,} bytes "
+    print(f"All programs together load and store {launch.traffic().total():,} bytes\n"
           f"(M={M}, N={N}, K={K}, tiles of 128 x 128).")
     return show_figure(figure)
 

@@ -125,7 +125,7 @@ def compare_schemes(shared, own, M: int = 16, N: int = 48, K: int = 512) -> None
                      for part, (codes, scale) in zip(parts, weights, strict=True)]
             (y, other), exchanged = in_processes(function, given)
             same = "the same on both ranks" if torch.equal(y, other) else "NOT the same on both ranks"
-            print(f"  {name:13} {exchanged:6,} bytes exchanged, {(y == one).double().mean():4.0%} of one GPU's bits, "
+            print(f"  {name:13}{exchanged:6,} bytes, {(y == one).double().mean():4.0%} of one GPU's bits, "
                   f"{sqnr_db(y, exact):.1f} dB, {same}")
 
 

@@ -169,7 +169,7 @@ def say_gain(N: int = 6144) -> None:
         return
     fp16, int8 = speed["cuBLAS FP16"], speed["perrow_w8a8_matmul"]
     print(f"Recorded on an {figures['gpu']} with M = {PREFILL['M']:,}, N = {N:,}, K = {PREFILL['K']:,}:\n"
-          f"cuBLAS in FP16 {fp16:,.0f} TFLOPS, our fastest INT8 product of codes {int8:,.0f} TOPS, "
+          f"cuBLAS in FP16 {fp16:,.0f} TFLOPS, our fastest INT8 product of codes {int8:,.0f} TOPS,\n"
           f"{int8 / fp16:.2f} times as fast.")
 
 

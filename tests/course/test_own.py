@@ -36,7 +36,7 @@ def breaks(notebook):
 
 def test_a_kernel_that_is_right_is_called_by_the_wrapper(taken):
     function, said = taken(solve)
-    assert said == f"{WRAPPER}: your own, from lessons/{LESSON}"
+    assert said == f"{WRAPPER}:\n  your own, from lessons/{LESSON}"
     assert function.__name__ == WRAPPER and function.__globals__[KERNEL].fn.__code__.co_filename.startswith("<")
 
 
@@ -45,7 +45,7 @@ def test_a_kernel_that_is_right_is_called_by_the_wrapper(taken):
     (breaks, True, "is not right yet: its check says why"),
     (lambda notebook: notebook.cells.remove(exercises_in(notebook)[KERNEL]), True, "is not written yet")])
 def test_the_library_s_stays_where_there_is_no_own(taken, change, right, why):
-    assert taken(change, right) == ("the library's", f"{WRAPPER}: the library's, for yours in lessons/{LESSON} {why}")
+    assert taken(change, right) == ("the library's", f"{WRAPPER}:\n  the library's, for yours in lessons/{LESSON} {why}")
 
 
 def test_a_notebook_that_cannot_be_read_is_named(taken, tmp_path, capsys, monkeypatch):

@@ -112,7 +112,7 @@ def test_one_tile_says_what_all_programs_ask_for(capsys):
     M, N, K = 140, 150, 20
     figure = matmul.show_one_tile(matmul_fp16_naive_kernel, program=(0, 1), M=M, N=N, K=K)
     asked = 2 * (2 * M * K + 2 * N * K + M * N)  # two tiles along either side
-    assert f"load and store {asked:,} bytes (M=140, N=150, K=20" in capsys.readouterr().out
+    assert f"load and store {asked:,} bytes\n(M=140, N=150, K=20" in capsys.readouterr().out
     assert len(figure.axes[0].get_legend().get_texts()) == 2
     assert (figure.axes[2].get_ylabel(), figure.axes[1].get_xlabel()) == ("m", "n")
 
