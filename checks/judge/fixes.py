@@ -35,12 +35,15 @@ def fixes(source: str, answer: str, line: str | None = None) -> Iterator[tuple[s
             one.body = one.body[1:] or [ast.Pass()]
     scope, count = Scope(function, wanted), _Tokens(wanted)
     goal, mine, lines = count(*wanted.body), count(*function.body), source.split("\n")
+    counted: dict[ast.AST, Counter[str]] = {}  # many changes are of one node
     found: list[tuple[tuple[bool, int], str, list[_Change]]] = []
     alike: dict[str, list[_Change]] = {}
     for old, new, sentence in changes_in(function, scope):
-        change = _Change(old, new, count(old), count(new))
-        foreign = not isinstance(new, ast.Constant) and any(token not in goal for token in change.more - change.less)
-        if scope.kernel and foreign:
+        if old not in counted:
+            counted[old] = count(old)
+        change = _Change(old, new, counted[old], count(new))
+        if (scope.kernel and not isinstance(new, ast.Constant)
+                and any(token not in goal for token in change.more - change.less)):
             continue  # each kernel takes a while: only what the answer has too
         elsewhere = line is not None and lines[getattr(old, "lineno", 1) - 1].strip() != line
         found.append(((elsewhere, _distance(mine, goal, [change])), sentence, [change]))
@@ -51,7 +54,7 @@ def fixes(source: str, answer: str, line: str | None = None) -> Iterator[tuple[s
             found.append(((True, _distance(mine, goal, changes)), said, changes))
     seen = {ast.unparse(tree)}
     for rank, sentence, changes in sorted(found, key=lambda fix: fix[0]):
-        text = ast.unparse(_changed(tree, changes)) + "\n"
+        text = ast.unparse(_changed(tree, {change.old: change.new for change in changes})) + "\n"
         if text not in seen:
             seen.add(text)
             yield text, sentence[0].upper() + sentence[1:], rank
@@ -73,18 +76,22 @@ def _distance(mine: Counter[str], goal: Counter[str], changes: list[_Change]) ->
     return sum(abs(tokens[token] - goal[token]) for token in tokens.keys() | goal.keys())
 
 
-def _changed(tree: ast.Module, changes: list[_Change]) -> ast.AST:
-    kept = {id(change.old): change.old for change in changes}
-    changed: ast.AST = _Replace({change.old: change.new for change in changes}).visit(copy.deepcopy(tree, kept))
-    return ast.fix_missing_locations(changed)
-
-
-class _Replace(ast.NodeTransformer):
-    def __init__(self, new: dict[ast.AST, ast.AST]):
-        self.new = new
-
-    def visit(self, node: ast.AST) -> Any:
-        return copy.deepcopy(self.new[node]) if node in self.new else self.generic_visit(node)
+def _changed(node: Any, new: dict[ast.AST, ast.AST]) -> Any:
+    """A copy of a tree with other nodes for some of its own; what is the same in both is shared."""
+    if isinstance(node, list):
+        items = [_changed(item, new) for item in node]
+        return items if any(a is not b for a, b in zip(items, node, strict=True)) else node
+    if not isinstance(node, ast.AST):
+        return node
+    if node in new:
+        return new[node]
+    other = {field: changed for field, value in ast.iter_fields(node) if (changed := _changed(value, new)) is not value}
+    if not other:
+        return node
+    made = copy.copy(node)
+    for field, value in other.items():
+        setattr(made, field, value)
+    return made
 
 
 class _Tokens:
