@@ -9,7 +9,7 @@ The ladder:
                         size chosen for the GPU and the shape. On Hopper, large shapes go to `kernels.hopper_gemm`.
 
 x is (M, K), w is (N, K) as in `torch.nn.Linear`, y is (M, N). Products are summed in FP32 and rounded once. Each
-element of x serves N products and each of w serves M, so large shapes are bound by arithmetic, not memory.
+element of x serves N products and each of w serves M, so large shapes are compute-bound.
 """
 
 import torch

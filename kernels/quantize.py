@@ -14,7 +14,7 @@ The ladder:
 `quantize_int8_perrow` takes the one that fits the row's length. A row of zeros gives q = 0 and scale = 0. A row that
 holds NaN or Inf gives q = 0 and scale = NaN, so whatever is computed from it is NaN, and only that.
 
-Arithmetic, not memory, is what a careless kernel waits for: 3 bytes an element at 4.1 TB/s leave an H200 some 20
+Instructions, not memory, limit a simple kernel: 3 bytes an element at 4.1 TB/s leave an H200 some 20
 instructions for each.
 """
 

@@ -1,25 +1,32 @@
 """What the lessons say in numbers is what is recorded in results/, what their cells print, or what is compiled."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
-from itertools import product
+from itertools import pairwise, product
+from types import SimpleNamespace
 
 import pytest
 import torch
 import triton.language as tl
 
+from checks.bench.profile import profiled
 from checks.bench.results import recorded, select
+from checks.capstone.report_card import speedups
 from checks.course.notebooks import LESSONS, read
 from checks.executor.source import describe
 from checks.judge.compiler import start
 from checks.judge.source import answer_source
+from checks.paths import ROOT
 from checks.pictures import tuning
 from checks.pictures.error import int8_product
 from checks.simulated.synthetic import Block, activations, weights
 from kernels import configs, cost, error, gemv, hello, quantize
+from kernels.block_cost import LLAMA_3_8B_DIMS, kv_cache_bytes, products_fp16_us, products_int8_us
+from kernels.quantize_beside import beside_suits
 from kernels.runtime import INTERPRETED
 
 pytestmark = pytest.mark.skipif(not INTERPRETED, reason="another Triton there may compile to other registers")
@@ -106,6 +113,55 @@ def test_03_predicted_gains_beside_measured_ones():
     int8 = [us("matmul_int8", "matmul_int8", "graph", M=M, **shape) for M in (128, 256)]
     assert f"so short ({int8[0]:.0f} and {int8[1]:.0f} µs with INT8)" in page
     assert f"agree to {many_met / many - 1:.0%}, and the measured point lies *above*".replace("%", " %") in page
+
+
+H200 = SimpleNamespace(multiprocessors=132, gb_per_s=4800)
+
+
+def test_03_why_the_measured_gain_lies_above_the_curve():
+    shape, roofs, page = {"M": 16384, "N": 4096, "K": 4096}, recorded()["roofs"], text("03")
+    flops, copy = cost.matmul_flops(**shape), roofs["copy_gb_per_s"]
+    fp16 = cost.roofline_us(flops, cost.matmul_fp16_bytes(**shape), roofs["fp16_tflops"], copy)
+    int8 = (cost.roofline_us(0, cost.quantize_int8_perrow_bytes(16384, 4096), roofs["int8_tops"], copy)
+            + cost.roofline_us(flops, cost.perrow_w8a8_matmul_bytes(**shape), roofs["int8_tops"], copy))
+    cublas, ours, quantizer, product = (us("matmul_int8", name, **shape) for name in (
+        "cuBLAS FP16", "matmul_int8", "quantize_int8_perrow", "perrow_w8a8_matmul"))
+    assert f"cuBLAS takes {cublas:.0f} µs, and {fp16:.0f} were predicted." in page and cublas > fp16
+    assert f"it takes {ours:.0f} µs, and {int8:.0f} were predicted." in page and ours < int8
+    assert f"timed one by one, take {quantizer + product:.0f} µs together." in page and beside_suits(4096, 4096, H200)
+
+
+def test_07_and_07b_quantizing_beside_the_tensor_cores():
+    wide, narrow = ([us("matmul_int8", name, M=16384, K=K, N=N) for name in (
+        "matmul_int8", "perrow_w8a8_matmul", "quantize_int8_perrow")] for K, N in ((2048, 22016), (11008, 2048)))
+    assert wide[0] == pytest.approx(sum(wide[1:]), rel=0.02)
+    whole, product, quantizer = narrow
+    assert (f"In the narrow one it takes {whole:.0f} µs, and the two kernels, timed one by one, {product:.0f} + "
+            f"{quantizer:.0f} = {product + quantizer:.0f}.") in text("07")
+    assert (f"With $K$ = 11,008 and $N$ = 2,048 this takes {whole:.0f} µs, and the two kernels, timed one by one, take "
+            f"{product + quantizer:.0f} together.") in text("07b")
+    assert "For more than 16,384 columns it gained nothing" in text("07b") and beside_suits(2048, 11008, H200)
+    assert beside_suits(16384, 2048, H200) and not beside_suits(16385, 2048, H200)
+
+
+def test_07_fused_producers_beside_their_bytes():
+    def gain(ours: str, apart: str, K: int) -> float:
+        return us("fused", f"{apart}, quantize_int8_perrow", M=16384, K=K) / us("fused", ours, M=16384, K=K)
+
+    norm = [gain("rmsnorm_quantize_int8", "torch.compile RMSNorm", K) for K in (2048, 4096)]
+    silu = gain("silu_mul_quantize_int8", "torch.compile SiLU·mul", 5632)
+    assert f"7 / 3 = {7 / 3:.2f} times as fast, and SiLU·mul" in text("07") and f"9 / 5 = {9 / 5:.2f} times." in text("07")
+    assert f"measured gains are {norm[0]:.2f} and {norm[1]:.2f} for the norm, and {silu:.2f} for SiLU·mul." in text("07")
+
+
+def test_07b_persistent_rows():
+    ratios = [us("places", "persistent rows", M=16384, K=K, N=N) / us("places", "quantizer apart", M=16384, K=K, N=N)
+              for K, N in ((2048, 2048), (2048, 6144), (2048, 22016), (11008, 2048))]
+    plain = profiled("perrow_w8a8_matmul_plain")
+    assert (f"Persistent rows take {min(ratios):.2f} to {max(ratios):.2f} times as long as a separate quantizer"
+            in text("07b"))
+    assert "There are 16,384 / 128 = 128 programs" in text("07b") and 16384 // 128 == 128 < 132
+    assert min(plain["fit_by_registers"], plain["fit_by_shared"]) == 2 and "two programs fit" in text("07b")
 
 
 def test_04_speeds_lanes_and_threads():
@@ -255,6 +311,11 @@ def test_09_full_waves_and_the_fastest_configuration():
             f"{best:.0%}.").replace("%", " %") in text("09")
 
 
+def test_09_int8_waits_for_each_product():
+    assert {report.pending for _, _, report in tuning.report_configs()[:6]} == {0}
+    assert "it waits for each product (`wgmma.wait_group 0`)" in text("09")
+
+
 def test_09_what_the_two_formulas_rule_out():
     space = list(product((64, 128, 256), (64, 128, 256), (64, 128, 256), (4, 8, 16), (2, 3, 4, 5)))
     fits = [c for c in space if configs.stage_bytes(*c[:3], c[4], 1) <= 227 * 1024
@@ -317,3 +378,43 @@ def test_08b_predicted_latencies_beside_measured_ones():
             f"{int8[0]:.1f} µs") in page
     assert f"so the gain of {fp16[0] / int8[0]:.2f} is close to the predicted 2." in page
     assert f"the H200 took {fp16[1]:.1f} and {int8[1]:.1f}: a gain of {fp16[1] / int8[1]:.2f}." in page
+
+
+def test_10_accuracy_as_recorded():
+    page, record = text("10"), json.loads((ROOT / "results" / "transformer" / "accuracy.json").read_text())
+    card = json.loads((ROOT / "results" / "transformer" / "nvidia_h200.json").read_text())["cost_percent"]
+    cost_of = {scheme["name"]: scheme["cost_percent"] for scheme in record["schemes"]}
+    row, cut, tensor = (cost_of[f"INT8 per {way}"] for way in ("row", "row, truncated", "tensor"))
+    assert (f"It says +{card['INT8 per row']:.2f} % per row and +{card['INT8 per tensor']:.2f} % per tensor, where part 2's "
+            f"picture, made on a CPU, says {row:.2f} % and {tensor:.2f} %.") in page
+    assert f"With 8 bits per row, perplexity rises by {row:.2f} %." in page
+    assert [round(cut / row), round(tensor / row)] == [2, 4] and "doubles that, one scale per tensor makes" in page
+    steps = [cost_of[f"INT{bits} per row"] for bits in (8, 7, 6, 5, 4)]
+    assert {round(more / less) for less, more in pairwise(steps)} == {3, 4} and cost_of["INT7 per tensor"] > steps[2]
+    assert f"At 4 bits the right way costs {steps[-1]:.0f} %" in page
+    channel = {(found["factor"], found["name"]): found["cost_percent"] for found in record["outliers"]}
+    assert 45 < channel[64, "INT8 per tensor"] < 50 and "Per tensor, perplexity rises by almost half." in page
+    assert round(channel[64, "INT8 per tensor"] / channel[64, "INT8 per row"]) == 30 and "thirty times smaller" in page
+    worst = sorted((layer["cost_percent"] for layer in record["layers"]), reverse=True)
+    assert sum(worst[:5]) > 0.7 * sum(worst) and "five of 29 layers cause most of the cost" in page
+
+
+def test_10_what_a_block_alone_waits_for():
+    rows = json.loads((ROOT / "results" / "transformer" / "nvidia_h200.json").read_text())["rows"]
+    us = {(row["phase"], row["mode"]): row["median_us"] for row in rows
+          if (row["test"], row["batch"], row["function"]) == ("block", 1, "INT8")}
+    assert (f"In INT8 eager decode takes {us['decode', 'eager']:,.0f} µs, nearly all of it for launches, and the kernels of "
+            f"a prefill take {us['prefill', 'graph']:,.0f}.") in text("10")
+    assert us["decode", "graph"] < 0.12 * us["decode", "eager"], "nearly all"
+
+
+def test_10_gains_of_a_decode_step_beside_their_prediction():
+    met = speedups(json.loads((ROOT / "results" / "transformer" / "nvidia_h200.json").read_text())["rows"], "INT8")
+    said = [[], []]
+    for batch in (1, 16, 64):
+        fp16, int8 = (products(batch, **LLAMA_3_8B_DIMS, gb_per_s=4800, **peak) for products, peak in (
+            (products_fp16_us, {"tflops": 989}), (products_int8_us, {"tops": 1979})))
+        cache = kv_cache_bytes(batch, 2048, 1024) / 4800e3
+        said[0].append(f"{met['decode', batch, 2048, 'graph']:.2f}")
+        said[1].append(f"{(fp16 + cache) / (int8 + cache):.2f}")
+    assert "predicted: {}, {} and {} in place of {}, {} and {}.".format(*said[0], *said[1]) in text("10")

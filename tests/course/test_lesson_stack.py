@@ -42,6 +42,8 @@ def test_tokens_per_second_of_the_recorded_model():
     assert f"INT8 is {one:.2f} times as fast as FP16, with 16 prompts {many:.2f}" in said
     assert gain(1, "eager") < 1.1 and gain(16, "eager") < 0.9
     assert "gains nothing with one sequence and **loses** with 16" in said
+    alone, step = (rows[1, "eager", "INT8"][f"{phase}_ms"][1] for phase in ("prefill", "decode"))
+    assert f"512 tokens take {alone:.0f} ms in INT8, and one step of decode, a single token, {step:.0f}" in said
     bounds = [decode_step_us(1.24e9 * size, 2e7, 1, 4300, 6) for size in (2, 1)]
     assert "your bound said {:.0f} µs for FP16 and {:.0f} for INT8".format(*bounds) in said
 

@@ -32,6 +32,7 @@ def test_times_of_an_exchange(page):
     latency_us, gb_per_s = parallel.link_numbers(ranks.load())
     model = collectives.all_reduce_us(2 * 1024 * 4096, 2, latency_us, gb_per_s)
     assert f"{middle:.1f} µs for 1,024 rows, and not {model:.1f}." in page
+    assert f"900 GB/s, 450 in each direction (H200 datasheet); the longest tensors reached {gb_per_s:.0f}." in page
     assert f"With 8,192 rows that takes {us('link', 'peers FP16', 8192):.0f} µs." in page
 
 
@@ -71,8 +72,12 @@ def test_what_a_second_gpu_gains_an_mlp(page):
 
 def test_the_prediction_for_an_mlp(page, capsys):
     parallel.print_mlp(collectives.parallel_speedup, collectives.all_reduce_us)
-    first = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("     1 "))
-    assert f"{first[-2]} and not {first[-1]} with one row." in page
+    table = {row[0]: row for row in map(str.split, capsys.readouterr().out.splitlines()[1:])}
+    assert "From 4,096 rows on the prediction is at most 6 % too high." in page
+    off = {rows: float(row[-2]) / float(row[-1]) for rows, row in table.items()}
+    assert 0.05 < max(off["4,096"], off["8,192"]) - 1 < 0.06 and max(off, key=off.get) == "256"
+    first, worst = table["1"], table["256"]
+    assert f"{first[-2]} and not {first[-1]} with one row, {worst[-2]} and not {worst[-1]} with 256." in page
 
 
 def test_the_block_on_one_gpu_and_on_two(page):
