@@ -97,10 +97,24 @@ def test_the_grader_alone_is_put_on_the_interpreter(monkeypatch):
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)
 
 
+def test_doctor_takes_no_arguments(monkeypatch, capsys):
+    assert run(monkeypatch, "doctor", "--what") == 2
+    assert capsys.readouterr() == ("", "usage: python3 workshop.py doctor    (takes no arguments)\n")
+
+
+def checking(line, status=0):
+    """A program that is `workshop.py check` with one line and a status in place of the notebooks and the checks."""
+    return ("import runpy, sys, types\n"
+            "sys.modules['checks'] = sys.modules['checks.course'] = types.ModuleType('checks')\n"
+            "progress = sys.modules['checks.course.progress'] = types.ModuleType('progress')\n"
+            f"progress.check_notebooks = lambda paths: exec({line!r}) or {status}\n"
+            "sys.argv[:] = ['workshop.py', 'check', 'a.ipynb']\n"
+            f"runpy.run_path({str(commands.__file__)!r}, run_name='__main__')\n")
+
+
 def test_the_status_is_that_of_the_process():
-    done = subprocess.run([sys.executable, "-m", "checks", "doctor", "--what"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "usage: python3 workshop.py doctor    (takes no arguments)\n"
+    done = subprocess.run([sys.executable, "-c", checking("print('wrong')", 2)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "wrong\n", "")
 
 
 @pytest.mark.parametrize(("code", "said"), [(errno.ENOSPC, "cannot be written: the disk is full"), (errno.EPIPE, "")])
@@ -115,8 +129,9 @@ def test_output_that_cannot_be_written_ends_the_command(monkeypatch, capsys, cod
     assert said in capsys.readouterr().err
 
 
-def test_signs_and_a_full_disk_without_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "checks", "check", str(tmp_path / "\u2713.ipynb")]
+@pytest.mark.parametrize("signs", [1, 100_000], ids=["at the end", "meanwhile"])
+def test_signs_and_a_full_disk_without_a_traceback(signs):
+    command = [sys.executable, "-c", checking(f"print({signs} * '\u2713')")]
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True,
                               env={**os.environ, "PYTHONIOENCODING": "ascii"})
@@ -131,12 +146,6 @@ def test_signs_and_a_full_disk_without_a_traceback(tmp_path):
     ("raise SystemExit(2)", 2, ""), ("1 / 0", 1, "ZeroDivisionError"), ("print('checked')", 0, "")])
 def test_a_check_that_ends_before_it_is_done(cell, status, said):
     """A cell that ends the process must not look like a check without a mistake. One line stands for the workshop."""
-    program = ("import runpy, sys, types\n"
-               "sys.modules['checks'] = sys.modules['checks.course'] = types.ModuleType('checks')\n"
-               "progress = sys.modules['checks.course.progress'] = types.ModuleType('progress')\n"
-               f"progress.check_notebooks = lambda paths: exec({cell!r}) or 0\n"
-               "sys.argv[:] = ['workshop.py', 'check', 'a.ipynb']\n"
-               f"runpy.run_path({str(commands.__file__)!r}, run_name='__main__')\n")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", checking(cell)], capture_output=True, text=True, timeout=60)
     assert done.returncode == status, done.stderr
     assert said in done.stderr and ("before it was done" in done.stderr) == ("Python " in said)
