@@ -15,7 +15,7 @@ from checks.judge.launches import Launch
 from checks.judge.source import python_function, rebind
 from checks.judge.tracing import trace
 from checks.pictures.common import NOTHING, figures_of, ready_to_draw, show_figure
-from checks.simulated.l2_cache import bytes_from_memory, in_launch_order
+from checks.simulated.l2_cache import SECTOR, in_launch_order, misses, sectors_in_step
 from kernels.matmul import matmul_fp16, matmul_fp16_grouped, matmul_fp16_grouped_kernel, matmul_fp16_naive_kernel
 from kernels.runtime import INTERPRETED
 
@@ -133,7 +133,8 @@ def _draw_loads(launches: dict[str, Launch], all_of_x: int):
     sizes = [4, 6, 8, 10, 12, 16, 20, 24, 32]
     figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
     for (name, launch), colour, marker in zip(launches.items(), COLOURS, "os", strict=False):
-        loads = [bytes_from_memory(launch, size * panel_bytes, TOGETHER) / panel_bytes for size in sizes]
+        sectors = sectors_in_step(launch, TOGETHER)
+        loads = [SECTOR * misses(sectors, size * panel_bytes) / panel_bytes for size in sizes]
         axes.plot(sizes, loads, color=colour, marker=marker, label=name)
     asked = sum(count for (kind, _), count in launch.traffic().items() if kind == "load")
     for value, label in [(asked / panel_bytes, "all loads of the programs"), (2 * TILES, "x and w once")]:

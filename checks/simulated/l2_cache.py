@@ -21,21 +21,31 @@ def bytes_from_memory(launch: Launch, cache_bytes: int, together: int) -> int:
     `together` programs run at a time, in launch order and in step: the first load of each, then the second of each, and so
     on. The cache keeps the sectors that were used last (LRU). Stores are left out.
     """
+    return SECTOR * misses(sectors_in_step(launch, together), cache_bytes)
+
+
+def sectors_in_step(launch: Launch, together: int) -> list[tuple[str, int]]:
+    """The sectors that such a launch loads, one after the other: (tensor, number)."""
     loads: dict[tuple[int, ...], list[list[tuple[str, int]]]] = {program: [] for program in in_launch_order(launch)}
     for access in launch.accesses:
         if access.kind == "load":
             sectors = np.unique(access.offsets[access.live] * access.itemsize // SECTOR)
             loads[access.program].append([(access.tensor, sector) for sector in sectors.tolist()])
+    waiting = list(loads.values())
+    return [sector for first in range(0, len(waiting), together)
+            for step in zip_longest(*waiting[first:first + together], fillvalue=()) for load in step for sector in load]
+
+
+def misses(sectors: list[tuple[str, int]], cache_bytes: int) -> int:
+    """How many of the sectors, asked for in this order, the cache does not hold."""
     cache: OrderedDict[tuple[str, int], None] = OrderedDict()
-    waiting, misses = list(loads.values()), 0
-    for first in range(0, len(waiting), together):
-        for step in zip_longest(*waiting[first:first + together], fillvalue=()):
-            for sector in (sector for load in step for sector in load):
-                if sector in cache:
-                    cache.move_to_end(sector)
-                    continue
-                misses += 1
-                cache[sector] = None
-                if len(cache) * SECTOR > cache_bytes:
-                    cache.popitem(last=False)
-    return misses * SECTOR
+    missed, room = 0, cache_bytes // SECTOR
+    for sector in sectors:
+        if sector in cache:
+            cache.move_to_end(sector)
+            continue
+        missed += 1
+        cache[sector] = None
+        if len(cache) > room:
+            cache.popitem(last=False)
+    return missed
