@@ -90,12 +90,11 @@ def test_the_fused_block_is_near_to_the_block(B, T):
     """Decode's path and prefill's; the change of x is off by what INT8 costs, about 40 dB a product."""
     made, (x, turn) = block(), tokens_in(TINY, B, T)
     want = (made(x, turn) - x).float()
-    plain = quantize_linears_(copy.deepcopy(made))
-    for other in (plain, FusedInt8Block(made)):
-        assert ((other(x, turn) - x).float() - want).norm() < 0.03 * want.norm()
-    fused = FusedInt8Block(made)
+    plain, fused = quantize_linears_(copy.deepcopy(made)), FusedInt8Block(made)
     with watch() as launches:
-        fused(x, turn)
+        got = fused(x, turn)
+    for y in (plain(x, turn), got):
+        assert ((y - x).float() - want).norm() < 0.03 * want.norm()
     names = Counter(launch.kernel.__name__ for launch in launches)
     assert names["rmsnorm_quantize_int8_kernel"] == 2 and names["silu_mul_quantize_int8_kernel"] == 1
     assert names["decode_w8a8_kernel"] == (4 if B * T < 128 else 0)
@@ -194,8 +193,8 @@ def test_the_kernels_give_what_the_simulation_gives(model):
 
 
 def test_the_kernels_give_a_block_what_the_simulation_gives(model, held_out):
-    x = model.embedding(held_out[:1, :40].to(device()))
-    turn = rotation(model.config, torch.arange(40, device=device()))
+    x = model.embedding(held_out[:1, :17].to(device()))
+    turn = rotation(model.config, torch.arange(17, device=device()))
     kernels = quantize_linears_(copy.deepcopy(model.blocks[0]))
     assert torch.equal(kernels(x, turn), simulated(model.blocks[0], Scheme())(x, turn))
 
