@@ -9,6 +9,7 @@ import argparse
 import copy
 import dataclasses
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,23 @@ def with_linears(model: torch.nn.Module, replace: Callable[[torch.nn.Linear], to
 
 def simulated(model: Transformer, scheme: Scheme, only=None) -> Transformer:
     return with_linears(model, lambda linear: SimulatedLinear(linear, scheme), only)
+
+
+_remembered: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple[Any, ...], torch.Tensor]] = weakref.WeakKeyDictionary()
+
+
+@torch.no_grad()
+def logits_of(model: Transformer, scheme: Scheme | None, rows: torch.Tensor) -> torch.Tensor:
+    """What the model computes of rows of tokens (B, T), its linear layers quantized by a scheme or as they are.
+
+    Kept as long as the model, for each of its weights' states: a notebook asks for the same in several cells.
+    """
+    state = tuple((parameter.data_ptr(), parameter._version) for parameter in model.parameters())
+    key = scheme, rows.shape, tuple(rows.flatten().tolist()), state
+    known = _remembered.setdefault(model, {})
+    if key not in known:
+        known[key] = (model if scheme is None else simulated(model, scheme))(rows)
+    return known[key]
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Pictures for the lesson on a whole transformer, from what its functions measured and from recorded figures."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,6 +14,7 @@ from checks.capstone.accuracy import Scheme, recorded_accuracy
 from checks.capstone.training import FOLDER, tokens_of, windows
 from checks.capstone.waiting import Bar
 from checks.pictures.common import ready_to_draw, show_figure
+from kernels import transformer
 from kernels.block_cost import LLAMA_3_8B_DIMS, block_weights, products_fp16_us, products_int8_us
 from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import INTERPRETED, device
@@ -140,15 +143,19 @@ def frontier_points(model: Transformer, layers_to_skip) -> dict[str, tuple[float
     weights = torch.tensor([linear.weight.numel() for linear in names.values()])
     costs = {layer["name"]: layer["cost_percent"] for layer in recorded_accuracy()["layers"]}
     cost = torch.tensor([costs[name] for name in names], dtype=torch.float64)
-    baseline = accuracy.perplexity_of(model, rows)
+    on_device = rows.to(device())
+    baseline = transformer.perplexity(accuracy.logits_of(model, None, on_device), on_device)
     us = block_weights(**LLAMA_3_8B_DIMS) / BYTES_A_SECOND * 1e6  # for one byte a weight
 
     bar = Bar("points", 10)
 
     def point(scheme: Scheme, bytes_a_weight: float, only=None) -> tuple[float, float]:
         bar.advance()
-        mixed = accuracy.simulated(accuracy.simulated(model, scheme, only), Scheme())  # INT8 where `scheme` is not
-        quantized = accuracy.perplexity_of(mixed, rows)
+        if only is None:
+            quantized = transformer.perplexity(accuracy.logits_of(model, scheme, on_device), on_device)
+        else:
+            mixed = accuracy.simulated(accuracy.simulated(model, scheme, only), Scheme())  # INT8 where `scheme` is not
+            quantized = accuracy.perplexity_of(mixed, rows)
         return us * bytes_a_weight, accuracy.cost_percent(quantized, baseline)
 
     points = {"FP16": (2 * us, 0.0)}
@@ -322,11 +329,13 @@ def show_card(model: Transformer, int8_linear, perplexity, card: dict | None, pa
         return None
     rows = sample_rows().to(device())
     yours = accuracy.with_linears(model, lambda linear: YourLinear(linear, int8_linear))
-    models = {"FP16": model, "INT8 per row": yours, **{scheme.name: accuracy.simulated(model, scheme) for scheme in (
-        Scheme(truncate=True), Scheme(per="tensor"))}}
-    bar, found = Bar("models", len(models)), {}
-    for name, each in models.items():
-        found[name] = perplexity(each(rows), rows)
+    logits: dict[str, Callable[[], torch.Tensor]] = {
+        "FP16": lambda: accuracy.logits_of(model, None, rows), "INT8 per row": lambda: yours(rows),
+        **{scheme.name: functools.partial(accuracy.logits_of, model, scheme, rows)
+           for scheme in (Scheme(truncate=True), Scheme(per="tensor"))}}
+    bar, found = Bar("models", len(logits)), {}
+    for name, compute in logits.items():
+        found[name] = perplexity(compute(), rows)
         bar.advance()
     made = report_card.report_card(found, accuracy.layer_sqnr_db(model, Scheme(), rows), rows[:, 1:].numel(),
                                    card["rows"] if card else [], card["gpu"] if card else None,

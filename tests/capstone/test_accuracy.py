@@ -38,6 +38,19 @@ def test_perplexity_is_over_all_rows_however_they_are_split(model, rows):
     assert accuracy.perplexity_of(model, rows) == pytest.approx(math.exp(-picked.mean()), rel=1e-3)
 
 
+@torch.no_grad()
+def test_logits_are_computed_once_for_a_state_of_the_weights(model, rows):
+    given, scheme = rows[:2].to(device()), Scheme(4)
+    first = accuracy.logits_of(model, scheme, given)
+    assert accuracy.logits_of(model, scheme, given.clone()) is first
+    for other, tokens in ((Scheme(5), given), (scheme, given.flip(0)), (scheme, given[:1])):
+        assert torch.equal(accuracy.logits_of(model, other, tokens), accuracy.simulated(model, other)(tokens))
+    assert torch.equal(accuracy.logits_of(model, None, given), model(given))
+    model.lm_head.weight.mul_(2)
+    assert torch.equal(accuracy.logits_of(model, scheme, given), accuracy.simulated(model, scheme)(given))
+    assert not torch.equal(accuracy.logits_of(model, scheme, given), first)
+
+
 def test_the_error_of_a_cost_is_that_of_a_mean():
     losses, differences = [1.0, 1.5, 2.0, 3.0], [0.001, 0.003, -0.001, 0.001]  # of standard deviation 0.001633
     fp16 = [math.exp(loss) for loss in losses]
