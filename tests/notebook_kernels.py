@@ -10,7 +10,7 @@ FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload([
     "kernels",  # first: it decides whether Triton interprets
     "torch._dynamo",  # what tensors without data import, in the first check
-    "checks.bench.command", "checks.capstone.report_card",
+    "checks.bench.command", "checks.capstone.report_card", "checks.course.own",
     *(f"checks.pictures.{name}" for name in PICTURES),
     "ipykernel.kernelapp",
 ])
