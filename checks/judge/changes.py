@@ -144,6 +144,7 @@ def _number(node: ast.Constant, scope: Scope) -> Replaced:
     near = [value + 1, value - 1, value * 2, value / 2] if abs(value) <= LARGEST_SHIFTED else []
     if not scope.kernel:
         near += [0, 1, 2, 1e3, 1e6, 1e9, 1e12, value * 1e3, value / 1e3, value * 1e6, value / 1e6]
+        near += [value / 1e30] if 0 < value <= SMALL else []  # below all that a case may hold
     for other in (*scope.numbers, *(int(n) if n == int(n) else n for n in near)):
         if other != value and not (type(value) is int and other != int(other)):
             kept = type(value)(other)
