@@ -41,6 +41,9 @@ PRODUCT_ERROR = Exercise(
         Mutant("the two deviations added", {f"({_SUM}) ** 0.5": "(K * x_variance) ** 0.5 * w_rms + "
                                              "x_rms * (K * w_variance) ** 0.5"},
                "Independent errors add up by their squares: add variances, then take one root."),
+        Mutant("the three deviations added", {f"({_SUM}) ** 0.5": "K**0.5 * (x_variance**0.5 * w_rms + "
+                                               "w_variance**0.5 * x_rms + (x_variance * w_variance) ** 0.5)"},
+               "Independent errors add up by their squares: add variances, then take one root."),
         Mutant("the error of x times x", {"x_variance * w_rms**2 + x_rms**2 * w_variance":
                                            "x_variance * x_rms**2 + w_rms**2 * w_variance"},
                "The error of x is multiplied with w, and the error of w with x."),

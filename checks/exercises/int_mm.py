@@ -228,6 +228,8 @@ WORDS = Exercise(
                "A word here is four bytes: byte number b lies in word b // 4."),
         Mutant("the strides swapped", {"n * stride_n + (k + i) * stride_k": "n * stride_k + (k + i) * stride_n"},
                "One step along n is stride_n bytes, one along k is stride_k."),
+        Mutant("n and k swapped", {"n * stride_n + (k + i) * stride_k": "k * stride_n + (n + i) * stride_k"},
+               "The codes are w[n, k] to w[n, k + 3]: n goes with stride_n, and k + i with stride_k."),
         Mutant("the four codes taken to lie side by side",
                {"n * stride_n + (k + i) * stride_k": "n * stride_n + k * stride_k + i"},
                "Neighbours along k are stride_k bytes apart, which need not be 1: code k + i stands at (k + i) * stride_k."),

@@ -243,6 +243,9 @@ MLP_PARALLEL = Exercise(
                "The ranks have different columns of h, which are not added. `down` takes this rank's columns as they are."),
         Mutant("gate and up exchanged", {"silu(x @ gate.T) * (x @ up.T)": "silu(x @ up.T) * (x @ gate.T)"},
                "SiLU is of gate: silu(x gateᵀ) · (x upᵀ)."),
+        Mutant("gate and up are exchanged too", {"silu(x @ gate.T) * (x @ up.T)":
+                                                 "silu(group.all_reduce(x @ gate.T)) * group.all_reduce(x @ up.T)"},
+               "The ranks have different rows of gate and up, whose products are not added: each goes on with its own."),
         Mutant("SiLU of the product", {"silu(x @ gate.T) * (x @ up.T)": "silu((x @ gate.T) * (x @ up.T))"},
                "SiLU is of gate alone; up is multiplied after."),
         Mutant("GELU in place of SiLU", {"torch.nn.functional.silu(": "torch.nn.functional.gelu("},

@@ -16,6 +16,8 @@ SECTORS = Exercise(
     mutants=(
         Mutant("a sector for each thread", {_ANSWER: "32"},
                "Threads whose elements lie in the same sector share it: neighbours of 4 bytes, eight to a sector."),
+        Mutant("rounded up for each thread", {_ANSWER: "min(32, 32 * -(-stride * element_bytes // 32))"},
+               "Threads whose elements lie in the same sector share it: round up once, for all 32 threads together."),
         Mutant("the stride left out", {"stride * element_bytes": "element_bytes"},
                "With a larger stride the 32 elements reach further, so they touch more sectors."),
         Mutant("more sectors than threads", {"min(32, stride * element_bytes)": "stride * element_bytes"},

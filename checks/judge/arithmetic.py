@@ -92,6 +92,10 @@ def _parentheses(node: ast.BinOp) -> Replaced:
         yield new, f"{said}`{shown(new)}` is meant."
         new = ast.BinOp(ast.BinOp(left.left, op, right), left.op, left.right)
         yield new, f"{said}`{shown(new)}` is meant."
+        if isinstance(left.right, ast.BinOp):  # `a / b**1 - c`
+            last = left.right
+            new = ast.BinOp(left.left, left.op, ast.BinOp(last.left, last.op, ast.BinOp(last.right, op, right)))
+            yield new, f"{said}`{shown(new)}` is meant."
         if isinstance(left.left, ast.BinOp):
             first = left.left
             new = ast.BinOp(first.left, first.op, ast.BinOp(ast.BinOp(first.right, left.op, left.right), op, right))

@@ -152,6 +152,8 @@ def _number(node: ast.Constant, scope: Scope) -> Replaced:
             if 0 < kept < value <= SMALL:
                 said = f"{_shown(value)} is not small beside the numbers that come here: ask whether they are 0."
             yield ast.Constant(kept), said
+    for name in scope.arguments if value == 1 and not scope.kernel else ():
+        yield ast.Name(name, ast.Load()), f"1 stands where `{name}` belongs."
 
 
 def _shown(value: float) -> str:

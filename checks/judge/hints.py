@@ -212,7 +212,7 @@ _MESSAGE = [
     (r"is not callable", "Something is called that is no function: is a `*` missing before a parenthesis?"),
     (r"[Dd]ivision by zero|ZeroDivisionError", "Something is divided by 0: what should come out in this case?"),
     (r"equal reduction dimensions",
-     "`tl.dot` takes blocks (A, K) and (K, B): does one of the two need a `.T`?"),
+     "`tl.dot` takes blocks (A, K) and (K, B): does one of the two need a `.T`, or has one a `.T` too many?"),
     (r"Logical operators 'and' and 'or'",
      "`and` and `or` do not join blocks lane by lane: use `&` and `|`, with each comparison in parentheses."),
     (r"must have equal ranks",

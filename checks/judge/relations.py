@@ -42,6 +42,9 @@ def relation(outcomes: Sequence[Outcome]) -> str | None:
     index = failed[0].output
     if all(outcome.output == index and _are_places(outcome, index) for outcome in failed):
         return "The places of those that are chosen come back, and a Boolean for each is wanted: True at these places."
+    if all(_is_one_number(outcome) for outcome in failed):
+        return ("One number comes back, and one for each row or column is wanted: give the reduction a `dim=`, and it "
+                "keeps the other.")
     if failed[0].expected[index].dtype is None:
         return _of_numbers(outcomes, index)
     return _of_tensors([outcome for outcome in failed if outcome.output == index], index)
@@ -52,6 +55,12 @@ def _are_places(outcome: Outcome, index: int) -> bool:
     got, want = outcome.outputs[index], outcome.expected[index]
     return (want.dtype is torch.bool and isinstance(got, torch.Tensor) and isinstance(want.value, torch.Tensor)
             and got.ndim == 1 and got.detach().cpu().sort()[0].tolist() == want.value.nonzero().flatten().tolist())
+
+
+def _is_one_number(outcome: Outcome) -> bool:
+    """Whether a tensor without axes comes where one with axes is wanted."""
+    got, want = outcome.outputs[outcome.output], outcome.expected[outcome.output].value
+    return isinstance(got, torch.Tensor) and isinstance(want, torch.Tensor) and got.ndim == 0 and want.ndim > 0
 
 
 def _number(value: Any) -> float | None:

@@ -16,7 +16,8 @@ _PURE = ("to", "abs", "round", "clamp", "float", "half", "double", "int", "bool"
 
 def find_certain_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
     """A sentence on what is wrong in any function, or None: such as a value that is lost."""
-    for test in (_changed_arguments, _no_result, _lost_values, _returns_in_a_loop, _turned, _inputs_written):
+    for test in (_changed_arguments, _no_result, _lost_values, _returns_in_a_loop, _returned_errors, _turned,
+                 _inputs_written):
         found = next(test(function, answer), None)
         if found is not None:
             return found
@@ -25,7 +26,7 @@ def find_certain_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str
 
 def find_slip(function: ast.FunctionDef, answer: ast.FunctionDef) -> str | None:
     """A sentence on the first slip in `function`, whose exercise has `answer`, or None."""
-    for test in (_foreign_strides, _steps, _still, _other_axis, _masks, _axes, _single_stores):
+    for test in (_foreign_strides, _steps, _moved_twice, _still, _other_axis, _masks, _axes, _single_stores):
         found = next(test(function, answer), None)
         if found is not None:
             return found
@@ -108,6 +109,14 @@ def _returns_in_a_loop(function: ast.FunctionDef, answer: ast.FunctionDef) -> It
     for loop in ast.walk(function):
         if isinstance(loop, ast.For | ast.While) and any(isinstance(node, ast.Return) for node in loop.body):
             yield "A `return` stands inside the loop and ends it after the first step: move it behind the loop."
+
+
+def _returned_errors(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Call):
+            name = ast.unparse(node.value.func)
+            if name.endswith(("Error", "Exception")):
+                yield f"An error is returned, and the caller takes it for a result: `raise {name}(...)` stops it."
 
 
 def _arguments(function: ast.FunctionDef) -> list[str]:
@@ -231,6 +240,24 @@ def _steps(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
         how = f"`{stride}` apart: add `{block} * {stride}`" if stride else f"side by side: add `{block}`"
         yield (f"`{node.target.id}` moves on by `{ast.unparse(node.value)}` elements, but its neighbours along {block[6:]} "
                f"{'are' if stride else 'lie'} {how}.")
+
+
+def _moved_twice(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
+    """Pointers that a loop advances, beside offsets that move with its variable too."""
+    flow = _flow(function)
+    for loop in ast.walk(function):
+        if not (isinstance(loop, ast.For) and isinstance(loop.target, ast.Name)):
+            continue
+        step = loop.target.id
+        advanced = {node.target.id: ast.unparse(node) for node in loop.body if isinstance(node, ast.AugAssign)
+                    and isinstance(node.target, ast.Name) and isinstance(node.op, ast.Add)}
+        for call, _, _ in flow.accesses(loop):
+            direct = {part.id for part in ast.walk(call.args[0]) if isinstance(part, ast.Name)}
+            for name in sorted(direct & set(advanced)):
+                others = [other for other in sorted(direct - {name}) if step in flow.names(ast.Name(other))]
+                if others and any(pointer.endswith("_ptr") for pointer in flow.names(ast.Name(name))):
+                    yield (f"`{name}` moves on in each step, `{advanced[name]}`, and `{others[0]}` moves with `{step}` as "
+                           "well: one of the two is enough.")
 
 
 def _still(function: ast.FunctionDef, answer: ast.FunctionDef) -> Iterator[str]:
