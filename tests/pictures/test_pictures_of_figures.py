@@ -73,7 +73,7 @@ def test_the_speed_of_int8_products_and_their_gain(record, capsys):
     assert texts(axes) == ["FP16, a large square product: 700", "INT8, a large square product: 1,400"]
     perrow_w8a8.say_gain(N=2048)
     fp16, int8 = (values(rows, name, "N", "tflops")[2048] for name in ("cuBLAS FP16", "perrow_w8a8_matmul"))
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "Recorded on an Some GPU with M = 16,384, N = 2,048, K = 2,048" in said
     assert f"FP16 {fp16:,.0f} TFLOPS, our fastest INT8 product of codes {int8:,.0f} TOPS, {int8 / fp16:.2f} times" in said
     record([r for r in rows if r["function"] != "perrow_w8a8_matmul"])
