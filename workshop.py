@@ -228,7 +228,7 @@ def install(lock):
     LOG.write_text("")
     if not has_gpu() and platform.machine() == "x86_64":
         install_cpu_torch(lock)
-    if pip("install", "--log", str(LOG), "-r", "requirements.txt", lock=lock).returncode:
+    if pip("install", "--no-compile", "--log", str(LOG), "-r", "requirements.txt", lock=lock).returncode:
         raise Stop(pip_failure(pip_log()))
     if missing():
         raise Stop(f"pip says that it has installed everything, and {missing()[0]} is not in .venv: a setting of yours "
@@ -236,6 +236,8 @@ def install(lock):
     # First in sys.path, before PYTHONPATH and before another package named kernels: a notebook finds the workshop's.
     for folder in VENV.glob("lib/python3*/site-packages"):
         (folder / "workshop.pth").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n", encoding="utf-8")
+        # On all cores, where pip takes one; what cannot be compiled, as templates, is passed over.
+        run_in_venv([str(PYTHON), "-m", "compileall", "-q", "-j", "0", str(folder)], lock, {}, quiet=True)
     configure_jupyter()
 
 
