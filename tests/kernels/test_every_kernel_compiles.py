@@ -1,7 +1,7 @@
 """Every kernel compiles for GPUs that are not here: no spills, in their shared memory.
 
 Every configuration is compiled for one GPU on which it may be chosen, Hopper before others. An older GPU gets one of each
-kernel, and of a product with tensor cores all that are for it, but for tiles that are part of a larger one.
+kernel, and of a product with tensor cores those that are for it, but for tiles that are part of a larger one.
 """
 
 import ast
@@ -149,12 +149,11 @@ def decode_jobs(sm):
         yield job(decode.decode_reduce_kernel, sm, {"BLOCK_N": 512} | overlap, num_warps=4)
     if sm >= 80:
         tallest = LARGE if sm >= 90 else TALL
-        for tile, M in ((WIDE, 16), (TALL, 32), (TALL, 64), (tallest, 65), (tallest, 96),
-                        (tallest, 128), (NARROWER, 16), (NARROW, 16), (NARROW, 64), (SPLIT, 16), (SPLIT, 64),
-                        (SPLIT, 65), (SPLIT, 128)):
-            if sm == 80 and (tile, M) in ((TALL, 32), (tallest, 65), (tallest, 96), (NARROW, 16), (SPLIT, 65)):
+        for tile, M in ((WIDE, 16), (TALL, 32), (TALL, 64), (tallest, 96), (tallest, 128), (NARROWER, 16), (NARROW, 64),
+                        (SPLIT, 16), (SPLIT, 64), (SPLIT, 128)):
+            if sm == 80 and (tile, M) in ((TALL, 32), (tallest, 96)):
                 continue
-            if sm == 89 and (tile, M) not in ((WIDE, 16), (TALL, 64), (tallest, 128), (SPLIT, 16), (SPLIT, 128)):
+            if sm == 89 and (tile, M) not in ((WIDE, 16), (tallest, 128), (SPLIT, 128)):
                 continue  # compiled as on 80; here it is the stages that differ, by the shared memory
             partial = tile is SPLIT
             BLOCK_M, REST = row_blocks(M)
@@ -179,7 +178,7 @@ def prefill_jobs(sm):
     for neighbours in ("stride_wk", "stride_wn"):  # K-major, N-major
         yield job(int_mm.int_mm_kernel, sm, tile | {neighbours: 1}, CODES | {"y_ptr": "*i32"}, num_warps=8)
     yield job(gate_up.gate_up_silu_mul_plain_kernel, sm, tile | {"BLOCK_N": 64}, CODES, num_warps=8)
-    for config in group_w8a8.GROUP_CONFIGS:
+    for config in group_w8a8.GROUP_CONFIGS if sm >= 90 else group_w8a8.GROUP_CONFIGS[:1]:
         yield gemm(group_w8a8.group_w8a8_matmul_kernel, sm, config, "i8")
     for scales in ({}, {"x_scale_ptr": None}):
         yield job(quantize_inside.quantizing_matmul_kernel, sm, tile | scales, WEIGHTS, num_warps=8)
