@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from checks.bench import ncu
@@ -44,8 +45,8 @@ def profiled(function: str, launch: int = 0, **shape: int) -> dict:
     return rows[0]
 
 
-def run(keep: Path | None = None) -> tuple[dict, list[str]]:
-    """Profile every case on this machine's GPU: what the file holds, and what is missing and why.
+def run(keep: Path | None = None, lessons: Sequence[str] | None = None) -> tuple[dict, list[str]]:
+    """Profile the cases of `lessons`, or all, on this machine's GPU: what the file holds, and what is missing and why.
 
     `keep`: a folder for ncu's table and messages, as it printed them. Raises ncu.NoProfile where nothing can be profiled.
     """
@@ -58,9 +59,10 @@ def run(keep: Path | None = None) -> tuple[dict, list[str]]:
     from checks.bench.profile_cases import cases
 
     program, environment = ncu.find_ncu(), {**os.environ, "PYTHONPATH": python_path()}
+    lessons = chosen(lessons)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "cases.ncu-rep")
-        said = ncu.record(program, WORKER, report, environment)
+        said = ncu.record(program, [*WORKER, "--lessons", *lessons], report, environment)
         printed = ncu.table(program, report)
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
@@ -70,6 +72,8 @@ def run(keep: Path | None = None) -> tuple[dict, list[str]]:
         missing = [line for line in said.splitlines() if line.startswith("case ")]
         rows = []
         for number, case in enumerate(cases()):
+            if case.lesson not in lessons:
+                continue
             if number not in found and not any(line.startswith(f"case {number}:") for line in missing):
                 missing.append(f"case {number}: {case.function}: ncu saw no launch")
             for launch, profile in enumerate(found.get(number, [])):
@@ -79,6 +83,31 @@ def run(keep: Path | None = None) -> tuple[dict, list[str]]:
         header = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__,
                   "ncu": "".join(version), "date": datetime.date.today().isoformat()}
         return {**header, "rows": rows, "proton": _proton(Path(folder, "tree"), environment)}, missing
+
+
+def chosen(lessons: Sequence[str] | None) -> list[str]:
+    """The lessons named, or all that have a case. Raises ncu.NoProfile for one that has none."""
+    from checks.bench.profile_cases import cases
+
+    known = list(dict.fromkeys(case.lesson for case in cases()))
+    unknown = [lesson for lesson in lessons or () if lesson not in known]
+    if unknown:
+        raise ncu.NoProfile(f"no kernel of lesson {', '.join(unknown)} is profiled; there are {', '.join(known)}")
+    return list(lessons or known)
+
+
+def added(new: dict, old: dict) -> dict:
+    """The profiles `old` with those of the lessons in `new` in their place, `new`'s tree, and in `again` the day of each.
+
+    Raises ncu.NoProfile where the two are not of the same GPU and software.
+    """
+    for name in ("gpu", "torch", "triton", "ncu"):
+        if new[name] != old[name]:
+            raise ncu.NoProfile(f"the profiles to add to have {name} {old[name]}, and here it is {new[name]}: profile all "
+                                "anew")
+    again = old.get("again", {}) | {row["lesson"]: new["date"] for row in new["rows"]}
+    rows = [row for row in old["rows"] if row["lesson"] not in {row["lesson"] for row in new["rows"]}] + new["rows"]
+    return {**old, "again": again, "rows": sorted(rows, key=lambda row: row["lesson"]), "proton": new["proton"]}
 
 
 def _proton(path: Path, environment: dict[str, str]) -> dict:
@@ -103,13 +132,17 @@ def main(argv: list[str] | None = None) -> int:
                                      "Compute on this machine's GPU, an H100 or H200.")
     parser.add_argument("--out", type=Path, default=RESULTS / FOLDER, help="folder for the file (default: results/profiles)")
     parser.add_argument("--keep", type=Path, help="folder for ncu's own table and messages")
+    parser.add_argument("--lesson", nargs="+", metavar="LESSON", help="profile the kernels of these lessons alone, such "
+                        "as 07b, and put them into the file that is there")
     args = parser.parse_args(argv)
     try:
-        found, missing = run(args.keep)
-    except ncu.NoProfile as error:
+        found, missing = run(args.keep, args.lesson)
+        path = args.out / file_name(found["gpu"])
+        if args.lesson:
+            found = added(found, json.loads(path.read_text()))
+    except (ncu.NoProfile, FileNotFoundError) as error:
         print(f"profile: {error}", file=sys.stderr)
         return 2
-    path = args.out / file_name(found["gpu"])
     save(found, path)
     for line in missing:
         print(f"profile: missing: {line}", file=sys.stderr)

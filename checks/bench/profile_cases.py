@@ -6,7 +6,7 @@ which compile and tune. `--proton FILE` lets Triton's own profiler, Proton, watc
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 import kernels  # noqa: F401  first of ours: it decides whether Triton interprets
+from checks.bench.attention import ATTENTION
+from checks.bench.baselines import FASTEST_PRODUCT, PLACES, SILU_PLANS
 from checks.bench.operands import Operands, operand_names
 from checks.bench.workloads import LAYOUT, MANY, find
 from kernels import fused, gemv_int8, perrow_w8a8, skinny
@@ -97,7 +99,7 @@ def _naive(num_stages: int) -> Callable[[Case], Callable[[], Any]]:
 
 def cases() -> list[Case]:
     """All cases, in the order of the lessons."""
-    return [*_one_row(), *_products(), *_rows_of_x(), *_few_rows(), *_configurations()]
+    return [*_one_row(), *_products(), *_whole(), *_rows_of_x(), *_fused(), *_few_rows(), *_configurations(), *_real_stack()]
 
 
 def _one_row() -> list[Case]:
@@ -121,6 +123,10 @@ def _products() -> list[Case]:
             *(Case("05", name, 4096, 4096, 4096, by_name) for name in LAYOUT)]
 
 
+def _whole() -> list[Case]:
+    return [Case("03", name, M, 4096, 4096, by_name) for M in (128, 256, MANY) for name in ("cuBLAS FP16", "matmul_int8")]
+
+
 def _rows_of_x() -> list[Case]:
     names = ("quantize_int8_perrow_plain", "quantize_int8_perrow_long", "quantize_int8_perrow")
     norms = [("rmsnorm_quantize_int8_plain", fused.rmsnorm_quantize_int8_plain),
@@ -131,6 +137,12 @@ def _rows_of_x() -> list[Case]:
     return [*(Case("04", name, MANY, K, 1, by_name) for K in (2048, 4096, 5120, 11008) for name in names),
             *(Case("04", names[0], MANY, K, 1, by_name) for K in (8192, 16384)),  # blocks without idle lanes
             *(Case("07", name, MANY, 4096 if "rms" in name else 5632, 1, of_lesson(function)) for name, function in norms)]
+
+
+def _fused() -> list[Case]:
+    places = [Case("07b", name, MANY, 2048, 6144, by_name) for name in PLACES]
+    plans = [Case("07b", name, MANY, 2048, 22016, by_name) for name in (*SILU_PLANS, FASTEST_PRODUCT)]
+    return [*plans, *places, *(Case("07b", "matmul_int8", MANY, K, N, by_name) for K, N in ((2048, 6144), (11008, 2048)))]
 
 
 def _few_rows() -> list[Case]:
@@ -149,9 +161,16 @@ def _configurations() -> list[Case]:
     return [Case("09", name, *shape, by_name) for shape in ((512, 4096, 4096), (MANY, 2048, 6144)) for name in CONFIGS]
 
 
-def profile_all() -> None:
-    """Make the launches of every case, profiled. A case that fails is left out, and says why on the standard error."""
+def _real_stack() -> list[Case]:
+    attention = [Case("11", name, M, K, 1, by_name) for M, K in ((1, 2048), (64, 8192)) for name in ATTENTION]
+    return [*attention, Case("11", "group_w8a8_matmul", MANY, 2048, 6144, by_name)]
+
+
+def profile_all(lessons: Collection[str]) -> None:
+    """Make the launches of the lessons' cases, profiled. One that fails is left out, and says why on the standard error."""
     for number, case in enumerate(cases()):
+        if case.lesson not in lessons:
+            continue
         try:
             call = case.prepare(case)
             for _ in range(2):
@@ -194,8 +213,9 @@ def proton(path: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--proton", type=Path)
+    parser.add_argument("--lessons", nargs="*", default=[])
     args = parser.parse_args()
     if args.proton:
         proton(args.proton)
     else:
-        profile_all()
+        profile_all(args.lessons)

@@ -27,7 +27,7 @@ WORST = 0.1  # relative error of a block's change of x, above which its time doe
 MODES = ("eager", "compile", "reduce-overhead", "graph")
 """As it is; by torch.compile, and in its mode that makes CUDA graphs; torch.compile's, replayed as one CUDA graph."""
 IN_A_ROW = 4
-MODES_IN_A_ROW = {"prefill": ("eager", "compile"), "decode": ("reduce-overhead",)}
+MODES_IN_A_ROW = {"prefill": ("eager", "compile", "graph"), "decode": ("reduce-overhead",)}
 """What is also timed of so many blocks after one another, as a model has them: of one alone the GPU waits for the first
 launches, and for what a CUDA graph of torch.compile's costs the host."""
 

@@ -192,7 +192,7 @@ def test_the_monitor_gives_least_median_and_largest(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mode, queued", [
-    ("eager", ["wait", "write"]), ("graph", ["write"]), ("idle", ["write", "synchronize"])])
+    ("eager", ["wait", "write"]), ("graph", ["write"]), ("idle", ["wait", "write", "synchronize"])])
 def test_what_comes_before_a_timed_call_on_a_gpu(monkeypatch, mode, queued):
     done = []
     gpu = object.__new__(measure.MeasuringGPU)
@@ -264,8 +264,9 @@ def test_codes_are_made_unusable_before_a_graph_is_checked():
     assert found["quantize"][0].tolist() == [-128] * 3 and found["quantize"][1].isnan().all()
 
 
-@pytest.mark.parametrize("behind, exposed", [(15.0, False), (60.0, True)])
-def test_work_in_another_stream_is_exposed_from_20_us_on(behind, exposed):
+@pytest.mark.parametrize("own, behind, exposed", [
+    (50.0, 15.0, False), (50.0, 60.0, True), (5_000.0, 60.0, True), (20_000.0, 60.0, False), (20_000.0, 400.0, True)])
+def test_work_in_another_stream_is_exposed_from_a_bound_on(own, behind, exposed):
     now = [0.0]
     left = [0.0]
 
@@ -273,7 +274,10 @@ def test_work_in_another_stream_is_exposed_from_20_us_on(behind, exposed):
         now[0] += left[0]
         left[0] = 0.0
 
-    gpu = SimpleNamespace(synchronize=synchronize, host_us=lambda: now[0], wait=lambda: None)
+    def wait():
+        now[0] += own
+
+    gpu = SimpleNamespace(synchronize=synchronize, host_us=lambda: now[0], wait=wait)
     assert bool(measure._elsewhere(lambda: left.__setitem__(0, behind), gpu)) == exposed
 
 

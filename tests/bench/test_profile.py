@@ -64,6 +64,35 @@ def test_the_command_says_that_there_is_no_gpu(capsys):
     assert "profile: there is no GPU here" in capsys.readouterr().err
 
 
+OLD = {"gpu": "A", "torch": "2", "triton": "3", "ncu": "4", "date": "2026-01-02", "proton": {"name": "old"},
+       "rows": [{"lesson": lesson, "us": us} for lesson, us in (("01", 1), ("07b", 2), ("07b", 3), ("09", 4))]}
+
+
+def test_lessons_profiled_again_take_the_place_of_their_rows():
+    rows = [{"lesson": "07b", "us": 5}, {"lesson": "11", "us": 6}]
+    new = {**OLD, "date": "2026-02-03", "proton": {"name": "new"}, "rows": rows}
+    both = profile.added(new, OLD)
+    assert [(row["lesson"], row["us"]) for row in both["rows"]] == [("01", 1), ("07b", 5), ("09", 4), ("11", 6)]
+    assert both["again"] == {"07b": "2026-02-03", "11": "2026-02-03"}
+    assert (both["date"], both["proton"]) == ("2026-01-02", {"name": "new"})
+    later = profile.added({**OLD, "date": "2026-03-04", "rows": [{"lesson": "11", "us": 7}]}, both)
+    assert later["again"] == {"07b": "2026-02-03", "11": "2026-03-04"}
+    assert [row["us"] for row in later["rows"]] == [1, 5, 4, 7]
+
+
+@pytest.mark.parametrize("name", ["gpu", "torch", "triton", "ncu"])
+def test_profiles_of_another_machine_are_not_added(name):
+    with pytest.raises(ncu.NoProfile, match=f"to add to have {name} {OLD[name]}, and here it is B: profile all anew"):
+        profile.added({**OLD, name: "B"}, OLD)
+
+
+def test_lessons_that_are_profiled_and_one_that_is_not():
+    assert profile.chosen(None) == ["01", "02", "05", "03", "04", "07", "07b", "08", "09", "11"]
+    assert profile.chosen(["07b", "01"]) == ["07b", "01"]
+    with pytest.raises(ncu.NoProfile, match="no kernel of lesson 06, 7b is profiled; there are 01, 02, "):
+        profile.chosen(["06", "01", "7b"])
+
+
 def test_every_case_is_told_from_all_others():
     named = [(case.function, case.M, case.K, case.N) for case in cases()]
     assert len(set(named)) == len(named)

@@ -366,6 +366,11 @@ def test_the_lesson_says_what_launches_cost():
     gains = [us["FP16", "prefill", 1, mode] / us["INT8", "prefill", 1, mode] for mode in ("compile", "graph")]
     assert (f"only launch overhead disappears: {saved[0]:.0f} µs in FP16 and {saved[1]:.0f} in INT8. So the gain grows from "
             f"{gains[0]:.2f} to {gains[1]:.2f}.") in page
+    four = {(name, mode): us[name, "prefill", 1, block.label(mode, 4)]
+            for name in ("FP16", "INT8") for mode in ("compile", "graph")}
+    left = [four[name, "compile"] - four[name, "graph"] for name in ("INT8", "FP16")]
+    assert (f"each of four takes {four['INT8', 'compile']:,.0f} µs in INT8, and in a graph {four['INT8', 'graph']:,.0f}: "
+            f"{left[0]:.0f} µs, not {saved[1]:.0f}. In FP16 it is {left[1]:.0f} µs, not {saved[0]:.0f}.") in page
 
 
 def test_the_lesson_s_error_bars_are_those_of_its_text():

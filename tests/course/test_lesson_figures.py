@@ -111,7 +111,7 @@ def test_03_predicted_gains_beside_measured_ones():
     assert (f"At $M = 128$ it is {few:.2f}, and {few_met:.2f} was measured; at $M = 256$ it is {more:.2f}, and "
             f"{more_met:.2f} was measured.") in page
     int8 = [us("matmul_int8", "matmul_int8", "graph", M=M, **shape) for M in (128, 256)]
-    assert f"so short ({int8[0]:.0f} and {int8[1]:.0f} µs with INT8)" in page
+    assert f"so short ({int8[0]:.0f} and {int8[1]:.0f} µs with INT8 in a graph)" in page
     assert f"agree to {many_met / many - 1:.0%}, and the measured point lies *above*".replace("%", " %") in page
 
 
@@ -403,9 +403,8 @@ def test_10_what_a_block_alone_waits_for():
     rows = json.loads((ROOT / "results" / "transformer" / "nvidia_h200.json").read_text())["rows"]
     us = {(row["phase"], row["mode"]): row["median_us"] for row in rows
           if (row["test"], row["batch"], row["function"]) == ("block", 1, "INT8")}
-    assert (f"In INT8 eager decode takes {us['decode', 'eager']:,.0f} µs, nearly all of it for launches, and the kernels of "
-            f"a prefill take {us['prefill', 'graph']:,.0f}.") in text("10")
-    assert us["decode", "graph"] < 0.12 * us["decode", "eager"], "nearly all"
+    assert (f"In INT8 the launches of an eager decode step take up to {us['decode', 'eager']:,.0f} µs, and the kernels of a "
+            f"prefill {us['prefill', 'graph']:,.0f}.") in text("10")
 
 
 def test_10_gains_of_a_decode_step_beside_their_prediction():

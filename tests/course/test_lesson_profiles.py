@@ -104,6 +104,25 @@ def instructions(row: dict) -> float:
 PLAIN = "quantize_int8_perrow_plain"
 
 
+def counted(row: dict, *counters: str) -> list[str]:
+    return [f"{row[counter]:,.0f}" for counter in counters]
+
+
+def test_03_what_the_model_of_bytes_and_operations_leaves_out():
+    few, more = ([profiled("matmul_int8", launch, M=M) for launch in range(kernels)] for M, kernels in ((128, 3), (256, 2)))
+    page = text("03")
+    beside = 100 * (1 - few[1]["us"] / sum(row["us"] for row in few))
+    us = listed([f"{row['us']:.1f}" for row in few])
+    assert f"One by one they take {us} µs, so {beside:.0f} % of that is not the product." in page
+    dram, tensor, busy = counted(few[1], "dram_pct", "tensor_pct", "busy_multiprocessors_pct")
+    assert (f"memory runs at {dram} % of its peak, the tensor cores work {tensor} % of the time, and a multiprocessor has "
+            f"work {busy} % of it.") in page
+    us = listed([f"{row['us']:.1f}" for row in more])
+    cublas = listed([f"{profiled('cuBLAS FP16', M=M)['us']:.1f}" for M in (128, 256)])
+    assert (f"two kernels of {us} µs, and the product is at {listed(counted(more[1], 'dram_pct', 'tensor_pct'))} %. cuBLAS "
+            f"needs one kernel each, of {cublas} µs.") in page
+
+
 def test_04_one_block_at_every_length():
     page, rows = text("04"), {K: profiled(PLAIN, K=K) for K in (2048, 4096, 5120, 8192, 11008, 16384)}
     for K, row in rows.items():
@@ -205,6 +224,75 @@ def test_07b_silu_mul_with_quantizer_is_limited_by_instructions():
             f"{row['issue_pct']:.0f} % of the cycles") in text("07b")
 
 
+def millions(*rows: dict, counter: str = "instructions") -> list[str]:
+    return [f"{row[counter] / 1e6:.0f}" for row in rows]
+
+
+def test_07b_what_moves_with_silu_mul():
+    (product, quantizer), (fused, plain) = ([profiled(f"SiLU·mul in the {place}", launch) for launch in (0, 1)]
+                                            for place in ("quantizer", "epilogue"))
+    page = text("07b")
+    now, before = millions(plain, quantizer)
+    assert (f"it executes {now} million instructions and not {before}, and takes {plain['us']:.0f} µs and not "
+            f"{quantizer['us']:.0f}.") in page
+    (now, before), stored = millions(fused, product), millions(fused, product, counter="dram_written_bytes")
+    assert (f"The product now executes more, {now} million and not {before}, but stores {stored[0]} MB and not {stored[1]}, "
+            f"and takes {fused['us']:,.0f} µs and not {product['us']:,.0f}.") in page
+    assert (f"they start one in {fused['issue_pct']:.0f} % of the cycles, and the quantizer with SiLU·mul in "
+            f"{quantizer['issue_pct']:.0f} %.") in page
+
+
+def test_07b_places_as_counted():
+    rows, plain, loop = (profiled(name, launch) for name, launch in (
+        ("persistent rows", 0), ("quantizer apart", 1), ("in the loop, scales given", 0)))
+    page = text("07b")
+    tensor, dram, l2, issue = counted(rows, "tensor_pct", "dram_pct", "l2_pct", "issue_pct")
+    assert (f"with persistent rows the tensor cores work {tensor} % of the time, in the plain product "
+            f"{plain['tensor_pct']:.0f} %. And nothing else is busy: memory runs at {dram} % of its peak, the L2 cache at "
+            f"{l2} %, and an instruction starts in {issue} % of the cycles.") in page
+    assert "it executes {} million instructions, and the plain product {} million.".format(*millions(loop, plain)) in page
+    assert min(plain[limit] for limit in ("fit_by_registers", "fit_by_shared")) == 2 and rows["programs"] == 128
+    assert max(rows[unit] for unit in ("dram_pct", "l2_pct", "l1_pct", "tensor_pct", "issue_pct")) < 40
+
+
+def test_07b_how_full_the_library_keeps_the_tensor_cores():
+    short, beside = ([profiled("matmul_int8", launch, K=K, N=N) for K, N in ((2048, 6144), (11008, 2048))]
+                     for launch in (0, 1))
+    tensor, us = (f"{row['tensor_pct']:.0f} %" for row in beside), listed([f"{row['us']:.0f}" for row in short])
+    assert ("its tensor cores work {} of the time for $N$ = 6,144, and {} for $K$ = 11,008; ".format(*tensor)
+            + f"the short kernel takes {us} µs.") in text("07b")
+
+
+def test_11_why_half_the_bytes_are_not_half_the_time():
+    ours, theirs = (profiled(name, M=64, K=8192) for name in ("decode_attention_int8", "SDPA FP16"))
+    page = text("11")
+    assert "{} million and not {} million.".format(*millions(ours, theirs)) in page
+    (issue, xu, dram), (issue_theirs, xu_theirs, dram_theirs) = (counted(row, "issue_pct", "xu_pct", "dram_pct")
+                                                                 for row in (ours, theirs))
+    assert f"An instruction starts in {issue} % of the cycles, and in PyTorch's kernel in {issue_theirs} %." in page
+    assert f"works {xu} % of the time, and in PyTorch's kernel {xu_theirs} %." in page
+    assert f"So memory runs at {dram} % of its peak, and with PyTorch's at {dram_theirs} %." in page
+    assert 1.9 < theirs["dram_read_bytes"] / ours["dram_read_bytes"] < 2.1, "half the bytes"
+
+
+def test_11_one_short_sequence_keeps_nothing_busy():
+    ours, theirs = ([profiled(name, launch, M=1, K=2048) for launch in (0, 1)]
+                    for name in ("decode_attention_int8", "SDPA FP16"))
+    us = [f"{row['us']:.1f}" for row in (*ours, *theirs)]
+    assert "Our kernel takes {} µs and the merge {}, PyTorch's take {} and {}.".format(*us) in text("11")
+    programs = [row["programs"] for row in (ours[0], theirs[0])]
+    assert "We have {} programs for 132 multiprocessors, and PyTorch has {}.".format(*programs) in text("11")
+    assert all(row[unit] < 30 for row in (ours[0], theirs[0]) for unit in ("dram_pct", "l2_pct", "tensor_pct", "issue_pct"))
+
+
+def test_11_what_groups_cost_as_counted():
+    groups, rows = profiled("group_w8a8_matmul"), profiled("perrow_w8a8_matmul_grouped")
+    page = text("11")
+    assert "executes {} million instructions, by rows {} million.".format(*millions(groups, rows)) in page
+    assert f"The tensor cores work {groups['tensor_pct']:.0f} % of the time, by rows {rows['tensor_pct']:.0f} %." in page
+    assert f"{groups['registers']} in each thread, and by rows {rows['registers']}." in page
+
+
 def test_09_what_the_picture_shows():
     page, big, small = text("09"), profiled("gemv_fp16", N=65536), profiled("gemv_fp16", N=4096)
     fast, skinny = profiled("matmul_fp16"), profiled("skinny_w8a8", M=16, K=4096)
@@ -277,3 +365,6 @@ def test_09_protons_shares():
     scope, = (scope for scope in profiles()["proton"]["children"] if scope["name"] == "matmul_int8 (16, 4,096, 4,096)")
     product, = (kernel for kernel in scope["children"] if kernel["name"] == "decode_w8a8_kernel")
     assert f"the product itself is {100 * product['us'] / scope['us']:.0f} % of the kernels' time" in text("09")
+    scope, = (scope for scope in profiles()["proton"]["children"] if scope["name"] == "matmul_int8 (16,384, 2,048, 6,144)")
+    beside, = (kernel for kernel in scope["children"] if kernel["name"] == "beside_kernel")
+    assert f"At 16,384 rows `beside_kernel` is {100 * beside['us'] / scope['us']:.0f} %: it multiplies" in text("09")
