@@ -3,6 +3,8 @@
     model = quantize_linears_(model, skip=("lm_head",))
 
 puts an `Int8Linear` in the place of each `torch.nn.Linear`. Its forward is the operator `matmul_int8` (`kernels.operators`).
+The operator gives the same bits under torch.compile. What lies between the layers does not, unless inductor's
+`emulate_precision_casts` is set: other roundings there become other codes here.
 """
 
 from collections.abc import Callable, Collection
