@@ -46,9 +46,10 @@ def peak(blocks: list[Block]) -> int:
 
 def roots_of_stores(function: Function, pointers: set[str]) -> set[str]:
     """The arguments among `pointers` that may be written: those that flow into the pointer of a store or an atomic."""
-    roots = {name: {name} for name in pointers}
+    roots, before = {name: {name} for name in pointers}, dict[str, set[str]]()
     written: set[str] = set()
-    for _ in range(2):  # twice, for what comes round in loops
+    while roots != before:  # again, for what comes round in loops
+        before = dict(roots)
         for op in all_ops(function.blocks):
             if op.name in ("tt.store", "tt.atomic_rmw", "tt.atomic_cas"):
                 written |= roots.get(op.operands[0], set()) or pointers

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import math
 import time
 
 import pytest
@@ -19,6 +20,7 @@ from checks.executor import (
     Unsupported,
     compile_kernel,
 )
+from checks.executor.types import RANK, Type
 
 HEAD = "tt.func public @k(%x: !tt.ptr<f32>, %n: i32) attributes {noinline = false} {"
 
@@ -213,3 +215,15 @@ def test_the_package_stands_alone():
         first = {name.partition(".")[0] for name in names - own}
         assert first - {"numpy", "torch", "triton"} <= set(sys.stdlib_module_names), path
         assert len(path.read_text().splitlines()) < 400, path
+
+
+@pytest.mark.parametrize(("kind", "known"), [
+    (f"tensor<{'2x' * RANK}f32>", True), (f"tensor<{'2x' * (RANK + 1)}f32>", False), ("tensor<2x!tt.ptr<f16, 1>>", True),
+    ("!tt.ptr<f32>", True), ("tensor<x f32>", False), ("f31", False), ("tensor<2xtensor<2xf32>>", False)])
+def test_which_types_are_known(kind, known):
+    if not known:
+        with pytest.raises(Malformed, match="is not known here"):
+            Type(kind)
+        return
+    made = Type(kind)
+    assert Type(repr(made)) == made and made.size == math.prod(made.shape) and len(made.shape) == kind.count("2x")

@@ -158,6 +158,9 @@ def test_what_was_never_written_is_poison_and_told():
     (fault,) = report.faults
     assert (fault.what, fault.tensor, fault.offset, fault.count) == ("load of what was never written", "x_ptr", 3, 2)
     assert y.isnan().tolist() == holes.tolist()
+    assert copy(x, y, 3, undefined={"x_ptr": holes.numpy()}).fine, "lanes that are off load nothing"
+    (fault,) = copy(x, y, 5, undefined={"x_ptr": holes.numpy()}).faults
+    assert (fault.offset, fault.lane, fault.count) == (3, (3,), 1)
 
     @triton.jit
     def twice_kernel(x_ptr, N: tl.constexpr):
@@ -301,6 +304,17 @@ def test_the_trace_has_each_access_of_each_program():
     assert accesses[2].offsets.tolist() == list(range(32, 48))
     assert accesses[2].live.tolist() == [i < 8 for i in range(16)]
     assert {a.itemsize for a in accesses} == {4}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_the_trace_is_the_same_whichever_programs_run_together(monkeypatch, chunk):
+    x, y = torch.arange(40.0), torch.zeros(40)
+    signature, constexprs = specialize(copy_kernel, {"x_ptr": x, "y_ptr": y, "N": 40, "BLOCK": 8})
+    module = Module(compile_kernel(copy_kernel, signature, constexprs))
+    monkeypatch.setattr(module, "chunk", chunk)
+    found = {(a.kind, a.program[0]): a.offsets[0] for a in module.run((5,), {"x_ptr": x, "y_ptr": y, "N": 40},
+                                                                      trace=True).accesses()}
+    assert found == {(kind, i): 8 * i for kind in ("load", "store") for i in range(5)}
 
 
 @triton.jit

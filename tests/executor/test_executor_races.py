@@ -31,3 +31,19 @@ def test_a_race_lies_at_an_element_of_the_tensor(dtype, byte):
     x = torch.zeros(32, dtype=dtype)
     (race,) = execute(bytes_of_one_place_kernel, (2,), {"x_ptr": x, "BYTE": byte}).races
     assert (race.tensor, race.offset) == ("x_ptr", byte // x.element_size())
+
+
+@triton.jit
+def taking_turns_kernel(a_ptr, b_ptr, c_ptr, STEPS: tl.constexpr):
+    p, q, r = a_ptr, b_ptr, c_ptr
+    for step in range(STEPS):
+        if step == STEPS - 1:
+            tl.store(p, tl.load(p) * 0)
+        p, q, r = q, r, p
+
+
+@pytest.mark.parametrize("steps", range(1, 7))
+def test_a_pointer_that_comes_round_in_a_loop_is_stored_through(steps):
+    numbers = {name: torch.zeros(1) for name in ("a_ptr", "b_ptr", "c_ptr")}
+    (race,) = execute(taking_turns_kernel, (4,), {**numbers, "STEPS": steps}).races
+    assert (race.what, race.tensor) == ("stores what another program has read", f"{'cab'[steps % 3]}_ptr")

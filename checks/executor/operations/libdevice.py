@@ -13,26 +13,51 @@ from checks.executor.operations.elementwise import FUNCTIONS, erf, fma, high_hal
 from checks.executor.operations.table import Array, Function, pure
 
 
-def one_by_one(function: Callable[..., float]) -> Function:
-    """A function of Python's numbers, for lanes; what it refuses is NaN."""
+def one_by_one(function: Callable[..., float], refused: float = math.nan) -> Function:
+    """A function of Python's numbers, for lanes; what is too large is infinite."""
     def safe(*x: float) -> float:
         try:
             return function(*x)
-        except (ValueError, OverflowError, ZeroDivisionError):
-            return math.nan if "gamma" not in function.__name__ else math.inf
+        except OverflowError:
+            return math.inf
+        except ValueError:
+            return refused
 
     vectorized = np.vectorize(safe, otypes=[np.float64])
     return lambda *x: vectorized(*x).astype(x[0].dtype)
 
 
-def normal_quantile(p: float) -> float:
-    """Where the standard normal distribution reaches p: bisection to the last bit on erfc."""
-    if not 0 < p < 1:
-        return {0.0: -math.inf, 1.0: math.inf}.get(p, math.nan)
+def _reached(function: Callable[[float], float], value: float) -> float:
+    """Where an increasing function reaches a value, between -40 and 40: bisection to the last bit."""
     low, high = -40.0, 40.0
     while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if math.erfc(-middle / math.sqrt(2)) / 2 < p else (low, middle)
+        low, high = (middle, high) if function(middle) < value else (low, middle)
     return high
+
+
+def normal_quantile(p: float) -> float:
+    """Where the standard normal distribution reaches p."""
+    if not 0 < p < 1:
+        return {0.0: -math.inf, 1.0: math.inf}.get(p, math.nan)
+    return _reached(lambda x: math.erfc(-x / math.sqrt(2)) / 2, p)
+
+
+def erfinv(y: float) -> float:
+    if abs(y) < 0.5:
+        return _reached(math.erf, y)
+    return math.copysign(normal_quantile((1 - abs(y)) / 2) / math.sqrt(2), y)
+
+
+def erfcx(x: float) -> float:
+    """exp(x²) · erfc(x); beyond 25, where the one grows too large and the other too small, by its asymptotic series."""
+    if x < 25:
+        return math.exp(x * x) * math.erfc(x)
+    t = 0.5 / (x * x)
+    return (1 - t * (1 - 3 * t * (1 - 5 * t * (1 - 7 * t)))) / (x * math.sqrt(math.pi))
+
+
+def gamma(x: float) -> float:
+    return math.gamma(x) if x else math.copysign(math.inf, x)
 
 
 LIBDEVICE: dict[str, Function] = {name.partition(".")[2]: function for name, function in FUNCTIONS.items()
@@ -47,10 +72,10 @@ LIBDEVICE: dict[str, Function] = {name.partition(".")[2]: function for name, fun
     "exp10": lambda x: np.power(x.dtype.type(10), x), "rcbrt": lambda x: 1 / np.cbrt(x), "acosh": np.arccosh,
     "asinh": np.arcsinh, "atanh": np.arctanh, "sinpi": lambda x: np.sin(np.pi * np.fmod(x, 2)).astype(x.dtype),
     "cospi": lambda x: np.cos(np.pi * np.fmod(x, 2)).astype(x.dtype), "erfc": one_by_one(math.erfc),
-    "erfinv": one_by_one(lambda y: normal_quantile((y + 1) / 2) / math.sqrt(2)), "normcdfinv": one_by_one(normal_quantile),
+    "erfinv": one_by_one(erfinv), "normcdfinv": one_by_one(normal_quantile),
     "normcdf": one_by_one(lambda x: math.erfc(-x / math.sqrt(2)) / 2),
-    "erfcx": one_by_one(lambda x: math.exp(x * x) * math.erfc(x)),
-    "tgamma": one_by_one(math.gamma), "lgamma": one_by_one(math.lgamma), "fdiv_rn": np.divide, "ddiv_rn": np.divide,
+    "erfcx": one_by_one(erfcx), "tgamma": one_by_one(gamma), "lgamma": one_by_one(math.lgamma, refused=math.inf),
+    "fdiv_rn": np.divide, "ddiv_rn": np.divide,
     "fsqrt_rn": np.sqrt, "dsqrt_rn": np.sqrt, "frcp_rn": np.reciprocal, "drcp_rn": np.reciprocal, "frsqrt_rn": rsqrt,
     "fadd_rn": np.add, "dadd_rn": np.add, "fsub_rn": np.subtract, "fmul_rn": np.multiply, "dmul_rn": np.multiply,
     "fmaf_rn": fma, "fma_rn": fma, "saturate": lambda x: np.fmin(np.fmax(np.nan_to_num(x), 0), 1).astype(x.dtype),
