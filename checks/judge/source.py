@@ -16,7 +16,7 @@ from triton.runtime import KernelInterface
 from checks.executor.source import source_lines
 from checks.paths import ROOT
 
-_MARK = re.compile(r"^#[ \t]*(exercise|given):[ \t]*(?:\S+::)?(\w+)[ \t]*\r?$", re.MULTILINE)
+_MARK = re.compile(r"^#[ \t]*(exercise|given):[ \t]*(?:\S+::)?(\w+)[ \t]*$", re.MULTILINE)
 Function: TypeAlias = types.FunctionType | KernelInterface
 """What a student writes: a plain function, or a kernel, autotuned or not."""
 _serial = itertools.count()

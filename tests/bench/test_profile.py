@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from checks.bench import ncu, profile
+from checks.bench import ncu, profile, profile_cases
 from checks.bench.profile_cases import cases
 
 RECORDED = (Path(__file__).parent / "recorded" / "ncu.csv").read_text()
@@ -91,6 +92,34 @@ def test_lessons_that_are_profiled_and_one_that_is_not():
     assert profile.chosen(["07b", "01"]) == ["07b", "01"]
     with pytest.raises(ncu.NoProfile, match="no kernel of lesson 06, 7b is profiled; there are 01, 02, "):
         profile.chosen(["06", "01", "7b"])
+
+
+@pytest.mark.parametrize(("said", "seen", "missing"), [
+    ("case 12: odd", {1: 2}, ["case 12: odd", "case 0: f0: ncu saw no launch"]),
+    ("==PROF== case 0:\ncase 1: it is too slow\ncase 0: no", {}, ["case 1: it is too slow", "case 0: no"]),
+    ("case 12: a\ncase 01: b", {}, ["case 12: a", "case 01: b", "case 0: f0: ncu saw no launch",
+                                    "case 1: f1: ncu saw no launch"]),
+    ("", {0: 1, 1: 1}, [])])
+def test_a_profile_says_what_it_holds_and_what_it_lacks(monkeypatch, tmp_path, said, seen, missing):
+    made = [profile_cases.Case("01", f"f{number}", 1, 2, 3, None) for number in range(2)]
+    made.append(profile_cases.Case("02", "of another lesson", 1, 2, 3, None))
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU X")
+    monkeypatch.setattr(profile_cases, "cases", lambda: made)
+    monkeypatch.setattr(ncu, "find_ncu", lambda: fake_ncu(tmp_path, "echo NVIDIA; echo Version 9"))
+    monkeypatch.setattr(ncu, "record", lambda program, command, *_: asked.append(command) or said)
+    monkeypatch.setattr(ncu, "table", lambda *_: "a table")
+    monkeypatch.setattr(ncu, "read", lambda printed: {case: [{"kernel": f"k{launch}"} for launch in range(launches)]
+                                                      for case, launches in seen.items()})
+    monkeypatch.setattr(profile, "_proton", lambda *_: {"name": "ROOT"})
+    found, lacks = profile.run(tmp_path / "kept", ["01"])
+    assert asked == [[*profile.WORKER, "--lessons", "01"]]
+    assert lacks == missing and (found["gpu"], found["ncu"], found["proton"]) == ("GPU X", "Version 9", {"name": "ROOT"})
+    assert [(row["function"], row["launch"], row["kernel"]) for row in found["rows"]] == [
+        (f"f{case}", launch, f"k{launch}") for case, launches in seen.items() for launch in range(launches)]
+    assert all((row["lesson"], row["M"], row["K"], row["N"]) == ("01", 1, 2, 3) for row in found["rows"])
+    assert [(tmp_path / "kept" / name).read_text() for name in ("ncu.csv", "ncu.log")] == ["a table", said]
 
 
 def test_every_case_is_told_from_all_others():

@@ -12,6 +12,9 @@ from checks.__main__ import check_command
 from checks.course.notebooks import LESSONS, exercises_in, read, run, solve
 from checks.course.progress import check_notebooks
 from checks.exercises import EXERCISES
+from checks.host.notebook import Candidate, Notebook
+from checks.judge.pipeline import Verdict
+from checks.judge.trial import Outcome
 from checks.judge.verdict import judge
 
 LESSON = [exercise for exercise in EXERCISES.values() if exercise.lesson == "01_gemv_fp16"]
@@ -143,6 +146,24 @@ def test_what_is_wrong_is_said_below_the_table(lesson, tmp_path, capsys):
     assert "✗ gemv_fp16_kernel: " in said and "mask K as well as N." in said
     assert "gemv_fp16_kernel: gemv_fp16_kernel" not in said
     assert f"{COUNT - 4} of {COUNT} exercises solved" in said
+
+
+WRAPPER_REFUSED = TypeError("launch() takes 2 arguments")
+
+
+@pytest.mark.parametrize(("errors", "said"), [
+    ([None], "0 is wrong"), ([None, None], "0 is wrong"), ([WRAPPER_REFUSED, None], "1 is wrong"),
+    ([WRAPPER_REFUSED, ValueError("x"), None], "1 is wrong"), ([WRAPPER_REFUSED, WRAPPER_REFUSED], "0 is wrong")])
+def test_of_several_ways_to_mean_it_one_that_fits_is_told(monkeypatch, errors, said):
+    """As a rule a wrapper that takes other arguments than those that come is not meant."""
+    exercise = EXERCISES["gemv_fp16_kernel"]
+    outcomes = [Outcome(exercise.cases[0], {}, (), error=error) for error in errors]
+    verdicts = iter([Verdict(exercise, "failed", f"{exercise.name}: {number} is wrong", outcome=outcome)
+                     for number, outcome in enumerate(outcomes)])
+    monkeypatch.setattr(checks.course.progress, "judge", lambda *_, **__: next(verdicts))
+    ran = Notebook()
+    monkeypatch.setattr(ran, "candidates", lambda *_: [Candidate(len)] * len(errors))
+    assert checks.course.progress._judge(exercise, lambda numbers: ran, 0) == ("failed", said)
 
 
 def test_a_notebook_is_run_for_what_it_defines(capsys):

@@ -172,7 +172,11 @@ def test_a_folder_without_git_takes_a_download(clone, tmp_path):
     (clone / "lessons" / "own.ipynb").write_text("my own notebook")
     (tmp_path / "course" / ".venv").mkdir()
     (tmp_path / "course" / ".venv" / "x").touch()
+    for name, mode in (("README.md", 0o640), ("run.sh", 0o755)):
+        (tmp_path / "course" / name).touch()
+        (tmp_path / "course" / name).chmod(mode)
     update(clone, tmp_path / "course")
+    assert [(clone / name).stat().st_mode & 0o777 for name in ("README.md", "run.sh")] == [0o640, 0o755]
     assert sources(nbformat.read(path, 4)) == sources(lesson((0, "# New title"), (2, SOLVED)))
     assert (clone / "README.md").read_text() == "new" and not (clone / ".venv").exists() and not (clone / ".git").exists()
     assert (clone / "lessons" / "own.ipynb").read_text() == "my own notebook"

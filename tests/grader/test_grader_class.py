@@ -11,12 +11,13 @@ import time
 import types
 from pathlib import Path
 
+import pytest
 import quick_worker
 import torch
 from forked_class import Command
 from grading import ADD, CHEAP, IMPORTS, NEEDED, exercise_cell, notebook
 
-from checks.grader import batch, results
+from checks.grader import batch, results, selftest
 from checks.grader.batch import Batch, grade
 from checks.grader.command import main
 from checks.grader.course import DEFAULT
@@ -144,6 +145,28 @@ def test_exit_codes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("checks.grader.grader.FULL", ("a level that no system has",))
     assert main([*one, "--require-isolation"]) == 3
     assert "isolation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ({}, "✓ vector_add_kernel: answer 2 of 2; "),
+    ({0: {"status": "failed"}}, "✗ the answer of vector_add_kernel got 2 of 2 points, failed: it is so []"),
+    ({0: {"flags": [{"text": "odd"}]}}, "✗ the answer of vector_add_kernel got 2 of 2 points, passed: it is so ['odd']"),
+    ({0: {"points": 1.5}}, "✗ the answer of vector_add_kernel got 1.5 of 2 points"),
+    ({1: {"status": "passed"}}, "✗ a known mistake in vector_add_kernel passed"),
+    ({2: {"status": "failed"}}, "✗ the stub of vector_add_kernel is failed"),
+    ({2: {"points": 0.5}}, "✗ the stub of vector_add_kernel is not attempted"),
+    ({3: {"points": 0.5}}, "✗ no kernel at all got points in vector_add_kernel")])
+def test_what_the_self_test_expects(changed, said):
+    right = [{"status": "passed", "points": 2.0}, {"status": "failed", "points": 1.0},
+             {"status": "not attempted", "points": 0.0}, {"status": "failed", "points": 0.0}]
+    given = iter({"flags": [], "possible": 2.0, "message": "it is so"} | one | changed.get(number, {})
+                 for number, one in enumerate(right))
+    grader = types.SimpleNamespace(
+        wanted=[ADD.name], course=types.SimpleNamespace(exercises={ADD.name: ADD}),
+        grade_exercise=lambda *_: next(given), server=types.SimpleNamespace(levels=["a", "b"]))
+    lines = []
+    assert selftest.run(grader, lines.append) == (1 if changed else 0)
+    assert lines[0].startswith(said) and lines[1:] == ["isolation: a, b"]
 
 
 def test_self_test(capsys):

@@ -320,6 +320,16 @@ def test_what_the_class_page_counts():
     assert (shown["median"], shown["possible"]) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize(("points", "median"), [
+    ([(1.0, 0.5), (0.0, 0.5)], 1.0), ([(1.0, None), (1.0, 1.0), (0.5, 0.0)], 1.25), ([(None, 1.0)], None),
+    ([(None, None), (0.0, 0.0)], 0.0)])
+def test_a_lesson_s_median_is_of_those_graded_whole(points, median):
+    graded = [result(str(number), first) for number, (first, _) in enumerate(points)]
+    for one, (_, second) in zip(graded, points, strict=True):
+        one["exercises"].append(one["exercises"][0] | {"exercise": "vector_add_kernel", "points": second, "possible": 3.0})
+    assert pages._lessons(graded) == [("00_hello_triton", median, 4.0)]
+
+
 def test_points_on_a_page_have_two_digits(tmp_path):
     write_pages(tmp_path, book([result("ada", 2 / 3, "failed")]))
     assert "0.67 of 1 points" in (tmp_path / "pages" / "students" / "ada.html").read_text()

@@ -72,7 +72,8 @@ def test_a_roster_from_a_spreadsheet(tmp_path):
     ("sep=;\r\nid;name;canvas;extension\r\ns1;Núñez, José;11.0;1,5\r\n", "utf-8"),
     ("id,name,extension\rs1,\"Núñez, José\",1.5\r", "utf-8"),
     ("id\tname\textension\ns1\tNúñez, José\t1.5\n", "utf-16"),
-    ('ID,Name,Extension\r\ns1,"Núñez, José",1.5\r\n', "utf-8-sig")])
+    ('ID,Name,Extension\r\ns1,"Núñez, José",1.5,,\r\n', "utf-8-sig"),
+    ("id;name;;extension;\ns1;Núñez, José;x;1,5;\n", "utf-8")])
 def test_whatever_a_spreadsheet_saves_is_read(tmp_path, text, encoding):
     (tmp_path / "roster.csv").write_bytes(text.encode(encoding))
     (one,) = read_roster(tmp_path / "roster.csv").students.values()

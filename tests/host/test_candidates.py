@@ -47,6 +47,15 @@ def test_a_wrapper_counts_where_it_is_the_student_s_own():
     assert notebook("x = 1").candidates("kernel", "launch") == []
 
 
+@pytest.mark.parametrize(("given", "mine", "own"), [
+    ("kernel(x) * 2", "kernel(x) * 3", True), ("kernel(x) + 0.5", "kernel(x) - 0.5", True), ("x.a", "x.b", True),
+    ("kernel(x) * 2", "kernel(x)  *  2  # mine", False)])
+def test_a_wrapper_is_one_s_own_where_any_part_of_it_is(given, mine, own):
+    ran = Notebook()
+    ran.run([GIVEN.replace("kernel(x)", given)], [KERNEL, GIVEN.replace("kernel(x)", mine)], numbers=True)
+    assert [one.own_wrapper is not None for one in ran.candidates("kernel", "launch")] == [False, True][:1 + own]
+
+
 def test_what_was_checked_comes_before_the_name_at_the_end():
     ran = notebook(KERNEL, checked=("kernel",))
     ran.namespace["kernel"] = lambda x: x + 7

@@ -28,6 +28,8 @@ def test_cells_mean_what_they_mean_in_a_notebook(cells, name, value):
     ("b = 1\n1 / (b - 1)\nb = 0", "ZeroDivisionError", "1 / (b - 1)"),
     ("b = 0\nimport sys\nsys.exit()", "SystemExit", "sys.exit()"),
     ("b = 0\ndef f(:", "SyntaxError", "def f(:"),
+    ("b = 0\ndef f():\n    return b / 0\nf()", "ZeroDivisionError", "return b / 0"),
+    ("b = 0\nimport json\njson.loads('x')", "JSONDecodeError", "json.loads('x')"),
     ("b = 0\nraise KeyboardInterrupt", "KeyboardInterrupt", "raise KeyboardInterrupt")])
 def test_a_statement_that_fails_is_told_and_the_next_one_runs(cell, kind, line):
     namespace = {"b": 0}

@@ -8,7 +8,7 @@ import torch
 
 from checks.executor import source
 from checks.host.recorder import record
-from checks.host.transport import BadRecording, pack, unpack
+from checks.host.transport import MOST_STEPS, BadRecording, pack, unpack
 from kernels.hello import vector_add_kernel
 
 
@@ -46,6 +46,16 @@ def test_a_signature_of_other_arguments():
     data["steps"][-1]["signature"]["z"] = "i32"
     with pytest.raises(BadRecording, match="other arguments"):
         unpack(data, [])
+
+
+def test_more_steps_or_other_constants_than_there_may_be():
+    data = packed()
+    data["steps"] = data["steps"][-1:] * MOST_STEPS
+    assert len(unpack(data, []).launches) == MOST_STEPS
+    for changed, constants in ((data | {"steps": [*data["steps"], data["steps"][0]]}, []), (data | {"constants": [7]}, []),
+                               (data, [torch.ones(1)])):
+        with pytest.raises(BadRecording, match=r"^\d+ steps, [01] constants$"):
+            unpack(changed, constants)
 
 
 HALF = "@triton.jit\ndef half(x):\n    return x / 2\n"

@@ -1,6 +1,7 @@
 """Compiling for GPUs that are not here."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -62,6 +63,61 @@ def test_spills_are_seen():
     crowded.options["num_warps"] = 1  # 512 sums in each thread's 255 registers
     (report,) = start([_job(crowded, 80)])()
     assert report.spills > 0
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """The compiling process's module, loaded here; what it changes in the environment is forgotten."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    path = Path(checks.judge.compiler.__file__).with_name("compile_worker.py")
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("loaded_worker", path))
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "from_module", lambda job: triton.runtime.JITFunction(int8_tile_kernel.fn))
+    monkeypatch.setattr(module, "language", lambda kernel: lambda *arguments: arguments)
+    return module
+
+
+LOG = """ptxas info    : Compiling entry function 'f' for 'sm_90a'
+ptxas info    : Function properties for f
+    3824 bytes stack frame, 9756 bytes spill stores, 8468 bytes spill loads
+ptxas info    : Used 255 registers, used 1 barriers, 3824 bytes cumulative stack size
+"""
+PTX = """mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.s8.s32 {%r1}
+ld.shared.b8 %rs1, [%r1];
+st.shared.u8 [%r1], %rs1;
+ld.shared.b32 %r2, [%r1];
+"""
+HOPPER = """griddepcontrol.wait;
+cp.async.bulk.tensor.2d.shared::cluster.global [%r1];
+wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {%f1};
+wgmma.wait_group.sync.aligned 1;
+wgmma.wait_group.sync.aligned 0;
+ld.shared::cta.s8 %rs1, [%r1];
+"""
+NOTHING = {"registers": None, "spills": 0, "stack": 0, "shared": 48, "tensor_cores": None, "multiplies": None, "pending": 0,
+           "tma": False, "overlap": False, "byte_moves": 0}
+
+
+@pytest.mark.parametrize(("log", "ptx", "told"), [
+    ("", "ret;", {}), (LOG, "ret;", {"registers": 255, "spills": 9756 + 8468, "stack": 3824}),
+    ("", PTX, {"tensor_cores": "mma", "multiplies": "s8", "byte_moves": 2}),
+    ("", HOPPER, {"tensor_cores": "wgmma", "multiplies": "f16", "pending": 1, "tma": True, "overlap": True,
+                  "byte_moves": 1})], ids=["nothing", "log", "mma", "wgmma"])
+def test_what_is_read_from_the_compiler(worker, monkeypatch, log, ptx, told):
+    asked = []
+
+    def compiles(source, target, options):
+        asked.append((*source, target.arch, options))
+        print(log)
+        return SimpleNamespace(asm={"ptx": ptx}, metadata=SimpleNamespace(shared=48))
+
+    monkeypatch.setattr(triton, "compile", compiles)
+    job = {"module": "", "signature": {"K": "i32"}, "constexprs": {"BLOCK": 64}, "aligned": ["K"], "capability": 89,
+           "options": {"num_warps": 2}}
+    assert worker.compile_job(job) == NOTHING | told
+    (_, signature, constexprs, attributes, capability, options), = asked
+    assert (signature, capability, options) == ({"K": "i32"}, 89, {"num_warps": 2})
+    assert (constexprs, attributes) == ({(4,): 64}, {(3,): [["tt.divisibility", 16]]})
 
 
 def test_a_refusal_is_told_per_target_in_the_compiler_s_words():
@@ -228,6 +284,40 @@ def test_a_report_is_kept_for_the_next_session_a_refusal_is_not(new_session, mon
         file.write_text(file.read_text()[:-9])
     with pytest.raises(Asked):
         start([good])
+
+
+def test_what_a_report_depends_on_is_in_its_file_s_name(monkeypatch, tmp_path):
+    assembler = tmp_path / "ptxas"
+    assembler.write_bytes(b"1")
+    monkeypatch.setattr(kept_reports, "knobs", SimpleNamespace(nvidia=SimpleNamespace(ptxas=SimpleNamespace(
+        path=str(assembler))), cache=SimpleNamespace(dir=str(tmp_path))))
+    monkeypatch.setattr(kept_reports, "ROOT", tmp_path)
+    (tmp_path / "checks").mkdir()
+    monkeypatch.setattr(kept_reports, "COMPILE_WITH", ("a.py", "b.py"))
+    sources = [tmp_path / "checks" / name for name in kept_reports.COMPILE_WITH]
+    for source in sources:
+        source.write_text("1")
+    paths = []
+
+    def another_path(job="{}"):
+        kept_reports._compiler.cache_clear()
+        paths.append(kept_reports._path(job))
+
+    another_path()
+    another_path("[]")
+    monkeypatch.setattr(kept_reports, "get_cache_invalidating_env_vars", lambda: {"TRITON_DEFAULT_FP_FUSION": "0"})
+    another_path()
+    monkeypatch.setattr(kept_reports.triton, "__version__", "4")
+    another_path()
+    for source in sources:
+        source.write_text("2")
+        another_path()
+    assembler.write_bytes(b"12")
+    another_path()
+    os.utime(assembler, (1, 1))
+    another_path()
+    kept_reports._compiler.cache_clear()
+    assert len(set(paths)) == len(paths) == 8
 
 
 def test_where_no_file_can_be_kept_it_is_compiled_again(new_session, monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from checks.judge import diagnosis
 from checks.judge.execution import Raced
 from checks.judge.exercise import Exercise, Expected, Mutant, numbers
 from checks.judge.launches import OutOfBounds
-from checks.judge.trial import Outcome
+from checks.judge.trial import TIMEOUT, Outcome
 
 NAN, INF = float("nan"), float("inf")
 CASE = numbers(n=3)
@@ -95,6 +95,19 @@ def test_what_came_of_a_mutant_is_kept_for_nothing_else(monkeypatch):
              for one in asked + asked]
     assert len(tried) == len(asked)
     assert all(first is again for first, again in zip(found[:len(asked)], found[len(asked):], strict=True))
+
+
+@pytest.mark.parametrize(("status", "times"), [("passed", 1), ("failed", 1), ("crashed", 1), (TIMEOUT, 3)])
+def test_a_mutant_that_took_too_long_once_is_tried_again(monkeypatch, status, times):
+    tried = []
+    monkeypatch.setattr(diagnosis, "_tried", {})
+    monkeypatch.setattr(Exercise, "mutated", lambda self, mutant: mutant.name)
+    monkeypatch.setattr(diagnosis, "try_again", lambda exercise, function, seen: (
+        tried.append(function) or Outcome(seen.case, {}, (), status=status)))
+    for _ in range(3):
+        outcome, _ = diagnosis._mutant_on(EXERCISE, EXERCISE.mutants[0], Outcome(CASES[0], {}, ()), 0)
+        assert outcome.status == status
+    assert len(tried) == times
 
 
 @pytest.mark.parametrize(("outputs", "said"), [

@@ -27,6 +27,7 @@ def test_answers_are_right_with_the_interpreters_traffic(exercise):
         ours, theirs = (run(exercise, exercise.answer_function(), case) for run in (executed, interpreted))
         assert (ours.status, ours.message) == (theirs.status, theirs.message) == (PASSED, "")
         assert ours.traffic() == theirs.traffic()
+        assert [one.instructions() for one in ours.launches] == [one.instructions() for one in theirs.launches]
         for name, value in ours.inputs.items():
             assert not isinstance(value, torch.Tensor) or torch.equal(ours.loaded(name), theirs.loaded(name))
 
@@ -53,3 +54,17 @@ def test_a_store_past_the_end_is_said_to_be_a_store():
     outcome = executed(exercise, unmasked, case)
     assert outcome.error.kind == "store" and outcome.error.line == "tl.store(out_ptr + offs, x + y)"
     assert interpreted(exercise, unmasked, case).error.same_as(executed(exercise, unmasked, case).error)
+
+
+def test_a_launch_s_options_are_those_that_were_asked_for():
+    """With which the kernel is then compiled."""
+    exercise = EXERCISES["vector_add_kernel"]
+    x = exercise.cases[0].inputs(torch.Generator())["x"]
+
+    def launches(x):
+        exercise.module.vector_add_kernel[(1,)](x, x, x.clone(), 1, BLOCK=1, num_warps=2, num_stages=5)
+        exercise.module.vector_add_kernel[(1,)](x, x, x.clone(), 1, BLOCK=1)
+
+    ours = [launch.options for launch in attempt_executed(launches, {"x": x}, 20).launches]
+    assert ours == [{"num_warps": 2, "num_stages": 5}, {}] == [
+        launch.options for launch in attempt(launches, {"x": x}, 20).launches]

@@ -5,6 +5,7 @@ import ast
 import pytest
 
 from checks.judge.fixes import fixes
+from checks.judge.scope import SHOWN, shown
 
 BYTES = "def bytes_of(N, K):\n    return 2 * (N * K + K + N)\n"
 KERNEL = """def k(x_ptr, y_ptr, K, stride_x, BLOCK: tl.constexpr):
@@ -77,6 +78,11 @@ def test_the_likeliest_come_first_and_none_twice():
     assert len({source for source, *_ in said}) == len(said)
     two = "def f(a):\n    b = a + 1\n    return b + 1\n"
     assert next(fixes(two, two, "return b + 1"))[0] != two and "b + 1" in next(fixes(two, two, "return b + 1"))[1]
+
+
+@pytest.mark.parametrize(("length", "said"), [(SHOWN - 1, "a" * (SHOWN - 1)), (SHOWN, "a" * (SHOWN - 3) + "...")])
+def test_a_long_piece_of_source_is_cut_and_says_so(length, said):
+    assert shown(ast.Name("a" * length)) == said
 
 
 def test_what_is_no_function_has_no_fixes():

@@ -141,6 +141,7 @@ def test_atomics_do_their_work_and_count_as_a_load_and_a_store():
         masked_atomic_kernel[(1,)](y, old, 3, BLOCK=4)
     assert y.tolist() == [2, 3, 4, 3] and old.tolist()[:3] == [0, 1, 2]
     assert launches[0].traffic() == {("load", "y_ptr"): 12, ("store", "y_ptr"): 12, ("store", "old_ptr"): 16}
+    assert launches[0].instructions() == 2, "an atomic is one"
     with watch() as launches:
         exchange_kernel[(1,)](y, old, 1)
         exchange_kernel[(1,)](y, old, 0)

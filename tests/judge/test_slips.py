@@ -65,6 +65,12 @@ def test_single_numbers_may_be_stored_one_by_one():
     assert slip("gemv_fp16_kernel", (store, one_by_one)) is None
 
 
+def test_a_name_that_says_itself_that_it_is_not_used():
+    assert slip("gemv_bytes", ("    return", "    spare = N\n    return")) == "`spare` is computed and then never used."
+    assert slip("gemv_bytes", ("    return", "    _spare = N\n    return")) is None
+    assert slip("vector_add_kernel", ("    p = tl", "    _ = tl.num_programs(0)\n    p = tl")) is None
+
+
 def test_pointers_that_a_loop_moves_by_the_wrong_step():
     source = answer_source(LAYOUT)
     head = source[:source.index("    for k in")]

@@ -153,6 +153,16 @@ def test_without_a_seed_a_session_s_checks_see_the_same_inputs(monkeypatch):
     assert set(seeds[:4]) == set(seeds[8:]) == {SESSION_SEED} and set(seeds[4:8]) == {0} and len(exercise.cases) == 4
 
 
+@pytest.mark.parametrize("interpreted", [None, 0, 1, 3])
+def test_it_is_said_if_any_case_was_interpreted(monkeypatch, interpreted):
+    exercise = EXERCISES["gemv_bytes"]
+    monkeypatch.setattr("checks.judge.verdict.try_case", lambda exercise, function, case, *_: trial.Outcome(
+        case, {}, (), interpreted="it is odd" * (exercise.cases.index(case) == interpreted)))
+    said = judge(exercise, exercise.answer_function()).message
+    assert said == "gemv_bytes: right on 4 cases" + (
+        "" if interpreted is None else " · interpreted, not proven: it is odd. Before it earns points, a person looks at it")
+
+
 def test_a_compiler_that_does_not_finish_is_no_pass(monkeypatch):
     def does_not_finish(self):
         raise TimeoutError("the compiler did not finish within 60 s.")
