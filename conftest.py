@@ -1,5 +1,6 @@
-"""How the suite is run: with how many threads, and which tests share a worker."""
+"""How the suite is run: with how many threads, what the garbage collector goes through, which tests share a worker."""
 
+import gc
 import os
 import re
 
@@ -18,11 +19,18 @@ IN_PARTS = ("tests/course/test_contract.py", "tests/course/test_solutions.py")  
 
 
 def pytest_sessionstart():
+    gc.disable()  # 8,600 tests are collected, and none is garbage
     if INTERPRETED:  # a process that has asked for a GPU cannot be forked
         from jupyter_client.provisioning import local_provisioner
         from notebook_kernels import launch_kernel
 
         local_provisioner.launch_kernel = launch_kernel
+
+
+def pytest_collection_finish():
+    gc.freeze()  # tests and libraries stay: a full collection, a second long, would go through them again and again
+    gc.set_threshold(20_000)
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,5 +1,6 @@
 """Jupyter kernels forked from a process that has imported what lessons do: that takes as long as a lesson otherwise."""
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -27,6 +28,7 @@ class Kernel(FORKSERVER.Process):
         self.waiting, self.ready = FORKSERVER.Pipe(duplex=False)
 
     def run(self):
+        gc.freeze()  # what was imported stays
         os.setsid()  # signals go to the kernel's process group
         self.ready.send(None)
         os.environ.clear()

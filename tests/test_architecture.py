@@ -73,11 +73,14 @@ def imports(module: str) -> Iterator[str]:
 
 
 def running(node: ast.AST) -> Iterator[ast.AST]:
-    """`node` and all below it but blocks under `if TYPE_CHECKING`."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
-            yield from running(child)
+    """`node` and the statements below it but blocks under `if TYPE_CHECKING`."""
+    found = [node]
+    while found:
+        node = found.pop()
+        yield node
+        if not isinstance(node, ast.expr):
+            found += (child for child in ast.iter_child_nodes(node) if not (
+                isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"))
 
 
 def owner(name: str) -> list[str]:
