@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ def record(function: Callable[..., Any], inputs: dict[str, Any]) -> Recording:
     Raises what the function raises; NeedsNumbers where it reads a number of a tensor, or a shape that depends on one.
     """
     recorder = _Recorder()
-    without_data = FakeTensorMode(allow_non_fake_inputs=True)  # such as a tensor that the wrapper makes of Python numbers
+    without_data = _mode()
     with without_data:
         given = {name: torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
                  if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
@@ -63,6 +64,18 @@ def record(function: Callable[..., Any], inputs: dict[str, Any]) -> Recording:
     outputs = result if isinstance(result, tuple | list) and len(result) != 1 else (result,)
     recorder.recording.outputs = tuple(recorder.described(value) for value in outputs)
     return recorder.recording
+
+
+def _mode() -> FakeTensorMode:
+    kept = vars(sys).get("tracebacklimit")
+    sys.tracebacklimit = 0  # it would look up the source of every caller, a sixth of a recording
+    try:
+        return FakeTensorMode(allow_non_fake_inputs=True)  # such as a tensor that the wrapper makes of Python numbers
+    finally:
+        if kept is None:
+            del sys.tracebacklimit
+        else:
+            sys.tracebacklimit = kept
 
 
 class _Recorder(TorchDispatchMode):

@@ -2,7 +2,7 @@
 
 import ast
 
-from checks.judge.scope import SIGNS, Replaced, Scope, shown
+from checks.judge.scope import SIGNS, Replaced, Scope, shown, text_of
 
 _OPERATORS: tuple[type[ast.operator], ...] = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
 _TIMES: dict[float, str] = {2: "", 1000: " (for a unit)", 1e6: " (for a unit)", 8: " (a byte has 8 bits)", 4: "", 10: "",
@@ -13,7 +13,7 @@ def arithmetic(node: ast.BinOp, scope: Scope) -> Replaced:
     left, op, right = node.left, node.op, node.right
     inside, mine = f", in `{shown(node)}`.", SIGNS[type(op)]
     yield from _dropped(node, scope)
-    if scope.kernel and any(part in ast.unparse(node) for part in ("_ptr", "arange", "int64")):
+    if scope.kernel and any(part in text_of(node) for part in ("_ptr", "arange", "int64")):
         return  # an address: what is often wrong there are names and numbers
     for other in _OPERATORS if isinstance(op, _OPERATORS) and not isinstance(right, ast.Constant) else ():
         if other is not type(op):
@@ -54,7 +54,7 @@ def _dropped(node: ast.BinOp, scope: Scope) -> Replaced:
     """One side alone."""
     left, op, right = node.left, node.op, node.right
     inside, mine = f", in `{shown(node)}`.", SIGNS[type(op)]
-    address = any(part in ast.unparse(node) for part in ("_ptr", "arange")) and not isinstance(right, ast.Constant)
+    address = any(part in text_of(node) for part in ("_ptr", "arange")) and not isinstance(right, ast.Constant)
     if scope.kernel and (isinstance(op, ast.BitAnd) or address):
         return
     yield left, f"`{mine} {shown(right)}` should not be there{inside}"
@@ -76,11 +76,11 @@ def _sums(node: ast.BinOp) -> Replaced:
         while isinstance(first, ast.BinOp) and isinstance(first.op, ast.Mult):
             first = first.left
         if first is not term and isinstance(first, ast.Constant):
-            rest = ast.unparse(term).removeprefix(f"{ast.unparse(first)} * ")
-            whole = " + ".join([*(ast.unparse(other) for other in terms[:i]), rest,
-                                *(ast.unparse(other) for other in terms[i + 1:])])
-            new = ast.parse(f"{ast.unparse(first)} * ({whole})", mode="eval").body
-            yield new, f"the factor {ast.unparse(first)} belongs to every term: parentheses are missing, in `{shown(node)}`."
+            rest = text_of(term).removeprefix(f"{text_of(first)} * ")
+            whole = " + ".join([*(text_of(other) for other in terms[:i]), rest,
+                                *(text_of(other) for other in terms[i + 1:])])
+            new = ast.parse(f"{text_of(first)} * ({whole})", mode="eval").body
+            yield new, f"the factor {text_of(first)} belongs to every term: parentheses are missing, in `{shown(node)}`."
 
 
 def _parentheses(node: ast.BinOp) -> Replaced:

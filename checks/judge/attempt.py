@@ -5,7 +5,7 @@ import linecache
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class Attempt:
     changed: list[str] = field(default_factory=list)  # inputs that are no longer what they were
     device: torch.device = field(default_factory=device)  # on which the outputs must lie
     interpreted: str = ""  # why Triton's interpreter ran the kernels
-    made: tuple[Any, ...] | None = field(default=None, repr=False)  # as made.py says, where it is known
+    made: Sequence[Any] | None = field(default=None, repr=False)  # as made.py says, where it is known
     operators: list[str] = field(default_factory=list)  # of torch that ran beside the kernels, where they were seen
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from checks.judge.arithmetic import arithmetic, factors
-from checks.judge.scope import SHOWN, SIGNS, Replaced, Scope, shown
+from checks.judge.scope import SHOWN, SIGNS, Replaced, Scope, shown, text_of
 
 SMALL = 1e-3  # numbers below are there to keep another from being 0
 LARGEST_SHIFTED = 256  # a number that may be one too large, or twice as large as meant; beyond it are units
@@ -54,7 +54,7 @@ def _values(node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
         case ast.Compare(left=left, comparators=others):
             yield from ((value, False) for value in (left, *others))
         case ast.Call(func=ast.Attribute(value=value) as function, args=values):
-            if ast.unparse(value) not in _MODULES and function.attr != "append":
+            if text_of(value) not in _MODULES and function.attr != "append":
                 yield value, False
             yield from ((given, False) for given in values)
         case ast.Call(args=values):
@@ -66,19 +66,19 @@ def _values(node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
 def _around(node: ast.AST, above: dict[ast.AST, ast.AST]) -> str:
     """A phrase with the largest short piece of source around a node."""
     place = node
-    while place in above and len(ast.unparse(above[place])) < SHOWN:
+    while place in above and len(text_of(above[place])) < SHOWN:
         place = above[place]
-    return "" if place is node else f", in `{ast.unparse(place)}`"
+    return "" if place is node else f", in `{text_of(place)}`"
 
 
 def _told_apart(sentence: str, node: ast.AST, above: dict[ast.AST, ast.AST], text: str) -> str:
     """The sentence with a longer piece of source where the one that it shows stands in the function more than once."""
-    piece, place = ast.unparse(node), node
+    piece, place = text_of(node), node
     if not sentence.endswith(f", in `{piece}`.") or text.count(piece) < 2:
         return sentence
-    while place in above and text.count(ast.unparse(place)) > 1:
+    while place in above and text.count(text_of(place)) > 1:
         place = above[place]
-    longer = ast.unparse(place)
+    longer = text_of(place)
     return f"{sentence[:-1]} of `{longer}`." if text.count(longer) == 1 and len(longer) < SHOWN else sentence
 
 
@@ -198,7 +198,7 @@ def _call(node: ast.Call, scope: Scope) -> Replaced:
     if name == "max" and len(given) == 2 and isinstance(function, ast.Name):
         both = ast.BinOp(given[0], ast.Add(), given[1])
         yield both, f"the larger part is taken, and the two add up, in `{shown(node)}`."
-    module = isinstance(function, ast.Attribute) and ast.unparse(function.value) in _MODULES
+    module = isinstance(function, ast.Attribute) and text_of(function.value) in _MODULES
     if isinstance(function, ast.Attribute) and not module:
         yield function.value, f"`.{name}` should not be there, in `{shown(node)}`."
     elif given and name not in ("load", "store", "range", "arange", "program_id"):
@@ -215,14 +215,14 @@ def _call(node: ast.Call, scope: Scope) -> Replaced:
     for keyword in node.keywords:
         if keyword.arg not in ("mask", "key"):
             rest = [other for other in node.keywords if other is not keyword]
-            yield ast.Call(function, given, rest), f"`{ast.unparse(keyword)}` should not be there, in `{shown(node)}`."
+            yield ast.Call(function, given, rest), f"`{text_of(keyword)}` should not be there, in `{shown(node)}`."
 
 
 def _axis(node: ast.keyword, scope: Scope) -> Replaced:
     if node.arg in ("dim", "axis") and isinstance(node.value, ast.Constant | ast.UnaryOp):
         for other in (0, 1):
-            if ast.unparse(node.value) != str(other):
-                said = f"`{ast.unparse(node)}` stands where `{node.arg}={other}` belongs."
+            if text_of(node.value) != str(other):
+                said = f"`{text_of(node)}` stands where `{node.arg}={other}` belongs."
                 yield ast.keyword(node.arg, ast.Constant(other)), said
 
 
@@ -241,7 +241,7 @@ def _part(node: ast.Subscript, scope: Scope) -> Replaced:
     if not isinstance(node.ctx, ast.Load):
         return
     turned = {"(None, :)": "[:, None]", "(:, None)": "[None, :]", "None, :": "[:, None]", ":, None": "[None, :]"}
-    slot = ast.unparse(node.slice)
+    slot = text_of(node.slice)
     if slot in turned:
         new = ast.parse(f"x{turned[slot]}", mode="eval").body
         assert isinstance(new, ast.Subscript)
@@ -279,10 +279,10 @@ def _added(node: ast.AugAssign, scope: Scope) -> Replaced:
 
 
 def _statement(node: ast.stmt, scope: Scope) -> Replaced:
-    if scope.kernel and "load" in ast.unparse(node):
+    if scope.kernel and "load" in text_of(node):
         return
     if isinstance(node, ast.Break | ast.Continue):
-        yield ast.Pass(), f"the `{ast.unparse(node)}` should not be there: the loop must go on."
+        yield ast.Pass(), f"the `{text_of(node)}` should not be there: the loop must go on."
     elif isinstance(node, ast.AugAssign) or isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         yield ast.Pass(), f"the line `{shown(node)}` should not be there."
 

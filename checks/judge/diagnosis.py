@@ -135,6 +135,7 @@ def _mutant_on(exercise: Exercise, mutant: Mutant, seen: Outcome, seed: int) -> 
         outcome = try_again(exercise, exercise.mutated(mutant), seen)
         traffic = outcome.traffic()
         outcome.inputs, outcome.given, outcome.expected, outcome.launches, outcome.wrong = {}, {}, (), [], None
+        outcome.made = None
         if outcome.error is not None:  # its traceback would keep every frame, and all their tensors
             outcome.error = outcome.error.with_traceback(None)
             outcome.error.__context__ = None
@@ -204,7 +205,9 @@ def _same_value(a: Any, b: Any, want: Expected, loosely: float) -> bool:
     if isinstance(tolerance, torch.Tensor) and tolerance.shape != a.shape:
         tolerance = 0.0  # both have the same wrong shape, to which no bound belongs
     a, b = a.detach().cpu().double(), b.detach().cpu().double()
-    same = (a == b) | (a.isnan() & b.isnan()) | ((a - b).abs() <= tolerance)
+    same = (a - b).abs() <= tolerance
+    if not same.all():
+        same |= (a == b) | (a.isnan() & b.isnan())
     if loosely and isinstance(want.value, torch.Tensor) and want.value.shape == a.shape:
         off = (b - want.value.double()).abs()
         wrong = off > tolerance

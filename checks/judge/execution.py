@@ -14,12 +14,13 @@ import torch
 
 from checks.executor import CompileError, Fault, LimitExceeded, Module, Unsupported, compile_kernel
 from checks.host.playback import play
-from checks.host.recorder import NeedsNumbers, record
+from checks.host.recorder import NeedsNumbers
 from checks.host.steps import LaunchStep
 from checks.judge.attempt import Attempt, attempt, changed_inputs, deadline, root_cause, student_line
 from checks.judge.launches import Access, Launch, OutOfBounds, lies_between
 from checks.judge.made import made_by_kernels
 from checks.judge.memory import poison_, strided_copy
+from checks.judge.recorded import recorded
 
 
 class Raced(RuntimeError):
@@ -56,7 +57,7 @@ def attempt_executed(call: Callable[..., Any], inputs: dict[str, Any], timeout_s
     try:
         with deadline(timeout_s):
             try:
-                recording = record(call, tried.given)
+                recording = recorded(call, tried.given)
             except NeedsNumbers:
                 raise
             except (Exception, SystemExit) as error:

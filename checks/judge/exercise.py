@@ -12,6 +12,7 @@ import triton
 from triton.runtime import KernelInterface
 
 from checks.host.steps import ALLOCATIONS, MOVES_ONLY, VIEWS
+from checks.judge.recorded import placed
 from checks.judge.source import Function, answer_module, answer_source, define, python_function, rebind
 
 
@@ -103,7 +104,9 @@ class Exercise:
                    for name in wrapper.__code__.co_names
                    if isinstance(ours.get(name), KernelInterface)
                    and self.name in python_function(ours[name]).__code__.co_names}
-        called: Callable[..., Any] = rebind(wrapper, **{self.name: function}, **callers)
+        called = rebind(wrapper, **{self.name: function}, **callers)
+        if not callers:
+            placed(called, wrapper, function)
         return called
 
     def written_by_student(self, function: Function) -> Function:

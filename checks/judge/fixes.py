@@ -33,17 +33,14 @@ def fixes(source: str, answer: str, line: str | None = None) -> Iterator[tuple[s
     for one in (function, wanted):
         if ast.get_docstring(one):
             one.body = one.body[1:] or [ast.Pass()]
-    scope, count = Scope(function, wanted), _Tokens(wanted)
-    goal, mine, lines = count(*wanted.body), count(*function.body), source.split("\n")
-    counted: dict[ast.AST, Counter[str]] = {}  # many changes are of one node
+    scope, tokens = Scope(function, wanted), _Tokens(wanted)
+    goal, mine, lines = tokens.count(wanted.body), tokens.count(function.body), source.split("\n")
     found: list[tuple[tuple[bool, int], str, list[_Change]]] = []
     alike: dict[str, list[_Change]] = {}
     for old, new, sentence in changes_in(function, scope):
-        if old not in counted:
-            counted[old] = count(old)
-        change = _Change(old, new, counted[old], count(new))
+        change = _Change(old, new, tokens.of(old), tokens.of(new))
         if (scope.kernel and not isinstance(new, ast.Constant)
-                and any(token not in goal for token in change.more - change.less)):
+                and any(token not in goal for token in Counter(change.more) - Counter(change.less))):
             continue  # each kernel takes a while: only what the answer has too
         elsewhere = line is not None and lines[getattr(old, "lineno", 1) - 1].strip() != line
         found.append(((elsewhere, _distance(mine, goal, [change])), sentence, [change]))
@@ -53,8 +50,9 @@ def fixes(source: str, answer: str, line: str | None = None) -> Iterator[tuple[s
             said = f"{sentence.rstrip('.')}, in {len(changes)} places."
             found.append(((True, _distance(mine, goal, changes)), said, changes))
     seen = {ast.unparse(tree)}
+    above = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for rank, sentence, changes in sorted(found, key=lambda fix: fix[0]):
-        text = ast.unparse(_changed(tree, {change.old: change.new for change in changes})) + "\n"
+        text = ast.unparse(_changed(tree, changes, above)) + "\n"
         if text not in seen:
             seen.add(text)
             yield text, sentence[0].upper() + sentence[1:], rank
@@ -64,34 +62,39 @@ def fixes(source: str, answer: str, line: str | None = None) -> Iterator[tuple[s
 class _Change:
     old: ast.AST
     new: ast.AST
-    less: Counter[str]  # tokens of the two
-    more: Counter[str]
+    less: tuple[str, ...]  # tokens of the two
+    more: tuple[str, ...]
 
 
 def _distance(mine: Counter[str], goal: Counter[str], changes: list[_Change]) -> int:
-    tokens = mine.copy()
+    """How much farther than `mine` it is from `goal` with these changes."""
+    more: Counter[str] = Counter()
     for change in changes:
-        tokens.subtract(change.less)
-        tokens.update(change.more)
-    return sum(abs(tokens[token] - goal[token]) for token in tokens.keys() | goal.keys())
+        more.update(change.more)
+        more.subtract(change.less)
+    return sum(abs(mine[token] + n - goal[token]) - abs(mine[token] - goal[token]) for token, n in more.items())
 
 
-def _changed(node: Any, new: dict[ast.AST, ast.AST]) -> Any:
-    """A copy of a tree with other nodes for some of its own; what is the same in both is shared."""
-    if isinstance(node, list):
-        items = [_changed(item, new) for item in node]
-        return items if any(a is not b for a, b in zip(items, node, strict=True)) else node
-    if not isinstance(node, ast.AST):
-        return node
-    if node in new:
-        return new[node]
-    other = {field: changed for field, value in ast.iter_fields(node) if (changed := _changed(value, new)) is not value}
-    if not other:
-        return node
-    made = copy.copy(node)
-    for field, value in other.items():
-        setattr(made, field, value)
-    return made
+def _changed(tree: ast.AST, changes: list[_Change], above: dict[ast.AST, ast.AST]) -> ast.AST:
+    """A copy of a tree, changed; what is the same in both is shared. `above`: the node that each of its nodes is part of."""
+    new, around = {change.old: change.new for change in changes}, set()
+    for node in new:
+        while (outer := above.get(node)) is not None and outer not in around:
+            around.add(node := outer)
+
+    def changed(part: Any) -> Any:
+        if isinstance(part, list):
+            return [changed(item) for item in part]
+        if not isinstance(part, ast.AST):
+            return part
+        if part in new or part not in around:
+            return new.get(part, part)
+        made = copy.copy(part)
+        for field, value in ast.iter_fields(part):
+            setattr(made, field, changed(value))
+        return made
+
+    return changed(tree)
 
 
 class _Tokens:
@@ -99,9 +102,17 @@ class _Tokens:
 
     def __init__(self, answer: ast.FunctionDef):
         self.arguments = {argument.arg for argument in answer.args.args}
+        self._known: dict[ast.AST, tuple[str, ...]] = {}  # many changes are of one node, and keep its parts
 
-    def __call__(self, *parts: ast.AST) -> Counter[str]:
-        return Counter(token for part in parts for node in ast.walk(part) if (token := self._token(node)) is not None)
+    def count(self, body: list[ast.stmt]) -> Counter[str]:
+        return Counter(token for statement in body for token in self.of(statement))
+
+    def of(self, node: ast.AST) -> tuple[str, ...]:
+        if node not in self._known:
+            own = self._token(node)
+            below = [token for child in ast.iter_child_nodes(node) for token in self.of(child)]
+            self._known[node] = (*below, own) if own is not None else tuple(below)
+        return self._known[node]
 
     def _token(self, node: ast.AST) -> str | None:
         match node:

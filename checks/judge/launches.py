@@ -85,12 +85,14 @@ class Launch:
 
 def _different(numbers: np.ndarray) -> int:
     """How many different ones there are."""
-    low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
+    if not numbers.size:
+        return 0
+    low, high = int(numbers.min()), int(numbers.max())
     if high - low > 64 * numbers.size:  # far between
         return int(np.unique(numbers).size)
     seen = np.zeros(high - low + 1, dtype=bool)
     seen[numbers - low] = True
-    return int(seen.sum()) if numbers.size else 0
+    return int(np.count_nonzero(seen))
 
 
 @dataclass(eq=False, repr=False)

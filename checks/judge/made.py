@@ -1,7 +1,8 @@
 """Which elements of what a call returned were stored by kernels, also where torch then viewed, copied or converted them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,14 +14,35 @@ from checks.judge.launches import Launch
 MARK = 3  # a number that every format holds
 
 
-def made_by_kernels(recording: Recording, inputs: Mapping[str, Any], launches: Sequence[Launch]) -> tuple[Any, ...] | None:
-    """For each output a bool tensor of its shape, None for what is no tensor; None where torch computed beside the kernels.
+class Made(Sequence[Any]):
+    """For each output a bool tensor of its shape, None for what is no tensor. Found when it is first asked for."""
+
+    def __init__(self, find: Callable[[], tuple[Any, ...]]):
+        self._find = find
+
+    @functools.cached_property
+    def _outputs(self) -> tuple[Any, ...]:
+        return self._find()
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._outputs[index]
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+
+def made_by_kernels(recording: Recording, inputs: Mapping[str, Any], launches: Sequence[Launch]) -> Made | None:
+    """Which elements of the outputs kernels have stored; None where torch computed beside them.
 
     `launches` are the traces of the recorded launches. The recording is played once more on zeros, and where a kernel has
     stored, a mark is stored.
     """
     if not MOVES_ONLY.issuperset(name for name in recording.operators if name != WRITTEN):
         return None
+    return Made(lambda: _marked(recording, inputs, launches))
+
+
+def _marked(recording: Recording, inputs: Mapping[str, Any], launches: Sequence[Launch]) -> tuple[Any, ...]:
     traces = iter(launches)
 
     def mark(_: LaunchStep, arguments: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What a function's source may use, and how pieces of it are shown: for what may be changed in it."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -34,6 +35,12 @@ def _called(function: ast.AST) -> set[str]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)}
 
 
+@functools.lru_cache(maxsize=4096)
+def text_of(node: ast.AST) -> str:
+    """Its source. Many changes are of one node, and many nodes of a change are the function's own."""
+    return ast.unparse(node)
+
+
 def shown(node: ast.AST) -> str:
-    text = ast.unparse(node)
+    text = text_of(node)
     return text if len(text) < SHOWN else text[:SHOWN - 3] + "..."

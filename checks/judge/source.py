@@ -8,6 +8,7 @@ import linecache
 import re
 import textwrap
 import types
+import weakref
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -97,9 +98,17 @@ def python_function(function: Function) -> types.FunctionType:
     return plain
 
 
+_sources: weakref.WeakKeyDictionary[types.FunctionType, tuple[types.CodeType, str]] = weakref.WeakKeyDictionary()
+
+
 def source_of(function: Function) -> str:
     """The dedented source of a function or kernel. Raises OSError where Python does not know it."""
-    return textwrap.dedent(inspect.getsource(python_function(function)))
+    plain = python_function(function)
+    code, source = _sources.get(plain, (None, ""))
+    if code is not plain.__code__:  # unless it has got another one, from IPython's autoreload
+        source = textwrap.dedent(inspect.getsource(plain))
+        _sources[plain] = plain.__code__, source
+    return source
 
 
 def define(source: str, name: str | None, namespace: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ import functools
 import linecache
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, TypeAlias
@@ -44,7 +44,7 @@ class Outcome:
     output: int = 0  # its index
     unwritten: bool = False  # whether it is wrong for want of a store
     interpreted: str = ""  # why Triton's interpreter ran the kernels
-    made: tuple[Any, ...] | None = field(default=None, repr=False)  # which elements of outputs kernels made, if it is known
+    made: Sequence[Any] | None = field(default=None, repr=False)  # which elements of outputs kernels made, if it is known
     operators: list[str] = field(default_factory=list)  # of torch that did a part of the kernel's work, where they were seen
 
     def traffic(self) -> Traffic:
@@ -158,7 +158,7 @@ def _with_line(message: str) -> str:
 
 
 def _compare(exercise: Exercise, outcome: Outcome) -> None:
-    if outcome.outputs == (None,) and len(outcome.expected) > 1:
+    if len(outcome.outputs) == 1 and outcome.outputs[0] is None and len(outcome.expected) > 1:
         outcome.fail(f"{_on(outcome.case)} it returns None; expected {', '.join(exercise.outputs)}. Is a `return` missing?")
         return
     if len(outcome.outputs) != len(outcome.expected):
@@ -217,8 +217,10 @@ def _compare_tensor(outcome: Outcome, name: str, got: Any, want: Expected, store
         if unwritten.any():
             return _fail_unwritten(outcome, name, unwritten)
     exact = got.detach().cpu().to(value.dtype)
-    same_nan = exact.isnan() & value.isnan()
-    wrong = outcome.wrong = ~((exact == value) | ((exact - value).abs() <= want.tolerance) | same_nan)
+    right = (exact - value).abs() <= want.tolerance
+    if not right.all():  # infinity is right where it is wanted, and NaN
+        right |= (exact == value) | (exact.isnan() & value.isnan())
+    wrong = outcome.wrong = ~right
     if wrong.any():
         first = tuple(int(i) for i in wrong.nonzero()[0])
         place = f"{name}[{', '.join(map(str, first))}]"

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import checks.judge.made
 from checks.host.recorder import record
 from checks.judge.execution import attempt_executed
 from checks.judge.made import made_by_kernels
@@ -42,3 +43,12 @@ def test_what_torch_put_there_is_not(call, missing):
 
 def test_it_is_not_asked_where_torch_computes():
     assert made_by_kernels(record(lambda x, y: x + y, X), X, []) is None
+
+
+def test_it_is_found_when_it_is_first_asked_for(monkeypatch):
+    tried = attempt_executed(lambda x, y: add(x, y, torch.empty(12)), X, 20)
+    played = []
+    monkeypatch.setattr(checks.judge.made, "play", lambda *given: played.append(given) or (torch.full((12,), 3.0),))
+    assert not played
+    assert tried.made[0].all() and tried.made[0].all() and len(tried.made) == 1
+    assert len(played) == 1

@@ -56,3 +56,10 @@ def test_a_definition_is_found_again_though_two_share_a_name():
     assert ["return 1" in source_of(first), "return 2" in source_of(second)] == [True, True]
     namespace = {}
     assert define("x = 3\n", None, namespace) is None and namespace["x"] == 3
+
+
+def test_the_source_of_a_reloaded_function_is_the_new_one():
+    function, again = (define(f"def f():\n    return {n}\n", "f", {}) for n in (1, 2))
+    assert "return 1" in source_of(function)
+    function.__code__ = again.__code__  # as IPython's autoreload does
+    assert "return 2" in source_of(function)

@@ -60,7 +60,7 @@ def prepare() -> None:
         load("checks.paths", "checks/paths.py")
         load("checks.host", "checks/host/__init__.py")
         load("checks.grader.sandbox.virtual", "checks/grader/sandbox/virtual.py")
-        for name in ("faster", "launches", "memory", "attempt", "made", "execution"):
+        for name in ("faster", "launches", "memory", "attempt", "made", "recorded", "execution"):
             load(f"checks.judge.{name}", f"checks/judge/{name}.py")
         if KIND == "gpu":
             load("kernels.cost", "kernels/cost.py")  # which the timer's module imports

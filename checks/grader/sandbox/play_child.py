@@ -90,7 +90,8 @@ def _played(asked: dict, data: bytes) -> Attempt:
             error.__context__ = None
             return tried
         if INTERPRETED:
-            tried.made = made_by_kernels(recording, inputs, tried.launches)
+            made = made_by_kernels(recording, inputs, tried.launches)
+            tried.made = made and tuple(made)  # within the time
     tried.broken, tried.changed = arena.broken_bands(), changed_inputs(inputs, tried.given)
     return tried
 
