@@ -234,10 +234,14 @@ def install(lock):
         raise Stop(f"pip says that it has installed everything, and {missing()[0]} is not in .venv: a setting of yours "
                    "sends it elsewhere. `python3 -m pip config list` and `env | grep PIP_` show pip's settings.")
     # First in sys.path, before PYTHONPATH and before another package named kernels: a notebook finds the workshop's.
+    # What reads notebooks imports jsonschema, which builds a parser of addresses where it can: 1.5 s, and none is asked for.
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['rfc3987_syntax'] = None\n"
+    # Left for when they are imported: the packages' tests, and all models of transformers but one.
+    later = "site-packages/(.*/tests?/|transformers/models/(?!auto/|llama/))"
     for folder in VENV.glob("lib/python3*/site-packages"):
-        (folder / "workshop.pth").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n", encoding="utf-8")
+        (folder / "workshop.pth").write_text(start, encoding="utf-8")
         # On all cores, where pip takes one; what cannot be compiled, as templates, is passed over.
-        run_in_venv([str(PYTHON), "-m", "compileall", "-q", "-j", "0", str(folder)], lock, {}, quiet=True)
+        run_in_venv([str(PYTHON), "-m", "compileall", "-q", "-j", "0", "-x", later, str(folder)], lock, {}, quiet=True)
     configure_jupyter()
 
 

@@ -25,6 +25,7 @@ def wheels(tmp_path_factory):
         info = f"tiny-{version}.dist-info/"
         with zipfile.ZipFile(folder / f"tiny-{version}-py3-none-any.whl", "w") as wheel:
             wheel.writestr("tiny.py", f"version = '{version}'\n")
+            wheel.writestr("tiny_parts/tests/test_tiny.py", "import tiny\n")
             wheel.writestr(info + "METADATA", f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n")
             wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
                                            "Tag: py3-none-any\n")
@@ -240,6 +241,15 @@ def test_packages_of_the_workshop_s_names_do_not_win(template, tmp_path):
                            text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(elsewhere)})
     shutil.rmtree(next(root.glob(".venv/lib/python3*/site-packages/checks")))
     assert found.stdout.strip() == str(root / "checks" / "__init__.py"), found.stderr
+
+
+def test_starting_waits_for_no_compiler_and_no_parser(template):
+    site = next(template[0].glob(".venv/lib/python3*/site-packages"))
+    assert [file.name.partition(".")[0] for file in site.rglob("*tiny*.pyc")] == ["tiny"]  # and not its tests
+    (site / "rfc3987_syntax.py").write_text("raise SystemExit('takes 1.5 s')\n")
+    found = subprocess.run([template[0] / ".venv/bin/python", "-c", "import rfc3987_syntax"], capture_output=True, text=True)
+    (site / "rfc3987_syntax.py").unlink()
+    assert "ModuleNotFoundError" in found.stderr  # as jsonschema finds it where it is not installed
 
 
 def test_what_is_printed_onto_a_full_disk(template):
