@@ -78,10 +78,10 @@ def show_accesses(function, N: int = 160, K: int = 320):
                      bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5})
     top.set_ylabel("row n of W")
     most = max(steps.values(), default=0)
-    top.set_title(f"W ({N}, {K}): {len(programs)} programs, each loads W in {most} step(s)", fontsize=10)
+    top.set_title(f"W ({N}, {K}): {len(programs)} programs, each loads W in {most} step{'s' * (most > 1)}", fontsize=10)
     bottom.fill_between(np.arange(K), reads, step="mid", color=COLOURS[0])
-    bottom.text(K / 2, reads.max() / 2, f"{reads.max()} time(s)" if reads.max() == reads.min() else
-                f"{reads.min()} to {reads.max()} times", ha="center", va="center", color="white")
+    counts = f"{reads.min()} to {reads.max()}" if reads.min() < reads.max() else f"{reads.max()}"
+    bottom.text(K / 2, reads.max() / 2, f"{counts} time{'s' * (counts != '1')}", ha="center", va="center", color="white")
     bottom.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     bottom.set(xlabel="k", ylabel="reads of x[k]", ylim=(0, max(reads.max() * 1.2, 1)), xlim=(0, K - 1))
     return show_figure(figure)

@@ -47,7 +47,7 @@ def show_timeline(gpu: SimulatedGPU, title: str = ""):
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right", "left"]].set_visible(False)
     once = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(once.values(), once, loc="outside lower center", ncols=len(once), frameon=False, fontsize=8)
+    figure.legend(once.values(), once, loc="outside lower center", ncols=len(once), frameon=False, fontsize=9)
     return show_figure(figure)
 
 
@@ -219,8 +219,9 @@ def show_gain(int8_gain: Callable, time_us: Callable):
     axes.plot(sizes, [predicted(M) for M in sizes], color=COLOURS[0], label="your prediction")
     for mode, how, fill in (("graph", "in a CUDA graph", COLOURS[5]), ("eager", "eager", "none")):
         gains = {M: gain for M, (gain, timed) in met.items() if timed == mode}
-        axes.plot(list(gains), list(gains.values()), "D", color=COLOURS[5], markerfacecolor=fill,
-                  label=f"{INT8} beside {FP16}, measured {how}")
+        if gains:
+            axes.plot(list(gains), list(gains.values()), "D", color=COLOURS[5], markerfacecolor=fill,
+                      label=f"{INT8} beside {FP16}, measured {how}")
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ROWS, [f"{M:,}" for M in ROWS], fontsize=8)

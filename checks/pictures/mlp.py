@@ -182,4 +182,5 @@ def count_places(M: int = 128, N: int = 512, K: int = 512) -> None:
         launches = trace(place, **{key: given[key] for key in operand_names(place)})
         touched = sum(launch.footprint().total() for launch in launches)
         asked = sum(launch.traffic().total() for launch in launches)
-        print(f"  {name:28} {len(launches)} launches, touches {touched:8,} bytes, asks for {asked:9,}")
+        noun = "launches," if len(launches) > 1 else "launch,"
+        print(f"  {name:28} {len(launches)} {noun:9} touches {touched:8,} bytes, asks for {asked:9,}")

@@ -9,7 +9,7 @@ import torch
 from checks.bench.profile import profiled, profiles
 from checks.pictures.common import ready_to_draw, show_figure
 
-UNITS = {"dram_pct": "DRAM", "l2_pct": "L2 cache", "tensor_pct": "tensor\ncores", "issue_pct": "instr.\nissue",
+UNITS = {"dram_pct": "DRAM", "l2_pct": "L2\ncache", "tensor_pct": "tensor\ncores", "issue_pct": "instr.\nissue",
          "occupancy_pct": "occu-\npancy"}
 SHOWN: list[tuple[str, dict[str, int]]] = [
     ("gemv_fp16", {"N": 65536}), ("gemv_fp16", {"N": 4096}), ("matmul_fp16_naive", {}), ("matmul_fp16", {}),
@@ -45,14 +45,15 @@ def shown_profiles() -> list[dict]:
 
 def show_profiles():
     """What of its peak each unit reaches in kernels of the lessons, and what their warps wait for, as recorded."""
-    return show_figure(profile_figure(shown_profiles(), f"Nsight Compute on an {profiles()['gpu']}, recorded"))
+    title = f"Nsight Compute on an {profiles()['gpu']}, recorded: % of the peak"
+    return show_figure(profile_figure(shown_profiles(), title))
 
 
 def profile_figure(rows: list[dict], title: str):
     """Kernels by units: per cent of the peak; beside them, what the warps wait for."""
     parts = np.array([[row[unit] for unit in UNITS] for row in rows])
-    figure, axes = plt.subplots(figsize=(9.6, 1.1 + 0.42 * len(rows)), layout="constrained")
-    image = axes.imshow(parts, cmap="cividis_r", vmin=0, vmax=100, aspect="auto")
+    figure, axes = plt.subplots(figsize=(7.6, 1.1 + 0.4 * len(rows)), layout="constrained")
+    axes.imshow(parts, cmap="cividis_r", vmin=0, vmax=100, aspect="auto")
     for (place, unit), part in np.ndenumerate(parts):
         axes.text(unit, place, f"{part:.0f}", ha="center", va="center", fontsize=9, color="white" if part > 60 else "black")
     axes.set_xticks(range(len(UNITS)), UNITS.values(), fontsize=9)
@@ -61,7 +62,6 @@ def profile_figure(rows: list[dict], title: str):
     beside.set_yticks(range(len(rows)), ["{} {:.0f} %".format(*most_waited_for(row)) for row in rows], fontsize=8)
     axes.text(1.03, 1.01, "warps wait most for", transform=axes.transAxes, fontsize=9)
     axes.set_title(title, fontsize=10, loc="right", pad=20)
-    figure.colorbar(image, ax=axes, label="% of the peak", pad=0.02)
     return figure
 
 

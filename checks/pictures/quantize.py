@@ -81,7 +81,7 @@ def show_chunks(function, K: int = 10000):
     moved = launch.traffic()
     axes.invert_yaxis()
     axes.set(xlabel="element of the row", ylabel="access number", xlim=(0, K * 1.18),
-             title=f"x is read {moved['load', 'x_ptr'] / (2 * K):.1f} time(s); {sum(moved.values()) / K:.1f} bytes moved "
+             title=f"x is read {moved['load', 'x_ptr'] / (2 * K):.1f} times; {sum(moved.values()) / K:.1f} bytes moved "
              "per element")
     axes.title.set_fontsize(10)
     return show_figure(figure)

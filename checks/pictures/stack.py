@@ -220,7 +220,7 @@ def show_parts(attention_parts_int8: Callable, **given):
         sequence, first = min(tokens)
         last = max(tokens)[1] + 1
         axes.barh(sequence, last - first, left=first, color=COLOURS[number % len(COLOURS)], edgecolor="white")
-        axes.text((first + last) / 2, sequence, f"program {program}\n{last - first} tokens", ha="center", va="center",
+        axes.text((first + last) / 2, sequence, f"program\n{program}\n{last - first} tokens", ha="center", va="center",
                   fontsize=8)
     axes.set(yticks=range(B), yticklabels=[f"sequence {b}" for b in range(B)], xlabel="token in the cache",
              title=f"Lengths {given['lengths'].tolist()}: who reads the first head's keys")
@@ -238,18 +238,19 @@ def show_attention_times():
         return None
     rows, title = found
     us = {(row["M"], row["K"], row["function"]): row["median_us"] for row in rows}
-    figure, panels = plt.subplots(1, len(PLACES), figsize=(9, 3.2), layout="constrained")
-    for axes, (M, K) in zip(panels, PLACES, strict=True):
+    figure, panels = plt.subplots(2, len(PLACES) // 2, figsize=(7.6, 4.6), layout="constrained")
+    for axes, (M, K) in zip(panels.T.flat, PLACES, strict=True):
         times = [us.get((M, K, name), 0) for name in ATTENTION]
         axes.bar(range(len(times)), times, color=COLOURS[:len(times)], label=ATTENTION)
         for place, time in enumerate(times):
-            axes.text(place, time, f"{time:,.0f}", ha="center", va="bottom", fontsize=7)
+            axes.text(place, time, f"{time:,.0f}", ha="center", va="bottom", fontsize=8)
         axes.set_xticks([])
         axes.margins(y=0.15)
-        axes.set_title(f"batch {M}\n{K:,} tokens", fontsize=8)
-    panels[0].set_ylabel("µs")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(f"Attention of one new token, heads of Llama 3 8B. {title}", fontsize=10)
+        axes.set_title(f"batch {M}, {K:,} tokens", fontsize=9)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("µs")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"Attention of one new token, heads of Llama 3 8B\n{title}", fontsize=10)
     return show_figure(figure)
 
 

@@ -220,13 +220,14 @@ def show_block(card: dict | None):
         return None
     rows = [row for row in card["rows"] if row["test"] == "block"]
     places = _places(rows)
-    figure, panels = plt.subplots(1, len(places), figsize=(2.4 * len(places) + 0.6, 3.6), squeeze=False,
-                                  layout="constrained")
-    for axes, place in zip(panels[0], places, strict=True):
+    height = -(-len(places) // 2)
+    figure, panels = plt.subplots(height, 2, figsize=(7.6, 0.6 + 2.8 * height), squeeze=False, layout="constrained")
+    for axes, place in zip(panels.flat, places, strict=True):
         here = [row for row in rows if (row["phase"], row["batch"], row["context"]) == place]
         _bars(axes, here, [mode for mode in block.MODES if any(row["mode"] == mode for row in here)])
-        axes.set_title(_place(*place), fontsize=9)
-    panels[0, 0].set_ylabel("µs")
+        axes.set_title(_place(*place).replace("\n", ", "), fontsize=9)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("µs")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(f"One block of Llama 3 8B, random weights, {_where(card)}", fontsize=11)
     return show_figure(figure)
@@ -239,9 +240,9 @@ def _bars(axes, rows: list[dict], modes) -> None:
         places = [place + 0.27 * (index - 1) for place in range(len(modes))]
         axes.bar(places, us, 0.25, color=colour, label=name)
         for place, height in zip(places, us, strict=True):
-            axes.annotate(f"{height:,.0f}", (place, height), ha="center", va="bottom", fontsize=6.5, rotation=90,
+            axes.annotate(f"{height:,.0f}", (place, height), ha="center", va="bottom", fontsize=8, rotation=90,
                           xytext=(0, 2), textcoords="offset points")
-    axes.margins(y=0.22)
+    axes.margins(y=0.3)
     long = any(len(mode) > 10 and "\n" not in mode for mode in modes)
     axes.set_xticks(range(len(modes)), modes, fontsize=8, rotation=30 if long else 0, ha="right" if long else "center",
                     rotation_mode="anchor")

@@ -52,7 +52,7 @@ def show_resources(stage_bytes, accumulator_registers, reports: list[tuple[str, 
     """Shared memory and registers of each config, by your formulas and by the compiler's report."""
     if not (ready_to_draw(stage_bytes) and ready_to_draw(accumulator_registers)):
         return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.6 + 0.42 * len(reports)), sharey=True, layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 0.6 + 0.42 * len(reports)), sharey=True, layout="constrained")
     for place, (_, sizes, report) in enumerate(reports):
         tile = sizes["BLOCK_M"], sizes["BLOCK_N"]
         _pair(left, place, stage_bytes(*tile, sizes["BLOCK_K"], sizes["num_stages"], 1) / 1024, report.shared / 1024, " KiB")
@@ -61,7 +61,7 @@ def show_resources(stage_bytes, accumulator_registers, reports: list[tuple[str, 
     left.set_yticks(range(len(reports)), [name for name, *_ in reports], fontsize=8)
     left.invert_yaxis()
     left.set(xlabel="shared memory of a program, KiB", xlim=(0, 300))
-    right.set(xlabel="registers of a thread", xlim=(0, 500))
+    right.set(xlabel="registers of a thread", xlim=(0, 600))
     for axes, limit in ((left, 227), (right, 255)):
         axes.axvline(limit, color="black", linestyle=":", linewidth=1)
         axes.annotate(f"most: {limit}", (limit, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)

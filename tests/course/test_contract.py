@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import re
 from dataclasses import replace
 
 import nbformat
@@ -95,6 +96,14 @@ def test_a_lesson_holds_no_outputs_and_no_stray_metadata(notebook):
             assert not cell.outputs and cell.execution_count is None
             assert cell.source.strip()
             assert max(map(len, cell.source.splitlines())) <= 100, f"{cell.id}: too wide for a laptop's notebook page"
+
+
+@pytest.mark.parametrize("notebook", LESSONS)
+def test_diagrams_fit_a_laptops_page(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for drawn in re.findall(r"```\w*\n(.*?)```", cell.source, re.DOTALL):
+                assert max(map(len, drawn.splitlines())) <= 85, f"{cell.id}: too wide"
 
 
 @pytest.mark.parametrize("notebook", LESSONS)

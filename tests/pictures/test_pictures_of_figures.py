@@ -213,6 +213,9 @@ def test_the_gain_is_predicted_beside_the_measured_one(record, capsys):
     prediction = drawn["your prediction"]
     assert prediction[16384] == cost.int8_gain(16384, 4096, 4096, 700, 1400, 4000) and min(prediction) == 1
     assert prediction[1] == cost.int8_gain(1, 4096, 4096, 700, 1400, 4000)
+    record([row for row in rows if row["mode"] == "graph"])
+    (axes,) = measuring.show_gain(cost.int8_gain, timing.time_us).axes
+    assert not [label for label in lines(axes) if "eager" in label], "the legend names what has points"
 
 
 def test_on_a_gpu_rows_are_measured_and_the_title_says_so(monkeypatch, record):

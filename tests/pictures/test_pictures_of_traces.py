@@ -47,8 +47,8 @@ def test_who_reads_w_and_how_often_x_is_read():
     assert image(top).tolist() == [[2 * n % 7] * 40 for n in range(8)]
     assert texts(top) == [f"program {n}" for n in range(8)]
     assert [text.get_position() for text in top.texts] == [(19.5, n) for n in range(8)]
-    assert top.get_title() == "W (8, 40): 8 programs, each loads W in 1 step(s)"
-    assert texts(bottom) == ["8 time(s)"] and bottom.get_xlim() == (0, 39)
+    assert top.get_title() == "W (8, 40): 8 programs, each loads W in 1 step"
+    assert texts(bottom) == ["8 times"] and bottom.get_xlim() == (0, 39)
     assert bottom.get_ylim() == (0, pytest.approx(8 * 1.2))
     assert bottom.collections[0].get_paths()[0].get_extents().y1 == 8
 
@@ -58,14 +58,14 @@ def test_who_reads_w_and_how_often_x_is_read():
         [0, 0, 1, 0, 0], [0, 0, 1, 0, 0], [2, 2, 3, 2, 2], [4, 4, 5, 4, 4]]
     assert texts(top)[:2] == ["program 0\nstep 0", "program 0\nstep 1"] and len(top.texts) == 9
     assert top.texts[4].get_position() == (191.5, 96)  # program 1, step 1
-    assert "3 programs, each loads W in 3 step(s)" in top.get_title()
+    assert "3 programs, each loads W in 3 steps" in top.get_title()
     assert top.images[0].get_clim() == (-1, 6) and len(top.images[0].cmap.colors) == 8
 
 
 def test_many_fields_have_no_names():
     top, bottom = common.show_accesses(gemv_fp16_row, N=31, K=8).axes
     assert texts(top) == []
-    assert texts(bottom) == ["31 time(s)"]
+    assert texts(bottom) == ["31 times"]
 
 
 def test_an_element_that_several_lanes_read_counts_for_each():
@@ -74,7 +74,7 @@ def test_an_element_that_several_lanes_read_counts_for_each():
         ("x_ptr + offs_k, mask=mask_k", "x_ptr + 0 * offs_n[:, None] + offs_k[None, :], mask=mask_n[:, None]"),
         ("x.to(tl.float32)[None, :]", "x.to(tl.float32)"))
     _, bottom = common.show_accesses(exercise.callable_for(kernel), N=16, K=128).axes
-    assert texts(bottom) == ["16 time(s)"], "each row of one program reads all of x"
+    assert texts(bottom) == ["16 times"], "each row of one program reads all of x"
 
 
 def test_bytes_of_a_block_of_rows():
@@ -147,9 +147,9 @@ def test_a_row_in_chunks():
         (0, 4096), (4096, 1904), (0, 60), (0, 4096), (0, 4096), (4096, 1904), (4096, 1904)]
     assert [y + height / 2 for _, y, _, height in rectangles(axes)] == pytest.approx(range(7))
     assert colour_of(axes)[0] == COLOURS[0] and colour_of(axes)[2] == COLOURS[2] and colour_of(axes)[4] == COLOURS[1]
-    assert axes.get_title() == "x is read 2.0 time(s); 5.0 bytes moved per element"
+    assert axes.get_title() == "x is read 2.0 times; 5.0 bytes moved per element"
     (axes,) = quantize.show_chunks(quantize_int8_perrow_plain, K=500).axes
-    assert axes.get_title() == "x is read 1.0 time(s); 3.0 bytes moved per element"
+    assert axes.get_title() == "x is read 1.0 times; 3.0 bytes moved per element"
 
 
 def test_bytes_of_a_product_by_tensor():

@@ -66,7 +66,8 @@ def test_the_cache_beside_the_weights():
 @pytest.mark.skipif(not INTERPRETED, reason="parts are longer on a GPU")
 def test_who_reads_which_tokens():
     (axes,) = stack.show_parts(attention_parts_int8, **stack.cache_inputs((70, 10), heads=2, kv_heads=1)).axes
-    assert texts(axes) == ["program (0, 0, 0)\n64 tokens", "program (0, 0, 1)\n6 tokens", "program (1, 0, 0)\n10 tokens"]
+    assert texts(axes) == ["program\n(0, 0, 0)\n64 tokens", "program\n(0, 0, 1)\n6 tokens",
+                           "program\n(1, 0, 0)\n10 tokens"]
 
 
 def test_recorded_speeds_and_times(monkeypatch):
@@ -81,7 +82,8 @@ def test_recorded_speeds_and_times(monkeypatch):
             for i, name in enumerate(ATTENTION)]
     monkeypatch.setattr(stack, "figures_of", lambda *_, **__: (rows, "invented"))
     panels = stack.show_attention_times().axes
-    assert texts(panels[0]) == ["2,049", "2,050", "2,051"] and panels[-1].get_title() == "batch 64\n8,192 tokens"
+    assert texts(panels[0]) == ["2,049", "2,050", "2,051"] and [panel.get_title() for panel in panels] == [
+        f"batch {M}, {K:,} tokens" for K in (2048, 8192) for M in (1, 16, 64)]
 
 
 def test_formats_are_compared_by_what_is_left():

@@ -169,7 +169,7 @@ def test_the_times_of_a_block_in_every_place_and_mode():
         -0.27, 0.73, 1.73, 0, 1, 2, 0.27, 1.27, 2.27]
     assert texts(prefill) == ["300", "200", "100", "216", "144", "72", "180", "120", "60"]
     assert prefill.texts[4].xy == (1, 144) and ticks(prefill) == ["eager", "compile", "graph"]
-    assert (prefill.get_title(), decode.get_title()) == ("prefill\n100 tokens", "decode of 4\nat 50")
+    assert (prefill.get_title(), decode.get_title()) == ("prefill, 100 tokens", "decode of 4, at 50")
     where = "recorded on an Some GPU" if INTERPRETED else "measured now on this Some GPU"
     assert where in figure.get_suptitle() and prefill.get_ylabel() == "µs"
 
