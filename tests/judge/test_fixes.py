@@ -52,6 +52,9 @@ def body(expression: str) -> str:
     ("a, b", "b, a", "`return (a, b)` gives back the results in another order: (b, a) is wanted."),
     ("(a,)", "a", "A comma behind the value makes a tuple of it"),
     ("a * c + b * c", "a * b + b * b", "`c` stands where `b` belongs, in 2 places."),
+    ("max(a, b) * c + max(a, b)", "min(a, b) * c + max(a, b)",
+     "`max` stands where `min` belongs, in `max(a, b)` of `max(a, b) * c`."),
+    ("max(a, b) + c", "min(a, b) + c", "`max` stands where `min` belongs, in `max(a, b)`."),
     ("torch.sum(a)", "torch.sum(a.abs())", "`abs` is missing, around `a`.")])
 def test_the_change_that_mends_is_found(wrong, right, said):
     assert sentence(body(wrong), body(right)).startswith(said)
