@@ -125,7 +125,7 @@ def _plain(name: str) -> str:
 def _written(name: str) -> set[str]:
     """How platforms write a name: Ada Lovelace is `lovelaceada` on Canvas."""
     words = name.replace(",", " ").split()
-    return {_plain("".join(words[start:] + words[:start])) for start in range(len(words))}
+    return {_plain("".join(words[start:] + words[:start])) for start in range(len(words))} - {""}
 
 
 def _local(email: str) -> str:

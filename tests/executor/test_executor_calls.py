@@ -7,12 +7,14 @@ import json
 import linecache
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 import triton
 import triton.language as tl
+from triton.runtime.jit import ConstexprFunction
 
-from checks.executor import CompileError, compile_kernel, source
+from checks.executor import CompileError, calls, compile_kernel, source
 from kernels.matmul import grouped_order_kernel
 
 
@@ -96,3 +98,15 @@ def test_defining_a_kernel_again_leaves_its_file_readable():
     source.define(described)
     assert linecache.getline(path, 1) == "kept\n"
     del linecache.cache[path]
+
+
+@pytest.mark.parametrize(("module", "may"), [
+    ("triton.language.standard", True), ("triton", True), ("triton_of_mine", False), ("tritonx.language", False),
+    ("__main__", False), ("None", False)])
+def test_whose_functions_of_constants_may_be_called(module, may):
+    def rounded_up(a, b):
+        return -(-a // b)
+
+    rounded_up.__module__ = module
+    generator = SimpleNamespace(builtin_namespace={})
+    assert calls._may_be_called(generator, ConstexprFunction(rounded_up)) == may

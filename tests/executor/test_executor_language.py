@@ -276,6 +276,21 @@ def test_descriptors_and_block_pointers_stay_within_the_tensor():
     assert torch.equal(out, 2 * x)
 
 
+@triton.jit
+def beyond_kernel(x_desc, out_ptr, BM: tl.constexpr, BN: tl.constexpr):
+    tile = tl.arange(0, BM)[:, None] * BN + tl.arange(0, BN)[None, :]
+    tl.store(out_ptr + tile, x_desc.load([0, 0]))
+
+
+@pytest.mark.parametrize("padding", ["zero", "nan"])
+def test_what_a_descriptor_gives_beyond_its_tensor(padding):
+    x, out = torch.randn(3, 12), torch.zeros(4, 16)
+    ran(beyond_kernel, (1,), TensorDescriptor.from_tensor(x, [4, 16], padding), out, BM=4, BN=16)
+    want = torch.full((4, 16), 0.0 if padding == "zero" else torch.nan)
+    want[:3, :12] = x
+    assert torch.equal(out.nan_to_num(7), want.nan_to_num(7))
+
+
 @pytest.mark.parametrize("rounding", ["", "%r: i1, "])  # before Triton 3.7, and from then on
 def test_a_descriptor_is_taken_apart_as_its_triton_does(rounding):
     head = f"tt.func public @k(%b: !tt.ptr<f32>, %n: i64, %s: i64, %p: i1, {rounding}%m: i32, %t: i64) {{"

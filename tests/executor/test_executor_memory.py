@@ -136,6 +136,14 @@ def test_an_address_outside_every_tensor():
     report = execute(wild_kernel, (2,), {"x_ptr": torch.ones(1), "y_ptr": torch.ones(2)})
     assert [fault.what for fault in report.faults] == ["load outside every tensor"]
 
+    @triton.jit
+    def before_kernel(x_ptr, y_ptr):
+        tl.store(y_ptr - (tl.program_id(0).to(tl.int64) << 44), tl.load(x_ptr - (tl.program_id(0).to(tl.int64) << 42)))
+
+    report = execute(before_kernel, (2,), {"x_ptr": torch.ones(1), "y_ptr": torch.ones(2)})
+    assert [(fault.what, fault.count) for fault in report.faults] == [
+        ("load outside every tensor", 1), ("store outside every tensor", 1)]
+
 
 def test_pointers_into_two_tensors_in_one_access():
     @triton.jit

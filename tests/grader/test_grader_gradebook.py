@@ -132,6 +132,18 @@ def test_the_best_attempt_is_the_one_that_is_worth_most(tmp_path):
         assert [one["points"] for one in read_gradebook(tmp_path).results] == [points]
 
 
+@pytest.mark.parametrize(("before", "now", "counts"), [
+    (0.0, None, 0.0), (None, 0.0, 0.0), (None, None, None), (1.0, None, 1.0), (None, 1.0, 1.0)])
+def test_a_graded_attempt_comes_before_one_that_was_not(tmp_path, before, now, counts):
+    with_course(tmp_path, '[assignment]\nattempts = "best"')
+    for name, points in (("first", before), ("second", now)):
+        one = result("ada", exercise(points=points, status=results.FAULT if points is None else "passed"), submission=name)
+        gradebook.keep_attempt(tmp_path, one)
+        kept(tmp_path, one)
+    (found,) = read_gradebook(tmp_path).results
+    assert found["exercises"][0]["points"] == counts
+
+
 def test_what_has_changed_since_the_last_grading(tmp_path):
     gradebook.keep_points(tmp_path)
     assert not (tmp_path / "before.json").exists()
@@ -233,6 +245,20 @@ def test_moodle_gets_its_worksheet(book, tmp_path):
                       "Feedback comments"], "Moodle refuses a table without the identifier, the grade or its date"
     assert ada[:6] == ["", "Ada Lovelace", "ada@x.org", "0", "2.0", ""]
     assert eve[:5] == ["Participant 7", "'=eve", "", "1.0", "2.0"] and "0.25 points were taken off" in eve[6]
+
+
+@pytest.mark.parametrize(("kind", "column"), [("csv", "points"), ("canvas", "Course"), ("moodle", "Grade")])
+@pytest.mark.parametrize("status", [results.FAULT, results.UNREAD])
+def test_no_platform_gets_points_of_what_is_graded_in_part(tmp_path, kind, column, status):
+    """Which it would count as all."""
+    half = result("ada", exercise(points=1.5), exercise("gemv_fp16", GEMV, points=None, status=status),
+                  ids={"canvas": "1", "moodle": "2"})
+    whole = result("bob", exercise(points=1.5), ids={"canvas": "3", "moodle": "4"})
+    found = Gradebook(read_course(), [half, whole])
+    with export(kind, found, tmp_path, assignment="Course")[0].open(newline="") as file:
+        assert [row[column] for row in csv.DictReader(file)][-2:] == ["", "1.5"]
+    first_lines = [path.read_text().partition("\n")[0] for path in export("mail", found, tmp_path)[1:]]
+    assert [line.partition(": ")[2] for line in first_lines] == ["not graded yet", "1.5 of 2 points"]
 
 
 def test_platforms_that_know_nobody(tmp_path):

@@ -47,4 +47,5 @@ def test_what_is_run_of_a_notebook():
 def test_the_source_of_a_function_is_its_own():
     cell = "%time\nx = 1\n@dec\ndef f(a):\n    return a\n\ndef g():\n    pass\n"
     assert function_source(cell, "f") == "@dec\ndef f(a):\n    return a"
+    assert function_source("def f():\n    return 1\n\nx = f()\ndef f():\n    return 2\n", "f") == "def f():\n    return 2"
     assert function_source("f = make()", "f") == "f = make()" and function_source("def def", "f") == "def def"

@@ -160,6 +160,12 @@ def test_overrides_are_read_in_any_order_of_columns(tmp_path, start):
     assert read_overrides(tmp_path) == {("ädä", "vector_add_kernel"): Override(2.5, "seen, twice", 2)}
 
 
+@pytest.mark.parametrize(("text", "points"), [("2,5", 2.5), ("2.5", 2.5), ("0", 0.0), ("", None)])
+def test_points_are_written_with_a_comma_or_a_point(tmp_path, text, points):
+    (tmp_path / "overrides.csv").write_text(f"student;exercise;points;reason\nada;programs_needed;{text};seen\n")
+    assert read_overrides(tmp_path)["ada", "programs_needed"].points == points
+
+
 def test_overrides_need_their_columns(tmp_path):
     assert read_overrides(tmp_path) == {}
     (tmp_path / "overrides.csv").write_text("student,exercise,points\nada,programs_needed,1\n")
@@ -232,6 +238,15 @@ def test_what_junit_says_of_each_exercise(tmp_path):
     assert (case.find("failure").get("message"), case.find("failure").text) == ("failed", "wrong\ufffd")
     assert case.find("error") is None
     assert fault.find("testcase/error").get("message") == results.FAULT and fault.find("testcase/failure") is None
+
+
+@pytest.mark.parametrize(("status", "counted"), [
+    ("passed", ("0", "0")), ("failed", ("1", "0")), ("timeout", ("1", "0")), ("missing", ("1", "0")),
+    (results.FAULT, ("0", "1")), (results.UNREAD, ("0", "1"))])
+def test_junit_counts_each_exercise_once(tmp_path, status, counted):
+    (suite,) = ElementTree.parse(export("junit", book([result("ada", None, status)]), tmp_path, None)[0]).getroot()
+    assert (suite.get("failures"), suite.get("errors")) == counted
+    assert tuple(str(len(suite.findall(f"testcase/{kind}"))) for kind in ("failure", "error")) == counted
 
 
 def test_what_gradescope_is_given(tmp_path):

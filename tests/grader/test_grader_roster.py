@@ -28,6 +28,12 @@ def test_who_a_name_means(tmp_path, who, ids):
     assert [one.id for one in roster(tmp_path).matches(who)] == ids
 
 
+def test_a_name_without_letters_is_nobody(tmp_path):
+    unnamed = roster(tmp_path, "id,name,email,login,github\ns1,,,,\ns2,!,?@x.org,,\n")
+    found = {name: [one.id for one in unnamed.matches(Owner(name))] for name in ("-", "?", "s2", "?@x.org")}
+    assert found == {"-": [], "?": [], "s2": ["s2"], "?@x.org": ["s2"]}
+
+
 def test_the_roster_decides_who_is_who(tmp_path):
     folder = tmp_path / "sub"
     folder.mkdir()

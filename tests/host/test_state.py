@@ -13,6 +13,7 @@ import triton.language as tl
 
 WIDTH: tl.constexpr = tl.constexpr(8)
 SCALES = (1.0, 2.0)
+HELD = (1.0, [2.0])
 seen = []
 weights = torch.ones(2)
 
@@ -50,6 +51,9 @@ def in_a_lambda(x):
 
 def reads(x):
     return x @ weights
+
+def reads_in_a_tuple(x):
+    return HELD[1][0] * x
 
 def by_default(x, cache={}):
     return cache.setdefault(x, x)
@@ -98,7 +102,8 @@ def test_what_keeps_nothing(names, name):
 
 
 @pytest.mark.parametrize("name", ["remembers", "through_another", "in_a_lambda", "reads", "by_default", "by_keyword",
-                                  "in_a_closure", "cached", "calls_cached", "writes", "sets", "makes", "seeds"])
+                                  "in_a_closure", "cached", "calls_cached", "writes", "sets", "makes", "seeds",
+                                  "reads_in_a_tuple"])
 def test_what_keeps_state(names, name):
     assert keeps_state(names[name])
 

@@ -56,7 +56,7 @@ def test_block_types():
         tl.block_type(tl.float32, [])
 
 
-@pytest.mark.parametrize("K", [64, 1023, 1024, 4096])
+@pytest.mark.parametrize("K", [64, 1023, 1024, 1025, 2047, 4096])
 def test_products_of_int8_are_exact(K):
     """Of the largest codes: their sums need more bits than FP32 has from K = 1,024 on."""
     a, b = np.full((2, K), -128, dtype=np.int8), np.full((K, 2), -128, dtype=np.int8)

@@ -60,6 +60,16 @@ def test_the_change_that_mends_is_found(wrong, right, said):
     assert sentence(body(wrong), body(right)).startswith(said)
 
 
+@pytest.mark.parametrize(("factor", "said"), [
+    ("2", "2"), ("4", "4"), ("8", "8 is missing (a byte has 8 bits)"), ("10", "10"),
+    ("1000", "1,000 is missing (for a unit)"), ("100", "100 is missing (a percentage is no fraction)"),
+    ("1000000.0", "1,000,000 is missing (for a unit)")])
+def test_a_factor_that_is_missing_is_said_with_its_meaning(factor, said):
+    said = said if " is " in said else f"{said} is missing"
+    assert sentence(body("a"), body(f"a * {factor}")) == f"A factor of {said}, at `a`."
+    assert sentence(body("a"), body(f"a / {factor}")) == f"A division by {said}, at `a`."
+
+
 @pytest.mark.parametrize(("old", "new", "said"), [
     ("tl.sum(tl", "tl.max(tl", "`max` stands where `sum` belongs"), ("tl.sqrt(x)", "x", "`sqrt` is missing, around `x`."),
     ("offs < K", "offs < stride_x", "`stride_x` stands where `K` belongs"), ("0.0", "1.0", "1.0 stands where 0 belongs")])
@@ -86,6 +96,11 @@ def test_the_likeliest_come_first_and_none_twice():
 @pytest.mark.parametrize(("length", "said"), [(SHOWN - 1, "a" * (SHOWN - 1)), (SHOWN, "a" * (SHOWN - 3) + "...")])
 def test_a_long_piece_of_source_is_cut_and_says_so(length, said):
     assert shown(ast.Name("a" * length)) == said
+
+
+def test_a_change_in_several_places_counts_with_all_of_them():
+    nearer = {said: rank[1] for _, said, rank in fixes(body("a * c + b * c"), body("a * b + b * b"))}
+    assert nearer.pop("`c` stands where `b` belongs, in 2 places.") < min(nearer.values())
 
 
 def test_what_is_no_function_has_no_fixes():

@@ -222,6 +222,8 @@ def test_the_first_slip_in_the_source_is_told():
 def test_an_unknown_name_is_compared_with_the_known_ones():
     assert in_message(HEAD + "offs = 3\n", "NameError('off is not defined')") == (
         "The name `off` is not defined: is `offs` meant?")
+    for typed, meant in (("x_prt", "x_ptr"), ("strid_x", "stride_x"), ("BLOK", "BLOCK")):
+        assert in_message(HEAD + "pass\n", f"name '{typed}' is not defined").endswith(f": is `{meant}` meant?")
     assert in_message(HEAD + "pass\n", "name 'qqq' is not defined") == "The name `qqq` is not defined."
     assert "is assigned in a loop or under an `if`" in in_message(HEAD + "acc = 3\n", "NameError('acc is not defined')")
     loops = HEAD + "for k in range(3):\n        x = k\n    for k in range(3):\n        y = x\n"

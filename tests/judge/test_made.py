@@ -25,8 +25,10 @@ def wide(x, y):
     lambda x, y: add(x, y, torch.empty(12)), lambda x, y: add(x, y, torch.zeros(12)).to(torch.float16), lambda x, y:
     torch.cat([add(x, y, torch.empty(12)), add(y, x, torch.empty(12))]), lambda x, y: wide(x, y)[:12].int(),
     lambda x, y: add(x, y, torch.empty(12)).view(3, 4).t().contiguous(), lambda x, y: wide(x, y)[3:12].bool(),
-    lambda x, y: add(x, y, torch.tensor([0.0] * 12)), lambda x, y: add(x, y, x.clone()).expand(2, 12)],
-    ids=("empty", "converted", "joined", "a part of integers", "transposed", "a part of bools", "from numbers", "expanded"))
+    lambda x, y: add(x, y, torch.tensor([0.0] * 12)), lambda x, y: add(x, y, x.clone()).expand(2, 12),
+    lambda x, y: add(x, y, torch.tensor([0.0] * 99)[:12])],
+    ids=("empty", "converted", "joined", "a part of integers", "transposed", "a part of bools", "from numbers", "expanded",
+         "from a table"))
 def test_all_is_made_by_kernels(call):
     tried = attempt_executed(call, X, 20)
     (made,) = tried.made

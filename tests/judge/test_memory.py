@@ -55,6 +55,16 @@ def test_a_write_in_a_band_is_told_with_the_tensor_s_name(at):
     assert arena.broken_bands() == ["x"]
 
 
+@pytest.mark.parametrize("at", [BAND - 1, BAND + 13])
+def test_a_write_beside_a_view_is_told_one_between_rows_is_not(at):
+    arena = Arena(device())
+    x = arena.place(torch.ones(20).as_strided((2, 3), (10, 1)), "x")
+    x.as_strided((7,), (1,), BAND + 3).fill_(2)
+    assert arena.broken_bands() == []
+    x.as_strided((1,), (1,), at).fill_(2)
+    assert arena.broken_bands() == ["x"]
+
+
 def test_rows_far_apart_take_no_memory_between_them(monkeypatch):
     poisoned = []
     monkeypatch.setattr(memory, "poison_", lambda tensor: poisoned.append(tensor.numel()) or tensor)
@@ -134,5 +144,7 @@ def test_the_first_error_and_the_last_line_outside_libraries():
     tried = attempt(outer, {}, 1)
     assert isinstance(tried.error, KeyError) and tried.line == 'raise KeyError("deep")'
     assert student_line(None) is None and root_cause(error := ValueError()) is error
+    text_not_kept = attempt(lambda: exec("1 / 0"), {}, 1).line
+    assert text_not_kept.startswith("text_not_kept = attempt(")
     line_of_library = attempt(lambda: torch.nn.functional.linear(torch.ones(2), None), {}, 1).line
     assert line_of_library.startswith("line_of_library = attempt(")

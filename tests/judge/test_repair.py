@@ -6,9 +6,11 @@ import warnings
 import pytest
 
 from checks.exercises import EXERCISES
-from checks.judge.repair import repaired
+from checks.judge.repair import _line_of_error, repaired
 from checks.judge.source import answer_source, define
-from checks.judge.trial import TIMEOUT, try_case
+from checks.judge.trial import CRASHED, FAILED, PASSED, TIMEOUT, Outcome, try_case
+
+OUTCOME = Outcome(EXERCISES["gemv_bytes"].cases[0], {}, ())
 
 
 def said(name: str, *edit: str, cases: slice = slice(None)) -> str | None:
@@ -84,6 +86,15 @@ def test_a_function_without_source():
     exercise = EXERCISES["gemv_bytes"]
     function = eval("lambda N, K: 0")
     assert repaired(exercise, function, [try_case(exercise, function, exercise.cases[0], 1)]) is None
+
+
+@pytest.mark.parametrize(("status", "message", "line"), [
+    (CRASHED, "it raised KeyError: 3\n  at: x[3]\n  where: x (2,)", "x[3]"), (CRASHED, "it raised KeyError: 3", None),
+    (FAILED, "out-of-bounds load\n  at: x = tl.load(x_ptr)", None)])
+def test_an_errors_line_is_looked_at_first_an_accesses_not(status, message, line):
+    passed, failed, later = (dataclasses.replace(OUTCOME, status=one, message=said) for one, said in (
+        (PASSED, ""), (status, message), (CRASHED, "\n  at: y")))
+    assert _line_of_error([passed, failed, later]) == line
 
 
 SEEN = []

@@ -40,6 +40,12 @@ def test_each_variation_is_another_program_that_python_reads():
                for one in found)
 
 
+@pytest.mark.parametrize(("length", "said"), [(59, "a" * 59), (60, "a" * 57 + "...")])
+def test_a_long_piece_of_source_is_cut_and_says_so(length, said):
+    sentences = [one.sentence for one in variations(f"def f(b):\n    return -{'a' * (length - 1)}\n")]
+    assert f"`-{said[1:]}` had lost its sign" in sentences
+
+
 @pytest.mark.parametrize(("right", "changed", "sentence"), [
     ("a / b", "a", "`a` were not divided by `b`"), ("a / b", "a / b / b", "`a` were divided by `b` twice"),
     ("a / b", "b / a", "`a / b` were inverted"), ("a // b", "-(-a // b)", "`a // b` were rounded up"),

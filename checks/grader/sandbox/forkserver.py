@@ -142,12 +142,11 @@ def supervise(job: dict, answers: socket.socket, status: socket.socket) -> None:
     reason = watch(child, job, status)
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
-    _, how, used = os.wait4(child, 0)
+    _, how = os.waitpid(child, 0)
     kill_orphans()
     with contextlib.suppress(OSError):
         wire.send(status, {"reason": reason, "signal": os.WTERMSIG(how) if os.WIFSIGNALED(how) else None,
-                             "code": os.waitstatus_to_exitcode(how), "cpu_s": used.ru_utime + used.ru_stime,
-                             "memory": used.ru_maxrss * 1024})
+                           "code": os.waitstatus_to_exitcode(how)})
     os._exit(0)
 
 
