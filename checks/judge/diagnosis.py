@@ -1,6 +1,8 @@
 """Why a result is wrong: the same mistake, made on purpose, gives the same output."""
 
 import ast
+import contextlib
+import functools
 import itertools
 import math
 import re
@@ -33,12 +35,13 @@ def reason(exercise: Exercise, written: Function | str, outcomes: Sequence[Outco
         means = hints.in_message(written, failed.message)
         if exercise.is_kernel and (said := means or slip):
             return said
-        if said := _repaired(exercise, written, outcomes) or _variation(exercise, outcomes) or means:
+        if said := _repaired(exercise, written, outcomes) or _variation(exercise, outcomes, seed) or means:
             return said
     return ((exercise.is_kernel and slip) or _repaired(exercise, written, outcomes)
             or explained(exercise, failed) or slip or relation(outcomes)
             or _slip(exercise, written, slips.find_unused) or _nearly_a_mutant(exercise, outcomes, seed)
-            or _variation(exercise, outcomes) or _two_mutants(exercise, outcomes) or never_read(exercise, failed))
+            or _variation(exercise, outcomes, seed) or _two_mutants(exercise, outcomes, seed)
+            or never_read(exercise, failed))
 
 
 def certain_slip(exercise: Exercise, written: Function | str, error: BaseException | None) -> str | None:
@@ -60,20 +63,23 @@ def _repaired(exercise: Exercise, written: Function | str, outcomes: Sequence[Ou
     return None if isinstance(written, str) else repaired(exercise, written, outcomes)
 
 
-def _variation(exercise: Exercise, outcomes: Sequence[Outcome]) -> str | None:
+def _variation(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> str | None:
     """As what variation of the answer it comes out, on every case."""
     if exercise.is_kernel or exercise.adapter is not None or any(outcome.status == TIMEOUT for outcome in outcomes):
         return None
     if any(outcome.launches for outcome in outcomes):
         return None  # kernels take too long
     for variation in in_time(variations_of(exercise.name)):
-        if _does_the_same(exercise, varied(exercise, variation), outcomes):
+        if _does_the_same(exercise, (variation.source,), functools.partial(varied, exercise, variation), outcomes, seed):
             return f"It comes out as if {variation.sentence}."
     return None
 
 
-def _does_the_same(exercise: Exercise, function: Function, outcomes: Sequence[Outcome]) -> bool:
-    return all(_alike(outcome, try_again(exercise, function, outcome)) for outcome in failed_first(outcomes))
+def _does_the_same(exercise: Exercise, what: tuple[str, ...], make: Callable[[], Function], outcomes: Sequence[Outcome],
+                   seed: int) -> bool:
+    """Whether the function that `make` makes does; it is the exercise's `what`."""
+    made = functools.cache(make)
+    return all(_alike(outcome, _outcome_on(exercise, what, made, outcome, seed)[0]) for outcome in failed_first(outcomes))
 
 
 LOOSELY = 0.02  # a part of what a result is off: how far another may be from it that is wrong for the same reason
@@ -99,18 +105,27 @@ def _nearly_a_mutant(exercise: Exercise, outcomes: Sequence[Outcome], seed: int)
     return None
 
 
-def _two_mutants(exercise: Exercise, outcomes: Sequence[Outcome]) -> str | None:
+def _two_mutants(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> str | None:
     """Two mutants that together do the same. For plain functions alone: kernels take too long."""
     if exercise.is_kernel:
         return None
     for one, other in in_time(itertools.combinations(exercise.mutants, 2)):
-        try:
-            function = exercise.edited(*one.edits.items(), *other.edits.items())
-        except (ValueError, SyntaxError):  # both change the same text
-            continue
-        if _does_the_same(exercise, function, outcomes):
-            return f"two mistakes at once, {one.name}, and {other.name}. {one.advice} {other.advice}"
+        make = functools.partial(_of_two, exercise, one, other)
+        with contextlib.suppress(_SameText):
+            if _does_the_same(exercise, (one.name, other.name), make, outcomes, seed):
+                return f"two mistakes at once, {one.name}, and {other.name}. {one.advice} {other.advice}"
     return None
+
+
+class _SameText(Exception):
+    """Both of two mutants change it."""
+
+
+def _of_two(exercise: Exercise, one: Mutant, other: Mutant) -> Function:
+    try:
+        return exercise.edited(*one.edits.items(), *other.edits.items())
+    except (ValueError, SyntaxError):
+        raise _SameText from None
 
 
 def recognise(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> Mutant | None:
@@ -125,14 +140,20 @@ def recognise(exercise: Exercise, outcomes: Sequence[Outcome], seed: int) -> Mut
 _PLACE = re.compile(r"(<[^>]*>|/\S+\.py):\d+")  # a line of a cell
 KEPT = 1 << 16  # outcomes of mutants: all of the course on a class's cases, about 20 MB
 _Tried = tuple[Outcome, Traffic]
-_tried: dict[tuple[str, str, str, int], _Tried] = {}
+_tried: dict[tuple[str, tuple[str, ...], str, int], _Tried] = {}
 
 
 def _mutant_on(exercise: Exercise, mutant: Mutant, seen: Outcome, seed: int) -> _Tried:
-    """What a mutant comes to on the student's case and moves, kept for later checks without the trace, which is large."""
-    key = exercise.name, mutant.name, seen.case.name, seed
+    """What a mutant comes to on the student's case and moves."""
+    return _outcome_on(exercise, (mutant.name,), lambda: exercise.mutated(mutant), seen, seed)
+
+
+def _outcome_on(exercise: Exercise, what: tuple[str, ...], make: Callable[[], Function], seen: Outcome, seed: int) -> _Tried:
+    """What the exercise's `what` comes to on the student's case and moves, kept for later checks without the trace, which is
+    large. `make` gives its function."""
+    key = exercise.name, what, seen.case.name, seed
     if key not in _tried:
-        outcome = try_again(exercise, exercise.mutated(mutant), seen)
+        outcome = try_again(exercise, make(), seen)
         traffic = outcome.traffic()
         outcome.inputs, outcome.given, outcome.expected, outcome.launches, outcome.wrong = {}, {}, (), [], None
         outcome.made = None

@@ -10,6 +10,7 @@ from checks.judge.execution import Raced
 from checks.judge.exercise import Exercise, Expected, Mutant, numbers
 from checks.judge.launches import OutOfBounds
 from checks.judge.trial import TIMEOUT, Outcome
+from checks.judge.variations import Variation
 
 NAN, INF = float("nan"), float("inf")
 CASE = numbers(n=3)
@@ -95,6 +96,23 @@ def test_what_came_of_a_mutant_is_kept_for_nothing_else(monkeypatch):
              for one in asked + asked]
     assert len(tried) == len(asked)
     assert all(first is again for first, again in zip(found[:len(asked)], found[len(asked):], strict=True))
+
+
+def test_what_came_of_two_mutants_and_of_a_variation_is_kept(monkeypatch):
+    made, tried = [], []
+    monkeypatch.setattr(diagnosis, "_tried", {})
+    monkeypatch.setattr(diagnosis, "_of_two", lambda *names: made.append(names))
+    monkeypatch.setattr(diagnosis, "varied", lambda *names: made.append(names))
+    monkeypatch.setattr(diagnosis, "variations_of", lambda name: [Variation(text, "said") for text in ("one", "another")])
+    monkeypatch.setattr(diagnosis, "try_again", lambda exercise, function, seen: (
+        tried.append(seen.case.name) or Outcome(seen.case, {}, (), outputs=(4,))))
+    outcomes = [Outcome(case, {}, (Expected(3),), outputs=(4,)) for case in CASES]
+    outcomes[1].outputs = (5,)
+    for seed in (0, 0, 1):
+        for find in (diagnosis._two_mutants, diagnosis._variation):
+            assert find(EXERCISE, outcomes, seed) is None
+    assert tried == [case.name for case in CASES] * 6
+    assert len(made) == 6, "a function for both cases"
 
 
 @pytest.mark.parametrize(("status", "times"), [("passed", 1), ("failed", 1), ("crashed", 1), (TIMEOUT, 3)])
