@@ -110,3 +110,21 @@ def test_whose_functions_of_constants_may_be_called(module, may):
     rounded_up.__module__ = module
     generator = SimpleNamespace(builtin_namespace={})
     assert calls._may_be_called(generator, ConstexprFunction(rounded_up)) == may
+
+
+def test_two_functions_of_a_file_must_mean_the_same_by_a_name():
+    """As two cells can, between which the name was given another value."""
+    text = ("@triton.jit\ndef helper(x):\n    return x + SIZE\n@triton.jit\ndef kernel(x_ptr):\n"
+            "    tl.store(x_ptr, helper(SIZE))\n")
+    linecache.cache["<two meanings>"] = (len(text), None, source.source_lines(text), "<two meanings>")
+
+    def defined(size):
+        names = {"__name__": "__main__", "triton": triton, "tl": tl, "SIZE": tl.constexpr(size)}
+        exec(compile(text, "<two meanings>", "exec"), names)
+        return names
+
+    first, second = defined(2), defined(3)
+    assert source.describe(first["kernel"])
+    source.plain_function(second["kernel"]).__globals__["helper"] = first["helper"]
+    with pytest.raises(CompileError, match="two functions of <two meanings> mean different things by `SIZE`"):
+        source.describe(second["kernel"])

@@ -183,6 +183,18 @@ def histogram_kernel(x_ptr, out_ptr, N: tl.constexpr, BINS: tl.constexpr):
     tl.store(out_ptr + tl.program_id(0) * BINS + tl.arange(0, BINS), tl.histogram(x, BINS))
 
 
+@triton.jit
+def masked_histogram_kernel(x_ptr, out_ptr, M, N: tl.constexpr, BINS: tl.constexpr):
+    lanes = tl.arange(0, N)
+    tl.store(out_ptr + tl.arange(0, BINS), tl.histogram(tl.load(x_ptr + lanes), BINS, mask=lanes < M))
+
+
+def test_a_histogram_counts_the_lanes_that_are_on():
+    x, out = torch.randint(0, 8, (64,), dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
+    ran(masked_histogram_kernel, (1,), x, out, 50, N=64, BINS=8)
+    assert torch.equal(out, x[:50].bincount(minlength=8).int())
+
+
 def test_histogram():
     x, out = torch.randint(0, 8, (3, 64), dtype=torch.int32), torch.zeros(3, 8, dtype=torch.int32)
     ran(histogram_kernel, (3,), x, out, N=64, BINS=8)

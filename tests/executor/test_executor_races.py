@@ -47,3 +47,24 @@ def test_a_pointer_that_comes_round_in_a_loop_is_stored_through(steps):
     numbers = {name: torch.zeros(1) for name in ("a_ptr", "b_ptr", "c_ptr")}
     (race,) = execute(taking_turns_kernel, (4,), {**numbers, "STEPS": steps}).races
     assert (race.what, race.tensor) == ("stores what another program has read", f"{'cab'[steps % 3]}_ptr")
+
+
+@triton.jit
+def waits_kernel(count_ptr, x_ptr, SEM: tl.constexpr, WAITER: tl.constexpr):
+    """One program after the other makes an atomic, each in a branch of its own; WAITER then stores what all have read."""
+    i = tl.program_id(0)
+    if i == 0:
+        tl.atomic_add(count_ptr, 1, sem=SEM)
+    if i == 1:
+        tl.atomic_add(count_ptr, 1, sem=SEM)
+    x = tl.load(x_ptr)
+    tl.store(x_ptr, x + 1, mask=i == WAITER)
+
+
+@pytest.mark.parametrize(("sem", "waiter", "fine"), [
+    ("acq_rel", 0, True), ("acq_rel", 1, True), ("acq_rel", 2, False), ("relaxed", 0, False), ("relaxed", 1, False)])
+def test_only_who_may_have_waited_is_let_be(sem, waiter, fine):
+    given = {"count_ptr": torch.zeros(1, dtype=torch.int32), "x_ptr": torch.zeros(1), "SEM": sem, "WAITER": waiter}
+    races = execute(waits_kernel, (4,), given).races
+    assert [(race.what, race.program) for race in races] == (
+        [] if fine else [("stores what another program has read", (waiter, 0, 0))])

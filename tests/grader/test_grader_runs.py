@@ -10,14 +10,17 @@ from grading import ADD, NEEDED
 
 from checks.exercises import EXERCISES
 from checks.grader import gpu
+from checks.grader.course import read_course
 from checks.grader.grading import outcomes, runs, said, verdicts
 from checks.grader.grading.cases import HIDDEN, HIDDEN_NUMBERS, CaseSet, vary
 from checks.grader.grading.notebooks import Ran
 from checks.grader.results import new_exercise_result
 from checks.grader.sandbox.client import Child, ChildExited, Fault
 from checks.grader.sandbox.values import encode
+from checks.judge import pipeline
 from checks.judge.exercise import Case, WrongAnswer, numbers
 from checks.judge.launches import OutOfBounds
+from checks.judge.pipeline import Verdict
 from checks.judge.trial import PASSED
 
 # what a child says
@@ -27,6 +30,8 @@ from checks.judge.trial import PASSED
     ({"type": "ValueError", "text": "no"}, "ValueError", "no"), ({"type": "not a name", "text": "x"}, "Error", "x"),
     ({"type": "WrongAnswer", "text": "x"}, WrongAnswer.__name__, "x"), ({"type": "TimeoutError"}, "TimeoutError", ""),
     ({"type": "OutOfMemoryError", "text": "x"}, "MemoryError", "x"), ({"type": "MemoryError"}, "MemoryError", ""),
+    ({"type": "LimitExceeded"}, "TimeoutError", ""), ({"type": "Raced"}, "Raced", ""),
+    ({"type": "CompileError", "text": "x"}, "CompileError", "x"),
     ({"type": "RuntimeError", "text": "can't allocate memory"}, "MemoryError", "can't allocate memory"),
     ({"type": "OutOfBounds", "text": "x", "bounds": [1]}, "OutOfBounds", "x"), (None, "Error", ""), ("text", "Error", ""),
     ({"type": "OutOfBounds", "text": "x", "bounds": ["load", "x_ptr", ["a"], [0], 1, [2], 3, False]}, "OutOfBounds", "x")])
@@ -363,3 +368,44 @@ def test_how_large_a_timed_case_is(names, size):
              3: Case("c", lambda g: {"M": M, "N": N, "K": K})}
     large = gpu.large(cases[len(names)])
     assert (large and large.inputs(None)) == (dict.fromkeys(names, size) if names else None)
+
+
+# what the rubric makes of a run
+
+
+def items_of(monkeypatch, statuses: list[str], only_numbers: bool) -> tuple[dict, dict]:
+    """The items and the result of a run whose cases had these statuses, those beyond the lesson's being hidden."""
+    def wrong_result(evidence, wrong, outcomes):
+        return Verdict(NEEDED, wrong.status, f"{NEEDED.name}: {wrong.case.name} is wrong", outcome=wrong)
+
+    for module in (verdicts, pipeline):
+        monkeypatch.setattr(module, "wrong_result", wrong_result)
+    shown = len(NEEDED.cases)
+    cases = [*NEEDED.cases, *(numbers(N=number, BLOCK=1) for number in range(2))]
+    done = runs.Run(outcomes=[outcomes.ChildOutcome(case, {}, (), status=status)
+                              for case, status in zip(cases, [PASSED] * shown + statuses, strict=False)])
+    found = new_exercise_result(NEEDED, 1.0)
+    case_set = types.SimpleNamespace(exercise=NEEDED, seed=0, hidden=tuple(cases[shown:]), only_numbers=only_numbers)
+    items = verdicts._items(case_set, types.SimpleNamespace(source=""), done, None, found)
+    return {name: state for name, (state, _) in items.items()}, found
+
+
+@pytest.mark.parametrize(("statuses", "only_numbers", "states", "said"), [
+    (["passed", "passed"], False, {"public": "right", "hidden": "right"}, "right on 5 cases"),
+    (["passed", "passed"], True, {"public": "right", "hidden": "right"}, "right on 5 cases"),
+    (["passed", "failed"], False, {"public": "right", "hidden": "wrong"}, "wrong on other sizes. N=1, BLOCK=1 is wrong"),
+    (["passed", "failed"], True, {"public": "wrong", "hidden": "wrong"}, "right only for the numbers that the lesson shows"),
+    (["passed"], False, {"public": "right", "hidden": "wrong"}, "it stopped before the sizes that the lesson does not")])
+def test_sizes_that_the_lesson_does_not_show(monkeypatch, statuses, only_numbers, states, said):
+    found, result = items_of(monkeypatch, statuses, only_numbers)
+    assert found == states and said in result["message"] and result["status"] == (
+        PASSED if set(states.values()) == {"right"} else "failed")
+
+
+@pytest.mark.parametrize(("status", "points"), [(verdicts.HELD, 0.0), (PASSED, 4.0), ("failed", 4.0)])
+def test_what_is_held_has_no_points_yet(status, points):
+    course = read_course()
+    course.points[NEEDED.name] = 4.0
+    found = new_exercise_result(NEEDED, 4.0) | {"status": status}
+    scored = verdicts._score(found, course, NEEDED, {"public": ("right", "said"), "hidden": ("right", "")})
+    assert scored["points"] == points and sum(item["earned"] for item in scored["items"].values()) == 4.0

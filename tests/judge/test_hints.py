@@ -3,7 +3,7 @@
 import pytest
 
 from checks.exercises import EXERCISES
-from checks.judge.hints import DEEPEST, definition, in_message, in_source, unused_stride
+from checks.judge.hints import DEEPEST, definition, in_message, in_source, slow_to_compile, unused_stride
 from checks.judge.verdict import NOT_ATTEMPTED, judge
 from kernels.runtime import INTERPRETED
 
@@ -217,6 +217,14 @@ def test_what_is_no_kernel_is_told_of_torch():
 def test_the_first_slip_in_the_source_is_told():
     assert "Blocks have no `@`" in in_source(HEAD + "x = max(x @ w)\n")
     assert "`@triton.jit` above" in in_source((HEAD + "x = x @ w\n").replace("@triton.jit\n", ""))
+
+
+@pytest.mark.parametrize(("line", "slow"), [
+    ("acc = tl.sum(x[:, None, :] * w[None, :, :], axis=2)", True), ("acc += x[:, None] * w[None, :]", False),
+    ("x = tl.load(x_ptr)[None]", False), ("x, w, y = tl.load(x_ptr), 1, 2", False)])
+def test_what_makes_the_compiler_slow(line, slow):
+    assert (slow_to_compile(HEAD + line) is not None) == slow
+    assert slow_to_compile(f"def f(x, w):\n    {line}\n") is None, "no kernel"
 
 
 def test_an_unknown_name_is_compared_with_the_known_ones():

@@ -83,8 +83,6 @@ def _needed(node: ast.stmt) -> Iterable[str]:
         for symbol in table.get_symbols():
             if symbol.is_referenced() and (table.get_type() == "module" or symbol.is_global()):
                 yield symbol.get_name()
-    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-        yield node.target.id
 
 
 def needed_for(names: Iterable[str], available: list[Statement]) -> list[Statement]:
