@@ -117,8 +117,8 @@ def test_03_what_the_model_of_bytes_and_operations_leaves_out():
     dram, tensor, busy = counted(few[1], "dram_pct", "tensor_pct", "busy_multiprocessors_pct")
     assert (f"memory runs at {dram} % of its peak, the tensor cores work {tensor} % of the time, and on "
             f"average a multiprocessor has work {busy} % of it.") in page
-    graph = [select(recorded(), test="matmul_int8", function="matmul_int8", mode="graph", M=M, K=4096, N=4096)[0]["median_us"]
-             for M in (128, 256)]
+    shape = {"test": "matmul_int8", "function": "matmul_int8", "mode": "graph", "K": 4096, "N": 4096}
+    graph = [select(recorded(), M=M, **shape)[0]["median_us"] for M in (128, 256)]
     assert f"In a graph all three take {graph[0]:.0f} µs" in page and graph[0] < sum(row["us"] for row in few)
     us, (dram, tensor) = listed([f"{row['us']:.1f}" for row in more]), counted(more[1], "dram_pct", "tensor_pct")
     assert (f"two kernels take {us} µs ({graph[1]:.0f} µs in a graph), with memory at {dram} % and the tensor cores at "
