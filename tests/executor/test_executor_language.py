@@ -183,18 +183,6 @@ def histogram_kernel(x_ptr, out_ptr, N: tl.constexpr, BINS: tl.constexpr):
     tl.store(out_ptr + tl.program_id(0) * BINS + tl.arange(0, BINS), tl.histogram(x, BINS))
 
 
-@triton.jit
-def masked_histogram_kernel(x_ptr, out_ptr, M, N: tl.constexpr, BINS: tl.constexpr):
-    lanes = tl.arange(0, N)
-    tl.store(out_ptr + tl.arange(0, BINS), tl.histogram(tl.load(x_ptr + lanes), BINS, mask=lanes < M))
-
-
-def test_a_histogram_counts_the_lanes_that_are_on():
-    x, out = torch.randint(0, 8, (64,), dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
-    ran(masked_histogram_kernel, (1,), x, out, 50, N=64, BINS=8)
-    assert torch.equal(out, x[:50].bincount(minlength=8).int())
-
-
 def test_histogram():
     x, out = torch.randint(0, 8, (3, 64), dtype=torch.int32), torch.zeros(3, 8, dtype=torch.int32)
     ran(histogram_kernel, (3,), x, out, N=64, BINS=8)
@@ -286,21 +274,6 @@ def test_descriptors_and_block_pointers_stay_within_the_tensor():
     out.zero_()
     ran(block_pointer_kernel, (1,), x, out, M, N, BM=32, BN=16)
     assert torch.equal(out, 2 * x)
-
-
-@triton.jit
-def beyond_kernel(x_desc, out_ptr, BM: tl.constexpr, BN: tl.constexpr):
-    tile = tl.arange(0, BM)[:, None] * BN + tl.arange(0, BN)[None, :]
-    tl.store(out_ptr + tile, x_desc.load([0, 0]))
-
-
-@pytest.mark.parametrize("padding", ["zero", "nan"])
-def test_what_a_descriptor_gives_beyond_its_tensor(padding):
-    x, out = torch.randn(3, 12), torch.zeros(4, 16)
-    ran(beyond_kernel, (1,), TensorDescriptor.from_tensor(x, [4, 16], padding), out, BM=4, BN=16)
-    want = torch.full((4, 16), 0.0 if padding == "zero" else torch.nan)
-    want[:3, :12] = x
-    assert torch.equal(out.nan_to_num(7), want.nan_to_num(7))
 
 
 @pytest.mark.parametrize("rounding", ["", "%r: i1, "])  # before Triton 3.7, and from then on
