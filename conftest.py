@@ -15,7 +15,9 @@ if not workshop.has_gpu():
 import kernels  # noqa: E402, F401  first: it decides whether Triton interprets
 from kernels.runtime import INTERPRETED  # noqa: E402
 
-IN_PARTS = ("tests/course/test_contract.py", "tests/course/test_solutions.py")  # by exercise, by lesson
+IN_PARTS = ("tests/course/test_contract.py",)  # by exercise
+NOTEBOOKS = ("lessons/", "tests/course/test_solutions.py")
+FIRST = (*NOTEBOOKS, "tests/test_style.py", "tests/kernels/test_every_kernel_compiles.py")  # the longest
 
 
 def pytest_sessionstart():
@@ -25,6 +27,10 @@ def pytest_sessionstart():
         from notebook_kernels import launch_kernel
 
         local_provisioner.launch_kernel = launch_kernel
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
 
 
 def pytest_collection_finish():
@@ -38,12 +44,15 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
-        """A worker takes whole files, for their fixtures and for a notebook's kernel, and of the longest ones a part."""
+        """A worker takes whole files, for their fixtures, all notebooks, for the process that their kernels are forked
+        from, and of the longest file a part."""
 
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(NOTEBOOKS):
+                return "notebooks"
             file, _, test = nodeid.partition("::")
             part = re.search(r"\[(\w+)", test) if file in IN_PARTS else None
             return f"{file} {part[1]}" if part else file
 
-    config.option.loadscopereorder = False  # as collected, the lessons first: short parts at the end keep all workers busy
+    config.option.loadscopereorder = False  # in their order, the longest first: short parts at the end keep all workers busy
     return ByFile(config, log)
