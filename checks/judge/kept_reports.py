@@ -36,14 +36,15 @@ def keep(job: str, report: dict[str, Any]) -> None:
 
 
 def _path(job: str) -> Path:
-    name = hashlib.sha256(json.dumps([job, *_compiler()]).encode()).hexdigest()
+    name = hashlib.sha256(f"{_compiler()}{job}".encode()).hexdigest()
     return Path(knobs.cache.dir) / "reports" / f"{name}.json"
 
 
 @functools.cache
-def _compiler() -> tuple[Any, ...]:
-    """What a report depends on beside its job."""
+def _compiler() -> str:
+    """What a report depends on beside its job, in short: to read it for each takes longer than all else."""
     assembler = Path(knobs.nvidia.ptxas.path)
     found = assembler.stat()
-    return (triton.__version__, str(assembler), found.st_size, found.st_mtime_ns, get_cache_invalidating_env_vars(),
-            *((ROOT / "checks" / name).read_text() for name in COMPILE_WITH))
+    whole = (triton.__version__, str(assembler), found.st_size, found.st_mtime_ns, get_cache_invalidating_env_vars(),
+             *((ROOT / "checks" / name).read_text() for name in COMPILE_WITH))
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Tensors whose neighbourhood is watched: poisoned outputs, and a band around each tensor that must stay as it was."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,6 +44,12 @@ def strided_copy(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
 
 
+@functools.cache
+def _band(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    integer, pattern = _pattern(dtype)
+    return torch.full((BAND,), pattern, dtype=integer, device=device)
+
+
 class Arena:
     """Makes tensors with a poisoned band on both sides, and tells afterwards whether a band was written."""
 
@@ -67,8 +74,8 @@ class Arena:
 
     def broken_bands(self) -> list[str]:
         """The names of tensors beside which something was written."""
-        return [name for name, buffer, extent in self._buffers if buffer.dtype != torch.bool and
-                not (is_poison(buffer[:BAND]).all() and is_poison(buffer[BAND + extent:]).all())]
+        return [name for name, buffer, extent in self._buffers if buffer.dtype != torch.bool and not all(
+            torch.equal(bits(band), _band(buffer.dtype, self.device)) for band in (buffer[:BAND], buffer[BAND + extent:]))]
 
     @contextlib.contextmanager
     def poisoning_empty(self) -> Iterator[None]:
