@@ -92,6 +92,18 @@ def test_a_lost_cell_comes_back_and_a_doubled_one_is_one_again(lesson):
     assert len(backups(lesson)) == 2
 
 
+def test_a_stub_comes_first_where_nothing_before_it_is_left(lesson):
+    stub = exercises_in(read(lesson))[SQNR]
+
+    def cut_off(notebook):
+        del notebook.cells[:notebook.cells.index(exercises_in(notebook)[SQNR]) + 1]
+
+    rewritten(lesson, cut_off)
+    after = sources(lesson)
+    reset("04", SQNR)
+    assert sources(lesson) == [stub.source, *after]
+
+
 def test_a_file_that_is_no_notebook_is_kept_and_can_be_replaced(lesson):
     lesson.write_text("{ my notebook, cut off")
     with pytest.raises(ValueError, match=r"(?s)04_quantize.ipynb is not a notebook.*reset 04_quantize` restores the whole"):

@@ -66,7 +66,8 @@ ELSEWHERE = {"fma", "fmaf_rn", "fma_rn", "erfinv", "normcdfinv", "umulhi"}
 
 
 def of(name, *columns):
-    return LIBDEVICE[name](*map(np.array, columns)).tolist()
+    with np.errstate(all="ignore"):
+        return LIBDEVICE[name](*map(np.array, columns)).tolist()
 
 
 @pytest.mark.parametrize(("x", "name"), [(x, name) for x, functions in ONE.items() for name in functions],

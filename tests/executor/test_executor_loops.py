@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+import triton
+import triton.language as tl
+from executor_launches import execute
 
 from checks.executor import Module
 
@@ -32,3 +35,26 @@ def test_how_often_a_loop_runs(unsigned, low, own, counts):
     kernel = Module(COUNT.format(more=OWN if own else SAME, unsigned="unsigned" if unsigned else ""))
     assert kernel.run((4,), {"x": x, "low": low, "n": high}).fine
     assert tuple(x.tolist()) == counts
+
+
+@triton.jit
+def in_a_branch_kernel(n_ptr, x_ptr, ODD: tl.constexpr, WHILE: tl.constexpr):
+    i = tl.program_id(0)
+    n = tl.load(n_ptr + i)
+    if i % 2 == ODD:
+        if WHILE:
+            while n > 0:
+                tl.store(x_ptr + i, tl.load(x_ptr + i) + 1)
+                n -= 1
+        else:
+            for _ in range(n):
+                tl.store(x_ptr + i, tl.load(x_ptr + i) + 1)
+
+
+@pytest.mark.parametrize("loop", ["for", "while"])
+@pytest.mark.parametrize("odd", [0, 1])
+def test_a_loop_in_a_branch_runs_in_the_programs_that_take_it(loop, odd):
+    counts, x = torch.tensor([3, 1, 0, 5, 2, 4], dtype=torch.int32), torch.zeros(6, dtype=torch.int32)
+    given = {"n_ptr": counts, "x_ptr": x, "ODD": odd, "WHILE": loop == "while"}
+    assert execute(in_a_branch_kernel, (6,), given).fine
+    assert x.tolist() == [int(n) * (i % 2 == odd) for i, n in enumerate(counts)]
