@@ -105,11 +105,11 @@ def roofline_figure(rows: list[dict], roofs: dict, title: str):
                       roofs[name]], color="black", linestyle=line, linewidth=1, zorder=1)
             axes.annotate(f"{label} peak: {roofs[name]:,.0f}", (right, roofs[name]), ha="right", va="bottom", fontsize=9,
                           xytext=(-3, 1), textcoords="offset points")
-    for name, style in _styles(rows).items():
+    for name, style in styles_of(rows).items():
         mine = sorted((row for row in rows if row["function"] == name), key=lambda row: row["flops"] / row["bytes"])
         axes.plot([row["flops"] / row["bytes"] for row in mine], [row["tflops"] for row in mine],
                   **{**style, "linewidth": 0.8}, label=name)
-    longest = max(_styles(rows), key=lambda name: len({row["M"] for row in rows if row["function"] == name}))
+    longest = max(styles_of(rows), key=lambda name: len({row["M"] for row in rows if row["function"] == name}))
     places = {row["flops"] / row["bytes"]: row for row in rows if row["function"] == longest}
     for place in _apart(sorted(places), 0.08):
         axes.annotate(f"M={places[place]['M']:,}", (place, places[place]["tflops"]), fontsize=7, ha="left", va="top",
@@ -124,7 +124,7 @@ def roofline_figure(rows: list[dict], roofs: dict, title: str):
 def latency_figure(rows: list[dict], title: str, baseline: str = "cuBLAS FP16"):
     """Microseconds of each function against the dimension that varies, and where a function's time crosses `baseline`'s."""
     figure, axes, dimension = _lines(rows, lambda row: row["median_us"], title)
-    for name, style in _styles(rows).items():
+    for name, style in styles_of(rows).items():
         for size, us in break_evens(rows, name, baseline, dimension):
             axes.plot(size, us, marker="o", markersize=13, markerfacecolor="none", color=style["color"], linestyle="none")
             axes.annotate(f"break-even\n{dimension} ≈ {size:,.0f}", (size, us), xytext=(0, 12), textcoords="offset points",
@@ -153,7 +153,7 @@ def _lines(rows, value, title: str):
     """A line for each function against the dimension that takes the most values: the figure, its axes, that dimension."""
     dimension = max("NMK", key=lambda name: len({row[name] for row in _some(rows)}))
     figure, axes = plt.subplots(figsize=(8.2, 3.9), layout="constrained")
-    for name, style in _styles(rows).items():
+    for name, style in styles_of(rows).items():
         mine = sorted((row for row in rows if row["function"] == name), key=lambda row: row[dimension])
         axes.plot([row[dimension] for row in mine], [value(row) for row in mine], **style, label=name)
     sizes = sorted({row[dimension] for row in rows})
@@ -187,7 +187,7 @@ def _some(rows):
     return rows
 
 
-def _styles(rows) -> dict[str, dict]:
+def styles_of(rows) -> dict[str, dict]:
     """A colour and a marker for each function, the same in all figures of the same rows; INT8 in full lines."""
     styles, used = {}, 0
     for name in _functions(rows):

@@ -6,7 +6,7 @@ import torch
 from matplotlib.patches import Rectangle
 
 from checks.bench.baselines import BASELINES, CONFIGS, config_name
-from checks.bench.figures import COLOURS, tflops_figure
+from checks.bench.figures import COLOURS, styles_of, tflops_figure
 from checks.bench.perf import copy_roof, test_perf_gemm
 from checks.bench.results import of_roof, recorded
 from checks.bench.workloads import CONFIG_SHAPES, find
@@ -175,16 +175,16 @@ def roof_figure(rows: list[dict], roofs: dict, title: str):
     shapes = list(dict.fromkeys((row["M"], row["K"], row["N"]) for row in rows))
     names = [name for name in BESIDE if any(row["function"] == name for row in rows)]
     figure, axes = plt.subplots(figsize=(8.6, 3.8), layout="constrained")
-    width = 0.8 / len(names)
+    width, colours = 0.8 / len(names), styles_of(rows)
     for number, name in enumerate(names):
         mine = {(row["M"], row["K"], row["N"]): of_roof(row, roofs) for row in rows if row["function"] == name}
         parts = [100 * (mine.get(shape) or np.nan) for shape in shapes]
         places = np.arange(len(shapes)) + (number - (len(names) - 1) / 2) * width
-        axes.bar(places, parts, 0.94 * width, color=COLOURS[number], label=name)
+        axes.bar(places, parts, 0.94 * width, color=colours[name]["color"], label=name)
         for place, part in zip(places, parts, strict=True):
             if not np.isnan(part):
                 above = max(part, 101) if part > 94 else part  # not across the dashed line
-                axes.text(place, above, f"{part:.0f}", ha="center", va="bottom", fontsize=7)
+                axes.text(place, above, f"{part:.0f}", ha="center", va="bottom", fontsize=8)
     axes.axhline(100, color="black", linestyle="--", linewidth=1, zorder=0)
     axes.set_xticks(range(len(shapes)), [f"M={M:,}\nK={K:,} N={N:,}" for M, K, N in shapes], fontsize=8)
     axes.set(ylabel="% of the measured roof", ylim=(0, 125))

@@ -95,7 +95,7 @@ def test_labels_stand_apart_and_the_largest_is_among_them():
 
 
 def test_each_function_has_a_look_of_its_own():
-    styles = figures._styles([{"function": name} for name in ("cuBLAS FP16", "f", "copy", "matmul_int8", "f")])
+    styles = figures.styles_of([{"function": name} for name in ("cuBLAS FP16", "f", "copy", "matmul_int8", "f")])
     assert [style["linestyle"] for style in styles.values()] == ["--", "--", "--", "-"]
     assert [style["color"] for style in styles.values()] == [figures.BASELINE, COLOURS[0], figures.BASELINE, COLOURS[1]]
     assert styles["f"]["marker"] != styles["matmul_int8"]["marker"]

@@ -2,6 +2,7 @@
 
 import pytest
 from drawn import bars, lines, texts, ticks
+from matplotlib.colors import to_hex
 from synthetic_figures import ROOFS, row
 
 from checks.bench import perf
@@ -162,6 +163,8 @@ def test_int8_beside_the_baselines_and_the_roof(record):
     centres = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
     assert centres == pytest.approx([at + 0.16 * (number - 2) for number in range(5) for at in range(4)])
     assert ticks(axes)[3] == "M=16,384\nK=11,008 N=2,048"
+    in_bars = {container.get_label(): to_hex(container.patches[0].get_facecolor()) for container in axes.containers}
+    assert in_bars == {line.get_label(): to_hex(line.get_color()) for line in tuning.show_baselines().axes[0].lines[:5]}
 
 
 def test_the_map_of_configurations(record):
