@@ -76,7 +76,8 @@ def breakdown_figure(rows: list[dict], title: str):
             heights[place] += height
         axes.plot([0.6, 1.4], [us[whole]] * 2, color="black", linewidth=1.5, label="matmul_int8, timed whole")
         for place, total in enumerate((us["cuBLAS FP16"], us[whole])):
-            axes.annotate(f"{total:,.0f} µs" if total >= 100 else f"{total:.1f} µs", (place, max(heights[place], total)),
+            said = f"{total:,.0f} µs" if total >= 100 else f"{total:.1f} µs"
+            axes.annotate(f"whole: {said}" if heights[place] > total else said, (place, max(heights[place], total)),
                           ha="center", va="bottom", xytext=(0, 3), textcoords="offset points", fontsize=9)
         axes.set_xticks([0, 1], ["torch", "Triton"])
         axes.set(ylim=(0, 1.15 * max(*heights, us[whole])), ylabel="µs" if axes is panels[0, 0] else None)

@@ -59,7 +59,7 @@ def test_a_breakdown_shows_gaps_where_the_whole_is_longer():
     idle, graph = figure.axes
     assert [(bar.get_x() + 0.35, bar.get_y(), bar.get_height()) for bar in idle.patches] == [
         (0, 0, 20), (1, 0, 7), (1, 7, 2), (1, 9, 3)]
-    assert [bar.get_height() for bar in graph.patches] == [20, 7, 2] and texts(graph) == ["20.0 µs", "8.0 µs"]
+    assert [bar.get_height() for bar in graph.patches] == [20, 7, 2] and texts(graph) == ["20.0 µs", "whole: 8.0 µs"]
     assert graph.texts[1].xy == (1, 9) and graph.lines[0].get_ydata()[0] == 8
     assert idle.get_title() == "M=16 K=64 N=64\nlaunched one by one, GPU idle"
     assert graph.get_title().endswith("in a CUDA graph") and idle.get_ylim()[1] == pytest.approx(1.15 * 20)
