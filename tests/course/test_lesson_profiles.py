@@ -113,7 +113,7 @@ def test_03_what_the_model_of_bytes_and_operations_leaves_out():
     page = text("03")
     outside = 100 * (1 - few[1]["us"] / sum(row["us"] for row in few))
     us = listed([f"{row['us']:.1f}" for row in few])
-    assert f"Each by itself they take {us} µs: {outside:.0f} % of the sum is outside the product." in page
+    assert f"Profiled alone they take {us} µs: {outside:.0f} % of the sum is outside the product." in page
     dram, tensor, busy = counted(few[1], "dram_pct", "tensor_pct", "busy_multiprocessors_pct")
     assert (f"memory runs at {dram} % of its peak, the tensor cores work {tensor} % of the time, and on "
             f"average a multiprocessor has work {busy} % of it.") in page
@@ -268,14 +268,16 @@ def test_07b_places_as_counted():
     assert max(rows[unit] for unit in ("dram_pct", "l2_pct", "l1_pct", "tensor_pct", "issue_pct")) < 40
     assert min(plain[limit] for limit in ("fit_by_registers", "fit_by_shared")) == 2 and rows["programs"] == 128
     assert f"with {rows['registers']} registers a thread no second one would fit" in page and rows["fit_by_registers"] == 1
-    l2, dram, tensor, fma = counted(loop, "l2_pct", "dram_pct", "tensor_pct", "fma_pct")
+    (dram, l2), (dram_plain, l2_plain) = (counted(row, "dram_pct", "l2_pct") for row in (loop, plain))
+    assert (f"it is at {dram} % of its peak, in the plain product at {dram_plain} % (the L2 cache at {l2} and {l2_plain} %)."
+            ) in page
     read = [f"{row['dram_read_bytes'] / 1e9:.1f}" for row in (loop, plain)]
-    assert (f"the L2 cache is at {l2} % of its peak, memory at {dram} %. It reads {read[0]} GB from memory, the plain "
-            f"product {read[1]}:") in page
+    assert f"It reads {read[0]} GB from memory, the plain product {read[1]}:" in page
     assert loop["dram_read_bytes"] > 0.9 * 2 * 16384 * 2048 * 6144 / 128, "nearly every column of tiles"
     now, before = millions(loop, plain)
-    assert (f"It executes {now} million instructions, the plain product {before} million, and its tensor cores work "
-            f"{tensor} % of the time.") in page
+    tensor, fma = counted(loop, "tensor_pct", "fma_pct")
+    assert (f"It executes {now} million instructions, the plain product {before} million; its tensor cores work {tensor} % "
+            "of the time, and here too only one program fits.") in page and loop["fit_by_registers"] == 1
     assert f"the pipe of their multiply-adds works {fma} % of the time." in page
 
 
@@ -284,8 +286,8 @@ def test_07b_how_full_the_library_keeps_the_tensor_cores():
                      for launch in (0, 1))
     tensor = [f"{row['tensor_pct']:.0f} %" for row in (beside[0], profiled("perrow_w8a8_matmul"), beside[1])]
     page = text("07b")
-    assert ("its tensor cores work {} of the time, and {} in the library's product without this role. For $K$ = 11,008 it "
-            "is {}.".format(*tensor)) in page
+    assert ("its tensor cores work {} of the time (the library's product without this role: {}), and for $K$ = 11,008 {}."
+            .format(*tensor)) in page
     assert "The short kernel takes {:.1f} and {:.1f} µs.".format(*(row["us"] for row in short)) in page
 
 
