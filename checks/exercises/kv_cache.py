@@ -1,5 +1,6 @@
 """Lesson 11: keys and values in INT8, and attention that reads them."""
 
+import itertools
 import math
 
 import torch
@@ -102,15 +103,21 @@ QUANTIZE = Exercise(
 def cached(*shape: int, lengths=None, size: float = 1.0, longer: int = 0):
     """A query, keys and values; shape (B, heads, kv_heads, D, S).
 
-    `longer`: the cache has room for so many tokens more, which hold huge numbers."""
+    `longer`: the cache has room for so many tokens more, which hold huge numbers. The scores of a head of keys and the first
+    query that reads it grow with the tokens, of every second head they fall: the largest so far moves, and it stays."""
     B, heads, kv_heads, D, S = shape
+    ends = lengths or [S] * B
 
     def inputs(g: torch.Generator) -> dict:
         k, v = (torch.full((B, kv_heads, S + longer, D), 3e4).half() for _ in range(2))
         k[:, :, :S] = torch.randn(B, kv_heads, S, D, generator=g) * size
         v[:, :, :S] = torch.randn(B, kv_heads, S, D, generator=g) + torch.arange(S)[:, None] / S
-        return {"q": (torch.randn(B, heads, D, generator=g) * size).half(), "k": k, "v": v,
-                "lengths": torch.tensor(lengths or [S] * B, dtype=torch.int32)}
+        q = (torch.randn(B, heads, D, generator=g) * size).half()
+        for b, h in itertools.product(range(B), range(kv_heads)):
+            known = k[b, h, :ends[b]]
+            scores = known.float() @ q[b, h * (heads // kv_heads)].float()
+            k[b, h, :ends[b]] = known[scores.argsort(descending=h % 2 == 1)]
+        return {"q": q, "k": k, "v": v, "lengths": torch.tensor(ends, dtype=torch.int32)}
     return inputs
 
 
