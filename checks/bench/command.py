@@ -33,6 +33,8 @@ from checks.bench.results import (
     RESULTS,
     SCHEMA,
     BadResults,
+    chosen,
+    expect_same,
     file_name,
     load,
     of_roof,
@@ -69,13 +71,18 @@ def run_checks_and_report(shapes: str = "workshop", baselines: list[str] | None 
     shapes that cannot be used, BadResults where there is another run to resume, or none to add to.
     """
     console = _console()
-    groups = chosen(plan(shapes, baselines), only)
+    planned = plan(shapes, baselines)
+    groups = {name: planned[name] for name in chosen(planned, only, "group")}
     for name in OPTIONAL:
         if (baselines is None or name in baselines) and missing(name):
             console.print(f"left out: {name}: {missing(name)}", highlight=False, markup=False)
     header = {"schema": SCHEMA, "gpu": None if INTERPRETED else torch.cuda.get_device_name(),
               "capability": list(capability() or ()), "torch": torch.__version__, "triton": triton.__version__,
               "shapes": Path(shapes).stem}
+    path = Path(out) / file_name(header["gpu"] or "", header["shapes"])
+    old = load(path) if only is not None and not INTERPRETED else None
+    if old:
+        expect_same(header, old, ("gpu", "capability", "torch", "triton"))
     with tempfile.TemporaryDirectory() as nowhere:
         kept = Kept((Path(nowhere) if INTERPRETED else Path(out)) / PROGRESS, header, resume)
         with _progress(console) as progress:
@@ -92,9 +99,8 @@ def run_checks_and_report(shapes: str = "workshop", baselines: list[str] | None 
         if INTERPRETED:
             show_interpreted(figures, console)
             return figures
-    path = Path(out) / file_name(header["gpu"], header["shapes"])
-    if only is not None:
-        figures = added(figures, load(path))
+    if old:
+        figures = added(figures, old)
     save(figures, path)
     for table in report.tables(figures):
         show(table, console)
@@ -106,24 +112,8 @@ def run_checks_and_report(shapes: str = "workshop", baselines: list[str] | None 
     return figures
 
 
-def chosen(groups: dict[str, list[dict]], only: list[str] | None) -> dict[str, list[dict]]:
-    """The groups named, or all. Raises BadResults for a name that is none."""
-    if only is None:
-        return groups
-    unknown = [name for name in only if name not in groups]
-    if unknown:
-        raise BadResults(f"there is no group {', '.join(unknown)}; there are {', '.join(groups)}")
-    return {name: groups[name] for name in only}
-
-
 def added(new: dict, old: dict) -> dict:
-    """The figures `old` of a whole run with those of some groups in `new` in their place, under the old roofs.
-
-    Raises BadResults where the two are not of the same GPU and software.
-    """
-    for name in ("gpu", "capability", "torch", "triton"):
-        if new[name] != old[name]:
-            raise BadResults(f"the figures to add to have {name} {old[name]}, and here it is {new[name]}: measure all anew")
+    """The figures `old` of a whole run with those of some groups in `new` in their place, under the old roofs."""
     measured = {(row["test"], row["mode"]) for row in new["rows"]}
     kept = [row for row in old["rows"] if (row["test"], row["mode"]) not in measured]
     rows = [{**row, "of_roof": of_roof(row, old["roofs"])} for row in new["rows"]]

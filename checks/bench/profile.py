@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from checks.bench import ncu
-from checks.bench.results import RECORDED, RESULTS, file_name, save
+from checks.bench.results import RECORDED, RESULTS, BadResults, chosen, expect_same, file_name, save
 from checks.paths import python_path
 
 FOLDER = "profiles"
@@ -45,21 +45,34 @@ def profiled(function: str, launch: int = 0, **shape: int) -> dict:
     return rows[0]
 
 
-def run(keep: Path | None = None, lessons: Sequence[str] | None = None) -> tuple[dict, list[str]]:
-    """Profile the cases of `lessons`, or all, on this machine's GPU: what the file holds, and what is missing and why.
-
-    `keep`: a folder for ncu's table and messages, as it printed them. Raises ncu.NoProfile where nothing can be profiled.
-    """
+def gpu_name() -> str:
+    """This machine's GPU. Raises ncu.NoProfile where there is none."""
     import torch
-    import triton
 
     if not torch.cuda.is_available():
         raise ncu.NoProfile("there is no GPU here, and a profile is read from a GPU's counters. The recorded ones are in "
                             f"{RESULTS / FOLDER}.")
+    return torch.cuda.get_device_name()
+
+
+def run(keep: Path | None = None, lessons: Sequence[str] | None = None, old: dict | None = None) -> tuple[dict, list[str]]:
+    """Profile the cases of `lessons`, or all, on this machine's GPU: what the file holds, and what is missing and why.
+
+    `keep`: a folder for ncu's table and messages, as it printed them. `old`: the profiles to add to. Raises ncu.NoProfile
+    where nothing can be profiled, BadResults for a lesson without a case, and for `old` of another GPU or other software.
+    """
+    import torch
+    import triton
+
     from checks.bench.profile_cases import cases
 
     program, environment = ncu.find_ncu(), {**os.environ, "PYTHONPATH": python_path()}
-    lessons = chosen(lessons)
+    lessons = chosen(dict.fromkeys(case.lesson for case in cases()), lessons, "profiled lesson")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True).stdout.strip().splitlines()[-1:]
+    header = {"gpu": gpu_name(), "torch": torch.__version__, "triton": triton.__version__,
+              "ncu": "".join(version), "date": datetime.date.today().isoformat()}
+    if old:
+        expect_same(header, old, ("gpu", "torch", "triton", "ncu"))
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "cases.ncu-rep")
         said = ncu.record(program, [*WORKER, "--lessons", *lessons], report, environment)
@@ -79,32 +92,12 @@ def run(keep: Path | None = None, lessons: Sequence[str] | None = None) -> tuple
             for launch, profile in enumerate(found.get(number, [])):
                 rows.append({"lesson": case.lesson, "function": case.function, "M": case.M, "K": case.K, "N": case.N,
                              "launch": launch, **profile})
-        version = subprocess.run([program, "--version"], capture_output=True, text=True).stdout.strip().splitlines()[-1:]
-        header = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__,
-                  "ncu": "".join(version), "date": datetime.date.today().isoformat()}
-        return {**header, "rows": rows, "proton": _proton(Path(folder, "tree"), environment)}, missing
-
-
-def chosen(lessons: Sequence[str] | None) -> list[str]:
-    """The lessons named, or all that have a case. Raises ncu.NoProfile for one that has none."""
-    from checks.bench.profile_cases import cases
-
-    known = list(dict.fromkeys(case.lesson for case in cases()))
-    unknown = [lesson for lesson in lessons or () if lesson not in known]
-    if unknown:
-        raise ncu.NoProfile(f"no kernel of lesson {', '.join(unknown)} is profiled; there are {', '.join(known)}")
-    return list(lessons or known)
+        new = {**header, "rows": rows, "proton": _proton(Path(folder, "tree"), environment)}
+        return added(new, old) if old else new, missing
 
 
 def added(new: dict, old: dict) -> dict:
-    """The profiles `old` with those of the lessons in `new` in their place, `new`'s tree, and in `again` the day of each.
-
-    Raises ncu.NoProfile where the two are not of the same GPU and software.
-    """
-    for name in ("gpu", "torch", "triton", "ncu"):
-        if new[name] != old[name]:
-            raise ncu.NoProfile(f"the profiles to add to have {name} {old[name]}, and here it is {new[name]}: profile all "
-                                "anew")
+    """The profiles `old` with those of the lessons in `new` in their place, `new`'s tree, and in `again` the day of each."""
     again = old.get("again", {}) | {row["lesson"]: new["date"] for row in new["rows"]}
     rows = [row for row in old["rows"] if row["lesson"] not in {row["lesson"] for row in new["rows"]}] + new["rows"]
     return {**old, "again": again, "rows": sorted(rows, key=lambda row: row["lesson"]), "proton": new["proton"]}
@@ -136,11 +129,9 @@ def main(argv: list[str] | None = None) -> int:
                         "as 07b, and put them into the file that is there")
     args = parser.parse_args(argv)
     try:
-        found, missing = run(args.keep, args.lesson)
-        path = args.out / file_name(found["gpu"])
-        if args.lesson:
-            found = added(found, json.loads(path.read_text()))
-    except (ncu.NoProfile, FileNotFoundError) as error:
+        path = args.out / file_name(gpu_name())
+        found, missing = run(args.keep, args.lesson, json.loads(path.read_text()) if args.lesson else None)
+    except (ncu.NoProfile, BadResults, FileNotFoundError) as error:
         print(f"profile: {error}", file=sys.stderr)
         return 2
     save(found, path)

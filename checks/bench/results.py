@@ -85,6 +85,22 @@ def file_name(gpu: str, shapes: str = "workshop") -> str:
     return "".join(c if c.isalnum() else "_" for c in name.lower()) + ".json"
 
 
+def chosen(known: Iterable[str], wanted: Iterable[str] | None, what: str) -> list[str]:
+    """The names wanted, or all that are known if None. Raises BadResults for one that is unknown."""
+    known = list(known)
+    unknown = [name for name in wanted or () if name not in known]
+    if unknown:
+        raise BadResults(f"there is no {what} {', '.join(unknown)}; there are {', '.join(known)}")
+    return known if wanted is None else list(wanted)
+
+
+def expect_same(new: dict, old: dict, names: Iterable[str]) -> None:
+    """Raises BadResults where figures are to be added to others whose GPU or software, as `names` have it, is another."""
+    for name in names:
+        if new[name] != old[name]:
+            raise BadResults(f"the figures to add to have {name} {old[name]}, and here it is {new[name]}: measure all anew")
+
+
 def recorded() -> dict:
     """The figures that the lessons and the README show. Raises FileNotFoundError where there are none."""
     path = RESULTS / RECORDED

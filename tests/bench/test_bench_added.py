@@ -4,7 +4,7 @@ import pytest
 from synthetic_figures import ROOFS, row
 
 from checks.bench import command
-from checks.bench.results import BadResults, of_roof
+from checks.bench.results import BadResults, chosen, expect_same, of_roof, save
 
 OLD = {"schema": 1, "gpu": "GPU X", "capability": [9, 0], "torch": "2", "triton": "3", "shapes": "workshop",
        "date": "2026-01-01", "roofs": ROOFS, "conditions": {"gemm": {"clock": 1}}, "notes": [],
@@ -43,12 +43,27 @@ def test_what_was_wrong_is_forgotten_once_it_was_measured_again():
 
 @pytest.mark.parametrize("other", [{"gpu": "GPU Y"}, {"torch": "3"}, {"triton": "4"}, {"capability": [8, 0]}])
 def test_nothing_is_added_to_figures_of_another_machine(other):
+    names = ("gpu", "capability", "torch", "triton")
+    expect_same({**OLD, "date": "another"}, OLD, names)
     with pytest.raises(BadResults, match=f"have {list(other)[0]} .*: measure all anew"):
-        command.added(run_again(**other), OLD)
+        expect_same({**OLD, **other}, OLD, names)
 
 
 def test_groups_are_chosen_by_name():
-    groups = {"a": [1], "b": [2], "c": [3]}
-    assert command.chosen(groups, None) == groups and command.chosen(groups, ["c", "a"]) == {"c": [3], "a": [1]}
+    assert chosen("abc", None, "group") == ["a", "b", "c"] and chosen("abc", ["c", "a"], "group") == ["c", "a"]
     with pytest.raises(BadResults, match="there is no group d, e; there are a, b, c"):
-        command.chosen(groups, ["d", "a", "e"])
+        chosen("abc", ["d", "a", "e"], "group")
+
+
+@pytest.mark.parametrize(("there", "message"), [
+    (None, "No such file"), ({"torch": "another"}, "have torch another"), ({"capability": [8, 0]}, "have capability")])
+def test_what_is_added_to_is_looked_at_before_anything_is_measured(monkeypatch, tmp_path, there, message):
+    monkeypatch.setattr(command, "INTERPRETED", False)
+    monkeypatch.setattr(command, "capability", lambda: (9, 0))
+    monkeypatch.setattr(command.torch.cuda, "get_device_name", lambda: "GPU X")
+    monkeypatch.setattr(command, "run", lambda *_: pytest.fail("it was measured"))
+    if there is not None:
+        software = {"torch": command.torch.__version__, "triton": command.triton.__version__}
+        save({**OLD, **software, **there}, tmp_path / "gpu_x.json")
+    with pytest.raises((BadResults, FileNotFoundError), match=message):
+        command.run_checks_and_report(out=tmp_path, only=["right"])

@@ -10,6 +10,7 @@ import torch
 
 from checks.bench import ncu, profile, profile_cases
 from checks.bench.profile_cases import cases
+from checks.bench.results import BadResults
 
 RECORDED = (Path(__file__).parent / "recorded" / "ncu.csv").read_text()
 """Three launches of two cases on an H200, with the columns that are read."""
@@ -81,19 +82,6 @@ def test_lessons_profiled_again_take_the_place_of_their_rows():
     assert [row["us"] for row in later["rows"]] == [1, 5, 4, 7]
 
 
-@pytest.mark.parametrize("name", ["gpu", "torch", "triton", "ncu"])
-def test_profiles_of_another_machine_are_not_added(name):
-    with pytest.raises(ncu.NoProfile, match=f"to add to have {name} {OLD[name]}, and here it is B: profile all anew"):
-        profile.added({**OLD, name: "B"}, OLD)
-
-
-def test_lessons_that_are_profiled_and_one_that_is_not():
-    assert profile.chosen(None) == ["01", "02", "05", "03", "04", "07", "07b", "08", "09", "11"]
-    assert profile.chosen(["07b", "01"]) == ["07b", "01"]
-    with pytest.raises(ncu.NoProfile, match="no kernel of lesson 06, 7b is profiled; there are 01, 02, "):
-        profile.chosen(["06", "01", "7b"])
-
-
 @pytest.mark.parametrize(("said", "seen", "missing"), [
     ("case 12: odd", {1: 2}, ["case 12: odd", "case 0: f0: ncu saw no launch"]),
     ("==PROF== case 0:\ncase 1: it is too slow\ncase 0: no", {}, ["case 1: it is too slow", "case 0: no"]),
@@ -114,17 +102,26 @@ def test_a_profile_says_what_it_holds_and_what_it_lacks(monkeypatch, tmp_path, s
                                                       for case, launches in seen.items()})
     monkeypatch.setattr(profile, "_proton", lambda *_: {"name": "ROOT"})
     found, lacks = profile.run(tmp_path / "kept", ["01"])
+    with pytest.raises(BadResults, match="there is no profiled lesson 06, 2; there are 01, 02$"):
+        profile.run(None, ["06", "01", "2"])
+    for name in ("gpu", "torch", "triton", "ncu"):
+        with pytest.raises(BadResults, match=f"to add to have {name} another, and here it is "):
+            profile.run(None, ["01"], {**found, name: "another"})
+    old = {**found, "date": "2026-01-02", "rows": [{"lesson": "02", "function": "an older run's"}]}
     assert asked == [[*profile.WORKER, "--lessons", "01"]]
     assert lacks == missing and (found["gpu"], found["ncu"], found["proton"]) == ("GPU X", "Version 9", {"name": "ROOT"})
     assert [(row["function"], row["launch"], row["kernel"]) for row in found["rows"]] == [
         (f"f{case}", launch, f"k{launch}") for case, launches in seen.items() for launch in range(launches)]
     assert all((row["lesson"], row["M"], row["K"], row["N"]) == ("01", 1, 2, 3) for row in found["rows"])
     assert [(tmp_path / "kept" / name).read_text() for name in ("ncu.csv", "ncu.log")] == ["a table", said]
+    assert profile.run(None, ["01"], old) == (profile.added(found, old), missing)
 
 
 def test_every_case_is_told_from_all_others():
     named = [(case.function, case.M, case.K, case.N) for case in cases()]
     assert len(set(named)) == len(named)
+    lessons = list(dict.fromkeys(case.lesson for case in cases()))
+    assert lessons == ["01", "02", "05", "03", "04", "07", "07b", "08", "09", "11"]
 
 
 def test_protons_tree():
