@@ -57,7 +57,7 @@ def test_groups_are_chosen_by_name():
 
 @pytest.mark.parametrize(("there", "message"), [
     (None, "No such file"), ({"torch": "another"}, "have torch another"), ({"capability": [8, 0]}, "have capability")])
-def test_what_is_added_to_is_looked_at_before_anything_is_measured(monkeypatch, tmp_path, there, message):
+def test_what_is_added_to_is_checked_before_measuring(monkeypatch, tmp_path, there, message):
     monkeypatch.setattr(command, "INTERPRETED", False)
     monkeypatch.setattr(command, "capability", lambda: (9, 0))
     monkeypatch.setattr(command.torch.cuda, "get_device_name", lambda: "GPU X")
