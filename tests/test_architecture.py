@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from checks.grader.results import BESIDE_VERDICTS
 from checks.paths import ROOT
 
 ROOMS = (
@@ -155,6 +156,21 @@ def test_a_module_named_in_a_string_is_there():
     missing = named - MODULES.keys()
     assert named
     assert not missing
+
+
+def test_what_decides_verdicts_is_in_the_grader_s_digest():
+    """Other code may be edited without a class being graded again: no grader reaches it, and of the grader nothing else."""
+    sandbox = "checks.grader.sandbox."
+    reached, left = set[str](), ["checks.grader.units", "checks.grader.intake.reading", *(
+        sandbox + name for name in ("forkserver", "child", "play_child", "compile_child"))]  # the latter run as scripts
+    while left:
+        reached.add(module := left.pop())
+        left += needed()[module] - reached
+    beside = {module for module, path in CODE.items() if path.relative_to(ROOT).as_posix().startswith(BESIDE_VERDICTS)}
+    canaries = {"checks.grader.selftest"}
+    grader = {module for module, path in CODE.items() if module.startswith("checks.grader.") and path.name != "__init__.py"}
+    assert not reached & beside
+    assert grader - reached - canaries <= beside
 
 
 def test_files_and_their_names_are_short():

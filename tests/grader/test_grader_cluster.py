@@ -1,7 +1,11 @@
 """A class on many machines: the results are those of one, and nothing is lost or graded twice on the way."""
 
+import contextlib
 import json
 import sys
+import types
+from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from checks.grader.course import DEFAULT
 from checks.grader.grader import Grader
 from checks.grader.intake.folder import find_submissions
 from checks.grader.sandbox.client import Fault
+from checks.grader.selftest import Misjudged
 from checks.grader.settings import Settings, settings_from_json
 from checks.grader.units import grade, read_unit, unit_from_json
 
@@ -106,6 +111,68 @@ def test_a_scheduler_that_stays_away_ends_the_run(on_a_cluster, monkeypatch):
     monkeypatch.setattr(dask_batch, "PATIENCE_S", -1)
     with pytest.raises(Fault, match=r"scheduler:8786 cannot be reached .* --resume goes on"):
         on_a_cluster("lost", "connect")
+
+
+@pytest.mark.parametrize("losses, ends", [
+    ([(0, 0), (600, 0)], False), ([(0, 0), (601, 0)], True), ([(0, 0), (400, 1), (900, 0)], False),
+    ([(0, 0), (400, 1), (1001, 0)], True), ([(0, 1), (900, 1)], False), ([(0, 0), (400, 0), (700, 0)], True)])
+@pytest.mark.parametrize("error", [CancelledError, TimeoutError, OSError, ConnectionError])
+def test_patience_begins_anew_when_work_was_done(tmp_path, monkeypatch, error, losses, ends):
+    """At each loss: the time, and how many submissions were graded since the one before."""
+    steps, clock, waiting = iter(losses), [], dict.fromkeys("abcdefgh")
+
+    def through_a_client(batch, waiting):
+        batch._was_there = True
+        now, graded = next(steps, (None, len(waiting)))
+        clock.append(now)
+        for student in list(waiting)[:graded]:
+            del waiting[student]
+        if now is not None:
+            raise error
+
+    monkeypatch.setattr(dask_batch, "needs_dask", lambda: None)
+    monkeypatch.setattr(dask_batch, "time", types.SimpleNamespace(monotonic=lambda: clock[-1]))
+    monkeypatch.setattr(DaskBatch, "_through_a_client", through_a_client)
+    batch = DaskBatch(tmp_path, SETTINGS, "tcp://scheduler:8786", lambda _: None)
+    with pytest.raises(Fault, match="cannot be reached") if ends else contextlib.nullcontext():
+        batch._work(waiting, 1)
+    assert bool(waiting) == ends
+
+
+@pytest.mark.parametrize("error, misjudged", [
+    (Misjudged("wrong"), True), (Fault("no seccomp"), False), (OSError(28, "full"), False)])
+@pytest.mark.parametrize("where", ["start", "canaries"])
+def test_a_worker_that_cannot_grade_does_not_begin(tmp_path, monkeypatch, error, misjudged, where):
+    """Nor is it taken for one that can when it is asked again."""
+    def fail(*_):
+        raise error
+
+    made = []
+
+    class Started(Grader):
+        def start(self):
+            made.append(self)
+            if where == "start":
+                fail()
+
+    monkeypatch.setattr(process, "Grader", Started)
+    monkeypatch.setattr(process, "check_canaries", fail if where == "canaries" else None)
+    worker, job = process.Worker(), {"settings": SETTINGS.to_json(), "unit": "", "key": ""}
+    for count in (1, 2):
+        assert worker.answer(job) == {"stop": str(error), "misjudged": misjudged} and len(made) == count
+
+
+def test_a_worker_keeps_its_grader_while_the_settings_stay(monkeypatch):
+    stopped, checked = [], []
+    monkeypatch.setattr(process, "check_canaries", checked.append)
+    monkeypatch.setattr(Grader, "start", lambda _: None)
+    monkeypatch.setattr(Grader, "stop_servers", lambda grader: stopped.append(grader))
+    worker, texts = process.Worker(), [SETTINGS.to_json(), replace(SETTINGS, seed=4).to_json()]
+    first, same, other = (worker._grader_for(texts[number]) for number in (0, 0, 1))
+    assert first is same is not other and other.settings.seed == 4
+    assert (checked, stopped) == ([first, other], [first])
+    worker.close()
+    assert stopped == [first, other]
 
 
 def test_a_worker_that_cannot_grade_ends_the_run(on_a_cluster, monkeypatch, worker):

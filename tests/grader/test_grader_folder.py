@@ -98,12 +98,16 @@ def test_two_students_of_one_name_are_told_apart_by_number(tmp_path):
         "anna_11": 2, "anna_12": 1, "bob": 1, "Ann Lee_7": 1, "Ann Lee_8": 1}
 
 
-def test_two_forms_and_copies_are_named(tmp_path):
-    (tmp_path / "ada").mkdir()
-    for name in ("ada.zip", "bob_00_hello_triton.ipynb", "bob_00_hello_triton-Copy1.ipynb", "eva.py"):
-        (tmp_path / name).write_bytes(b"x")
-    found = find_submissions(tmp_path).students
-    assert "2 forms" in found["ada"].notices[0] and "-Copy1" in found["bob"].notices[0] and not found["eva"].notices
+@pytest.mark.parametrize("names, said", [
+    (("ada/", "ada.zip"), ["2 forms"]), (("ada/", "ada.ipynb"), ["2 forms"]), (("ada.zip", "ada.ipynb"), ["2 forms"]),
+    (("ada.rar", "ada.ipynb", "ada.py"), ["3 forms"]), (("ada/",), []), (("ada.zip",), []), (("ada.ipynb", "ada.py"), []),
+    (("ada_00_hello_triton.ipynb", "ada_00_hello_triton-Copy1.ipynb"), ["copies, by their names: ada_00_hello_triton-C"]),
+    (("ada.zip", "ada (1).zip"), ["2 forms", "copies, by their names: ada (1).zip"])])
+def test_two_forms_and_copies_are_named(tmp_path, names, said):
+    for name in names:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_bytes(b"x")
+    notices = find_submissions(tmp_path).students["ada"].notices
+    assert len(notices) == len(said) and all(part in notice for part, notice in zip(said, notices, strict=True))
 
 
 def test_copied_folders_are_their_student_s(tmp_path):

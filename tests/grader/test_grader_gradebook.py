@@ -133,7 +133,8 @@ def test_the_best_attempt_is_the_one_that_is_worth_most(tmp_path):
 
 
 @pytest.mark.parametrize(("before", "now", "counts"), [
-    (0.0, None, 0.0), (None, 0.0, 0.0), (None, None, None), (1.0, None, 1.0), (None, 1.0, 1.0)])
+    (0.0, None, 0.0), (None, 0.0, 0.0), (None, None, None), (1.0, None, 1.0), (None, 1.0, 1.0), (1.0, 1.0, 1.0),
+    (0.0, 0.0, 0.0)])
 def test_a_graded_attempt_comes_before_one_that_was_not(tmp_path, before, now, counts):
     with_course(tmp_path, '[assignment]\nattempts = "best"')
     for name, points in (("first", before), ("second", now)):
@@ -142,6 +143,7 @@ def test_a_graded_attempt_comes_before_one_that_was_not(tmp_path, before, now, c
         kept(tmp_path, one)
     (found,) = read_gradebook(tmp_path).results
     assert found["exercises"][0]["points"] == counts
+    assert bool(found["exercises"][0]["notices"]) == (before is not None and before != now), "the last of two equal ones"
 
 
 def test_what_has_changed_since_the_last_grading(tmp_path):

@@ -286,6 +286,8 @@ def test_the_course_decides_what_a_student_sees_of_an_item(tmp_path, visibility,
      ["This exercise could not be graded yet: the fault is the grader's, and no points are lost."]),
     ({"status": "failed", "items": {"public": item("wrong", "programs_needed: off by 1"), "hidden": item("wrong", "N=47")}},
      ["off by 1", "right on sizes that the lesson does not show: not yet."]),
+    *(({"status": status, "items": {"public": item("right"), "economical": item("wrong", "too much")}}, ["<b>said</b>"])
+      for status in ("held", "passed")),
     ({"status": "timeout", "items": {"public": item("not reached")}}, ["timeout"])])
 def test_the_sentences_on_one_exercise(one, said):
     assert messages_for_student(result("ada", **one)["exercises"][0]) == said

@@ -87,6 +87,14 @@ def test_whatever_a_spreadsheet_saves_is_read(tmp_path, text, encoding):
     assert one.ids.get("canvas", "11") == "11"
 
 
+@pytest.mark.parametrize("written, number", [
+    ("11", "11"), ("11.0", "11"), ("120", "120"), ("120.0", "120"), ("4100", "4100"), ("a.0b", "a.0b"), ("", None)])
+def test_a_platform_s_number_is_read_whole(tmp_path, written, number):
+    columns = ("canvas", "moodle", "gradescope", "github")
+    (one,) = roster(tmp_path, f"id,{','.join(columns)}\ns1{4 * f',{written}'}\n").students.values()
+    assert one.ids == (dict.fromkeys(columns, number) if number else {})
+
+
 CANVAS = ("Student,ID,SIS User ID,SIS Login ID,Section,INT8 (4711)\n    Points Possible,,,,,36\n"
           "\"Lovelace, Ada\",123,u1,ada,Section A,\n\"Student, Test\",124,,,Section A,\n"
           "\"Turing, Alan\",125,u2,,Section B,\n")

@@ -7,14 +7,16 @@ import shlex
 from pathlib import Path
 
 import pytest
-from grading import SOLVED, graded_here
+from grading import SOLVED, graded_here, result
 
 from checks.exercises import EXERCISES
 from checks.grader import results
-from checks.grader.batch import locked, shard_named
+from checks.grader.batch import Batch, locked, shard_named
 from checks.grader.cluster import slurm
 from checks.grader.command import main
+from checks.grader.gradebook import read_json
 from checks.grader.results import read_results
+from checks.grader.settings import Settings
 
 STUDENTS = [f"s{number}" for number in range(7)]
 ONE = ["--exercise", "programs_needed", "--no-compile"]
@@ -52,7 +54,7 @@ def sbatch(tmp_path, monkeypatch):
 
 
 def graded(grades: Path) -> list[str]:
-    return [result["student"] for result in read_results(grades)]
+    return [one["student"] for one in read_results(grades)]
 
 
 def run_script(path: Path, **variables: str) -> int:
@@ -80,6 +82,20 @@ def test_a_slurm_array_grades_each_student_once(sub, tmp_path, sbatch, capsys):
     assert all((grades / "students" / name).read_bytes() == data for name, data in before.items())
     about = json.loads((grades / "class.json").read_text())
     assert about["finished"] and about["notices"] == ["notes.txt was not read: it is no notebook, script, archive or folder"]
+    seed = (grades / "batch.json").read_bytes()
+    assert main(["class", str(sub), "--out", str(grades), *jobs, *ONE]) == 0
+    assert (grades / "batch.json").read_bytes() == seed, "else all would be graded again"
+
+
+@pytest.mark.parametrize("about, kept", [(None, True), ({"finished": True}, True), ({"finished": False}, False)])
+def test_the_points_before_are_those_of_a_run_that_finished(sub, tmp_path, about, kept):
+    grades = tmp_path / "grades"
+    results.write_result(grades, result("s0"))
+    if about is not None:
+        (grades / "class.json").write_text(json.dumps(about))
+    assert Batch(grades, Settings(3), say=lambda _: None).prepare(sub) == len(STUDENTS)
+    assert read_json(grades / "before.json") == ({"s0": {"programs_needed": 1.0}} if kept else {})
+    assert read_json(grades / "class.json")["finished"] is False
 
 
 def test_a_dry_run_shows_the_jobs_and_leaves_nothing(sub, tmp_path, sbatch, capsys):
@@ -195,9 +211,9 @@ def test_of_two_results_the_whole_one_then_the_newer_is_taken(sub, tmp_path, cap
                           (kim, {"graded_at": "9", "exercises": []})):
         path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     broken = results.result_path(tmp_path / "a", STUDENTS[2])
-    result = json.loads(broken.read_text())
-    result["exercises"][0].update(status=results.FAULT, points=None)
-    broken.write_text(json.dumps(result))
+    unfinished = json.loads(broken.read_text())
+    unfinished["exercises"][0].update(status=results.FAULT, points=None)
+    broken.write_text(json.dumps(unfinished))
     assert main(["merge", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "all")]) == 0
     taken = [json.loads(results.result_path(tmp_path / "all", student).read_text())["graded_at"] for student in STUDENTS[:4]]
     assert (taken[0] == "9", taken[1], taken[2], taken[3] == "9") == (False, "9", "0", False)
