@@ -32,7 +32,8 @@ def command_line() -> argparse.ArgumentParser:
     plant.add_argument("path", type=Path, help="a Python file, or a folder of them")
     plant.add_argument("--number", type=int, metavar="N", help="so many, drawn at random (default: all)")
     plant.add_argument("--seed", type=int, default=0, help="of that draw (default: 0)")
-    plant.add_argument("--tests", nargs="+", default=[], help="what pytest runs (default: the whole suite, which is slow)")
+    plant.add_argument("--tests", nargs="+", default=[], help="what pytest runs (default: the tests that run the changed "
+                       "lines, which one run of the whole suite tells)")
     plant.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="for the tests of one bug (300)")
     plant.set_defaults(run=plant_bugs)
     return parser

@@ -1,7 +1,7 @@
 """Bugs planted one at a time in a copy of the repository, to see which of them no test notices.
 
 The bugs are Cosmic Ray's: another operator, another number, a decorator less. Each place in the code that can be changed
-gets one of them, drawn at random.
+gets one of them, drawn at random. On each the tests run that ran the place when nothing was planted, and those of its room.
 """
 
 import ast
@@ -19,10 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from checks.dev.reached import FOLDER, Reached
 from checks.paths import ROOT
 
 REQUIREMENT = "cosmic-ray==8.7.0"
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "backups")
+
+SHARED = ["-n", str(min(4, len(os.sched_getaffinity(0))))]  # the processor, among pytest-xdist's processes
 
 
 class MutationFailed(Exception):
@@ -38,8 +41,10 @@ class Sampling:
 
 
 def mutate(path: Path, tests: list[str], sampling: Sampling = Sampling(), timeout_s: float = 300, root: Path = ROOT) -> int:
-    """Plant bugs in `path`, a file or a folder below `root`, run `tests` (pytest's arguments) on each, and print which
-    survive; returns how many did.
+    """Plant bugs in `path`, a file or folder below `root`, run tests on each, and print which survive; returns how many did.
+
+    `tests`: pytest's arguments. Left empty, the whole suite runs once, to see which tests run which lines; on a bug, those
+    that ran its lines, or all where none did, and those of the folder of `tests/` named as the bug's.
 
     A bug that keeps the tests busy for more than `timeout_s` counts as noticed. Raises MutationFailed where there is
     nothing to plant, or the tests fail before anything is.
@@ -53,9 +58,13 @@ def mutate(path: Path, tests: list[str], sampling: Sampling = Sampling(), timeou
         shutil.copytree(root, copy, ignore=LEFT_OUT)
         stack.enter_context(contextlib.chdir(copy))
         bugs = draw(places(inside.relative_to(root.resolve()), Path(folder) / "session.sqlite"), sampling)
-        command = pytest_command(tests, copy)
-        expect_pass(command)
-        return report(plant(bugs, command, timeout_s), len(bugs))
+        seen = Path(folder) / "seen"
+        seen.mkdir()
+        expect_pass(pytest_command(tests or [*SHARED, "-p", "checks.dev.reached"], copy), seen)
+        reached = Reached(seen, copy)
+        commands = [pytest_command(tests or chosen(bug, reached, Path(folder) / f"{number}.txt"), copy)
+                    for number, bug in enumerate(bugs)]
+        return report(plant(bugs, commands, timeout_s), len(bugs))
 
 
 def need_cosmic_ray() -> None:
@@ -101,25 +110,34 @@ def draw(changes: list[list[Any]], sampling: Sampling) -> list[Any]:
     return [rng.choice(changes[place]) for place in sorted(rng.sample(range(len(changes)), number))]
 
 
+def chosen(bug: Any, reached: Reached, listing: Path) -> list[str]:
+    """pytest's arguments for the tests that may notice a bug, which it reads from the file `listing`."""
+    path = Path(bug.module_path)
+    tests = reached.by(path, bug.start_pos[0], bug.end_pos[0])
+    rooms = [Path("tests", part) for part in path.parts[:2] if Path("tests", part).is_dir()]
+    listing.write_text("\n".join([*map(str, rooms), *tests]))
+    return [*SHARED, f"@{listing}"] if tests else SHARED
+
+
 def pytest_command(tests: list[str], copy: Path) -> str:
-    everything = ["-n", str(min(4, len(os.sched_getaffinity(0))))]
     return shlex.join(["env", f"PYTHONPATH={copy}", sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",
-                       *(tests or everything)])
+                       *tests])
 
 
-def expect_pass(command: str) -> None:
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+def expect_pass(command: str, seen: Path) -> None:
+    """Run `command`, whose plugin `checks.dev.reached` writes to the folder `seen`, if it is asked for."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", FOLDER: str(seen)}
     done = subprocess.run(shlex.split(command), capture_output=True, text=True, env=environment)
     if done.returncode:
         raise MutationFailed(f"the tests fail before anything is planted:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
-def plant(bugs: list[Any], command: str, timeout_s: float) -> Iterator[tuple[str, str | None]]:
+def plant(bugs: list[Any], commands: list[str], timeout_s: float) -> Iterator[tuple[str, str | None]]:
     """Of each bug where it stands, and its diff if it survives. Raises MutationFailed where Cosmic Ray does."""
     from cosmic_ray.mutating import mutate_and_test
     from cosmic_ray.work_item import TestOutcome
 
-    for bug in bugs:
+    for bug, command in zip(bugs, commands, strict=True):
         where = f"{bug.module_path}:{bug.start_pos[0]} {bug.definition_name or ''}".rstrip()
         result = mutate_and_test([bug], command, timeout_s)
         if result.test_outcome not in (TestOutcome.KILLED, TestOutcome.SURVIVED):

@@ -2,12 +2,24 @@
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from checks.dev import mutate as module
 from checks.dev.command import main
-from checks.dev.mutate import MutationFailed, Sampling, annotated, draw, mutate, need_cosmic_ray
+from checks.dev.mutate import (
+    MutationFailed,
+    Sampling,
+    annotated,
+    chosen,
+    draw,
+    expect_pass,
+    mutate,
+    need_cosmic_ray,
+    pytest_command,
+)
+from checks.dev.reached import Reached
 
 SOURCE = '''
 def double(x: int | None) -> int | None:
@@ -31,8 +43,13 @@ def test_far():
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
+def shop(sources):
     pytest.importorskip("cosmic_ray", reason="`python3 workshop.py dev mutate` installs it when it is first asked for")
+    return sources
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # for a quick start
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "__init__.py").touch()
@@ -50,6 +67,13 @@ def test_bugs_that_no_test_notices_are_listed(shop, capsys):
     assert survivors == said.count(": SURVIVED") > 0
     assert "-    return x > 1000" in said and f"{survivors} of 4 bugs survived" in said
     assert (shop / "shop" / "sums.py").read_text() == SOURCE
+
+
+def test_a_bug_meets_the_tests_that_run_its_lines(shop, capsys, monkeypatch):
+    monkeypatch.setattr(module, "SHARED", ["--rootdir", "."])
+    mutate(shop / "shop", [], root=shop)
+    said = capsys.readouterr().out
+    assert "shop/sums.py:3 double: noticed" in said and "shop/sums.py:7 far: SURVIVED" in said
 
 
 def test_number_and_seed_choose_the_bugs(shop, capsys, monkeypatch):
@@ -91,6 +115,34 @@ def test_nothing_to_change_is_said(shop):
 def test_annotations_are_found():
     found = annotated("x: int | str = 1\ny = 2\n\n\ndef f(a: bool, b=3) -> None: ...\n")
     assert sorted(found) == [((1, 3), (1, 12)), ((5, 9), (5, 13)), ((5, 23), (5, 27))]
+
+
+@pytest.fixture
+def reached(sources, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(sources)
+    folder = tmp_path_factory.mktemp("reached")
+    expect_pass(pytest_command(["-p", "checks.dev.reached", "--rootdir", "."], sources), folder)
+    return Reached(folder, sources)
+
+
+def test_the_tests_that_run_a_line(reached):
+    double, far = (f"test_shop.py::test_{name}" for name in ("double", "far"))
+    assert [reached.by(Path("shop/sums.py"), line, line) for line in (2, 3, 7, 9)] == [[], [double], [far], []]
+    assert reached.by(Path("shop/sums.py"), 3, 7) == [double, far]
+    assert reached.by(Path("test_shop.py"), 1, 99) == [double, far] and reached.by(Path("shop/other.py"), 1, 99) == []
+
+
+@pytest.mark.parametrize(("file", "line", "asked"), [
+    ("shop/sums.py", 3, ["test_shop.py::test_double"]), ("checks/judge/a.py", 1, ["tests/judge", "test_x"]),
+    ("kernels/a.py", 1, ["tests/kernels", "test_x"]), ("shop/sums.py", 2, None), ("checks/judge/a.py", 9, None)])
+def test_a_bug_meets_the_tests_of_its_lines_and_room(file, line, asked, reached, sources, tmp_path):
+    for room in ("judge", "kernels"):
+        (sources / "tests" / room).mkdir(parents=True)
+        reached.tests[Path("checks", "judge", "a.py"), 1] = reached.tests[Path("kernels", "a.py"), 1] = {"test_x"}
+    bug = SimpleNamespace(module_path=file, start_pos=(line, 0), end_pos=(line, 5))
+    listing = tmp_path / "listing"
+    assert chosen(bug, reached, listing) == [*module.SHARED, *([f"@{listing}"] if asked else [])]
+    assert asked is None or listing.read_text().splitlines() == asked
 
 
 @pytest.mark.parametrize("status", [0, 1])
