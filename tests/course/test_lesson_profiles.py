@@ -1,21 +1,13 @@
 """What the lessons say of the hardware is what a profiler counted, as recorded in results/profiles/."""
 
-from functools import cache
-
 import pytest
 import torch
+from lesson_text import text
 
 from checks.bench.profile import profiled, profiles
 from checks.bench.results import recorded, select
-from checks.course.notebooks import LESSONS, read
 from checks.pictures.profiling import WORKING, times_of_work
 from kernels.profiling import better_change, limit_of
-
-
-@cache
-def text(lesson: str) -> str:
-    """The words of a lesson, with single spaces."""
-    return " ".join(" ".join(cell.source for cell in read(next(LESSONS.glob(f"{lesson}_*.ipynb"))).cells).split())
 
 
 def read_mb(row: dict) -> float:
