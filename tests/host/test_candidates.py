@@ -1,5 +1,7 @@
 """What may be meant by an exercise's function, and that trying one way changes nothing for the next."""
 
+import contextlib
+
 import pytest
 
 from checks.host.notebook import Candidate, Notebook
@@ -60,3 +62,53 @@ def test_what_was_checked_comes_before_the_name_at_the_end():
     ran = notebook(KERNEL, checked=("kernel",))
     ran.namespace["kernel"] = lambda x: x + 7
     assert [one.function(1) for one in ran.candidates("kernel", None)] == [2, 8]
+
+
+def test_what_was_checked_may_be_the_wrapper():
+    """What the kernel's name meant then counts, whatever it means at the end."""
+    ran = notebook(KERNEL, GIVEN, checked=("launch",))
+    ran.namespace["kernel"] = lambda x: x + 7
+    assert [one.function(1) for one in ran.candidates("kernel", "launch")] == [2, 8]
+    assert notebook(KERNEL, checked=("kernel",)).candidates("launch", None) == [], "the lesson's own"
+
+
+def test_errors_are_those_of_the_student_s_cells_each_limited():
+    limits = []
+
+    @contextlib.contextmanager
+    def limit():
+        limits.append(len(limits))
+        yield
+
+    ran = Notebook()
+    ran.run(["1 / 0", GIVEN], ["x = 1", "y = x.nothing"], True, limit)
+    assert [(error.cell, error.type) for error in ran.errors] == [(1, "AttributeError")]
+    assert limits == [0, 1, 2, 3]
+
+
+USING = """
+def alone(x): return first(x)
+def helper(x): return second(x) + again(x)
+def again(x): return helper(x)
+def both(x): return first(x) + helper(x)
+def first(x): return third(x)
+def launch(x): return alone(x) + kernel(x)
+"""
+
+
+@pytest.mark.parametrize(("name", "used"), [
+    ("alone", {"first"}), ("helper", {"second"}), ("both", {"first", "second"}), ("launch", {"first"}), ("first", {"third"})])
+def test_which_exercises_a_function_uses(name, used):
+    exec(USING, names := {})
+    wanted = "first", "second", "third", "fourth"
+    assert Candidate(names[name]).used(wanted) == used
+    assert Candidate(len, names[name]).used(wanted) == used, "by the wrapper around it"
+    assert Candidate(names["again"], names[name]).used(wanted) == used | {"second"}
+
+
+def test_a_wrapper_may_call_a_kernel_that_its_cells_do_not_define():
+    exec(GIVEN, names := {})
+    kernel = notebook(KERNEL).candidates("kernel", None)[0].function
+    call = Candidate(kernel, names["launch"]).bound_wrapper("kernel")
+    assert call(1) == 2 == call(x=1)
+    assert Candidate(kernel).name == "kernel" and Candidate(3).name == ""

@@ -2,15 +2,18 @@
 
 import contextlib
 import functools
+import sys
+import threading
 
 import pytest
 import torch
+from triton.runtime import Autotuner
 from triton.runtime.interpreter import InterpretedFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from checks.exercises import EXERCISES
 from checks.host.playback import play
-from checks.host.recorder import NeedsNumbers, record
+from checks.host.recorder import NeedsNumbers, discarding_launches, record
 from checks.host.steps import Ref
 from checks.judge.execution import attempt_executed
 from checks.judge.exercise import Exercise
@@ -86,15 +89,6 @@ def test_any_style_of_wrapper_counts(style):
     assert VECTOR_ADD.work_of(recording.operators) == []
 
 
-@pytest.mark.parametrize("moves", [
-    lambda x: x.t().contiguous(), lambda x: x[1:, ::2].clone(), lambda x: torch.cat([x, x]).half(),
-    lambda x: x.reshape(-1).int(), lambda x: torch.zeros(2, 2).copy_(x[:2, :2]), lambda x: x.unbind()[1].expand(2, 4),
-    lambda x: torch.full((2,), 3.0), lambda x: torch.nn.functional.pad(x, (0, 1))])
-def test_moving_numbers_is_no_computing(moves):
-    recording = record(moves, X)
-    assert VECTOR_ADD.work_of(recording.operators) == [] and torch.equal(play(recording, X, interpret)[0], moves(**X))
-
-
 @pytest.mark.parametrize(("computes", "operator"), [
     (lambda x: x @ x.t(), "aten::mm"), (lambda x: x * 2, "aten::mul.Tensor"), (lambda x: x.amax(1), "aten::amax"),
     (lambda x: torch.randn(3), "aten::randn"), (lambda x: x.round_(), "aten::round_")])
@@ -130,22 +124,74 @@ def test_an_operator_of_which_nothing_is_known_is_refused():
             record(lambda x: torch.ops.workshop_tests.same(x), X)
 
 
-def test_copies_do_the_work_of_a_kernel_that_copies():
-    moved = record(lambda x: x.t().contiguous(), X).operators
-    assert EXERCISES["copy_2d_kernel"].work_of(moved) == ["aten::clone"] and VECTOR_ADD.work_of(moved) == []
-
-
-def test_many_numbers_of_host_code_are_a_table():
-    few, many = (record(lambda n=n: torch.tensor([0.5] * n), {}).operators for n in (64, 65))
-    assert VECTOR_ADD.work_of(few) == [] and VECTOR_ADD.work_of(many) == ["numbers written in Python"]
-
-
 @pytest.mark.parametrize("reads", [
     lambda x: x.sum().item(), lambda x: x.tolist(), lambda x: x if (x > 0).all() else -x, lambda x: x[x > 3],
-    lambda x: torch.tensor(float(x[0, 0]))])
+    lambda x: torch.tensor(float(x[0, 0])), lambda x: x.nonzero(), lambda x: x.numpy(), lambda x: x.unique()])
 def test_a_number_that_is_read_is_refused(reads):
-    with pytest.raises(NeedsNumbers, match="aten"):
+    with pytest.raises(NeedsNumbers, match=r"aten|^Tensor.numpy$"):
         record(reads, X)
+
+
+def test_what_is_wrong_is_no_number_that_is_read():
+    with pytest.raises(RuntimeError, match="shape"):
+        record(lambda x: x.view(5), X)
+
+
+@pytest.mark.parametrize("kept", [None, 7])
+def test_python_s_tracebacks_are_as_long_as_before(monkeypatch, kept):
+    if kept is None:
+        monkeypatch.delattr(sys, "tracebacklimit", raising=False)
+    else:
+        monkeypatch.setattr(sys, "tracebacklimit", kept, raising=False)
+    record(lambda x: x, X)
+    assert vars(sys).get("tracebacklimit") == kept
+
+
+@pytest.mark.parametrize(("grid", "size"), [
+    (2, (2, 1, 1)), ((2,), (2, 1, 1)), ([2, 3], (2, 3, 1)), ((2, 3, 4), (2, 3, 4)), (lambda meta: meta["N"], (12, 1, 1)),
+    (lambda meta: (1, meta["BLOCK"]), (1, 8, 1)), ((2.0, True), (2, 1, 1))])
+def test_a_launch_s_grid(grid, size):
+    (launch,) = record(lambda x: vector_add_kernel[grid](x, x, x, 12, BLOCK=8), X).launches
+    assert launch.grid == size and all(type(programs) is int for programs in launch.grid)
+
+
+def test_a_launch_s_options_and_no_launch_that_only_compiles():
+    asked = {"num_warps": 2, "num_stages": 5, "num_ctas": 1, "maxnreg": 64}
+
+    def launches(x):
+        vector_add_kernel[1,](x, x, x, 12, BLOCK=8, **asked)
+        vector_add_kernel[1,](x, x, x, 12, BLOCK=8, num_warps=None)
+        vector_add_kernel.run(x, x, x, 12, BLOCK=8, grid=(1,), warmup=True)
+
+    recording = record(launches, X)
+    assert [launch.options for launch in recording.launches] == [asked, {}]
+    (first, _) = recording.launches
+    assert first.signature == {**dict.fromkeys(("x_ptr", "y_ptr", "out_ptr"), "*fp32"), "N": "i32", "BLOCK": "constexpr"}
+    assert (first.name, first.constexprs) == ("vector_add_kernel", {"BLOCK": 8})
+
+
+def test_another_thread_s_launches_are_its_own():
+    done = []
+
+    def elsewhere():
+        done.append(by_lambda(**X))
+
+    def wrapper(x):
+        (thread := threading.Thread(target=elsewhere)).start()
+        thread.join()
+        return x
+
+    assert record(wrapper, X).launches == [] and torch.equal(done[0], 2 * X["x"])
+
+
+@pytest.mark.parametrize(("returned", "outputs"), [
+    (lambda x: (x, 3), (Ref(0), 3)), (lambda x: [x, 3], (Ref(0), 3)), (lambda x: (x,), ((Ref(0),),)),
+    (lambda x: [x], ([Ref(0)],)), (lambda x: x, (Ref(0),)), (lambda x: None, (None,)), (lambda x: (), ()),
+    (lambda x: {"y": x}, ({"y": Ref(0)},))])
+def test_what_is_returned_is_noted_one_by_one(returned, outputs):
+    recording = record(returned, X)
+    assert recording.outputs == outputs and recording.inputs == {"x": Ref(0)}
+    assert len(play(recording, X, interpret)) == len(outputs)
 
 
 def test_the_numbers_are_nowhere_in_what_the_wrapper_holds():
@@ -167,16 +213,32 @@ def test_empty_tensors_are_handed_over_and_inputs_keep_aliases():
     assert isinstance(recording.outputs[1], Ref) and recording.outputs[2] == 7
 
 
-def test_an_autotuner_takes_its_largest_blocks():
-    tuned = triton.autotune([triton.Config({"BLOCK": 4}), triton.Config({"BLOCK": 8})], key=["N"])(vector_add_kernel)
+CONFIGS = [triton.Config({"BLOCK": 4}), triton.Config({"BLOCK": 16}), triton.Config({"BLOCK": 8})]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_autotuner_takes_its_largest_blocks_for_the_recording_alone(fails):
+    tuned = triton.autotune(CONFIGS, key=["N"])(vector_add_kernel)
+    tuned.cache = measured = {(12, "float32"): CONFIGS[0]}
 
     def wrapper(x):
         y = torch.empty_like(x)
-        tuned[lambda meta: (triton.cdiv(12, meta["BLOCK"]),)](x, x, y, 12)
+        tuned[lambda meta: (triton.cdiv(12, meta["BLOCK"]), x.shape[int(fails) * 5])](x, x, y, 12)
         return y
 
-    (launch,) = record(wrapper, X).launches
-    assert launch.grid == (2, 1, 1) and launch.arguments["BLOCK"] == 8 and not tuned.cache
+    if fails:
+        with pytest.raises(IndexError):
+            record(wrapper, X)
+    else:
+        (launch,) = record(wrapper, X).launches
+        assert launch.grid == (1, 3, 1) and launch.arguments["BLOCK"] == 16
+    assert tuned.cache is measured and measured == {(12, "float32"): CONFIGS[0]}
+
+
+def test_how_large_a_configuration_s_blocks_are():
+    with discarding_launches():
+        for others in ({}, {"EVEN": False}, {"KIND": "long"}, {"SPLIT": 0}, {"GROUP": -1}, {"NOTHING": None}):
+            assert Autotuner._bench(None, config=triton.Config({"BLOCK_M": 8, "BLOCK_N": 4} | others)) == 1 / 32
 
 
 def test_arguments_come_in_the_order_of_the_kernels():
@@ -192,11 +254,12 @@ def test_arguments_come_in_the_order_of_the_kernels():
 
 def test_a_descriptor_is_made_again_over_the_real_tensor():
     def wrapper(x):
-        vector_add_kernel[1,](TensorDescriptor.from_tensor(x, [1, 4]), x, x, 12, BLOCK=16)
+        vector_add_kernel[1,](TensorDescriptor(x, [3, 2], [4, 1], [1, 4], padding="nan"), x, x, 12, BLOCK=16)
 
     recording, given = record(wrapper, X), []
     play(recording, X, lambda step, arguments: given.append(arguments["x_ptr"]))
-    assert given[0].base is X["x"] and given[0].block_shape == [1, 4] and given[0].shape == [3, 4]
+    assert vars(given[0]) == vars(TensorDescriptor(X["x"], [3, 2], [4, 1], [1, 4], padding="nan")), "but for the tensor"
+    assert given[0].base is X["x"]
 
 
 def test_an_error_of_the_wrapper_comes_through_and_ends_it():

@@ -1,8 +1,14 @@
 """Which functions keep state, so that what one call does may depend on another."""
 
-import pytest
+import functools
+import math
+import statistics
 
-from checks.host.state import keeps_state
+import pytest
+import torch
+import triton.language as tl
+
+from checks.host.state import _MOST, keeps_state
 
 CELL = """
 import functools
@@ -108,7 +114,57 @@ def test_what_keeps_state(names, name):
     assert keeps_state(names[name])
 
 
+def function(body: str, head: str = "def f(x):", **names):
+    exec(f"{head}\n    {body}\n", names := {"__name__": "__main__"} | names)
+    return names["f"]
+
+
+@pytest.mark.parametrize("body", [
+    *(f"{name}(x)" for name in ("setattr", "delattr", "globals", "vars", "exec", "eval")), "os.environ", "sys.modules",
+    "os.chdir(x)", *(f"torch.{name}(x)" for name in (
+        "manual_seed", "seed", "set_default_dtype", "set_default_device", "set_grad_enabled", "set_num_threads")),
+    "global n; n = 1", "global n; del n", "x.n = 1", "del x.n", "x.n += 1", "import os.path as path; path.n = 1",
+    "def g():\n        global n\n        n = x\n    return g()", "return [vars(y) for y in x]"])
+def test_what_changes_things_for_others(body):
+    assert keeps_state(function(body))
+
+
+@pytest.mark.parametrize("value", [
+    1, 1.5, 2j, "a", b"a", None, True, torch.float16, torch.device("cpu"), math, math.sqrt, len, tl.float16, (1, "a"),
+    frozenset((1, 2)), (1, (2, frozenset((torch.int8,)))), tl.constexpr(3), tl.constexpr((1, 2)), tl.arange, int, dict,
+    statistics.median], ids=str)
+def test_what_cannot_change_may_be_read(value):
+    assert not keeps_state(function("return held", held=value))
+    assert not keeps_state(function("return held", "def f(x, held=held):", held=value))
+    assert not keeps_state(function("return (lambda: held)()", "def f(x, *, held=held):", held=value))
+
+
+@pytest.mark.parametrize("value", [
+    [], {}, set(), (1, []), (1, (2, {})), tl.constexpr([1]), (tl.constexpr([1]),), torch.ones(1), object(), bytearray(1),
+    type("Mine", (), {"__module__": "__main__"}), (type("Mine", (), {"__module__": "__main__"}),),
+    functools.partial(len, []), function("return x", "def f(x, cache=[]):")], ids=lambda value: type(value).__name__)
+def test_what_can_change_keeps_state(value):
+    assert keeps_state(function("return held", held=value))
+    assert keeps_state(function("return held", "def f(x, held=held):", held=value))
+    assert keeps_state(function("return x", "def f(x, *, held=held):", held=value))
+    assert keeps_state(function("return helper(x)", held=value, helper=function("return held", held=value)))
+    assert not keeps_state(function("return held", held=value, __name__="a_library"))
+    assert not keeps_state(function("held = 3; return held", unread=value)), "nobody reads it"
+
+
+def test_a_name_of_a_closure_that_has_no_value_yet():
+    head = "def outer(late):\n    def f():\n        return held\n    if late:\n        held = []\n    return f"
+    exec(head, names := {"__name__": "__main__"})
+    assert not keeps_state(names["outer"](False)) and keeps_state(names["outer"](True))
+
+
+@pytest.mark.parametrize(("functions", "keeps"), [(_MOST // 2 - 1, False), (_MOST + 1, True)])
+def test_no_more_functions_are_looked_at_than_there_are_in_a_lesson(functions, keeps):
+    names = {"__name__": "__main__"}
+    exec("\n".join(f"def f{n}(x): return {f'f{n - 1}(x)' if n else 'x'}" for n in range(functions)), names)
+    assert keeps_state(names[f"f{functions - 1}"]) is keeps
+
+
 def test_libraries_and_nothing_at_all_keep_no_state():
-    import statistics
     assert not keeps_state(statistics.median) and not keeps_state(None)
     assert keeps_state(object()), "in doubt"
