@@ -86,8 +86,7 @@ def unpack(data: dict[str, Any], constants: list[torch.Tensor]) -> Recording:
         return Recording(_by_name(data["inputs"], _loaded),
                          dict(zip(map(int, data["constants"]), constants, strict=True)), steps,
                          tuple(map(_loaded, data["outputs"])))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError,
-            AssertionError, RuntimeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, AssertionError, RuntimeError) as error:
         raise BadRecording(f"{type(error).__name__}: {error}"[:200]) from None
 
 

@@ -14,7 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from checks.exercises import EXERCISES
 from checks.host.playback import play
 from checks.host.recorder import NeedsNumbers, discarding_launches, record
-from checks.host.steps import Ref
+from checks.host.steps import DescriptorRef, Ref
 from checks.judge.execution import attempt_executed
 from checks.judge.exercise import Exercise
 from checks.judge.memory import is_poison, poison_
@@ -260,6 +260,7 @@ def test_a_descriptor_is_made_again_over_the_real_tensor():
     play(recording, X, lambda step, arguments: given.append(arguments["x_ptr"]))
     assert vars(given[0]) == vars(TensorDescriptor(X["x"], [3, 2], [4, 1], [1, 4], padding="nan")), "but for the tensor"
     assert given[0].base is X["x"]
+    assert recording.launches[0].arguments["x_ptr"] == DescriptorRef(Ref(0), (3, 2), (4, 1), (1, 4), "nan")
 
 
 def test_an_error_of_the_wrapper_comes_through_and_ends_it():

@@ -86,7 +86,7 @@ def test_what_does_not_travel_is_named(value):
     {"kernels": None}, {"steps": 3}, {"steps": [3]}, {"steps": [{}]}, {"inputs": 3}, {"inputs": {"x": {"ref": "y"}}},
     {"inputs": {"x": {"nowhere": 1}}}, {"inputs": {"x": {"ref": 1, "tuple": []}}}, {"outputs": [{"dtype": "nn"}]},
     {"outputs": [{"layout": "float16"}]}, {"outputs": [{"memory": "strided"}]}, {"outputs": [{"dtype": "no_such"}]},
-    {"outputs": [{"device": "elsewhere"}]}, {"outputs": [{"type": "int9"}]}, {"outputs": [{"descriptor": [0]}]},
+    {"outputs": [{"device": "elsewhere"}]}, {"outputs": [{"device": 7}]}, {"outputs": [{"type": "int9"}]}, {"outputs": [{"descriptor": [0]}]},
     {"outputs": [b"bytes"]}, {"constants": ["x"]}, {"outputs": None}], ids=str)
 def test_what_is_no_recording(changes):
     with pytest.raises(BadRecording):

@@ -4,11 +4,21 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import torch
 
 from checks.judge.compiler import Compiled
 from checks.judge.exercise import Exercise, Expected, Mutant, numbers
 from checks.judge.launches import Access, Launch
-from checks.judge.pipeline import Evidence, check_compilation, check_results, check_traffic, steps, wrong_result
+from checks.judge.pipeline import (
+    NO_KERNEL,
+    Evidence,
+    check_compilation,
+    check_results,
+    check_traffic,
+    not_by_kernel,
+    steps,
+    wrong_result,
+)
 from checks.judge.trial import Outcome
 
 CASES = (numbers(n=1), numbers(n=2), numbers(n=3))
@@ -91,6 +101,28 @@ def test_steps_come_in_order_and_only_when_asked_for():
     assert [name for name, _ in steps(seen(PLAIN))] == ["public"]
     assert [name for name, _ in steps(seen(compiling=compiled))] == ["public", "triton", "compiles"]
     assert [name for name, _ in steps(seen(traced=(traced(), traced())))] == ["public", "triton", "economical"]
+
+
+ALL, PART, NONE = torch.tensor([True, True]), torch.tensor([True, False]), torch.tensor([False, False])
+SEEN, UNSEEN = Launch(None, {}, [], {}), Launch(None, {}, [], {}, traced=False)
+NOT_ALL = "the result is right, but no kernel stored all of `{}`."
+
+
+@pytest.mark.parametrize(("launches", "made", "operators", "said"), [
+    ([SEEN], (ALL, None, ALL), [], None), ([], (ALL, None, ALL), [], NO_KERNEL), ([], (ALL, None, ALL), ["mm"], NO_KERNEL),
+    ([SEEN], (PART, None, ALL), [], NOT_ALL.format("y")), ([SEEN, SEEN], (ALL, None, PART), [], NOT_ALL.format("z")),
+    ([SEEN], (NONE, None, NONE), [], NOT_ALL.format("y")), ([UNSEEN], (NONE, None, NONE), [], None),
+    ([SEEN, UNSEEN], (NONE, None, NONE), [], None),
+    ([SEEN], (ALL, None, ALL), ["a", "b", "c", "d"],
+     "the result is right, but torch did part of the work, not the kernel (a, b, c)."),
+    ([SEEN], (PART, None, ALL), ["a"], "the result is right, but torch did part of the work, not the kernel (a).")])
+def test_right_results_must_be_those_of_kernels(launches, made, operators, said):
+    exercise = replace(KERNEL, outputs=("y", "n", "z"))
+    values = torch.ones(2), 3, torch.ones(2)
+    right = Outcome(CASES[0], {}, (), outputs=values, launches=[SEEN], made=(ALL, None, ALL))
+    other = Outcome(CASES[1], {}, (), outputs=values, launches=launches, made=made)
+    for outcomes in ([other], [right, other], [other, right]):
+        assert not_by_kernel(exercise, outcomes, operators) == said
 
 
 def test_a_result_of_no_kernel_fails_as_a_hung_compiler_does():

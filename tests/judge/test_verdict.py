@@ -7,8 +7,9 @@ import triton.language as tl
 
 from checks.exercises import EXERCISES, find_exercise
 from checks.judge import trial
+from checks.judge.launches import Launch
 from checks.judge.source import answer_source, define
-from checks.judge.verdict import SESSION_SEED, judge
+from checks.judge.verdict import SESSION_SEED, _SeenHere, judge
 from kernels import gemv_fp16
 from kernels.gemv import gemv_fp16_kernel
 from kernels.runtime import INTERPRETED
@@ -177,6 +178,14 @@ def test_running_out_of_memory_is_said():
     def hog(x, w):
         raise MemoryError
     assert verdict_of(hog).status == trial.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_what_torch_did_beside_a_kernel_in_any_case_counts(at):
+    outcomes = [trial.Outcome(case, {}, (), launches=[Launch(None, {}, [], {}, traced=False)]) for case in GEMV.cases[:3]]
+    outcomes[at].operators = ["aten::mul.Tensor", "aten::add.Tensor"]
+    outcomes[0].operators = [*outcomes[0].operators, "aten::mul.Tensor"] if at else outcomes[0].operators
+    assert "(aten::add.Tensor, aten::mul.Tensor)" in _SeenHere(GEMV, gemv_fp16_kernel, 0, outcomes).not_by_kernel()
 
 
 def test_what_only_the_interpreter_takes_is_refused():
