@@ -110,11 +110,8 @@ def next_request() -> tuple[socket.socket, int]:
             os.close(descriptor)
 
 
-if __name__ == "__main__":
-    compile_job(FIRST)  # the first compilation takes 0.3 s more than the next ones
-    connection, log = next_request()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+def serve(connection: socket.socket) -> None:
+    """Answer a request, within the time that it gives."""
     with connection, connection.makefile("rw") as stream:
         try:
             request = json.load(stream)
@@ -123,3 +120,11 @@ if __name__ == "__main__":
         except Exception:
             traceback.print_exc()  # while whoever asked is still waiting
             sys.exit(1)
+
+
+if __name__ == "__main__":
+    compile_job(FIRST)  # the first compilation takes 0.3 s more than the next ones
+    connection, log = next_request()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    serve(connection)

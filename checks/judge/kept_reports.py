@@ -20,7 +20,7 @@ COMPILE_WITH = ("judge/compile_worker.py", "executor/source.py", "executor/front
 
 def find(job: str) -> dict[str, Any] | None:
     """The report on a job that was kept, if there is one."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         kept = json.loads(_path(job).read_text())
         return kept["report"] if kept["job"] == job else None
     return None

@@ -97,7 +97,8 @@ def launch(x): return alone(x) + kernel(x)
 
 
 @pytest.mark.parametrize(("name", "used"), [
-    ("alone", {"first"}), ("helper", {"second"}), ("both", {"first", "second"}), ("launch", {"first"}), ("first", {"third"})])
+    ("alone", {"first"}), ("helper", {"second"}), ("both", {"first", "second"}), ("launch", {"first"}), ("first",
+    {"third"})])
 def test_which_exercises_a_function_uses(name, used):
     exec(USING, names := {})
     wanted = "first", "second", "third", "fourth"

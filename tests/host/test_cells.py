@@ -16,7 +16,8 @@ LINES = "a = 1\n%matplotlib inline\nb = 2\n"
     (["a = !ls\nb = len(a)"], "b", 0), (["!pip install x\nb = 3"], "b", 3),
     (["%%time\nb = 4"], "b", 4), (["%%bash\nrm -rf x", "b = 5"], "b", 5), (["%timeit -n 3 1 + 1\nb = 6"], "b", 6),
     (["%time b = 7"], "b", 7), (["b = 1", "%time"], "b", 1), (["%%timeit -n 3\nb = 13"], "b", 13),
-    (["%%capture seen\nb = 14"], "b", 14), (["%%prun\nb = 15"], "b", 15), (["b = 8", "b = b ** 2"], "b", 64), (["b = []", "b.append(1)", "b.append(2)"], "b", [1, 2]),
+    (["%%capture seen\nb = 14"], "b", 14), (["%%prun\nb = 15"], "b", 15), (["b = 8", "b = b ** 2"], "b", 64), (["b = []",
+    "b.append(1)", "b.append(2)"], "b", [1, 2]),
     (["configs = [w for w in (1, 2)]"], "configs", [1, 2]), (["x = (10\n     % 4)\n%timeit 1"], "x", 2),
     (["def f():\n    return 1", "def f():\n    return 2", "b = f()"], "b", 2), (["?print\nb = 9"], "b", 9),
     (["b = 1\nb += 1; c = b"], "c", 2), (["b = 1; c = (\n    b + 1)\nb = 5"], "c", 2),
@@ -81,7 +82,8 @@ def test_each_cell_runs_inside_the_limit():
 def test_what_cells_print_and_warn_of_is_not_seen(capsys):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        assert run_cells(["print(1)", "import warnings\nwarnings.warn('odd')", "import sys\nsys.stdout.write('2')"], {}) == []
+        assert run_cells(["print(1)", "import warnings\nwarnings.warn('odd')", "import sys\nsys.stdout.write('2')"],
+            {}) == []
     assert capsys.readouterr().out == "" and not seen
 
 

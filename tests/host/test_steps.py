@@ -13,7 +13,8 @@ X = {"x": torch.arange(12, dtype=torch.float32).reshape(3, 4)}
 aten = torch.ops.aten
 
 EMPTY = {
-    "empty.memory_format": lambda x: torch.empty(2, 3), "empty_like": torch.empty_like, "new_empty": lambda x: x.new_empty(3),
+    "empty.memory_format": lambda x: torch.empty(2, 3), "empty_like": torch.empty_like,
+    "new_empty": lambda x: x.new_empty(3),
     "empty_strided": lambda x: torch.empty_strided((3,), (1,)),
     "new_empty_strided": lambda x: x.new_empty_strided((3,), (1,))}
 MADE = {
@@ -34,7 +35,8 @@ SEEN = {
     "unbind.int": lambda x: x.unbind()[1], "split.Tensor": lambda x: x.chunk(2)[1],
     "split_with_sizes": lambda x: x.split([1, 2]), "diagonal": lambda x: x.diagonal(), "unfold": lambda x: x.unfold(0, 2, 1)}
 COPIED = {
-    "clone": lambda x: x.t().contiguous(), "copy_": lambda x: torch.zeros(2, 2).copy_(x[:2, :2]), "_to_copy": lambda x: x.half(),
+    "clone": lambda x: x.t().contiguous(), "copy_": lambda x: torch.zeros(2, 2).copy_(x[:2, :2]),
+    "_to_copy": lambda x: x.half(),
     "cat": lambda x: torch.cat([x, x]).half(), "stack": lambda x: torch.stack([x, x]),
     "constant_pad_nd": lambda x: torch.nn.functional.pad(x, (0, 1)),
     "slice_scatter": lambda x: x.slice_scatter(x[:1], 0, 2, 3), "select_scatter": lambda x: x.select_scatter(x[0], 0, 1),

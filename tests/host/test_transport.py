@@ -33,7 +33,8 @@ def test_a_recording_arrives_as_it_was():
 
 
 @triton.jit
-def takes_all_kernel(x_ptr, desc, bias_ptr, n, DTYPE: tl.constexpr, SIZES: tl.constexpr, NAME: tl.constexpr, WIDTH: tl.constexpr,
+def takes_all_kernel(x_ptr, desc, bias_ptr, n, DTYPE: tl.constexpr, SIZES: tl.constexpr, NAME: tl.constexpr,
+    WIDTH: tl.constexpr,
                      NOTHING: tl.constexpr):
     pass
 
@@ -57,8 +58,10 @@ def test_a_launch_s_arguments_of_every_kind_arrive():
 
 VALUES = [
     None, True, 3, 2.5, "text", torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.strided,
-    torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.device("cpu"), torch.device("cuda", 1), tl.int8,
-    tl.float8e4nv, Ref(3), DescriptorRef(Ref(1), (4, 8), (8, 1), (2, 4), "zero"), (1, (2, None)), [1, [torch.int32, (3,)]], (), []]
+    torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.device("cpu"), torch.device("cuda", 1),
+        tl.int8,
+    tl.float8e4nv, Ref(3), DescriptorRef(Ref(1), (4, 8), (8, 1), (2, 4), "zero"), (1, (2, None)), [1, [torch.int32, (3,)]],
+        (), []]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=str)
@@ -74,7 +77,8 @@ def test_a_number_of_the_compiler_arrives_with_its_value():
     assert [one.value for one in unpack(pack(sent), []).outputs] == [3, (1, tl.float16)]
 
 
-@pytest.mark.parametrize("value", [object(), 1j, {"a": 1}, {1}, b"text", torch.ones(1), slice(1)], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("value", [object(), 1j, {"a": 1}, {1}, b"text", torch.ones(1), slice(1)],
+    ids=lambda one: type(one).__name__)
 def test_what_does_not_travel_is_named(value):
     for step in (Operator("aten::clone", ([value],), {}, None), Operator("aten::clone", (), {"a": (value,)}, None),
                  Operator("aten::clone", (), {}, value)):
@@ -86,7 +90,8 @@ def test_what_does_not_travel_is_named(value):
     {"kernels": None}, {"steps": 3}, {"steps": [3]}, {"steps": [{}]}, {"inputs": 3}, {"inputs": {"x": {"ref": "y"}}},
     {"inputs": {"x": {"nowhere": 1}}}, {"inputs": {"x": {"ref": 1, "tuple": []}}}, {"outputs": [{"dtype": "nn"}]},
     {"outputs": [{"layout": "float16"}]}, {"outputs": [{"memory": "strided"}]}, {"outputs": [{"dtype": "no_such"}]},
-    {"outputs": [{"device": "elsewhere"}]}, {"outputs": [{"device": 7}]}, {"outputs": [{"type": "int9"}]}, {"outputs": [{"descriptor": [0]}]},
+    {"outputs": [{"device": "elsewhere"}]}, {"outputs": [{"device": 7}]}, {"outputs": [{"type": "int9"}]},
+    {"outputs": [{"descriptor": [0]}]},
     {"outputs": [b"bytes"]}, {"constants": ["x"]}, {"outputs": None}], ids=str)
 def test_what_is_no_recording(changes):
     with pytest.raises(BadRecording):

@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -121,6 +122,30 @@ def test_what_is_read_from_the_compiler(worker, monkeypatch, log, ptx, told):
     assert (constexprs, attributes) == ({(4,): 64}, {(3,): [["tt.divisibility", 16]]})
 
 
+def test_a_request_is_answered_within_the_time_that_it_gives(worker, monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr(worker.signal, "alarm", lambda seconds: done.append(seconds))
+    monkeypatch.setattr(worker, "compile_job", lambda job: done.append(job) or {"of": job})
+
+    def answer_to(request):
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.sendall(request.encode())
+            ours.shutdown(socket.SHUT_WR)
+            try:
+                worker.serve(theirs)
+            finally:
+                with ours.makefile() as answer:
+                    done.append(answer.read())
+
+    answer_to('{"timeout_s": 61, "jobs": ["a", "b"]}')
+    assert done == [61, "a", "b", '[{"of": "a"}, {"of": "b"}]']
+    for request in ("no JSON", '{"timeout_s": 61}', "{}"):
+        with pytest.raises(SystemExit) as ended:
+            answer_to(request)
+        assert ended.value.code == 1 and done[-1] == "" and "Error" in capsys.readouterr().err
+
+
 def test_a_refusal_is_told_per_target_in_the_compiler_s_words():
     x = torch.zeros(8, dtype=torch.int32)
     (reports,) = Compilation([launch(python_if_kernel, x_ptr=x, y_ptr=x)]).reports()
@@ -133,6 +158,9 @@ def test_a_student_s_kernel_does_not_wait_for_torch():
                           text=True).stderr
     imported = set(re.findall(r"\|\s+([\w.]+)$", told, re.MULTILINE))
     assert "triton.compiler.compiler" in imported and not {"torch", "kernels", "checks.judge"} & imported
+    ours = {f"{name.removeprefix('checks.').replace('.', '/')}.py" for name in imported if name.startswith("checks.")}
+    apart = {"executor/errors.py", "executor/frames.py"}  # refusals are not kept, and nothing is sent by messages
+    assert ours - apart | {"judge/compile_worker.py"} == set(kept_reports.COMPILE_WITH)
 
 
 def test_after_a_compiler_died_the_next_job_is_compiled(monkeypatch):
@@ -290,40 +318,6 @@ def test_a_report_is_kept_for_the_next_session_a_refusal_is_not(new_session, mon
         file.write_text(file.read_text()[:-9])
     with pytest.raises(Asked):
         start([good])
-
-
-def test_what_a_report_depends_on_is_in_its_file_s_name(monkeypatch, tmp_path):
-    assembler = tmp_path / "ptxas"
-    assembler.write_bytes(b"1")
-    monkeypatch.setattr(kept_reports, "knobs", SimpleNamespace(nvidia=SimpleNamespace(ptxas=SimpleNamespace(
-        path=str(assembler))), cache=SimpleNamespace(dir=str(tmp_path))))
-    monkeypatch.setattr(kept_reports, "ROOT", tmp_path)
-    (tmp_path / "checks").mkdir()
-    monkeypatch.setattr(kept_reports, "COMPILE_WITH", ("a.py", "b.py"))
-    sources = [tmp_path / "checks" / name for name in kept_reports.COMPILE_WITH]
-    for source in sources:
-        source.write_text("1")
-    paths = []
-
-    def another_path(job="{}"):
-        kept_reports._compiler.cache_clear()
-        paths.append(kept_reports._path(job))
-
-    another_path()
-    another_path("[]")
-    monkeypatch.setattr(kept_reports, "get_cache_invalidating_env_vars", lambda: {"TRITON_DEFAULT_FP_FUSION": "0"})
-    another_path()
-    monkeypatch.setattr(kept_reports.triton, "__version__", "4")
-    another_path()
-    for source in sources:
-        source.write_text("2")
-        another_path()
-    assembler.write_bytes(b"12")
-    another_path()
-    os.utime(assembler, (1, 1))
-    another_path()
-    kept_reports._compiler.cache_clear()
-    assert len(set(paths)) == len(paths) == 8
 
 
 def test_where_no_file_can_be_kept_it_is_compiled_again(new_session, monkeypatch, tmp_path):

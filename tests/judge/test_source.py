@@ -1,10 +1,11 @@
 """Functions as text: placeholders, answers, and sources that stand alone."""
 
-
 import pytest
+import triton
+from triton.runtime.interpreter import InterpretedFunction
 
 from checks.judge.exercise import Exercise
-from checks.judge.source import answer_source, define, find_placeholder, rebind, source_of
+from checks.judge.source import answer_source, define, find_placeholder, python_function, rebind, source_of
 from kernels import gemv_fp16
 
 
@@ -56,6 +57,16 @@ def test_a_definition_is_found_again_though_two_share_a_name():
     assert ["return 1" in source_of(first), "return 2" in source_of(second)] == [True, True]
     namespace = {}
     assert define("x = 3\n", None, namespace) is None and namespace["x"] == 3
+
+
+def test_the_function_under_a_kernel_s_decorators():
+    plain = made("def f(N, BLOCK):\n    pass\n")
+    jitted = triton.JITFunction(plain)
+    tuned = triton.autotune([triton.Config({"BLOCK": 8})], key=["N"])(jitted)
+    for kernel in (plain, jitted, InterpretedFunction(plain), tuned,
+                   triton.heuristics({"BLOCK": lambda given: 8})(jitted), triton.heuristics({"N": lambda given: 8})(tuned),
+                   triton.autotune([triton.Config({})], key=["N"])(InterpretedFunction(plain))):
+        assert python_function(kernel) is plain and source_of(kernel) == "def f(N, BLOCK):\n    pass\n"
 
 
 def test_the_source_of_a_reloaded_function_is_the_new_one():
