@@ -107,7 +107,7 @@ def test_which_exercises_a_function_uses(name, used):
     assert Candidate(names["again"], names[name]).used(wanted) == used | {"second"}
 
 
-def test_a_wrapper_may_call_a_kernel_that_its_cells_do_not_define():
+def test_a_wrapper_may_call_a_kernel_of_other_cells():
     exec(GIVEN, names := {})
     kernel = notebook(KERNEL).candidates("kernel", None)[0].function
     call = Candidate(kernel, names["launch"]).bound_wrapper("kernel")

@@ -217,7 +217,7 @@ CONFIGS = [triton.Config({"BLOCK": 4}), triton.Config({"BLOCK": 16}), triton.Con
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_an_autotuner_takes_its_largest_blocks_for_the_recording_alone(fails):
+def test_an_autotuner_takes_its_largest_blocks_this_once(fails):
     tuned = triton.autotune(CONFIGS, key=["N"])(vector_add_kernel)
     tuned.cache = measured = {(12, "float32"): CONFIGS[0]}
 

@@ -159,7 +159,7 @@ def test_a_name_of_a_closure_that_has_no_value_yet():
 
 
 @pytest.mark.parametrize(("functions", "keeps"), [(_MOST // 2 - 1, False), (_MOST + 1, True)])
-def test_no_more_functions_are_looked_at_than_there_are_in_a_lesson(functions, keeps):
+def test_so_many_functions_are_looked_at(functions, keeps):
     names = {"__name__": "__main__"}
     exec("\n".join(f"def f{n}(x): return {f'f{n - 1}(x)' if n else 'x'}" for n in range(functions)), names)
     assert keeps_state(names[f"f{functions - 1}"]) is keeps
