@@ -215,6 +215,26 @@ def test_a_time_that_is_refused_costs_its_own_row_alone(monkeypatch):
     assert [(row["function"], row["median_us"]) for row in rows] == [("a", 2.0)] and left_out == [("b", "b: too wide")]
 
 
+def test_one_that_is_found_wrong_may_be_refused_as_well(monkeypatch):
+    """A function may be left out in its graph, before its time is refused: the others keep their rows."""
+    monkeypatch.setattr(perf, "INTERPRETED", False)
+
+    def find_wrong_and_refuse(sides, copies, repeats, check):
+        check("b", torch.zeros(4, N))
+        raise measure.Refused({"b": "too wide", "c": "too wide"}, {"a": Timing(2.0, 1.0, 3.0)})
+
+    monkeypatch.setattr(perf, "time_in_graphs_us", find_wrong_and_refuse)
+    left_out = []
+
+    class Watcher(perf.Watcher):
+        def left_out(self, name, error):
+            left_out.append((name, type(error)))
+
+    rows = perf.test_perf_gemm(dict.fromkeys("abc", BASELINES["cuBLAS FP16"]), [(4, K, N)], mode="graph", watcher=Watcher())
+    assert [(row["function"], row["median_us"]) for row in rows] == [("a", 2.0)]
+    assert left_out == [("b", Wrong), ("b", measure.Refused), ("c", measure.Refused)]
+
+
 def test_a_check_gives_no_rows():
     assert perf.test_perf_gemm({"torch": BASELINES["cuBLAS FP16"]}, [(4, K, N)], mode="check") == []
 

@@ -67,6 +67,16 @@ def failed(copy, skeletons):
     return set(re.findall(r"^FAILED .*::test_(\w+)\[(\w+)\]", done.stdout, re.MULTILINE))
 
 
+@pytest.mark.parametrize(("name", "is_kernel", "wrapper"), [
+    ("row_max_kernel", True, "row_max"), ("add_two_kernels", False, "add_two_kernels"), ("max_k", False, "max_k"),
+    ("sum_kernel_parts_kernel", True, "sum_kernel_parts"), ("kernel_bytes", False, "kernel_bytes"),
+])
+def test_a_kernel_s_last_word_is_not_its_wrapper_s(name, is_kernel, wrapper):
+    new = NewExercise(name, "01", Path("kernels/parts/row.py"), "row")
+    assert (new.is_kernel, new.wrapper, new.constant) == (is_kernel, wrapper, wrapper.upper())
+    assert new.module == "kernels.parts.row"
+
+
 def test_skeleton_of_a_kernel_is_in_each_place(skeletons):
     written, changed = skeletons[KERNEL.name]
     assert written == changed == {

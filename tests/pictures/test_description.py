@@ -35,6 +35,18 @@ def test_many_lines_are_counted():
     plt.close(figure)
 
 
+@pytest.mark.parametrize(("x", "y", "said"), [
+    ([1, 2], [3, 4], "us from 3 at 1 to 4 at 2"), ([], [], "us"), (["a", "b"], [3, 4], "us"), ([1, 2], [None, 4], "us"),
+])
+def test_a_line_without_points_or_numbers_is_named_alone(x, y, said):
+    figure, axes = plt.subplots()
+    axes.plot([0], [0], label="before")
+    (line,) = axes.plot([0], [0], label="us")
+    line.get_data = lambda: (x, y)
+    assert describe(figure) == f"Picture. before from 0 at 0 to 0 at 0, {said}."
+    plt.close(figure)
+
+
 def test_large_numbers_are_written_out():
     figure, axes = plt.subplots()
     axes.plot([0.125, 16384], [1019.6, 3.0], label="us")

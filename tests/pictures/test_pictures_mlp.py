@@ -50,6 +50,9 @@ def test_recorded_times_are_drawn_each(monkeypatch):
             for place, (M, K, N) in enumerate(mlp.PLACED, 1) for number, name in enumerate(PLACES)]
     (axes,) = mlp.show_places().axes
     assert set(texts(axes)) == {f"{row['median_us']:,.0f}" for row in rows}
+    assert ticks(axes) == [f"K = {K:,}\nN = {N:,}" for _, K, N in mlp.PLACED]
+    assert {(round(x + width / 2), height) for x, _, width, height in rectangles(axes)} == {
+        (mlp.PLACED.index((row["M"], row["K"], row["N"])), row["median_us"]) for row in rows}
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(PLACES)
     monkeypatch.setattr(mlp, "figures_of", lambda *_, **__: None)
     assert mlp.show_places() is None and mlp.show_silu_times() is None

@@ -1,6 +1,9 @@
 """Pictures of recorded figures draw those rows and no others, and say of which GPU they are."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from drawn import bars, lines, texts, ticks
 from matplotlib.colors import to_hex
 from synthetic_figures import ROOFS, row
@@ -263,6 +266,52 @@ def test_a_student_s_kernel_is_measured_after_quantization(monkeypatch):
                for (M, _, _), (sides, _) in asked.items())
     monkeypatch.setattr(decode, "quantize_int8_perrow", lambda x: (x + 1, x + 2))
     assert asked[1, 4096, 4096][0]["mine"](0, 5, 6) == (1, 2, 5, 6)
+
+
+def test_the_roofs_here_are_those_of_a_copy_and_of_two_products(monkeypatch):
+    """Every byte of a copy counts twice, read and written. On tensors without numbers, one of them too large for a test."""
+    on_meta = {name: lambda *size, name=name, **given: getattr(torch, name)(*size, **{**given, "device": "meta"})
+               for name in ("ones", "randn")}
+    monkeypatch.setattr(measuring, "torch", SimpleNamespace(**on_meta, empty_like=torch.empty_like, int8=torch.int8))
+    monkeypatch.setattr(measuring.kernels, "quantize_int8_perrow", lambda x: (x.to(torch.int8), x[:, 0].float()))
+    multiplied = []
+    monkeypatch.setattr(measuring.kernels, "perrow_w8a8_matmul", lambda *operands: multiplied.append(operands))
+
+    def time_us(sides, gpu, repeats, warmup):
+        made = {name: side() for name, side in sides.items()}
+        assert made["copy"].nbytes == 2**30 and made["fp16"].shape == (8192, 8192) and made["fp16"].dtype == torch.half
+        return {"copy": [700.0, 500.0, 600.0], "fp16": [2000.0], "int8": [1000.0]}
+
+    assert measuring._roofs_here(time_us, None) == pytest.approx({
+        "copy_gb_per_s": 2 * 2**30 / 600e3, "fp16_tflops": 2 * 8192**3 / 2000e6, "int8_tops": 2 * 8192**3 / 1000e6})
+    ((x_q, x_scale, w_q, w_scale),) = multiplied
+    assert x_q.shape == w_q.shape == (8192, 8192) and x_scale.shape == w_scale.shape == (8192,)
+
+
+def test_here_each_product_is_timed_in_a_graph(monkeypatch):
+    asked = []
+
+    def time_us(sides, gpu, repeats, warmup):
+        asked.append((list(sides), repeats, warmup))
+        return {name: [9.0, 1.0 + number, 3.0 + number] for number, name in enumerate(sides)}
+
+    monkeypatch.setattr(measuring, "N", 48)
+    monkeypatch.setattr(measuring, "K", 32)
+    monkeypatch.setattr(measuring, "torch", SimpleNamespace(randn=lambda *size, device: torch.randn(*size)))
+    monkeypatch.setattr(measuring.timing, "CudaGPU", lambda: "gpu")
+    monkeypatch.setattr(measuring, "_graph", lambda call: call)
+    monkeypatch.setattr(measuring, "_roofs_here", lambda *given: given)
+    rows, roofs = measuring._measure_here.__wrapped__(time_us)
+    names = [measuring.FP16, measuring.OURS, measuring.INT8]
+    assert roofs == (time_us, "gpu") and asked == [(names, 30, 5)] * len(measuring.ROWS)
+    assert [(r["M"], r["function"], r["median_us"]) for r in rows] == [
+        (M, name, us) for M in measuring.ROWS for name, us in zip(names, (3.0, 4.0, 5.0), strict=True)]
+    for r in rows:
+        M, fp16 = r["M"], 2 * (r["M"] * 32 + 48 * 32 + r["M"] * 48)
+        int8 = 3 * M * 32 + 4 * M + (M + 48) * (32 + 4) + 2 * M * 48
+        assert r["bytes"] == (int8 if r["function"] == measuring.INT8 else fp16) and r["mode"] == "graph"
+        assert (r["N"], r["K"], r["flops"]) == (48, 32, 2 * M * 48 * 32)
+        assert r["tflops"] == pytest.approx(r["flops"] / r["median_us"] / 1e6)
 
 
 def test_one_by_one_launches_are_no_part_of_the_roofline():
