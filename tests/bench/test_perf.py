@@ -224,6 +224,7 @@ def test_one_that_is_found_wrong_may_be_refused_as_well(monkeypatch):
         raise measure.Refused({"b": "too wide", "c": "too wide"}, {"a": Timing(2.0, 1.0, 3.0)})
 
     monkeypatch.setattr(perf, "time_in_graphs_us", find_wrong_and_refuse)
+    monkeypatch.setattr(perf, "ROTATED_BYTES", 1)
     left_out = []
 
     class Watcher(perf.Watcher):

@@ -1,5 +1,5 @@
-"""What a definition in checks/exercises/ says of itself holds: a case is what its name says, no result may be further off than
-its type's rounding or the table says, and the least traffic is counted a second time.
+"""What a definition in checks/exercises/ says of itself holds: a case is what its name says, no result may be further off
+than its type's rounding or the table says, and the least traffic is counted a second time.
 
 The numbers come from the oracles alone; no function is tried.
 """
@@ -134,7 +134,8 @@ PHRASES: dict[str, Callable[..., Any]] = {
     r"^integers|^whole numbers|^codes": whole,
     r"^normal(?!.*parts)": lambda seen: not whole(seen),
     r"sums beyond FP16": lambda seen: product(seen, of_sizes=True).max() > torch.finfo(torch.half).max,
-    r"products beyond FP16": lambda seen: ((each := seen.inputs["x"].double() * seen.inputs["w"].double()) != each.half()).all(),
+    r"products beyond FP16": lambda seen: (
+        (each := seen.inputs["x"].double() * seen.inputs["w"].double()) != each.half()).all(),
     r"sums (?:beyond|above) 2\^24|beyond FP32's": lambda seen: (
         product(seen) != product(seen).float()).any() if "x_scale" not in seen.inputs else (
         product(seen, of_sizes=True).max() > 2**24),
@@ -143,7 +144,7 @@ PHRASES: dict[str, Callable[..., Any]] = {
     r"lengths? (\d+)(?: and (\d+))?": lambda seen, *each: seen.inputs["lengths"].tolist() == [int(n) for n in each if n],
     r"room for more": lambda seen: all(value.shape[2] > max(seen.inputs["lengths"]) for name, value in matrices(seen).items()
                                        if name in ("k", "v")),
-    r"(\d+) heads for (\d+)": lambda seen, q, kv: (seen.inputs["q"].shape[1], tensors(seen)["k"].shape[1]) == (int(q), int(kv)),
+    r"(\d+) heads for (\d+)": lambda seen, *heads: [tensors(seen)[name].shape[1] for name in "qk"] == [*map(int, heads)],
     r"(\d+) parts(?:$|, D)": lambda seen, parts: int(parts) in (
         seen.inputs.get("parts"), seen.inputs.get("splits"), *tensors(seen).get("lse", torch.empty(0)).shape[2:]),
     r"\b(\d+) x (\d+)$": lambda seen, *block: (seen.inputs["rows"], seen.inputs["columns"]) == tuple(map(int, block)),
@@ -192,7 +193,7 @@ LOOSER = {
     "shared_scale scale": 2, "row_parallel_own y": 5, "mlp_parallel y": 500, "all_reduce_int8 y": 5,
     "sqnr_db result": 1e-4, "perplexity result": 1e-4, "better_change us": 1e-5,
 }
-"""What half of an exercise's elements may be off at most in its strictest case, the others' by the type of what comes out: in
+"""What half of an exercise's elements may be off at most in its strictest case; of the others by the type of what comes out. In
 half units, of plain numbers in parts of themselves. 0 of whole numbers."""
 
 
