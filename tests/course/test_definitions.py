@@ -14,6 +14,7 @@ import torch
 
 from checks.exercises import EXERCISES
 from checks.judge.exercise import Exercise
+from checks.judge.source import answer_source
 from checks.judge.trial import Outcome, prepare
 
 SEED = 7
@@ -179,6 +180,42 @@ def test_each_phrase_is_in_a_case_s_name():
     assert not [phrase for phrase in PHRASES if not any(re.search(phrase, name) for name in names)]
 
 
+POSITIVE = {"times_us", "kernel_us", "first_us", "second_us", "us", "loss", "pct", "times", "x_amax"}
+"""Inputs that cannot be negative, beside scales."""
+
+
+@ALL
+def test_inputs_are_of_both_signs_and_codes_of_all_sizes(exercise):
+    """An input that is nowhere negative, or scales that are all one number, would let a wrong function pass."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    for case in exercise.cases:
+        for name, value in prepare(exercise, case, SEED).inputs.items():
+            if isinstance(value, torch.Tensor) and value.isfinite().any():
+                seen.setdefault(name, []).append(value[value.isfinite()])
+    for name, each in seen.items():
+        least, most = min(value.min().item() for value in each), max(value.max().item() for value in each)
+        if each[0].dtype == torch.int8:
+            assert least <= -127 and most >= 120, name
+        elif each[0].is_floating_point() and "scale" not in name and name not in POSITIVE:
+            assert least < 0 < most, name
+        assert len(torch.cat(each).unique()) > 1, name
+        if "scale" in name and max(map(len, each)) > 1:
+            assert any(len(value.unique()) > len(value) // 2 for value in each), name
+
+
+@ALL
+def test_outputs_bear_their_names_in_the_answer(exercise):
+    source = answer_source(exercise.wrapper or exercise.name)
+    if exercise.adapter is None and exercise.name not in ("pareto_front", "column_part"):
+        named = [name for name in exercise.outputs if name.isidentifier() and name != "result"]
+        assert not [name for name in named if not re.search(rf"\b{name}\b", source)]
+        returned = [re.search(rf"\b{name}\b", source.rpartition("return ")[2]) for name in named]
+        places = [found.start() for found in returned if found]
+        assert places == sorted(places), "they are returned in another order"
+    for case in exercise.cases:
+        assert len(prepare(exercise, case, SEED).expected) == len(exercise.outputs), case.name
+
+
 HALF_UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
 """What rounding a number to a type errs by, of the number itself."""
 
@@ -193,8 +230,8 @@ LOOSER = {
     "shared_scale scale": 2, "row_parallel_own y": 5, "mlp_parallel y": 500, "all_reduce_int8 y": 5,
     "sqnr_db result": 1e-4, "perplexity result": 1e-4, "better_change us": 1e-5,
 }
-"""What half of an exercise's elements may be off at most in its strictest case; of the others by the type of what comes out. In
-half units, of plain numbers in parts of themselves. 0 of whole numbers."""
+"""What half of an exercise's elements may be off at most in its strictest case; of the others by the type of what comes out.
+In half units, of plain numbers in parts of themselves. 0 of whole numbers."""
 
 
 @ALL
