@@ -1,0 +1,120 @@
+"""The process that compiles for an interpreting one: whose answer is whose, and what happens when none comes."""
+
+import contextlib
+import os
+import re
+import threading
+import time
+
+import pytest
+
+from checks.executor import ExecutorError, LimitExceeded, frames, processes
+
+ECHO = processes.START.rpartition("importlib.import_module")[0] + """
+import os, time
+from checks.executor import frames
+while True:
+    question = frames.read(0)
+    if question == "sleep":
+        time.sleep(60)
+    if question == "end":
+        sys.exit()
+    if question == "noise":
+        os.write(1, (3).to_bytes(8) + b"}{}")
+    if question == "endless":
+        os.write(1, b"\\xff" * 8)
+    frames.write(1, [os.getpid(), question, sys.argv[1], os.environ.get("OURS")])
+"""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(processes, "START", ECHO)
+    made = processes.Server("a module", {"OURS": "1"})
+    yield made
+    made.stop()
+
+
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_one_process_answers_until_it_is_stopped(server):
+    server.start()
+    first, second = server.ask(1, 30), server.ask({"b": [2, None]}, 30)
+    assert first == [second[0], 1, "a module", "1"] and second[1] == {"b": [2, None]}
+    server.stop()
+    assert not runs(first[0])
+    server.stop()
+    again = server.ask("again", 30)
+    assert again[1] == "again" and again[0] != first[0]
+    server.start().kill()  # as the kernel does where memory is short
+    server.start().wait()
+    assert server.ask("and again", 30)[1] == "and again"
+
+
+@pytest.mark.parametrize(("question", "timeout_s", "kind", "said"), [
+    ("sleep", 0.05, LimitExceeded, "no answer within 0.05 s"), ("end", 30, ExecutorError, "ended without an answer"),
+    ("noise", 30, ExecutorError, "ended without an answer"), ("endless", 30, ExecutorError, "ended without an answer")])
+def test_no_answer_is_given_to_the_next_question(server, question, timeout_s, kind, said):
+    process = server.start()
+    with pytest.raises(kind, match=re.escape(said)) as caught:
+        server.ask(question, timeout_s)
+    assert type(caught.value) is kind and process.poll() is not None
+    assert server.ask("next", 30)[1] == "next"
+
+
+def test_a_fork_has_no_way_to_the_process(server):
+    pid, _, _, ours = server.ask("mine", 30)
+    with server._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(int(server._process is not None or server._lock.locked()))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert server.ask("still", 30)[0] == pid and ours == "1"
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        with contextlib.suppress(OSError):  # closed already
+            os.close(end)
+
+
+def test_a_message_of_any_length_comes_whole(pipe):
+    messages = ["", [], {"a": [1, None, 0.5]}, "x" * (3 << 20), "é" * 70_000]
+    writer = threading.Thread(target=lambda: [frames.write(pipe[1], message) for message in messages])
+    writer.start()
+    assert [frames.read(pipe[0], time.monotonic() + 30) for _ in messages] == messages
+    writer.join()
+
+
+CUT = [b"", b"\0" * 7, (5).to_bytes(8), (5).to_bytes(8) + b'"abc']
+
+
+@pytest.mark.parametrize("sent", CUT)
+def test_a_message_that_is_cut_off_is_waited_for(pipe, sent):
+    os.write(pipe[1], sent)
+    with pytest.raises(TimeoutError):
+        frames.read(pipe[0], time.monotonic() + 0.01)
+
+
+@pytest.mark.parametrize("sent", [*CUT, b"\xff" * 8])
+def test_a_message_that_is_cut_off_is_none(pipe, sent):
+    os.write(pipe[1], sent)
+    if sent in CUT:  # of the other the length alone is too much
+        os.close(pipe[1])
+    with pytest.raises(EOFError):
+        frames.read(pipe[0])
+
+
+def test_to_write_where_nobody_reads_is_an_error(pipe):
+    os.close(pipe[0])
+    with pytest.raises(OSError):
+        frames.write(pipe[1], 1)
