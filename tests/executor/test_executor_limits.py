@@ -19,6 +19,8 @@ from checks.executor import (
     Module,
     Unsupported,
     compile_kernel,
+    parse,
+    run,
 )
 from checks.executor.types import RANK, Type
 
@@ -43,6 +45,7 @@ LOOP = ("%a = arith.constant 0 : i32", "%b = arith.constant 1 : i32")
     (["%a = arith.addi %n, %n : tensor<99999999999999999999xi32>"], "not known|cannot be read"),
     (["%a = arith.constant dense<[1, 2, 3]> : tensor<2xi32>"], "3 numbers for tensor<2xi32>"),
     (["%a = arith.constant dense<x> : tensor<2xi32>"], "invalid literal|could not convert"),
+    (["%a = arith.constant dense<99999999999> : tensor<8xi32>"], "OverflowError"),
     (["%a = tt.make_range {end = 9 : i32, start = 0 : i32} : tensor<8xi32>"], "a range from 0 to 9"),
     (["%a = tt.make_range {start = 0 : i32} : tensor<8xi32>"], "lacks the attribute end"),
     (["%a = tt.make_range {start = 0 : i32 : tensor<8xi32>"], "a brace is not closed"),
@@ -170,16 +173,57 @@ def test_a_function_that_calls_itself():
         Module(again).run((1,), {"x": torch.zeros(4), "n": 1})
 
 
-def test_faults_and_prints_beyond_a_number_are_counted_only():
-    @triton.jit
-    def loud_kernel(x_ptr, N):
-        for i in range(N):
-            tl.device_print("i", i)
-            tl.store(x_ptr + i, 0)
+@triton.jit
+def loud_kernel(x_ptr, N):
+    for i in range(N):
+        tl.device_print("i", i)
+        tl.store(x_ptr + i, 0)
 
-    report = execute(loud_kernel, (1,), {"x_ptr": torch.zeros(1), "N": 150})
-    assert (len(report.prints), report.left_out["prints"]) == (100, 50)
-    assert (len(report.faults), report.left_out["faults"]) == (100, 49)
+
+@pytest.mark.parametrize(("limits", "kept", "made"), [
+    *((Limits(notes=notes), notes, 5) for notes in (0, 1, 4, 5, 6)), (Limits(), 100, 150)])
+def test_faults_and_prints_beyond_a_number_are_counted_only(limits, kept, made):
+    module = Module(compile_kernel(loud_kernel, {"x_ptr": "*fp32", "N": "i32"}, {}), limits)
+    report = module.run((1,), {"x_ptr": torch.zeros(1), "N": made})
+    for kind, number in (("prints", made), ("faults", made - 1), ("races", 0)):
+        assert (len(getattr(report, kind)), report.left_out[kind]) == (min(kept, number), max(0, number - kept)), kind
+
+
+CONTRADICTS = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
+TOO_MUCH = {MemoryError: "the kernel needs more memory than there is", RecursionError: "calls lie too deep in each other"}
+
+
+def raising(error):
+    def run(*_):
+        raise error("the reason")
+    return run
+
+
+@pytest.mark.parametrize("error", [*CONTRADICTS, *TOO_MUCH, ZeroDivisionError])
+def test_what_an_operation_raises_is_said_of_its_line(error):
+    module = Module(text("%a = arith.addi %n, %n : i32 //k.py:3", "%b = arith.addi %n, %n : i32 //k.py:4"))
+    module.ops[1].run = raising(error)
+    kind = Malformed if error in CONTRADICTS else LimitExceeded if error in TOO_MUCH else error
+    said = TOO_MUCH.get(error, "the reason" if kind is error else rf"arith.addi \(k.py:4\): {error.__name__}: '?the reason")
+    with pytest.raises(kind, match=said):
+        module.run((1,), {"x": torch.zeros(4), "n": 1})
+
+
+@pytest.mark.parametrize("error", CONTRADICTS)
+@pytest.mark.parametrize("step", ["prepare", "mark_steps", "verify"])
+def test_what_making_ready_raises_is_said_of_the_text(monkeypatch, step, error):
+    monkeypatch.setattr(run, step, raising(error))
+    where = r"arith.addi \(k.py:3\)" if step == "prepare" else "the text"
+    with pytest.raises(Malformed, match=f"{where}: {error.__name__}: '?the reason"):
+        Module(text("%a = arith.addi %n, %n : i32 //k.py:3"))
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, ValueError, TypeError, AttributeError, Malformed])
+def test_what_reading_raises_is_said_of_the_line(monkeypatch, error):
+    monkeypatch.setattr(parse, "_op_name", raising(error))
+    with pytest.raises(Malformed, match="line 3: the reason" if error is Malformed else
+                       f"line 3 cannot be read: {error.__name__}: '?the reason"):
+        Module(text("%a = arith.addi %n, %n : i32"))
 
 
 def test_views_share_their_storage_and_far_rows_are_sparse():

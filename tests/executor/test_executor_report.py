@@ -1,0 +1,177 @@
+"""What a report tells of faults, races, prints and atomics: who, where, how often, and in which words."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+import triton
+import triton.language as tl
+from executor_launches import execute
+
+from checks.executor import Fault, Limits, Module, Race, compile_kernel
+from checks.executor.ir import Place
+
+PLACE = Place("/k.py", 7)
+
+
+@pytest.mark.parametrize(("found", "said"), [
+    (Fault("out-of-bounds load", "x_ptr", (1, 0, 2), (3, 4), 20, 2, PLACE),
+     "out-of-bounds load of `x_ptr` at offset 20: program (1, 0, 2), lane (3, 4), /k.py:7"),
+    (Fault("load outside every tensor", None, (0, 0, 0), (), None, 1, None),
+     "load outside every tensor: program (0, 0, 0), lane (), unknown line"),
+    (Race("stores another value than another program", "y_ptr", (1, 0, 0), (2, 0, 0), 5, PLACE),
+     "program (1, 0, 0) stores another value than program (2, 0, 0): `y_ptr` at offset 5, /k.py:7"),
+    (Race("stores what another program has read", "y_ptr", (1, 0, 0), None, 5, None),
+     "program (1, 0, 0) stores what several programs has read: `y_ptr` at offset 5, unknown line"),
+    (Race("stores another value than another lane", "y_ptr", (1, 0, 0), (1, 0, 0), 5, PLACE),
+     "program (1, 0, 0) stores another value than one of its other lanes: `y_ptr` at offset 5, /k.py:7")])
+def test_what_is_said_of_it(found, said):
+    assert str(found) == said
+
+
+@triton.jit
+def two_axes_kernel(x_ptr, y_ptr, N, ON_X: tl.constexpr, MASKED: tl.constexpr, BLOCK: tl.constexpr):
+    """Each program loads at least one block of x; from where on depends on the axis."""
+    offs = tl.program_id(0 if ON_X else 1) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offs, mask=offs < N) if MASKED else tl.load(x_ptr + offs)
+    place = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
+    tl.store(y_ptr + place * BLOCK + tl.arange(0, BLOCK), x)
+
+
+@pytest.mark.parametrize("on_x", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("block", [1, 4, 16])
+def test_a_fault_counts_the_lanes_of_all_programs(block, masked, on_x):
+    """Programs along the other axis load the same, and are counted all the same."""
+    x, size = torch.zeros(block + 1), 2 * block
+    given = {"x_ptr": x, "y_ptr": torch.zeros(4 * size), "N": size, "ON_X": on_x, "MASKED": masked, "BLOCK": block}
+    faults = execute(two_axes_kernel, (2, 4) if on_x else (4, 2), given).faults
+    if block == 1:
+        assert not faults
+        return
+    (fault,) = faults
+    assert (fault.offset, fault.count, fault.masked) == (block + 1, 4 * (block - 1), masked)
+    assert (fault.program, fault.lane) == ((1, 0, 0) if on_x else (0, 1, 0), (1,))
+
+
+@triton.jit
+def unwritten_kernel(x_ptr, y_ptr, N, BLOCK: tl.constexpr):
+    offs = tl.arange(0, BLOCK)
+    tl.store(y_ptr + tl.program_id(0) * BLOCK + offs, tl.load(x_ptr + offs, mask=offs < N, other=0.0))
+
+
+def test_what_was_never_written_is_counted_for_each_program():
+    holes = np.arange(16) % 3 == 0
+    given = {"x_ptr": torch.zeros(16), "y_ptr": torch.zeros(48), "N": 8, "BLOCK": 16}
+    (fault,) = execute(unwritten_kernel, (3,), given, undefined={"x_ptr": holes}).faults
+    assert (fault.count, fault.offset) == (3 * 3, 0)
+
+
+@triton.jit
+def two_halves_kernel(a_ptr, b_ptr, out_ptr, N: tl.constexpr):
+    lanes = tl.arange(0, N)
+    tl.store(out_ptr + lanes, tl.load(a_ptr + lanes) + tl.load(b_ptr + lanes))
+
+
+@pytest.mark.parametrize("order", [("a_ptr", "b_ptr"), ("b_ptr", "a_ptr")])
+@pytest.mark.parametrize(("a", "b"), [(True, True), (True, False), (False, True), (False, False)])
+def test_views_of_one_storage_are_undefined_each_by_itself(a, b, order):
+    storage = torch.zeros(32)
+    given = dict(zip(order, (storage[:16], storage[16:]), strict=True))
+    given = {name: given[name] for name in ("a_ptr", "b_ptr")} | {"out_ptr": torch.zeros(16), "N": 16}
+    holes = {name: np.full(16, hole) for name, hole in (("a_ptr", a), ("b_ptr", b))}
+    report = execute(two_halves_kernel, (1,), given, undefined=holes)
+    assert [(fault.tensor, fault.count) for fault in report.faults] == [
+        (name, 16) for name in ("a_ptr", "b_ptr") if holes[name].any()]
+
+
+@triton.jit
+def read_then_stored_kernel(x_ptr, READERS: tl.constexpr, WRITER: tl.constexpr):
+    i = tl.program_id(0)
+    x = tl.load(x_ptr, mask=i < READERS, other=0)
+    tl.store(x_ptr, x + 1, mask=i == WRITER)
+
+
+@pytest.mark.parametrize(("readers", "writer", "other"), [(1, 2, (0, 0, 0)), (2, 2, None), (3, 2, None), (3, 0, None)])
+def test_a_race_names_the_other_program_where_it_is_one(readers, writer, other):
+    (race,) = execute(read_then_stored_kernel, (3,), {"x_ptr": torch.zeros(1), "READERS": readers, "WRITER": writer}).races
+    assert (race.program, race.other) == ((writer, 0, 0), other)
+
+
+@triton.jit
+def some_print_kernel(x_ptr, FIRST, N: tl.constexpr):
+    i = tl.program_id(0)
+    if i % 3 == FIRST:
+        tl.device_print("x", tl.load(x_ptr + tl.arange(0, N)) + i, i, FIRST)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_only_who_comes_to_a_print_prints(first):
+    x = torch.arange(4, dtype=torch.int32)
+    (printed,) = execute(some_print_kernel, (7,), {"x_ptr": x, "FIRST": first, "N": 4}).prints
+    programs = list(range(first, 7, 3))
+    assert printed.programs == [(i, 0, 0) for i in programs]
+    assert [values.tolist() for values in printed.values] == [
+        [[i + lane for lane in range(4)] for i in programs], programs, [first] * len(programs)]
+    assert printed.place.line == inspect.getsourcelines(some_print_kernel.fn)[1] + 4
+
+
+@triton.jit
+def counted_kernel(x_ptr, y_ptr, N, ATOMICS: tl.constexpr, BLOCK: tl.constexpr):
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y_ptr + offs, offs)
+    for _ in tl.static_range(ATOMICS):
+        tl.atomic_add(x_ptr + offs, 1, mask=offs < N)
+    tl.store(y_ptr + offs, offs)
+
+
+@pytest.mark.parametrize(("n", "busy"), [(0, 0), (1, 1), (8, 1), (9, 2), (24, 3)])
+@pytest.mark.parametrize("atomics", [0, 1, 2])
+def test_atomics_are_counted_among_loads_and_stores(atomics, n, busy):
+    given = {name: torch.zeros(24, dtype=torch.int32) for name in ("x_ptr", "y_ptr")}
+    report = execute(counted_kernel, (3,), {**given, "N": n, "ATOMICS": atomics, "BLOCK": 8})
+    done, lanes = busy * atomics, n * atomics
+    assert (report.atomics, report.loads["x_ptr"], report.stores["x_ptr"], report.stores["y_ptr"]) == (done, done, done, 6)
+    assert (report.loaded_bytes["x_ptr"], report.stored_bytes["x_ptr"], report.idle) == (
+        4 * lanes, 4 * lanes, (3 - busy) * atomics)
+    assert given["x_ptr"].tolist() == [atomics] * n + [0] * (24 - n)
+
+
+@triton.jit
+def some_bytes_kernel(x_ptr, FIRST: tl.constexpr, COUNT: tl.constexpr):
+    lanes = tl.arange(0, 16)
+    tl.store(x_ptr.to(tl.pointer_type(tl.int8)) + FIRST + lanes, lanes.to(tl.int8), mask=lanes < COUNT)
+
+
+@pytest.mark.parametrize(("first", "count", "elements"), [(4, 1, [1]), (7, 1, [1]), (3, 2, [0, 1]), (4, 4, [1]),
+                                                          (5, 8, [1, 2, 3]), (0, 0, [])])
+def test_an_element_is_written_where_one_of_its_bytes_is(first, count, elements):
+    x = torch.full((8,), -1, dtype=torch.int32)
+    report = execute(some_bytes_kernel, (1,), {"x_ptr": x, "FIRST": first, "COUNT": count})
+    assert report.fine
+    assert report.written.get("x_ptr", np.zeros(8, bool)).tolist() == [i in elements for i in range(8)]
+    found = x.view(torch.int8).tolist()
+    assert found == [at - first if first <= at < first + count else -1 for at in range(32)]
+
+
+@triton.jit
+def taking_a_lock_kernel(lock_ptr, total_ptr, AHEAD: tl.constexpr):
+    if AHEAD:
+        while tl.atomic_cas(lock_ptr, 0, 1) == 1:
+            pass
+    else:
+        held = 1
+        while held == 1:
+            held = tl.atomic_cas(lock_ptr, 0, 1)
+    tl.store(total_ptr, tl.load(total_ptr) + 1)
+    tl.atomic_xchg(lock_ptr, 0)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_lock_is_taken_by_one_program_after_the_other(ahead):
+    lock, total = torch.zeros(2, 1, dtype=torch.int32)
+    kernel = compile_kernel(taking_a_lock_kernel, {"lock_ptr": "*i32", "total_ptr": "*i32", "AHEAD": "constexpr"},
+                            {"AHEAD": ahead})
+    assert Module(kernel, Limits(seconds=5)).run((3,), {"lock_ptr": lock, "total_ptr": total}).fine
+    assert (lock.item(), total.item()) == (0, 3)
