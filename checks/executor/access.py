@@ -80,6 +80,8 @@ def locate(run: "Execution", op: Op, kind: str, pointer: "Sum | np.ndarray", liv
     view = run.views[base - 1]
     offset = address - (base << SHIFT)
     low, high = low - (base << SHIFT), high - (base << SHIFT) + (length or 1)
+    if length and view.gaps and not view.in_rows(offset[..., 0], length):
+        offset, length = offset + np.arange(length), None  # such as rows that begin before the tensor's, their lanes masked
     beyond = low < 0 or high > view.size
     named = offset  # as the kernel has it, also of lanes that are off
     if beyond or view.gaps:

@@ -67,10 +67,21 @@ class View:
             rest = rest - row * stride
         return inside & (rest == 0) if self.size else np.zeros(offset.shape, bool)
 
+    def in_rows(self, offset: np.ndarray, length: int) -> bool:
+        """Whether `length` neighbours from each offset lie in one row of the last axis, or in the gap behind it."""
+        if not self.axes or self.axes[-1][0] != 1 or (offset < 0).any():
+            return False
+        rest = offset
+        for stride, _ in self.axes[:-1]:
+            rest = rest % stride
+            if (rest + length > stride).any():
+                return False
+        return True
+
     def rows_inside(self, offset: np.ndarray, length: int) -> np.ndarray:
-        """The same for `length` neighbours from each offset: (*offset.shape, length)."""
+        """`inside` for `length` neighbours from each offset, (*offset.shape, length): of a view with gaps they are `in_rows`."""
         lanes = np.arange(length)
-        if not self.gaps or not self.axes or self.axes[-1][0] != 1 or len(self.axes) > 1 and length > self.axes[-2][0]:
+        if not self.gaps:
             return self.inside(offset[..., None] + lanes)
         inside, rest = offset >= 0, offset
         for stride, n in self.axes[:-1]:
@@ -192,8 +203,7 @@ def _bytewise(array: np.ndarray, view: View) -> np.ndarray:
     """The same memory, elements of a bytewise view as bytes on one more axis."""
     if not view.bytewise:
         return array
-    first_bytes = np.ndarray(array.shape, np.uint8, array, 0, array.strides)
-    return as_strided(first_bytes, (*array.shape, array.itemsize), (*array.strides, 1))
+    return as_strided(array, (*array.shape, 1), (*array.strides, array.itemsize)).view(np.uint8)
 
 
 def write_back(view: View, tensor: Tensor) -> None:

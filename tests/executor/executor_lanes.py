@@ -67,7 +67,8 @@ def wrapped(x: int, width: int) -> int:
     return (x + (1 << width - 1)) % (1 << width) - (1 << width - 1)
 
 
-def rounded_fraction(exact, bits: int, smallest: int) -> float:
+def rounded_fraction(exact, bits: int, smallest: int, to=round) -> float:
+    """`to` gives the integer: `round` the nearest one, of two the even one."""
     if exact == 0:
         return 0.0
     exponent = math.floor(math.log2(abs(exact.numerator)) - math.log2(exact.denominator))
@@ -77,4 +78,4 @@ def rounded_fraction(exact, bits: int, smallest: int) -> float:
         exponent -= 1
     step = max(exponent - bits + 1, smallest)
     unit = Fraction(2) ** step
-    return float(round(exact / unit) * unit)  # Python rounds ties to even
+    return float(to(exact / unit) * unit)

@@ -119,15 +119,16 @@ def test_floats_to_floats(source, target):
     assert_equal(got.float(), x.to(TYPES[target]).float())
 
 
-def test_floats_rounded_towards_zero():
-    x = lanes("f32")
-    got = run(f"tt.fp_to_fp %0, rounding = rtz : tensor<{N}xf32> -> tensor<{N}xbf16>", "bf16", x)
-    finite = x.isfinite()
-    assert torch.equal(got[finite].view(torch.int16), (x.view(torch.int32) >> 16).to(torch.int16)[finite])
-    got = run(f"tt.fp_to_fp %0, rounding = rtz : tensor<{N}xf32> -> tensor<{N}xf16>", "f16", x)
-    nearest = x.half()
-    past = nearest.float().abs() > x.abs()
-    assert torch.equal(got[finite], torch.where(past, torch.nextafter(nearest, torch.zeros(())), nearest)[finite])
+@pytest.mark.parametrize("target", ["f16", "bf16"])
+def test_floats_rounded_towards_zero(target):
+    """Of every magnitude: beyond the largest number, and below the smallest normal and the smallest of all."""
+    x, largest = lanes("f32"), torch.finfo(TYPES[target]).max
+    x[8:] *= torch.linspace(-150, 130, N - 8).exp2()
+    got = run(f"tt.fp_to_fp %0, rounding = rtz : tensor<{N}xf32> -> tensor<{N}x{target}>", target, x)
+    want = [rounded_fraction(Fraction(v), *PRECISION[target], to=math.trunc) if math.isfinite(v) else v for v in x.tolist()]
+    want = [max(-largest, min(largest, v)) if math.isfinite(x[i]) else v for i, v in enumerate(want)]
+    assert_equal(got, torch.tensor(want, dtype=torch.float64))
+    assert torch.equal(got.signbit(), x.signbit())
 
 
 @pytest.mark.parametrize("a, b", [("f32", "i32"), ("i16", "f16"), ("bf16", "i16"), ("i8", "f8E5M2"), ("f64", "i64"),

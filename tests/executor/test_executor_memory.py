@@ -72,6 +72,27 @@ def test_between_the_rows_of_a_wider_matrix_lies_nothing():
     assert (fault.what, fault.tensor, fault.count) == ("out-of-bounds store", "y_ptr", 20)
 
 
+@triton.jit
+def aside_kernel(x_ptr, y_ptr, N, stride_xm, ASIDE: tl.constexpr, BLOCK: tl.constexpr):
+    m, n = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    there = (n + ASIDE >= 0) & (n + ASIDE < N)
+    tl.store(y_ptr + m * BLOCK + n, tl.load(x_ptr + m * stride_xm + n + ASIDE, mask=there, other=-1.0))
+
+
+@pytest.mark.parametrize("aside", [-9, -1, 0, 1, 9])
+@pytest.mark.parametrize("stride", [16, 17, 40, 2**30])
+def test_rows_that_begin_before_a_row_of_the_tensor(stride, aside):
+    """As those of a kernel that loads each element's neighbour."""
+    x = torch.empty(3 * stride, dtype=torch.int8).as_strided((3, 16), (stride, 1))
+    x.copy_(torch.arange(48).view(3, 16))
+    y = torch.zeros(3, 16, dtype=torch.int8)
+    given = {"x_ptr": x, "y_ptr": y, "N": 16, "stride_xm": stride, "ASIDE": aside, "BLOCK": 16}
+    assert execute(aside_kernel, (3,), given).fine
+    assert y.tolist() == [[16 * m + n + aside if 0 <= n + aside < 16 else -1 for n in range(16)] for m in range(3)]
+    (fault,) = execute(aside_kernel, (3,), given | {"N": 17}).faults if aside > 0 and stride > 16 else [None]
+    assert fault is None or (fault.offset, fault.count) == (16, 3)
+
+
 def test_gaps_between_short_rows_are_seen_lane_by_lane():
     wide, y = torch.randn(20, 12), torch.zeros(20, 4)
     for columns, faults in ((4, 0), (3, 20)):
