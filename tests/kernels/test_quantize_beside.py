@@ -2,9 +2,10 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
-from hopper_emulator import Kernel, Tile
+from hopper_emulator import Kernel, Tile, pointer
 
 from kernels import quantize_beside as module
 from kernels.quantize import quantize_int8_perrow_torch
@@ -65,6 +66,35 @@ def test_all_rows_are_first_where_the_first_tiles_need_them(order):
     w_q, w_scale = quantize_int8_perrow_torch(torch.randn(144, 160, generator=torch.Generator().manual_seed(2)))
     got, want = beside(x, w_q, w_scale), products(x, w_q, w_scale, None)
     assert ((got == want) | got.isnan() & want.isnan()).all()
+
+
+@pytest.mark.parametrize("ROWS", [1, 2, 4])
+def test_a_quantizer_s_chunks_need_not_follow_each_other(ROWS):
+    """As where several claim them; each is counted in its block once all of its rows are stored."""
+    M, K, first, claims, counted = 53, 72, 2, [1, 3, 0, 4, 2, 5, 6], []  # after `first` chunks, another kernel's
+    x, q, scale = rows(M, K, torch.float16), torch.zeros(M, K, dtype=torch.int8), torch.zeros(M)
+    functions = Kernel(module, (0,), "beside_kernel").bound()
+
+    def add(pointer, value, sem, scope):
+        if sem == "relaxed":
+            return claims.pop(0)
+        counted.append((pointer.offsets, value))
+
+    def store(pointer, value, mask, eviction_policy=""):
+        value, offsets, mask = np.broadcast_arrays(value, pointer.offsets, mask)
+        pointer.memory[offsets[mask]] = value[mask]
+
+    vars(functions["gl"]).update(atomic_add=add, store=store)
+    functions |= {"seen_by_copy_engine": lambda: None}
+    functions["quantizer"](*map(pointer, (x, q, scale, torch.zeros(1))), M, K, x.stride(0), first, 7, FULL=2,
+                           CHUNK=module.CHUNK, ROWS=ROWS, PARTS=1, OVERLAP=False)
+    before = first * module.CHUNK
+    assert not q[:before].any() and not scale[:before].any()
+    q, scale, (want_q, want_scale) = q[before:], scale[before:], quantize_int8_perrow_torch(x[before:])
+    finite = want_scale.isfinite()
+    assert torch.equal(q[finite], want_q[finite]) and torch.equal(scale[finite], want_scale[finite])
+    assert scale[~finite].isnan().all()
+    assert counted == [(1 + chunk // 2, 1) for chunk in (3, 5, 2, 6, 4)] and claims == [6]
 
 
 @pytest.mark.parametrize("broken", ["acquire", "seen_by_copy_engine"])
