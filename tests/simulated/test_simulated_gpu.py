@@ -73,6 +73,16 @@ def test_what_lies_in_the_cache_costs_less_until_evicted():
     assert by_events(first, gpu) == pytest.approx(cold)
 
 
+@pytest.mark.parametrize(("order", "cached"), [
+    ("abacab", "  + + "), ("abcabc", ""), ("ababcb", "  ++ +"), ("aabbcc", " + + +"), ("abbaca", "  ++ +"), ("abcbab", "   + +")])
+def test_the_buffer_not_used_for_the_longest_time_goes(order, cached):
+    """Room for two of three buffers: + is a read from the cache."""
+    gpu = SimulatedGPU(l2_bytes=50e6, gb_per_s=4000, l2_gb_per_s=12000, start_us=0)
+    kernels = {name: gpu.kernel(name, {name: 24e6}) for name in "abc"}
+    times = [by_events(kernels[name], gpu, flush=False) - gpu.launch_us for name in order]
+    assert times == pytest.approx([2 if mark == "+" else 6 for mark in cached.ljust(6)])
+
+
 def test_what_was_written_lies_in_the_cache_too():
     gpu = SimulatedGPU(start_us=0, gb_per_s=4000, l2_gb_per_s=12000)
     gpu.kernel("write", writes={"y": 12e6})()
