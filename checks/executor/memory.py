@@ -79,7 +79,7 @@ class View:
         return True
 
     def rows_inside(self, offset: np.ndarray, length: int) -> np.ndarray:
-        """`inside` for `length` neighbours from each offset, (*offset.shape, length): of a view with gaps they are `in_rows`."""
+        """`inside` of `length` neighbours from each offset, (*offset.shape, length): in a view with gaps `in_rows`."""
         lanes = np.arange(length)
         if not self.gaps:
             return self.inside(offset[..., None] + lanes)

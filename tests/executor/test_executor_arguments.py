@@ -30,8 +30,8 @@ SIZES = [(-2**31, "i32"), (-1, "i32"), (0, "i32"), (2, "i32"), (2**31 - 1, "i32"
          (-2**63, "i64"), (2**63 - 1, "i64"), (2**63, "u64"), (2**64 - 1, "u64")]
 TYPED = [*SIZES, (True, "i1"), (False, "i1"), (1.0, "fp32"), (math.inf, "fp32"),
          *((torch.zeros(1, dtype=dtype), f"*{name}") for dtype, name in TRITON_TYPES.items()),
-         *((TensorDescriptor.from_tensor(torch.zeros(4, 16, dtype=dtype), [2, 16]), f"tensordesc<{TRITON_TYPES[dtype]}[2, 16]>")
-           for dtype in (torch.float16, torch.int8))]
+         *((TensorDescriptor.from_tensor(torch.zeros(4, 16, dtype=dtype), [2, 16]), f"tensordesc<{kind}[2, 16]>")
+           for dtype, kind in ((torch.float16, "fp16"), (torch.int8, "i8")))]
 
 
 @pytest.mark.parametrize(("value", "kind"), TYPED, ids=lambda value: str(value)[:20])

@@ -126,8 +126,8 @@ def test_a_place_without_a_number_of_a_line_is_none(behind):
 
 
 @pytest.mark.parametrize(("text", "parts"), [
-    ("a, b", ["a", " b"]), ("(a, b), c", ["(a, b)", " c"]), ("<a, b>,c", ["<a, b>", "c"]), ("[a,b],{c,d}", ["[a,b]", "{c,d}"]),
-    ("(a) -> b, c", ["(a) -> b", " c"]), ("", [""]), ("a,", ["a", ""])])
+    ("a, b", ["a", " b"]), ("(a, b), c", ["(a, b)", " c"]), ("<a, b>,c", ["<a, b>", "c"]),
+    ("[a,b],{c,d}", ["[a,b]", "{c,d}"]), ("(a) -> b, c", ["(a) -> b", " c"]), ("", [""]), ("a,", ["a", ""])])
 def test_what_lies_in_brackets_stays_together(text, parts):
     assert split_outside(text, ",") == parts
 

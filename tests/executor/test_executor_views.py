@@ -1,4 +1,4 @@
-"""Which cells of a buffer are an argument's elements, by enumeration: dense, with gaps, folded, far apart, empty, of bytes."""
+"""Which cells of a buffer are an argument's elements, one by one: dense, with gaps, folded, far apart, empty, of bytes."""
 
 import itertools
 import math

@@ -76,9 +76,7 @@ def test_a_quantizer_s_chunks_need_not_follow_each_other(ROWS):
     functions = Kernel(module, (0,), "beside_kernel").bound()
 
     def add(pointer, value, sem, scope):
-        if sem == "relaxed":
-            return claims.pop(0)
-        counted.append((pointer.offsets, value))
+        return claims.pop(0) if sem == "relaxed" else counted.append((pointer.offsets, value))
 
     def store(pointer, value, mask, eviction_policy=""):
         value, offsets, mask = np.broadcast_arrays(value, pointer.offsets, mask)

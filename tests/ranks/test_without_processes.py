@@ -23,7 +23,8 @@ from checks.ranks.processes import Each, RankFailed, RankHung, Ranks, receive, s
 @pytest.mark.parametrize(("entered", "size", "said"), [
     ({0: "a", 1: "a"}, 2, None), ({0: "a", 1: "a", 2: "a"}, 3, None),
     ({1: "a"}, 2, "rank 1 waits in a, and rank 0 never comes"), ({0: "a"}, 2, "rank 0 waits in a, and rank 1 never comes"),
-    ({2: "b", 1: "a"}, 3, "rank 1 waits in a, and rank 0 never comes"), ({0: "a", 2: "a"}, 3, "rank 0 .* rank 1 never comes"),
+    ({2: "b", 1: "a"}, 3, "rank 1 waits in a, and rank 0 never comes"),
+    ({0: "a", 2: "a"}, 3, "rank 0 .* rank 1 never comes"),
     ({1: "a", 0: "b"}, 2, "do not meet: rank 0 is in b, rank 1 is in a. All must"),
     ({0: "a", 1: "a", 2: "b"}, 3, "rank 0 is in a, rank 1 is in a, rank 2 is in b")])
 def test_whether_ranks_meet(entered, size, said):

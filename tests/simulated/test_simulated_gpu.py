@@ -74,7 +74,8 @@ def test_what_lies_in_the_cache_costs_less_until_evicted():
 
 
 @pytest.mark.parametrize(("order", "cached"), [
-    ("abacab", "  + + "), ("abcabc", ""), ("ababcb", "  ++ +"), ("aabbcc", " + + +"), ("abbaca", "  ++ +"), ("abcbab", "   + +")])
+    ("abacab", "  + + "), ("abcabc", ""), ("ababcb", "  ++ +"), ("aabbcc", " + + +"), ("abbaca", "  ++ +"),
+    ("abcbab", "   + +")])
 def test_the_buffer_not_used_for_the_longest_time_goes(order, cached):
     """Room for two of three buffers: + is a read from the cache."""
     gpu = SimulatedGPU(l2_bytes=50e6, gb_per_s=4000, l2_gb_per_s=12000, start_us=0)
