@@ -1,5 +1,6 @@
 """Lessons and submissions as files: their exercise cells, what they define, and the solutions built from them."""
 
+import copy
 import functools
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import nbformat
 from checks.host.notebook import Notebook
 from checks.host.stubs import checks_that_do_nothing
 from checks.judge.attempt import deadline
-from checks.judge.source import answer_source, find_mark, find_placeholder
+from checks.judge.source import answer_source, by_marks, find_mark, find_placeholder
 from checks.paths import ROOT
 
 CELL_S = 10  # for one cell; what it does beside defining things counts for nothing
@@ -28,7 +29,23 @@ def read(path: Path) -> nbformat.NotebookNode:
         raise ValueError(f"{path} is not a notebook: {error}") from None
     for cell in notebook.cells:
         cell.source = cell.source.replace("\r\n", "\n")
+    notebook.cells = [part for cell in notebook.cells for part in _taken_apart(cell)]
     return notebook
+
+
+def _taken_apart(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cell, or the cells that a student has merged into it: each exercise then has its own."""
+    texts = by_marks(cell.source) if cell.cell_type == "code" else []
+    if len(texts) < 2:
+        return [cell]
+    parts = [copy.deepcopy(cell) for _ in texts]
+    for number, (part, text) in enumerate(zip(parts, texts, strict=True)):
+        part.source = text.rstrip("\n")
+        if number:
+            part.outputs = []
+            if "id" in part:
+                part.id = f"{cell.id[:50]}-{number + 1}"
+    return parts
 
 
 def mark(cell: nbformat.NotebookNode) -> tuple[str, str] | None:

@@ -33,6 +33,21 @@ def find_mark(cell: str) -> tuple[str, str] | None:
     return match and (match[1], match[2])
 
 
+def by_marks(cell: str) -> list[str]:
+    """The cells that were merged into one: it is cut in front of each mark but the first, unless that cuts a statement."""
+    starts = [match.start() for match in _MARK.finditer(cell)][1:]
+    parts = [cell[start:end] for start, end in itertools.pairwise([0, *starts, len(cell)])]
+    return parts if len(parts) == 1 or not _parses(cell) or all(map(_parses, parts)) else [cell]
+
+
+def _parses(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
 @functools.cache
 def _definitions(folder: Path) -> dict[str, list[tuple[Path, str]]]:
     """By name, the file and the source of each function and class at the top level of a module in `folder` or below."""

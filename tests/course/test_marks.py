@@ -13,7 +13,7 @@ from checks.course.progress import check_notebooks
 from checks.course.reset import reset
 from checks.exercises import EXERCISES
 from checks.grader.intake.submissions import Cell, Submission, find_exercise_cell, given_notices
-from checks.judge.source import answer_module, answer_source, find_mark
+from checks.judge.source import answer_module, answer_source, by_marks, find_mark
 
 LESSON = "01_gemv_fp16"
 
@@ -39,6 +39,16 @@ def with_old_marks(notebook):
 ])
 def test_what_a_mark_says(cell, found):
     assert find_mark(cell) == found
+
+
+@pytest.mark.parametrize("parts", [
+    ["# exercise: a\ndef a():\n    return 1\n\n\n", "# exercise: b\ndef b():\n    return 2\n\n", "# given: c\nc = 3"],
+    ["%%time\nx = 1\n# exercise: a\ndef a():\n    return 1\n", "# exercise: b\ndef b(:\n"], ["x = 1"], [""],
+    ["# exercise: a\ndef a():\n    \"\"\"\n# exercise: b\n    \"\"\"\n"],
+    ["# exercise: a\ndef a():\n    x = 1\n# given: b\n    return x"],
+])
+def test_cells_that_were_merged_are_taken_apart(parts):
+    assert by_marks("".join(parts)) == parts
 
 
 def test_lessons_hold_names_alone():

@@ -196,7 +196,8 @@ def test_what_was_checked_counts_not_what_comes_later(lesson, tmp_path, capsys):
     lambda source: "%%time\n" + source, lambda source: source.replace("\n", "\r\n"),
     lambda source: source.replace("# exercise: ", "#  exercise:  "),
     lambda source: source + "\n\x0c\n# a\u2028b\n# a\x85b\n",
-    lambda source: "ONE = int(1)\nif ONE:\n    import math\n" + source])
+    lambda source: "ONE = int(1)\nif ONE:\n    import math\n" + source,
+    lambda source: "# given: something\nONE = 1\n" + source])
 def test_forms_of_a_cell_that_change_nothing(lesson, tmp_path, capsys, change):
     solve(lesson)
     for name, cell in exercises_in(lesson).items():

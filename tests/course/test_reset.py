@@ -92,6 +92,22 @@ def test_a_lost_cell_comes_back_and_a_doubled_one_is_one_again(lesson):
     assert len(backups(lesson)) == 2
 
 
+def test_of_merged_cells_one_exercise_is_put_back(lesson):
+    def merge(notebook):
+        cells = exercises_in(solve(notebook))
+        first = cells["quantize_int8_perrow_torch"]
+        first.source += "\n\n" + cells[SQNR].source
+        notebook.cells.remove(cells[SQNR])
+
+    stub = exercises_in(read(lesson))[SQNR].source
+    rewritten(lesson, merge)
+    reset("04", SQNR)
+    found = exercises_in(read(lesson))
+    assert [source for source in sources(lesson) if f"def {SQNR}" in source] == [stub]
+    assert "TODO" not in found["quantize_int8_perrow_torch"].source
+    nbformat.validate(nbformat.read(lesson, as_version=4))
+
+
 def test_a_stub_comes_first_where_nothing_before_it_is_left(lesson):
     stub = exercises_in(read(lesson))[SQNR]
 

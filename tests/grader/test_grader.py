@@ -57,6 +57,9 @@ def test_how_an_exercise_is_found():
     assert "2 times" in twice.notices[0]
     assert not found(exercise_cell(NEEDED), exercise_cell(NEEDED, answer_source(NEEDED.name) + "# again\n")).notices
     assert "is missing" in found(other).notices[0]
+    merged = found(exercise_cell(ADD) + other)
+    assert merged.cell.index == 0 and "is missing" in merged.notices[0], "its mark went when two cells were merged"
+    assert found("# given: something\n" + other).cell is None
 
 
 def test_given_cells_are_compared():

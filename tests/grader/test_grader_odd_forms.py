@@ -56,6 +56,7 @@ READ = {
     "a notebook with a number of 5,000 digits": (file("a.ipynb", SOLVED[:-1] + ', "x": ' + "1" * 5000 + "}"), ()),
     "a notebook named as a script": (file("a.py", SOLVED), ()),
     "a script in a folder x.ipynb": (file("x.ipynb/a.py", "x = 1\n" + "\n".join(c["source"] for c in CELLS)), ()),
+    "exercises in one cell": (file("a.ipynb", notebook("\n\n".join(c["source"] for c in CELLS))), ()),
     "a byte order mark": (file("a.ipynb", "\ufeff" + SOLVED), ()),
     "UTF-16 with CRLF": (file("a.ipynb", SOLVED.replace(', "', ',\r\n "').encode("utf-16")), ()),
     "sources with CR alone": (file("a.ipynb", notebook(*(c["source"].replace("\n", "\r") for c in CELLS))), ()),

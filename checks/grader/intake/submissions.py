@@ -15,7 +15,7 @@ from checks.grader.intake import extract
 from checks.grader.intake.lms import owner
 from checks.grader.intake.reader import READER, CannotBeRead
 from checks.grader.intake.text import printable
-from checks.judge.source import find_mark, find_placeholder
+from checks.judge.source import by_marks, find_mark, find_placeholder
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_submission(student: str, paths: list[Path]) -> Submission:
         read = READER.read(paths)
     except CannotBeRead as error:
         return Submission(student, problems=[f"nothing was read: {error}"], unread=True)
-    cells = [Cell(source, file, index) for source, file, index in read["cells"]]
+    cells = [Cell(part, file, index) for source, file, index in read["cells"] for part in by_marks(source)]
     submission = Submission(student, cells, read["unread"] + read["ignored"] + read["empty"], None, read["digest"],
                             read["modified"], bool(read["unread"]), read["times"])
     for name, text in read["cards"]:
@@ -139,7 +139,9 @@ def find_exercise_cell(submission: Submission, name: str) -> Found:
     notices = []
     marked = [cell for cell in submission.cells if cell.mark == ("exercise", name)]
     if not marked:
-        marked = [cell for cell in submission.cells if cell.mark is None and defines(cell.source, name)]
+        defining = [cell for cell in submission.cells if defines(cell.source, name)]
+        marked = ([cell for cell in defining if cell.mark is None]
+                  or [cell for cell in defining if cell.mark and cell.mark[0] == "exercise"])  # with which it was merged
         if not marked:
             return Found(None)
         notices.append(f"the line `# exercise: {name}` is missing; the cell that defines `{name}` was taken")
