@@ -41,6 +41,29 @@ def test_what_is_no_tensor_or_number_arrives_as_text():
         encode_inputs({"x": {}})
 
 
+class Mute:
+    def __repr__(self):
+        raise ValueError
+
+
+UNSENT = {
+    "a number of about 5,000 digits": lambda: 10**5000, "a number of about 400 digits": lambda: -(10**400),
+    "a Mute that cannot be printed": Mute, "a sparse_coo tensor of float32": lambda: torch.eye(2).to_sparse(),
+    "a strided tensor of complex64": lambda: torch.ones(2, dtype=torch.complex64),
+    "a tensor of 9 axes": lambda: torch.ones([1] * 9),
+    "a strided tensor of qint8": lambda: torch.quantize_per_tensor(torch.ones(1), 1.0, 0, torch.qint8),
+    "a nested tensor of float32": lambda: torch.nested.nested_tensor([torch.ones(1)]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("text", "make"), UNSENT.items(), ids=UNSENT)
+def test_what_cannot_be_sent_is_described(text, make):
+    """It is what the function returned, not an error that it raised."""
+    (found,) = decode(*encode([value := make()]))
+    assert isinstance(found, OtherValue) and repr(found) == f"<{text}>" and type(found).__name__ == type(value).__name__
+
+
 def test_several_values_share_one_payload_in_order():
     a, b = torch.arange(3.0), torch.arange(4, dtype=torch.int8)
     found = decode(*encode([a, 5, b]))

@@ -51,6 +51,8 @@ def find_submissions(folder: Path) -> Listing:
     shared = _shared_names([who for _, who in owners])
     for path, who in owners:
         _add(listing, path, who, shared)
+    for one in listing.students.values():
+        _in_order(one)
     for path in others:
         found = listing.students.get(owner(printable_name(path.name), folder=False).name)
         if found:
@@ -105,6 +107,13 @@ def _add(listing: Listing, path: Path, who: Owner, shared: set[str]) -> None:
     handed_in = listing.students.setdefault(student, HandedIn(student))
     handed_in.paths.append(path)
     handed_in.owners.append(who)
+
+
+def _in_order(one: HandedIn) -> None:
+    """What came last is to be last, where the platform's names say it of all; else the names' order stays."""
+    if len(one.paths) > 1 and all(who.when for who in one.owners):
+        pairs = sorted(zip(one.paths, one.owners, strict=True), key=lambda pair: pair[1].when)
+        one.paths, one.owners = [path for path, _ in pairs], [who for _, who in pairs]
 
 
 def _two_forms(one: HandedIn) -> list[str]:

@@ -9,8 +9,11 @@ from checks.grader.intake.text import printable_name
 
 _CANVAS = re.compile(r"^(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_(?P<attempt>\d+)_(?P<file>.+)$")
 _MOODLE = re.compile(r"^(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)$")
-_BLACKBOARD = re.compile(r"^.+?_(?P<name>[^_]+)_attempt_[\d-]+(?:_.+|\.txt)$")
-_BRIGHTSPACE = re.compile(r"^\d+-\d+ - (?P<name>.+?) - .+$")
+_BLACKBOARD = re.compile(r"^.+?_(?P<name>[^_]+)_attempt_(?P<when>[\d-]+)(?:_.+|\.txt)$")
+_BRIGHTSPACE = re.compile(r"^\d+-\d+ - (?P<name>.+?) - (?P<when>.+)$")
+_DATE = re.compile(r"^(?P<month>[A-Z][a-z]{2})\w* (?P<day>\d+), (?P<year>\d{4}) (?P<hour>\d{1,2}?):?(?P<minute>\d\d) "
+                   r"(?P<half>[AP]M)")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _FORMS = re.compile(r"^\d\d_\w+ - (?P<name>.+)$")  # Google Forms puts the name behind the file's
 _GRADESCOPE = re.compile(r"^submission_(?P<id>\d+)$")
 _COPY = re.compile(r"([ _.-]+copy([ _.-]?\d+)?| ?\(\d+\)|[ _.-]+kopie| - copy)$", re.IGNORECASE)
@@ -27,6 +30,7 @@ class Owner:
     id: str = ""
     late: bool = False
     copied: bool = False  # whether its name was taken for that of a copy, which a person has to confirm
+    when: tuple[int, ...] = ()  # what orders a student's attempts: the platform's time or number of this one
 
 
 def owner(name: str, folder: bool) -> Owner:
@@ -34,9 +38,13 @@ def owner(name: str, folder: bool) -> Owner:
     name = printable_name(name)
     for platform, pattern in (("canvas", _CANVAS), ("moodle", _MOODLE)):
         if match := pattern.match(name):
-            return Owner(match["name"].strip(), platform, match["id"], bool(match.groupdict().get("late")))
-    if match := _BLACKBOARD.match(name) or _BRIGHTSPACE.match(name):
-        return Owner(match["name"].strip())
+            said = match.groupdict()
+            return Owner(match["name"].strip(), platform, match["id"], bool(said.get("late")),
+                         when=_numbers(said.get("attempt")))
+    if match := _BLACKBOARD.match(name):
+        return Owner(match["name"].strip(), when=_numbers(match["when"]))
+    if match := _BRIGHTSPACE.match(name):
+        return Owner(match["name"].strip(), when=_date(match["when"]))
     if folder:
         match = _GRADESCOPE.match(name)
         return Owner(name, "gradescope", match["id"]) if match else Owner(name)
@@ -49,6 +57,19 @@ def owner(name: str, folder: bool) -> Owner:
     if match := _LESSON.match(plain):
         return Owner(match["student"], copied=plain != stem or bool(match[3]))
     return Owner(plain, copied=plain != stem)
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", text or "")))
+
+
+def _date(text: str) -> tuple[int, ...]:
+    """The year, month, day, hour and minute of `Oct 1, 2026 1000 AM`; nothing for a date in another language."""
+    match = _DATE.match(text)
+    if match is None or match["month"] not in _MONTHS:
+        return ()
+    hour = int(match["hour"]) % 12 + 12 * (match["half"] == "PM")
+    return int(match["year"]), 1 + _MONTHS.index(match["month"]), int(match["day"]), hour, int(match["minute"])
 
 
 def without_copy_mark(name: str) -> str:

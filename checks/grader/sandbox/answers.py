@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from checks.grader.sandbox.values import decode, encode
+from checks.grader.sandbox.values import decode, encode, unsent
 from checks.judge.attempt import Attempt, loaded, stored
 from checks.judge.launches import Launch, OutOfBounds
 
@@ -29,7 +29,7 @@ def _maps(tried: Attempt, outputs: tuple) -> dict[tuple, torch.Tensor]:
     """Which elements of each output were stored, and of each input loaded."""
     maps: dict[tuple, torch.Tensor] = {("stored", index): stored(tried.launches, value) if tried.made is None else
                                        tried.made[index] for index, value in enumerate(outputs)
-                                       if isinstance(value, torch.Tensor)}
+                                       if _is_sent(value)}
     return maps | {("loaded", name): loaded(tried.launches, value)
                    for name, value in tried.given.items() if isinstance(value, torch.Tensor)}
 
@@ -45,7 +45,12 @@ def _aliases(tried: Attempt) -> list[str]:
     inputs = {value.untyped_storage().data_ptr(): name for name, value in tried.given.items()
               if isinstance(value, torch.Tensor)}
     return [inputs[value.untyped_storage().data_ptr()] for value in tried.outputs
-            if isinstance(value, torch.Tensor) and value.untyped_storage().data_ptr() in inputs]
+            if _is_sent(value) and value.untyped_storage().data_ptr() in inputs]
+
+
+def _is_sent(value: Any) -> bool:
+    """Whether it is a tensor whose elements lie in memory as others' do."""
+    return isinstance(value, torch.Tensor) and not unsent(value)
 
 
 def describe_error(error: BaseException, line: str | None) -> dict:

@@ -1,7 +1,7 @@
 """Inputs and outputs as JSON and raw bytes, the same in both directions. Nothing is pickled, unpickled or run."""
 
 from collections.abc import Iterable, Sequence
-from math import prod
+from math import log10, prod
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,7 +28,7 @@ def encode(values: Iterable[Any]) -> tuple[list[list], bytes]:
     """A description of each value, and the bytes of all tensors: their elements, not the gaps between them."""
     descriptions, parts = [], []
     for value in values:
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor) and not (lacking := unsent(value)):
             plain = value.as_subclass(torch.Tensor).detach()
             # A clone: of one element, torch calls any strides contiguous, but views as bytes those of 1 alone.
             dense = plain.cpu().clone(memory_format=torch.contiguous_format).flatten()
@@ -36,9 +36,19 @@ def encode(values: Iterable[Any]) -> tuple[list[list], bytes]:
             descriptions.append(["tensor", str(plain.dtype).removeprefix("torch."), list(plain.shape), list(plain.stride()),
                                  len(raw)])
             parts.append(raw)
+        elif isinstance(value, torch.Tensor):
+            descriptions.append(["other", "Tensor", lacking])
         else:
             descriptions.append(_describe(value))
     return descriptions, b"".join(parts)
+
+
+def unsent(value: torch.Tensor) -> str:
+    """What a tensor is whose elements cannot be sent as bytes in order; nothing for one that can be."""
+    dtype, layout = (str(one).removeprefix("torch.") for one in (value.dtype, value.layout))
+    if value.is_nested or value.layout != torch.strided or dtype not in DTYPES:
+        return f"<a {'nested' if value.is_nested else layout} tensor of {dtype}>"
+    return f"<a tensor of {value.ndim} axes>" if value.ndim > AXES else ""
 
 
 def _describe(value: Any) -> list:
@@ -50,7 +60,17 @@ def _describe(value: Any) -> list:
         return ["plain", float(value)]
     if isinstance(value, torch.dtype):
         return ["dtype", str(value).removeprefix("torch.")]
-    return ["other", type(value).__name__[:80], repr(value)[:200]]
+    return ["other", type(value).__name__[:80], _shown(value)[:200]]
+
+
+def _shown(value: Any) -> str:
+    """Its repr, which may fail: in a student's class, and in Python for a number of many digits."""
+    if isinstance(value, int):
+        return f"<a number of about {round(value.bit_length() * log10(2)):,} digits>"
+    try:
+        return repr(value)
+    except Exception:
+        return f"<a {type(value).__name__[:80]} that cannot be printed>"
 
 
 def _is_plain(value: Any) -> bool:
