@@ -72,8 +72,11 @@ def test_given_cells_are_compared():
 
     assert not notices(lesson)
     assert not notices([cell + "\n# a comment" for cell in lesson])
-    assert "was edited" in notices([cell.replace("torch.empty", "torch.zeros") for cell in lesson])[0]
-    assert "is missing" in notices([cell for cell in lesson if cell != given])[0]
+    edited = notices([cell.replace("torch.empty", "torch.zeros") for cell in lesson])[0]
+    assert "was edited; the original was tried first" in edited, "the student's own may have been used then"
+    assert "is missing; the original was used" in notices([cell for cell in lesson if cell != given])[0]
+    unmarked = [cell.replace("# given: vector_add\n", "") for cell in lesson]
+    assert "is missing; the original was tried first" in notices(unmarked)[0]
     assert "order" in notices([given] + [cell for cell in lesson if cell != given])[-1]
 
 

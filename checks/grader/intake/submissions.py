@@ -194,9 +194,10 @@ def given_notices(submission: Submission, file: str, lesson_cells: tuple[str, ..
         kind, name = mark
         mine = [cell for cell in cells if cell.mark == mark]
         if kind == "given" and not mine:
-            notices.append(f"the given cell `{name}` is missing; the original was used")
+            theirs = any(defines(cell.source, name) for cell in submission.in_file(file))
+            notices.append(f"the given cell `{name}` is missing; the original was {'tried first' if theirs else 'used'}")
         elif kind == "given" and any(normal_form(c.source) != normal_form(source) for c in mine):
-            notices.append(f"the given cell `{name}` was edited; the original was used")
+            notices.append(f"the given cell `{name}` was edited; the original was tried first")
     order = list(dict.fromkeys(cell.mark for cell in cells))
     if order != [mark for mark in wanted if mark in order]:
         notices.append("the marked cells are not in the lesson's order")
