@@ -73,6 +73,17 @@ def _has_three_axes(node: ast.AST) -> bool:
     return isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and len(node.slice.elts) > 2
 
 
+def without_padding(function: Function | str) -> str | None:
+    """What is missing in the place of `other=` where a load goes by a block pointer, which takes none; None without one."""
+    tree = definition(function)
+    for call in (node for node in _nodes(tree) if isinstance(node, ast.Call)) if tree else ():
+        named = {keyword.arg for keyword in call.keywords}
+        if getattr(call.func, "attr", "") == "load" and "boundary_check" in named and "padding_option" not in named:
+            return ('`padding_option="zero"` is missing. What `boundary_check` leaves out holds anything at all unless the '
+                    "load says so.")
+    return None
+
+
 def unused_stride(function: Function | str, needed: Collection[str]) -> str | None:
     """The first argument `stride_...` among those `needed` that a kernel (or its source) never uses."""
     tree = _tree(function)

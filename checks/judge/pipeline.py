@@ -199,7 +199,8 @@ def _explain(evidence: Evidence, outcome: Outcome, outcomes: Sequence[Outcome], 
         said = diagnosis.certain_slip(evidence.exercise, written, outcome.error) or said
     if said is None:
         mutant = recognise()
-        said = f"{mutant.name}. {mutant.advice}" if mutant else None
+        padding = hints.without_padding(written) if mutant and "`other=`" in mutant.name else None
+        said = padding or (f"{mutant.name}. {mutant.advice}" if mutant else None)
     if said is None and any(seen.status != PASSED for seen in outcomes):
         said = diagnosis.reason(evidence.exercise, written, outcomes, evidence.seed)
     status = FAILED if outcome.status == PASSED else outcome.status

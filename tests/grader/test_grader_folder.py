@@ -40,6 +40,7 @@ def test_a_folder_without_submissions(tmp_path):
     ("eva_00_hello_triton - Copy (2).ipynb", "eva"), ("eva_00_hello_triton copy 2.ipynb", "eva"),
     ("bob_00_hello_triton-1.ipynb", "bob"), ("bob.tar.gz", "bob"), ("bob (1).zip", "bob"), ("bob.ipynb.txt", "bob"),
     ("team-1.py", "team-1"), ("eva_report_card.json", "eva"), (".py", ".py"), ("copy.py", "copy"), ("a.b.ipynb", "a.b"),
+    ("Ada L - Copy of 00_hello_triton.ipynb", "Ada L"), ("Kopie von 00_hello_triton (1).ipynb", "00_hello_triton"),
     ("Jose\u0301.py", "Jos\xe9"), ("00_hello_triton - Ada L.ipynb", "Ada L"),
     ("INT8_ada_attempt_2026-10-01-10-00-00_work.ipynb", "ada"), ("INT8_ada_attempt_2026-10-01-10-00-00.txt", "ada")])
 def test_the_student_of_a_file(name, student):
@@ -141,6 +142,8 @@ def test_one_student_s_lessons_are_no_class(tmp_path):
         find_submissions(tmp_path)
     (tmp_path / "ada.ipynb").write_text(SOLVED)
     assert [notice.partition(" ")[0] for notice in find_submissions(tmp_path).notices] == ["00_hello_triton", "01_gemv_fp16"]
+    (tmp_path / "04_quantize_ada.ipynb").write_text(SOLVED)
+    assert "04_quantize_ada begins with the name of a lesson: whose is it?" in find_submissions(tmp_path).notices
 
 
 @pytest.mark.parametrize("names, found", [

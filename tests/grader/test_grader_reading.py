@@ -255,7 +255,7 @@ def test_what_a_tar_unpacks_to_get_past_is_limited_too(tmp_path, monkeypatch, mo
     (tmp_path / "a.tgz").write_bytes(data.getvalue())
     monkeypatch.setattr(archives, "TOTAL_LIMIT", len(data.getvalue()) + 3000)
     walk = Walk()
-    assert not list(walk.files([tmp_path])) and "bytes that are read of one submission" in walk.unread[-1]
+    assert not list(walk.files([tmp_path])) and "bytes that are read of one submission" in walk.unread[0]
 
 
 def test_a_member_that_is_larger_than_its_archive_says(tmp_path, monkeypatch):
@@ -295,6 +295,13 @@ def test_there_is_a_limit_to_all_cells(tmp_path, monkeypatch):
 def test_what_is_said_of_a_submission_is_bounded(tmp_path):
     problems = read(tmp_path, **{f"n{i}_ipynb": "" for i in range(100)}).problems
     assert len(problems) == 51 and problems[-1] == "… and 50 more of this kind"
+
+
+def test_what_ended_the_reading_is_said_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "COUNT_LIMIT", 60)
+    for number in range(70):
+        (tmp_path / f"n{number}.py").write_text("")
+    assert "only the first 60" in reading.read([tmp_path])["unread"][0]
 
 
 def test_what_takes_the_reader_s_memory_or_time_costs_no_other(tmp_path):

@@ -41,6 +41,9 @@ SLIPS = [
      "the larger of two blocks is `tl.maximum(a, b)`"),
     (ROW, [("tl.sum(w.to(tl.float32) * x.to(tl.float32), axis=0)", "tl.dot(w, x)")], "`tl.dot` takes blocks with two axes"),
     (BLOCK, [("acc += w.to(tl.float32) * x.to(tl.float32)[None, :]", "acc = tl.dot(w, x, acc)")], "multiply lane by lane"),
+    (ROW, [("tl.load(w_ptr + n * stride_wn + offs_k, mask=mask_k, other=0.0)",
+            "tl.load(tl.make_block_ptr(w_ptr + n * stride_wn, (K,), (1,), (0,), (BLOCK_K,), (0,)), boundary_check=(0,))")],
+     '`padding_option="zero"` is missing'),
     (SCALED, [("    if bias_ptr is not None:\n        y += ", "    y += ")], "only under `if bias_ptr is not None:`"),
 ]
 

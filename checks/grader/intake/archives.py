@@ -97,7 +97,7 @@ class Walk:
                 name = printable_name(path.name)
                 yield from self._path(path, name, "" if len(paths) == 1 else name + "/")
         except Spent as spent:
-            self.unread.append(str(spent))
+            self.unread.insert(0, str(spent))  # there may be many more sentences than are kept
         if self.hidden:
             names = ", ".join(self.hidden[:HIDDEN_NAMED]) + (", …" if len(self.hidden) > HIDDEN_NAMED else "")
             self.ignored.append(f"{len(self.hidden)} hidden file(s) and folder(s) were not read: {names}")

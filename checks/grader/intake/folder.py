@@ -68,6 +68,8 @@ def find_submissions(folder: Path) -> Listing:
         raise ValueError(f"{folder} holds one student's lessons ({', '.join(lessons[:3])}): `grade one {folder}` grades "
                          "them; a class is a folder with a folder, a zip or named notebooks for each student")
     listing.notices += [f"{name} has the name of a lesson, not of a student: whose is it?" for name in lessons]
+    listing.notices += [f"{name} begins with the name of a lesson: whose is it?" for name in listing.students
+                        if name not in names and name.startswith(tuple(names))]
     listing.notices += _look_alike(list(listing.students))
     for one in listing.students.values():
         one.notices += _two_forms(one)

@@ -17,6 +17,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _FORMS = re.compile(r"^\d\d_\w+ - (?P<name>.+)$")  # Google Forms puts the name behind the file's
 _GRADESCOPE = re.compile(r"^submission_(?P<id>\d+)$")
 _COPY = re.compile(r"([ _.-]+copy([ _.-]?\d+)?| ?\(\d+\)|[ _.-]+kopie| - copy)$", re.IGNORECASE)
+_COPY_OF = re.compile(r"(^|(?<= - ))(copy of|kopie von|copie de|copia d[ei]) ", re.IGNORECASE)  # Google Drive's
 _LESSON = re.compile(r"^(?P<student>.+?)[ _.-]+(?P<lesson>\d\d[a-z]?_\w+?)(-\d+)?$")
 _CARD = re.compile(rf"^(?P<student>.+?)[ _.-]+{re.escape(CARD)}$", re.IGNORECASE)
 
@@ -51,7 +52,7 @@ def owner(name: str, folder: bool) -> Owner:
     if match := _CARD.match(name):
         return Owner(match["student"])
     stem = _stem(name)
-    plain = without_copy_mark(stem)
+    plain = without_copy_mark(_COPY_OF.sub("", stem))
     if match := _FORMS.match(plain):
         return Owner(match["name"].strip(), copied=plain != stem)
     if match := _LESSON.match(plain):
