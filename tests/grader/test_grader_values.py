@@ -47,7 +47,8 @@ class Mute:
 
 
 UNSENT = {
-    "a number of about 5,000 digits": lambda: 10**5000, "a number of about 400 digits": lambda: -(10**400),
+    "a number of about 5,000 digits, too many": lambda: 10**5000,
+    "a number of about 400 digits, too many": lambda: -(10**400),
     "a Mute that cannot be printed": Mute, "a sparse_coo tensor of float32": lambda: torch.eye(2).to_sparse(),
     "a strided tensor of complex64": lambda: torch.ones(2, dtype=torch.complex64),
     "a tensor of 9 axes": lambda: torch.ones([1] * 9),

@@ -66,7 +66,7 @@ def _describe(value: Any) -> list:
 def _shown(value: Any) -> str:
     """Its repr, which may fail: in a student's class, and in Python for a number of many digits."""
     if isinstance(value, int):
-        return f"<a number of about {round(value.bit_length() * log10(2)):,} digits>"
+        return f"<a number of about {round(value.bit_length() * log10(2)):,} digits, too many>"
     try:
         return repr(value)
     except Exception:
