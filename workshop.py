@@ -38,7 +38,7 @@ COMMANDS = {
     "doctor": "say what this machine can and cannot run, and what to do about each problem",
     "here": "install what the lessons need into the Python that runs this, in place of .venv (conda, uv, Colab, Kaggle)",
     "site": "build the solved course as static pages (--out FOLDER)",
-    "solutions": "rebuild solutions/ from lessons/ and kernels/",
+    "solutions": "rebuild solutions/ from lessons/ and kernels/, all or those of the lessons named (04)",
     "bench": "check the kernels, and measure them beside the baselines on this machine's GPU",
     "profile": "profile the lessons' kernels with Nsight Compute on this machine's GPU",
     "train": "train the small transformer of lesson 10 again",

@@ -62,11 +62,12 @@ def check_command(argv: list[str]) -> int:
 def solutions_command(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="workshop.py solutions",
                                      description="Rebuild solutions/ from lessons/ and kernels/, and execute it.")
-    parser.parse_args(argv)
+    parser.add_argument("lessons", nargs="*", metavar="LESSON", help="those of these lessons alone, such as 04")
+    wanted = parser.parse_args(argv).lessons
     from checks.course.notebooks import build_solutions
 
     try:
-        for path in build_solutions():
+        for path in build_solutions(wanted):
             print(f"wrote {path}")
     except (LookupError, ValueError) as error:
         parser.error(error.args[0])

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -124,9 +125,26 @@ def build_solution(lesson: Path, folder: Path = SOLUTIONS) -> Path:
     return path
 
 
-def build_solutions() -> list[Path]:
-    """Write every lesson's solution and remove those of lessons that are no more; returns the paths."""
-    written = [build_solution(lesson) for lesson in lessons()]
-    for stale in set(SOLUTIONS.glob("*.ipynb")) - set(written):
-        stale.unlink()
+def build_solutions(wanted: Sequence[str] = ()) -> list[Path]:
+    """Write the solutions of the lessons named, such as `04`, or of all, and remove those of lessons that are no more;
+    returns the paths. Raises LookupError for a name that is no lesson's, or several lessons'."""
+    known = {lesson.stem: lesson for lesson in lessons()}
+    chosen = [known[the_one("lesson", name, list(known))] for name in wanted] if wanted else list(known.values())
+    written = [build_solution(lesson) for lesson in chosen]
+    for stale in SOLUTIONS.glob("*.ipynb"):
+        if stale.stem not in known:
+            stale.unlink()
     return written
+
+
+def the_one(kind: str, wanted: str, names: list[str]) -> str:
+    """The one of `names` that is `wanted`, or that alone starts with it: `07` is 07_fused, not 07b_fused_mlp.
+
+    Raises LookupError, which says which names there are, where it is none, or may be several.
+    """
+    found = ([name for name in names if name == wanted] or [name for name in sorted(names) if name.startswith(f"{wanted}_")]
+             or [name for name in sorted(names) if name.startswith(wanted)])
+    if len(found) == 1:
+        return found[0]
+    said = f"several names start with {wanted!r}" if found else f"there is no {kind} {wanted!r}"
+    raise LookupError(f"{said}; {'they are' if found else 'there are'}: {', '.join(found or sorted(names))}")

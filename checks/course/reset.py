@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 
-from checks.course.notebooks import LESSONS, SOLUTIONS, exercises_in, mark, read, unsolve
+from checks.course.notebooks import LESSONS, SOLUTIONS, exercises_in, mark, read, the_one, unsolve
 from checks.files import write_atomically
 from checks.paths import ROOT
 
@@ -41,12 +41,12 @@ def reset(lesson: str, exercise: str | None = None) -> str:
 
     Raises LookupError when no lesson or exercise is meant, or several; ValueError for a notebook that cannot be read.
     """
-    name = _one("lesson", lesson.removesuffix(".ipynb").rpartition("/")[2], [p.stem for p in SOLUTIONS.glob("*.ipynb")])
+    name = the_one("lesson", lesson.removesuffix(".ipynb").rpartition("/")[2], [p.stem for p in SOLUTIONS.glob("*.ipynb")])
     pristine, path = unsolve(read(SOLUTIONS / f"{name}.ipynb")), LESSONS / f"{name}.ipynb"
     what = f"lesson {name}"
     notebook = pristine
     if exercise is not None:
-        exercise = _one(f"exercise of {name}", exercise, list(exercises_in(pristine)))
+        exercise = the_one(f"exercise of {name}", exercise, list(exercises_in(pristine)))
         if not path.exists():
             raise ValueError(f"{path} is not there: `python3 workshop.py reset {name}` restores it")
         try:
@@ -57,16 +57,6 @@ def reset(lesson: str, exercise: str | None = None) -> str:
         _put_back(notebook, pristine, exercise)
         what = f"{exercise} in {name}"
     return _write(path, nbformat.writes(notebook) + "\n", what)
-
-
-def _one(kind: str, wanted: str, names: list[str]) -> str:
-    """The one of `names` that is `wanted`, or that alone starts with it: `07` is 07_fused, not 07b_fused_mlp."""
-    found = ([name for name in names if name == wanted] or [name for name in sorted(names) if name.startswith(f"{wanted}_")]
-             or [name for name in sorted(names) if name.startswith(wanted)])
-    if len(found) == 1:
-        return found[0]
-    said = f"several names start with {wanted!r}" if found else f"there is no {kind} {wanted!r}"
-    raise LookupError(f"{said}; {'they are' if found else 'there are'}: {', '.join(found or sorted(names))}")
 
 
 def _put_back(notebook: nbformat.NotebookNode, pristine: nbformat.NotebookNode, exercise: str) -> None:

@@ -27,6 +27,8 @@ def command_line() -> argparse.ArgumentParser:
     new.add_argument("--lesson", required=True, help="its number, such as 04, or its name")
     new.add_argument("--file", required=True, type=Path, help="where the answer lies: kernels/gemv.py; made if missing")
     new.add_argument("--noun", help="the module of checks/exercises/ that asks for it (default: the file's name)")
+    new.add_argument("--after", metavar="CELL", help="the id of the lesson's cell that it follows (default: the last one of "
+                     "its last part)")
     new.set_defaults(run=new_exercise)
     plant = commands.add_parser("mutate", help="plant bugs, one at a time, and list those that no test notices")
     plant.add_argument("path", type=Path, help="a Python file, or a folder of them")
@@ -40,7 +42,8 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def new_exercise(wanted: argparse.Namespace) -> int:
-    written = write_skeleton(NewExercise(wanted.name, wanted.lesson, wanted.file, wanted.noun or wanted.file.stem))
+    written = write_skeleton(NewExercise(wanted.name, wanted.lesson, wanted.file, wanted.noun or wanted.file.stem,
+                                           wanted.after))
     for path in written:
         print(f"wrote {path.relative_to(ROOT)}")
     (lesson,) = [path.stem for path in written if path.suffix == ".ipynb"]

@@ -3,18 +3,19 @@
 import ast
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nbformat
 
+from checks.course.notebooks import the_one
 from checks.files import write_atomically
 from checks.paths import ROOT
 
 FUNCTION = '''
 
 def {name}(n: int) -> int:
-    """TODO: the formula, its shapes and units."""
+    """TODO: its arguments; the formula, its shapes and units."""
     raise NotImplementedError("TODO: about 1 line")
 '''
 
@@ -89,12 +90,14 @@ TODO: what to write, and what it is for.
 
 @dataclass(frozen=True)
 class NewExercise:
-    """A function `name` to be written in a lesson; its answer lies in `file`, a path from the root of the repository."""
+    """A function `name` to be written in a lesson, behind its cell `after`, or at its end; its answer lies in `file`, a path
+    from the root of the repository."""
 
     name: str
     lesson: str
     file: Path
     noun: str
+    after: str | None = None
 
     @property
     def is_kernel(self) -> bool:
@@ -153,7 +156,7 @@ def write_skeleton(new: NewExercise, root: Path = ROOT) -> list[Path]:
     """
     draft = Draft(root)
     lesson = find_lesson(new.lesson, root)
-    new = NewExercise(new.name, lesson.stem, new.file, new.noun)
+    new = replace(new, lesson=lesson.stem)
     check_names(new, root)
     add_answer(new, draft)
     add_exercise(new, draft)
@@ -167,12 +170,8 @@ def write_skeleton(new: NewExercise, root: Path = ROOT) -> list[Path]:
 
 
 def find_lesson(wanted: str, root: Path) -> Path:
-    paths = sorted((root / "lessons").glob("[0-9]*.ipynb"))
-    found = ([path for path in paths if path.stem.startswith(f"{wanted}_")]  # 07 is 07_fused, not 07b_fused_mlp
-             or [path for path in paths if path.stem.startswith(wanted)])
-    if len(found) != 1:
-        raise LookupError(f"{len(found)} lessons start with {wanted!r}, and it must be one")
-    return found[0]
+    paths = {path.stem: path for path in (root / "lessons").glob("[0-9]*.ipynb")}
+    return paths[the_one("lesson", wanted, list(paths))]
 
 
 def check_names(new: NewExercise, root: Path) -> None:
@@ -238,7 +237,8 @@ def extended(text: str, name: str, element: str) -> str:
 
 
 def add_cells(new: NewExercise, draft: Draft, lesson: Path) -> None:
-    """The exercise's text, its stub, for a kernel its wrapper, and its check, before the lesson's last cell."""
+    """The exercise's text, its stub, for a kernel its wrapper, and its check, behind the cell `new.after`, or before the
+    lesson's end."""
     notebook = nbformat.read(lesson, as_version=4)
     template = KERNEL if new.is_kernel else FUNCTION
     cell_id = new.wrapper.replace("_", "-")[:50]
@@ -249,7 +249,11 @@ def add_cells(new: NewExercise, draft: Draft, lesson: Path) -> None:
     if new.is_kernel:
         wrapper = WRAPPER.format(name=new.name, wrapper=new.wrapper).strip()
         cells.insert(2, code(f"# given: {new.wrapper}\n{wrapper}", id=f"wrapper-{cell_id}"))
-    notebook.cells[-1:-1] = cells
+    ids = [cell.id for cell in notebook.cells]
+    if new.after is not None and new.after not in ids:
+        raise LookupError(f"{lesson.name} has no cell {new.after!r}; there are {', '.join(ids)}")
+    at = ids.index("end") if new.after is None else ids.index(new.after) + 1
+    notebook.cells[at:at] = cells
     draft.put(lesson, nbformat.writes(notebook) + "\n")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from checks.course.notebooks import read
 from checks.dev.command import main
 from checks.dev.new_exercise import NewExercise, extended, write_skeleton
 from checks.paths import ROOT
@@ -17,7 +18,7 @@ COPIED = ("checks", "kernels", "lessons", "tests", "README.md", "conftest.py", "
 
 
 KERNEL = NewExercise("row_max_kernel", "01", Path("kernels/row_max.py"), "row_max")
-FUNCTION = NewExercise("gemv_intensity", "01", Path("kernels/cost.py"), "gemv")
+FUNCTION = NewExercise("gemv_intensity", "01", Path("kernels/cost.py"), "gemv", after="takeaway-cost")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,15 @@ def test_skeleton_of_a_function_joins_what_is_there(skeletons):
     assert written == changed == {"kernels/cost.py", "checks/exercises/gemv.py", "README.md", "lessons/01_gemv_fp16.ipynb"}
 
 
+def test_cells_follow_the_one_named_or_close_the_last_part(copy, skeletons):
+    ids = [cell.id for cell in read(copy / "lessons" / "01_gemv_fp16.ipynb").cells]
+    at, end = ids.index("takeaway-cost"), ids.index("end")
+    assert ids[at + 1:at + 4] == ["exercise-gemv-intensity-text", "exercise-gemv-intensity", "check-gemv-intensity"]
+    assert ids[end - 4:end] == ["exercise-row-max-text", "exercise-row-max", "wrapper-row-max", "check-row-max"]
+    with pytest.raises(LookupError, match="01_gemv_fp16.ipynb has no cell 'takeaway'; there are title, way, setup, "):
+        write_skeleton(NewExercise("new_one", "01", Path("kernels/x.py"), "x", after="takeaway"), copy)
+
+
 def test_each_place_has_a_todo_that_its_test_finds(failed):
     of_all = {"oracle_is_written_and_three_mistakes_are_known", "answer_is_written", "lesson_has_its_text_hints_and_stub",
               "readme_has_a_row_for_its_lesson"}
@@ -107,8 +117,8 @@ def test_skeletons_have_no_lint(copy, skeletons):
 @pytest.mark.parametrize(("name", "lesson", "file", "noun", "said"), [
     ("gemv_bytes", "01", "kernels/x.py", "x", "kernels/cost.py has gemv_bytes already"),
     ("gemv_fp16_row_kernel", "01", "kernels/x.py", "x", "kernels/gemv.py has gemv_fp16_row, gemv_fp16_row_kernel already"),
-    ("new_one", "0", "kernels/x.py", "x", "12 lessons start with '0'"),
-    ("new_one", "77", "kernels/x.py", "x", "0 lessons start with '77'"),
+    ("new_one", "0", "kernels/x.py", "x", "several names start with '0'; they are: 00_hello_triton, "),
+    ("new_one", "77", "kernels/x.py", "x", "there is no lesson '77'; there are: 00_hello_triton, "),
     ("new_one", "01", "checks/x.py", "x", "--file must be a Python file in kernels/"),
     ("new_one", "01", "kernels/x.txt", "x", "--file must be a Python file in kernels/"),
     ("NewOne", "01", "kernels/x.py", "x", "'NewOne' must be a Python name in lower case"),
