@@ -8,7 +8,7 @@ import sys
 import pytest
 from nbconvert.filters import markdown2html
 
-from checks.course.notebooks import LESSONS, lessons, read
+from checks.course.notebooks import LESSONS, exercises_in, lessons, read
 
 PATHS = lessons()
 
@@ -52,6 +52,14 @@ def test_parts_that_the_text_names_are_in_the_lesson(path):
     there = set(re.findall(r"## Part (\d+)\.", text))
     named = set(re.findall(r"(?<!lesson \d\d, )(?<!lesson \d\db, )\b[Pp]arts? (\d+)", text))
     assert named <= there, named - there
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in PATHS])
+def test_exercises_are_numbered_in_their_order(path):
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    headings = re.findall(r"^### Exercises? ([^:]+)", text, re.MULTILINE)
+    numbers = [int(number) for heading in headings for number in re.findall(r"\d+", heading)]
+    assert numbers == list(range(1, 1 + len(exercises_in(read(path)))))
 
 
 def test_cells_that_take_long_say_so():
