@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from lesson_text import registers, text
@@ -22,21 +23,26 @@ def test_00_registers_grow_with_the_lanes_of_a_thread():
     assert f"and {many} with `BLOCK=1024`" in text("00")
 
 
+FP16 = dict.fromkeys(("x_ptr", "w_ptr", "y_ptr"), "*fp16")
+
+
+@cache
+def of_gemv() -> list[int]:
+    """Registers of a thread with the block that runs on a GPU, and with the interpreter's."""
+    return registers(gemv.gemv_fp16_kernel, FP16, {"BLOCK_N": 2, "BLOCK_K": 1024}, {"BLOCK_N": 64, "BLOCK_K": 128})
+
+
 def test_01_registers_of_both_block_sizes():
-    fp16 = dict.fromkeys(("x_ptr", "w_ptr", "y_ptr"), "*fp16")
-    interpreted, on_a_gpu = registers(gemv.gemv_fp16_kernel, fp16, {"BLOCK_N": 64, "BLOCK_K": 128},
-                                      {"BLOCK_N": 2, "BLOCK_K": 1024})
+    on_a_gpu, interpreted = of_gemv()
     assert f"for `sm_90` our answer then needs {interpreted} registers." in text("01")
     assert f"2 rows by 1,024, and our answer needs {on_a_gpu}." in text("01")
-    whole_row, = registers(gemv.gemv_fp16_row_kernel, fp16, {"BLOCK_K": 65536})
+    whole_row, = registers(gemv.gemv_fp16_row_kernel, FP16, {"BLOCK_K": 65536})
     assert f"Yet compiled for `sm_90` our answer takes only {whole_row} registers, none spilled" in text("01")
     assert 65536 // 128 == 512 and "a thread has 512 lanes of a row" in text("01")
 
 
 def test_01_occupancy_of_both_block_sizes():
-    fp16 = dict.fromkeys(("x_ptr", "w_ptr", "y_ptr"), "*fp16")
-    on_a_gpu, interpreted = registers(gemv.gemv_fp16_kernel, fp16, {"BLOCK_N": 2, "BLOCK_K": 1024},
-                                      {"BLOCK_N": 64, "BLOCK_K": 128})
+    on_a_gpu, interpreted = of_gemv()
     assert f"in ((2, 1024, {on_a_gpu}, 32), (64, 128, {interpreted}, 256)):" in text("01")
     assert f"16 of the {on_a_gpu} registers that the compiler reports" in text("01")
     assert "2.9 MB, or 22 kB on each multiprocessor: about 1,360 loads of 16 bytes" in text("01")
