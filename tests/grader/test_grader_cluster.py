@@ -7,10 +7,11 @@ import types
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from grading import NEEDED, SOLVED, exercise_cell, graded_here, notebook
-from standin_distributed import Cluster
+from standin_distributed import Client, Cluster
 
 from checks.grader import results
 from checks.grader.batch import Batch, write
@@ -19,7 +20,8 @@ from checks.grader.cluster.dask_batch import DaskBatch
 from checks.grader.command import main
 from checks.grader.course import DEFAULT
 from checks.grader.grader import Grader
-from checks.grader.intake.folder import find_submissions
+from checks.grader.intake.folder import HandedIn, find_submissions
+from checks.grader.sandbox import wire
 from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged
 from checks.grader.settings import Settings, settings_from_json
@@ -57,6 +59,12 @@ def on_a_cluster(folder, tmp_path, monkeypatch, worker):
         return cluster, batch, said
 
     return run
+
+
+@pytest.fixture
+def batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(dask_batch, "needs_dask", lambda: None)
+    return DaskBatch(tmp_path, SETTINGS, "tcp://scheduler:8786", lambda _: None)
 
 
 def as_bytes(grades: Path) -> dict[str, str]:
@@ -100,7 +108,8 @@ def test_what_takes_down_its_workers_twice_is_no_zero(on_a_cluster, tmp_path):
         died.append(json.loads(job["unit"])["submission"]["student"])
         return {"died": "EOFError"}
 
-    _, batch, said = on_a_cluster(answer=answer)
+    cluster, batch, said = on_a_cluster(answer=answer)
+    assert len(set(cluster.keys)) == 6, "or the scheduler would hand out the old answer"
     assert sorted(died) == ["ada", "ada", "bob", "bob", "eva", "eva"] and batch.tally.faults == 3
     assert {one["points"] for result in results.read_results(tmp_path / "grades") for one in result["exercises"]} == {None}
 
@@ -117,7 +126,7 @@ def test_a_scheduler_that_stays_away_ends_the_run(on_a_cluster, monkeypatch):
     ([(0, 0), (600, 0)], False), ([(0, 0), (601, 0)], True), ([(0, 0), (400, 1), (900, 0)], False),
     ([(0, 0), (400, 1), (1001, 0)], True), ([(0, 1), (900, 1)], False), ([(0, 0), (400, 0), (700, 0)], True)])
 @pytest.mark.parametrize("error", [CancelledError, TimeoutError, OSError, ConnectionError])
-def test_patience_begins_anew_when_work_was_done(tmp_path, monkeypatch, error, losses, ends):
+def test_patience_begins_anew_when_work_was_done(batch, monkeypatch, error, losses, ends):
     """At each loss: the time, and how many submissions were graded since the one before."""
     steps, clock, waiting = iter(losses), [], dict.fromkeys("abcdefgh")
 
@@ -130,10 +139,8 @@ def test_patience_begins_anew_when_work_was_done(tmp_path, monkeypatch, error, l
         if now is not None:
             raise error
 
-    monkeypatch.setattr(dask_batch, "needs_dask", lambda: None)
     monkeypatch.setattr(dask_batch, "time", types.SimpleNamespace(monotonic=lambda: clock[-1]))
     monkeypatch.setattr(DaskBatch, "_through_a_client", through_a_client)
-    batch = DaskBatch(tmp_path, SETTINGS, "tcp://scheduler:8786", lambda _: None)
     with pytest.raises(Fault, match="cannot be reached") if ends else contextlib.nullcontext():
         batch._work(waiting, 1)
     assert bool(waiting) == ends
@@ -195,7 +202,78 @@ def test_a_unit_and_its_settings_travel_whole(folder, tmp_path):
     assert Grader(travelled).key(unit.submission) == Grader(SETTINGS).key(unit.submission)
 
 
-def test_a_grading_process_that_dies_is_replaced(monkeypatch):
+def test_a_task_is_known_by_student_work_and_deaths(batch, folder, monkeypatch):
+    """By which a scheduler tells one that it has already."""
+    submitted = []
+    client = types.SimpleNamespace(submit=lambda work, job, key, pure: submitted.append((key, pure, job["key"])))
+    ada, bob = (HandedIn(student, [folder / "ada"]) for student in ("ada", "bob"))
+    other = HandedIn("ada", [folder / "bob"])
+    for grader, one in ((3, ada), (3, ada), (3, bob), (3, other), (4, ada)):
+        batch._submit(client, Grader(replace(SETTINGS, seed=grader)), "{}", one)
+    batch._deaths["ada"] = 1
+    batch._submit(client, Grader(SETTINGS), "{}", ada)
+    keys = [key for key, *_ in submitted]
+    assert keys[0] == keys[1] and len(set(keys)) == 5 and not any(pure for _, pure, _ in submitted)
+    assert submitted[0][2] == submitted[2][2] == Grader(SETTINGS).key(read_unit(ada).submission)
+    monkeypatch.setattr(dask_batch, "read_unit", Mock(side_effect=OSError("the reader did not start")))
+    with pytest.raises(Fault, match="did not start"):
+        batch._submit(client, Grader(SETTINGS), "{}", ada)
+
+
+@pytest.mark.parametrize("answer, raised, said", [
+    ({"stop": "no seccomp", "misjudged": False, "worker": "w"}, Fault, "the worker w cannot grade: no seccomp"),
+    ({"stop": "wrong", "misjudged": True, "worker": "w"}, Misjudged, "the worker w cannot grade: wrong"),
+    (ImportError("checks"), Fault, "cannot import the workshop .*checks"),
+    (OSError("connection lost"), OSError, "connection lost"), (CancelledError(), CancelledError, None)], ids=str)
+def test_what_ends_a_run_on_a_cluster(batch, monkeypatch, answer, raised, said):
+    def result():
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setitem(sys.modules, "distributed", Cluster().module())
+    with pytest.raises(raised, match=said) as error:
+        batch._take(types.SimpleNamespace(result=result), HandedIn("ada"))
+    assert error.type is raised
+
+
+def test_what_fails_on_this_machine_is_no_lost_connection(batch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", Cluster().module())
+    monkeypatch.setattr(dask_batch, "write_atomically", Mock(side_effect=OSError(28, "No space left")))
+    answer = {"worker": "w", "host": "h", "levels": [], "result": {}}
+    with pytest.raises(Fault, match="No space left"):
+        batch._take(types.SimpleNamespace(result=lambda: answer), HandedIn("ada"))
+
+
+@pytest.mark.parametrize("error, cancelled", [(Fault("a worker cannot grade"), True), (KeyboardInterrupt(), True),
+                                              (CancelledError(), False), (OSError("lost"), False)], ids=repr)
+def test_a_run_that_ends_takes_back_its_tasks(batch, monkeypatch, error, cancelled):
+    def fail(client, waiting, running):
+        running.update(dict.fromkeys(["a", "b"], "ada"))
+        raise error
+
+    cluster = Cluster()
+    monkeypatch.setitem(sys.modules, "distributed", cluster.module())
+    monkeypatch.setattr(batch, "_keep_busy", fail)
+    with pytest.raises(type(error)):
+        batch._through_a_client({})
+    assert cluster.cancelled == (["a", "b"] if cancelled else [])
+
+
+@pytest.mark.parametrize("threads", [{}, {"one": 1}], ids=str)
+def test_a_cluster_without_workers_is_named(on_a_cluster, monkeypatch, threads):
+    monkeypatch.setattr(Client, "nthreads", lambda _: threads)
+    _, _, said = on_a_cluster("quiet", answer=lambda job: {"died": "at once"})
+    assert any("has no worker; waiting for one" in line for line in said) == (not threads)
+
+
+def test_gpus_are_those_of_this_machine(batch, tmp_path):
+    with pytest.raises(ValueError, match="--gpus is for this machine's GPUs"):
+        DaskBatch(tmp_path, replace(SETTINGS, gpus=(0,)), batch.address)
+
+
+@pytest.mark.parametrize("error", [EOFError, BrokenPipeError, ConnectionResetError, wire.ProtocolError])
+def test_a_grading_process_that_dies_is_replaced(monkeypatch, error):
     started = []
 
     class Dying:
@@ -204,16 +282,17 @@ def test_a_grading_process_that_dies_is_replaced(monkeypatch):
 
         def ask(self, job):
             if len(started) == 1:
-                raise EOFError("the other side is gone")
+                raise error("the other side is gone")
             return {"result": job["n"]}
 
         def close(self):
             self.closed = True
+            raise OSError("it is gone")
 
     monkeypatch.setattr(task, "GradingProcess", Dying)
     monkeypatch.setattr(task, "_worker", lambda: "tcp://one")
     monkeypatch.setattr(task._of_thread, "process", None, raising=False)
-    assert task.work({"n": 1}) == {"died": "EOFError: the other side is gone"} and started[0].closed
+    assert task.work({"n": 1}) == {"died": f"{error.__name__}: the other side is gone"} and started[0].closed
     assert task.work({"n": 2}) == task.work({"n": 2}) == {"result": 2, "worker": "tcp://one"} and len(started) == 2
 
 

@@ -146,6 +146,16 @@ def test_a_graded_attempt_comes_before_one_that_was_not(tmp_path, before, now, c
     assert bool(found["exercises"][0]["notices"]) == (before is not None and before != now), "the last of two equal ones"
 
 
+@pytest.mark.parametrize("old", [exercise(points=9.0, possible=10.0), exercise("vector_add_kernel", points=9.0)],
+                         ids=["more points then", "another exercise"])
+def test_an_attempt_at_something_else_is_not_compared(tmp_path, old):
+    with_course(tmp_path, '[assignment]\nattempts = "best"')
+    for one in (result("ada", old, submission="first"), result("ada", exercise(), submission="second")):
+        gradebook.keep_attempt(tmp_path, one)
+        kept(tmp_path, one)
+    assert read_gradebook(tmp_path).results[0]["exercises"] == [exercise()]
+
+
 def test_what_has_changed_since_the_last_grading(tmp_path):
     gradebook.keep_points(tmp_path)
     assert not (tmp_path / "before.json").exists()
@@ -156,6 +166,12 @@ def test_what_has_changed_since_the_last_grading(tmp_path):
     assert book.changes == [Change("ada", "programs_needed", 1.0, 0.0)]
     (path,) = write_pages(tmp_path, book)
     assert "Changed since the last grading" in path.read_text()
+    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\nada,programs_needed,0.5,seen\n"
+                                            "bob,programs_needed,0,seen\n")
+    assert read_gradebook(tmp_path).changes == book.changes, "a person's decisions are none"
+    kept(tmp_path, result("ada", exercise(points=None)), result("bob", exercise("vector_add_kernel")))
+    (tmp_path / "overrides.csv").unlink()
+    assert read_gradebook(tmp_path).changes == [Change("ada", "programs_needed", 1.0, None)]
 
 
 def test_an_interrupted_run_s_points_are_not_those_before(tmp_path, monkeypatch):
@@ -212,6 +228,21 @@ def test_who_is_removed_is_withdrawn_and_may_come_back(tmp_path, monkeypatch):
     assert "handed in nothing: bob, kim" in said[0] or "handed in nothing" in " ".join(said)
     (grades / "roster.csv").write_text("id\nada\n")
     assert grade("ada") == ["ada"]
+
+
+@pytest.mark.parametrize("present, students, withdrawn, said", [
+    ({"ada"}, {"ada": 2.0}, {"bob": 1.0, "ada": 0.0}, ["bob: not there any more; the result is in withdrawn/ now"]),
+    ({"ada", "bob"}, {"ada": 2.0, "bob": 1.0}, {"ada": 0.0}, []),
+    (set(), {}, {"ada": 2.0, "bob": 1.0}, [f"{name}: not there any more; the result is in withdrawn/ now"
+                                           for name in ("ada", "bob")])])
+def test_who_comes_back_with_new_work_keeps_that(tmp_path, present, students, withdrawn, said):
+    kept(tmp_path, result("ada", exercise(points=0.0)))
+    (tmp_path / "students").rename(tmp_path / "withdrawn")
+    kept(tmp_path, result("ada", exercise(points=2.0)), result("bob"))
+    assert gradebook.withdraw(tmp_path, present) == said
+    for folder, found in (("students", students), ("withdrawn", withdrawn)):
+        there = map(results.read_result, (tmp_path / folder).glob("*.json"))
+        assert {one["student"]: one["points"] for one in there} == found
 
 
 # exports and pages
@@ -327,6 +358,9 @@ def test_one_lesson_of_all_that_was_graded(tmp_path):
     kept(tmp_path, result("ada", exercise(), exercise("gemv_fp16", GEMV, 2.0)))
     (one,) = read_gradebook(tmp_path, lessons=[GEMV]).results
     assert (one["points"], one["possible"], len(one["exercises"])) == (2.0, 2.0, 1)
+    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\nada,programs_needed,0.5,seen\n"
+                                            "ada,bonus,1,why\n")
+    assert [read_gradebook(tmp_path, lessons=[lesson]).results[0]["points"] for lesson in (HELLO, GEMV)] == [1.5, 3.0]
     with pytest.raises(ValueError, match="holds no result of 02"):
         read_gradebook(tmp_path, lessons=["02"])
 

@@ -16,6 +16,7 @@ from checks.grader.gradescope.archive import HERE, workshop_files
 from checks.grader.intake.submissions import Submission
 from checks.grader.output.exports import gradescope_results
 from checks.grader.sandbox.client import Fault
+from checks.grader.selftest import Misjudged
 from checks.grader.settings import Settings
 from checks.paths import ROOT
 
@@ -53,7 +54,10 @@ def test_a_submission_s_results(graded):
     ({}, 0.9), ({"created_at": "2026-10-01T23:04:00-07:00"}, 1.0), ({"created_at": "2026-10-04T08:00:00-07:00"}, 0.7),
     ({"users": [{"assignment": {"due_date": "2026-10-03T23:00:00-07:00"}}]}, 1.0),
     ({"users": [{"assignment": {"due_date": "2026-09-01T23:00:00-07:00"}}, *METADATA["users"]]}, 0.9),
-    ({"users": []}, 0.9), ({"users": [], "assignment": {"due_date": None}}, 1.0), ({"created_at": "yesterday"}, 1.0)])
+    ({"users": [*METADATA["users"], {"assignment": {"due_date": "2026-10-03T23:00:00-07:00"}}]}, 1.0),
+    ({"users": [{"name": "Ada"}, "x", {"assignment": 7}, {"assignment": {"due_date": "2026-10-09T23:00:00"}}]}, 0.9),
+    ({"users": "Ada"}, 0.9), ({"users": None}, 0.9), ({"users": []}, 0.9),
+    ({"created_at": None}, 1.0), ({"created_at": "2026-10-02T08:00:00"}, 1.0), ({"users": [], "assignment": {"due_date": None}}, 1.0), ({"created_at": "yesterday"}, 1.0)])
 def test_due_dates_and_extensions_are_gradescope_s(tmp_path, metadata, score):
     (tmp_path / "course.toml").write_text(LATE_RULE)
     course = read_course(tmp_path / "course.toml")
@@ -62,6 +66,26 @@ def test_due_dates_and_extensions_are_gradescope_s(tmp_path, metadata, score):
     result["exercises"][0].update(points=1.0, status="passed")
     dated = run.dated(result, course, METADATA | metadata)
     assert json.loads(gradescope_results(dated, course))["score"] == score
+
+
+@pytest.mark.parametrize("users, student", [
+    ([{"name": "Ada", "email": "ada@x.org"}], "Ada"), ([{"name": "", "email": "ada@x.org"}], "ada@x.org"),
+    ([{"name": "Ada"}, {"name": "Li\n"}], "Ada, Li\\n"), ([], "student"), (None, "student"), ([7], "student")])
+def test_who_handed_in(users, student):
+    assert run._student({"users": users}) == student == run._student({"users": users, "id": 1})
+
+
+@pytest.mark.parametrize("error", [Fault("no seccomp"), Misjudged("it is wrong"), OSError(28, "No space left")], ids=repr)
+def test_a_container_that_misjudges_gives_no_score(tmp_path, monkeypatch, capsys, error):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(run, "check_canaries", fail)
+    monkeypatch.setattr(Grader, "start", lambda _: None)
+    chosen = Settings(3, exercises=("programs_needed",))
+    assert run.run(tmp_path, chosen) == 0 and run.prove(chosen) == 1 and capsys.readouterr().err.count(str(error)) == 2
+    said = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert said == {"output": f"infrastructure error: {error}", "visibility": "hidden"}
 
 
 def test_what_cannot_be_graded_gets_no_score(graded, monkeypatch):

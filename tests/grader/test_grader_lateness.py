@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from grading import DUE, GEMV, HELLO, ROSTER, exercise, kept, result, with_course
 
-from checks.grader import results
+from checks.grader import gradebook, results
 from checks.grader.command import main
 from checks.grader.course import DEFAULT, LateRule, read_course
 from checks.grader.gradebook import read_gradebook, with_lateness
@@ -53,21 +54,41 @@ def test_times_of_unpacking_make_nobody_late(tmp_path, capsys):
     assert [one["late_taken"] for one in read_gradebook(grades).results] == [{HELLO: 1.0}] * 3 + [{}]
 
 
+@pytest.mark.parametrize("times, unpacked", [
+    ([[0], [1], [599.9]], True), ([[0], [1], [600]], False), ([[0], [1]], False), ([[0, 1], [2, 3]], False),
+    ([[0, 1, 2], [], []], True), ([[0, 1], [], []], False), ([[], [], []], False), ([[0, 9e5], [1], [2]], False)])
+@pytest.mark.parametrize("due", [True, False])
+def test_which_times_are_those_of_unpacking(tmp_path, times, unpacked, due):
+    if due:
+        with_course(tmp_path, "")
+    lessons = (HELLO, GEMV, "02_gemm_fp16")
+    kept(tmp_path, *(result(str(n), handed_in=dict(zip(lessons, one, strict=False))) for n, one in enumerate(times)))
+    book = read_gradebook(tmp_path)
+    assert book.warnings == ([gradebook.UNPACKED] if unpacked and due else []), "which matters to nobody without a deadline"
+    assert [len(one["handed_in"]) for one in book.results] == [0 if unpacked and due else len(one) for one in times]
+
+
 def test_of_canvas_s_files_its_mark_says_who_was_late(tmp_path):
     grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
     at, ids = {HELLO: DUE.timestamp() + 100_000}, {"canvas": "1"}
     kept(grades, result("a", handed_in=at, ids=ids), result("b", handed_in=at, ids=ids, platform_late=True))
     assert [one["late_taken"] for one in read_gradebook(grades).results] == [{}, {HELLO: 0.5}]
+    (grades / "roster.csv").write_text(f"id,handed_in\na,{(DUE + timedelta(days=2)).isoformat()}\n")
+    assert read_gradebook(grades).results[0]["late_taken"] == {HELLO: 0.5}, "the roster knows better"
 
 
 def test_who_is_late_by_an_unknown_time_is_named(tmp_path, capsys):
     grades = with_course(tmp_path / "g", "[late]\npercent_per_day = 25")
-    (grades / "roster.csv").write_text("id,handed_in\na,\nb,2026-09-01T00:00:00+00:00\n")
-    kept(grades, *(result(id, ids={"canvas": id}, platform_late=True) for id in "ab"))
+    (grades / "roster.csv").write_text("id,handed_in\na,\nb,2026-09-01T00:00:00+00:00\nc,\n")
+    kept(grades, *(result(id, ids={"canvas": id}, platform_late=True) for id in "ab"),
+         result("c", ids={"canvas": "c"}, platform_late=True, handed_in={HELLO: DUE.timestamp()}), result("d"))
     (warning,) = read_gradebook(grades).warnings
     assert warning.startswith("late, says the platform, but not by how much: a.") and "`handed_in`" in warning
     assert main(["report", str(grades)]) == 0 and warning in capsys.readouterr().err
     assert "not by how much: a. Nothing was taken off; <code>handed_in</code>" in (grades / "pages/index.html").read_text()
+    for rule, said in (("", []), ("[late]\npercent_per_day = 1\n", [warning])):  # the platform may have a deadline
+        (grades / "course.toml").write_text(DEFAULT.read_text().replace("[deadlines]", f"{rule}[deadlines]"))
+        assert read_gradebook(grades).warnings == said
 
 
 @pytest.mark.parametrize("seconds, said", [(1, "1 minutes"), (3600, "60 minutes"), (7200, "2 hours"), (259_200, "3.0 days")])
@@ -81,8 +102,13 @@ def test_an_empty_folder_is_nothing_handed_in(tmp_path):
     kept(tmp_path, result("ada", exercise()), result("eve", missing, **empty), result("zoe", exercise(), **empty))
     found = read_gradebook(tmp_path)
     assert [one["student"] for one in found.results] == ["ada", "zoe"] and [one.id for one in found.absent] == ["eve"]
+    (tmp_path / "roster.csv").write_text("id\nzed\nada\nbob\n")
+    assert [one.id for one in read_gradebook(tmp_path).absent] == ["bob", "eve", "zed"]
+    (tmp_path / "roster.csv").unlink()
     (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\neve,programs_needed,0,never came\n")
     assert not read_gradebook(tmp_path).absent, "a person may decide on a zero"
+    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\neve,bonus,1,was there\n")
+    assert [(one["student"], one["points"]) for one in read_gradebook(tmp_path).results][1] == ("eve", 1.0)
     (tmp_path / "students" / "ada.json").unlink()
     (tmp_path / "students" / "zoe.json").unlink()
     (tmp_path / "overrides.csv").unlink()

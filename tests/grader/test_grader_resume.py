@@ -1,16 +1,21 @@
 """Which results `--resume` keeps: those that the same command would give again, and no others."""
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
+import types
 
 import pytest
-from grading import SOLVED
+from grading import SOLVED, exercise, result
 
 from checks.grader import batch, results
 from checks.grader.course import DEFAULT
 from checks.grader.grader import Grader
 from checks.grader.intake.submissions import Submission, read_submission
+from checks.grader.sandbox.client import Fault
+from checks.grader.selftest import Misjudged
 from checks.grader.settings import Settings
 
 DEADLINE = "2026-10-01T12:00:00Z"
@@ -110,9 +115,9 @@ def regraded(tmp_path, course, monkeypatch):
     grader = Grader(Settings(3, course))
     for student in ("ada", "bob", "eva"):
         path = tmp_path / "sub" / student
-        result = {"schema": results.SCHEMA, "student": student, "key": grader.key(read_submission(student, [path])),
-                  "exercises": [{"exercise": "programs_needed", "status": "passed"}]}
-        results.write_result(tmp_path / "grades", result)
+        old = {"schema": results.SCHEMA, "student": student, "key": grader.key(read_submission(student, [path])),
+               "exercises": [{"exercise": "programs_needed", "status": "passed"}]}
+        results.write_result(tmp_path / "grades", old)
 
     def resume(settings=None, resume=True) -> list[str]:
         graded = []
@@ -131,16 +136,16 @@ def regraded(tmp_path, course, monkeypatch):
     return resume
 
 
-def test_what_still_holds_is_kept(regraded):
-    assert regraded() == []
+def test_what_still_holds_is_kept(regraded, tmp_path):
+    assert regraded() == [] and not (tmp_path / "grades" / "before.json").exists(), "nothing changes"
     assert regraded(resume=False) == ["ada", "bob", "eva"]
 
 
 def test_another_date_is_noted_without_grading_again(regraded, tmp_path):
     os.utime(tmp_path / "sub" / "ada" / "work.ipynb", (2e9, 2e9))
     assert regraded() == []
-    result = results.read_result(results.result_path(tmp_path / "grades", "ada"))
-    assert result["late"] == {"00_hello_triton": True} and result["handed_in"] == {"00_hello_triton": 2e9}
+    now = results.read_result(results.result_path(tmp_path / "grades", "ada"))
+    assert now["late"] == {"00_hello_triton": True} and now["handed_in"] == {"00_hello_triton": 2e9}
 
 
 @pytest.mark.parametrize("setting", [{"require_isolation": True}, {"timeout_s": 120.0}, {"seed": 4}], ids=str)
@@ -150,9 +155,9 @@ def test_other_settings_grade_again(regraded, course, setting):
 
 def test_a_result_with_a_fault_is_graded_again(regraded, tmp_path):
     path = results.result_path(tmp_path / "grades", "bob")
-    result = json.loads(path.read_text())
-    result["exercises"].append({"exercise": "vector_add_kernel", "status": results.FAULT})
-    path.write_text(json.dumps(result))
+    old = json.loads(path.read_text())
+    old["exercises"].append({"exercise": "vector_add_kernel", "status": results.FAULT})
+    path.write_text(json.dumps(old))
     assert regraded() == ["bob"]
 
 
@@ -174,8 +179,8 @@ def test_the_seed_is_kept_for_resuming_and_else_drawn_anew(tmp_path):
     assert 0 <= class_seed(tmp_path, resume=True) < 2**32
 
 
-def class_seed(grades, resume=False, seed_file=None) -> int:
-    seed = batch.class_seed(grades, resume, seed_file)
+def class_seed(grades, resume=False, seed_file=None, fixed=False) -> int:
+    seed = batch.class_seed(grades, resume, seed_file, fixed)
     assert json.loads((grades / "batch.json").read_text())["seed"] == seed, "so that the run can be resumed"
     return seed
 
@@ -190,3 +195,62 @@ def test_a_seed_file_comes_before_the_resumed_run_s_seed(tmp_path):
     other.write_text(" \n")
     with pytest.raises(ValueError, match="is empty"):
         batch.class_seed(tmp_path, True, other)
+
+
+def test_shards_have_the_seed_of_their_class_or_none(tmp_path):
+    with pytest.raises(ValueError, match="--shard needs --seed-file, the same for all shards"):
+        class_seed(tmp_path, fixed=True)
+    first = class_seed(tmp_path)
+    assert class_seed(tmp_path, fixed=True) == first == class_seed(tmp_path, resume=True, fixed=True)
+
+
+# what a run says and counts
+
+
+@pytest.mark.parametrize("exercises, more, said, counted", [
+    ([exercise()], {}, "1 of 2", (0, 0)), ([exercise(points=0.0)], {}, "0 of 2", (0, 0)),
+    ([exercise(flags=[{}]), exercise(flags=[{}, {}])], {}, "2 of 4, 3 flag(s)", (0, 0)),
+    ([exercise(points=None, status=results.FAULT), exercise()], {}, "1 of 4, INFRASTRUCTURE ERROR", (1, 0)),
+    ([exercise(points=None, status=results.FAULT)], {}, "– of 2, INFRASTRUCTURE ERROR", (1, 0)),
+    ([exercise(points=None, status=results.UNREAD)], {}, "– of 2, WORK THAT COULD NOT BE READ", (0, 1)),
+    ([exercise(points=0.0, status="missing")], {"submission": results.NO_FILES}, "– of 2", (0, 0)),
+    ([exercise(points=0.0, status="missing")], {}, "0 of 2", (0, 0))])
+@pytest.mark.parametrize("count, left", [(1, ""), (3, " · about 20 s left"), (100, " · about 16 min left")])
+def test_what_is_said_of_each_result(tmp_path, monkeypatch, exercises, more, said, counted, count, left):
+    lines = []
+    run = batch.Batch(tmp_path, Settings(3), say=lines.append)
+    run._count, run._started = count, 5.0
+    monkeypatch.setattr(batch.time, "monotonic", lambda: 15.0)
+    run._report(result("ada", *exercises, problems=["a.png was not read"], **more))
+    assert lines == [f"[1/{count}] ada: {said}{left}", "    a.png was not read"]
+    assert (run.tally.graded, run.tally.faults, run.tally.unread) == (1, *counted)
+
+
+@pytest.mark.parametrize("number, stops", [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, True),
+                                           (errno.EACCES, False), (None, False)])
+def test_a_disk_that_takes_nothing_stops_the_run(tmp_path, number, stops):
+    run = batch.Batch(tmp_path, Settings(3), say=lambda _: None)
+    with pytest.raises(Fault, match="--resume goes on") if stops else contextlib.nullcontext():
+        run._report(results.not_written(result("ada"), "it could not be written", number))
+    assert (run.tally.graded, run.tally.faults) == (1, 1)
+
+
+def test_a_worker_judges_known_work_before_any_other(tmp_path, monkeypatch):
+    """And once: but one that has misjudged it is asked again."""
+    calls = []
+
+    def check(grader):
+        calls.append("canaries")
+        if len(calls) < 4:
+            raise Misjudged("wrong")
+
+    grader = types.SimpleNamespace(start=lambda: calls.append("start"))
+    monkeypatch.setattr(batch, "_grader", grader)
+    monkeypatch.setattr(batch, "_checked", False)
+    monkeypatch.setattr(batch, "check_canaries", check)
+    monkeypatch.setattr(batch, "grade", lambda _, handed_in: calls.append("grade") or result("ada"))
+    with pytest.raises(Misjudged):
+        batch._grade_and_write(None, tmp_path)
+    for _ in range(2):
+        batch._grade_and_write(None, tmp_path)
+    assert calls == ["start", "canaries", "start", "canaries", "grade", "grade"]

@@ -123,6 +123,8 @@ def test_deadlines_for_all_and_for_some(tmp_path):
         "04_quantize": "2026-10-01T23:59:00+02:00", "00_hello_triton": "2026-09-01T23:59:59+02:00"}
     students = found.given_to(roster(tmp_path).students)
     assert list(students["s1"].deadlines) == ["04_quantize"] and not students["s2"].deadlines
+    (tmp_path / "e.csv").write_text("lesson,deadline,student\n04,2026-10-01,Jose\u0301\n", encoding="utf-8")
+    assert [*read_deadlines(tmp_path / "e.csv", UTC).of_students] == ["Jos\xe9"], "without a roster any name will do"
     assert read_deadlines(tmp_path / "none.csv") == Deadlines()
 
 

@@ -7,12 +7,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from grading import SOLVED, graded_here, result
+from grading import SOLVED, exercise, graded_here, result
 
 from checks.exercises import EXERCISES
 from checks.grader import results
 from checks.grader.batch import Batch, locked, shard_named
 from checks.grader.cluster import slurm
+from checks.grader.cluster.merge import merge
 from checks.grader.command import main
 from checks.grader.gradebook import read_json
 from checks.grader.results import read_results
@@ -99,10 +100,12 @@ def test_the_points_before_are_those_of_a_run_that_finished(sub, tmp_path, about
 
 
 def test_a_dry_run_shows_the_jobs_and_leaves_nothing(sub, tmp_path, sbatch, capsys):
-    given = ["--slurm", "--dry-run", "--require-isolation", "--gpus", "0,1", *ONE]
+    given = ["--slurm", "--dry-run", "--require-isolation", "--gpus", "0,1", "--timeout", "61", "--student-timeout", "62",
+             "--lesson", "01", "--shards", "9", *ONE]
     assert main(["class", str(sub), "--out", str(tmp_path / "my grades"), *given]) == 0
     said = capsys.readouterr().out
-    for text in ("--array=1-1", "$SLURM_ARRAY_TASK_ID/1", "--require-isolation", "--no-compile", "--gpus 0,1", "--resume",
+    for text in ("--array=1-7", "$SLURM_ARRAY_TASK_ID/7", "--timeout 61.0", "--student-timeout 62.0", "--lesson 01",
+                 "--require-isolation", "--no-compile", "--gpus 0,1", "--resume",
                  f"'{tmp_path}/my grades'", "--exercise programs_needed"):
         assert text in said
     assert not sbatch.exists() and not (tmp_path / "my grades").exists()
@@ -164,10 +167,10 @@ def test_merged_shards_are_the_class(sub, tmp_path, capsys):
     parts = [tmp_path / "a", tmp_path / "b"]
     grade_parts(sub, *parts)
     assert graded(parts[0]) == STUDENTS[::2] and graded(parts[1]) == STUDENTS[1::2]
-    merge = ["merge", *map(str, parts), "--out", str(tmp_path / "all")]
-    assert main(merge) == 0
+    merging = ["merge", *map(str, parts), "--out", str(tmp_path / "all")]
+    assert main(merging) == 0
     files = {path: path.read_bytes() for path in (tmp_path / "all").rglob("*.json")}
-    assert graded(tmp_path / "all") == STUDENTS and main(merge) == 0
+    assert graded(tmp_path / "all") == STUDENTS and main(merging) == 0
     assert all(path.read_bytes() == data for path, data in files.items()), "merging again changes nothing"
     assert json.loads((tmp_path / "all" / "class.json").read_text())["notices"] == [
         "notes.txt was not read: it is no notebook, script, archive or folder"]
@@ -207,8 +210,8 @@ def test_of_two_results_the_whole_one_then_the_newer_is_taken(sub, tmp_path, cap
     grade_parts(sub, tmp_path / "a")
     grade_parts(sub, tmp_path / "b")
     ada, bob, eva, kim = (results.result_path(tmp_path / "b", student) for student in STUDENTS[:4])
-    for path, changed in ((ada, {"graded_at": "9"}), (bob, {"graded_at": "9", "key": "other"}), (eva, {"graded_at": "0"}),
-                          (kim, {"graded_at": "9", "exercises": []})):
+    for path, changed in ((ada, {"graded_at": "9"}), (bob, {"graded_at": "9", "key": "other", "submission": "other"}),
+                          (eva, {"graded_at": "0"}), (kim, {"graded_at": "9", "exercises": []})):
         path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     broken = results.result_path(tmp_path / "a", STUDENTS[2])
     unfinished = json.loads(broken.read_text())
@@ -219,3 +222,34 @@ def test_of_two_results_the_whole_one_then_the_newer_is_taken(sub, tmp_path, cap
     assert (taken[0] == "9", taken[1], taken[2], taken[3] == "9") == (False, "9", "0", False)
     said = capsys.readouterr().out
     assert "s1: graded in several parts" in said and "s0:" not in said and "s2:" not in said
+    (attempt,) = (tmp_path / "all" / "attempts").glob("*/*.json")
+    assert attempt.parent.name == "s1", "what was replaced is an attempt"
+    assert main(["merge", str(tmp_path / "all"), "--out", str(tmp_path / "again")]) == 0
+    assert [path.name for path in (tmp_path / "again" / "attempts").glob("s1/*.json")] == [attempt.name]
+
+
+@pytest.mark.parametrize("a_open, b_open, a_at, b_at, taken", [
+    (False, False, 1, 2, "b"), (False, False, 2, 1, "a"), (False, False, 1, 1, "a"), (True, False, 2, 1, "b"),
+    (False, True, 1, 2, "a"), (True, True, 1, 2, "b"), (True, True, 2, 1, "a")])
+@pytest.mark.parametrize("same", [True, False])
+def test_which_of_two_results_is_worth_more(tmp_path, a_open, b_open, a_at, b_at, taken, same):
+    for name, is_open, at in (("a", a_open, a_at), ("b", b_open, b_at)):
+        one = exercise(name, points=None if is_open else 1.0, status=results.FAULT if is_open else "passed")
+        results.write_result(tmp_path / name, result("ada", one, graded_at=str(at), key="k" if same else name))
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all", lambda _: None)
+    (found,) = read_results(tmp_path / "all")
+    kept_first = same and not a_open  # graded alike: nothing can be newer in it
+    assert found["exercises"][0]["exercise"] == ("a" if kept_first else taken)
+
+
+@pytest.mark.parametrize("name", ["course.toml", "roster.csv", "deadlines.csv"])
+def test_what_stands_beside_the_grades_is_the_same_in_all_parts(tmp_path, name):
+    parts = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    for part, student in zip(parts, "abc", strict=True):
+        results.write_result(part, result(student))
+    (parts[1] / name).write_text("x")
+    assert merge(parts, tmp_path / "all") == 3 and (tmp_path / "all" / name).read_text() == "x", "some may have none"
+    (parts[2] / name).write_text("y")
+    for folder in (tmp_path / "all", tmp_path / "new"):
+        with pytest.raises(ValueError, match=f"{name} differs between .*/(all|b) and .*/c"):
+            merge(parts, folder)
