@@ -57,7 +57,8 @@ def test_a_submission_s_results(graded):
     ({"users": [*METADATA["users"], {"assignment": {"due_date": "2026-10-03T23:00:00-07:00"}}]}, 1.0),
     ({"users": [{"name": "Ada"}, "x", {"assignment": 7}, {"assignment": {"due_date": "2026-10-09T23:00:00"}}]}, 0.9),
     ({"users": "Ada"}, 0.9), ({"users": None}, 0.9), ({"users": []}, 0.9),
-    ({"created_at": None}, 1.0), ({"created_at": "2026-10-02T08:00:00"}, 1.0), ({"users": [], "assignment": {"due_date": None}}, 1.0), ({"created_at": "yesterday"}, 1.0)])
+    ({"created_at": None}, 1.0), ({"created_at": "2026-10-02T08:00:00"}, 1.0),
+    ({"users": [], "assignment": {"due_date": None}}, 1.0), ({"created_at": "yesterday"}, 1.0)])
 def test_due_dates_and_extensions_are_gradescope_s(tmp_path, metadata, score):
     (tmp_path / "course.toml").write_text(LATE_RULE)
     course = read_course(tmp_path / "course.toml")

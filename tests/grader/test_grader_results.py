@@ -48,9 +48,15 @@ def test_names_make_different_files(tmp_path):
 
 def test_a_broken_result_is_none(tmp_path):
     path = tmp_path / "x.json"
-    for text in ("", "{", "[]", '{"schema": 0}'):
+    whole = {"schema": results.SCHEMA, "student": "ada", "key": "k", "exercises": []}
+    path.write_text(json.dumps(whole))
+    assert results.read_result(path) == whole
+    lacking = [json.dumps({name: value for name, value in whole.items() if name != one}) for one in whole]
+    for text in ("", "{", "[]", json.dumps(whole | {"schema": results.SCHEMA - 1}), *lacking):
         path.write_text(text)
         assert results.read_result(path) is None
+    path.write_bytes(b"\xff")
+    assert results.read_result(path) is results.read_result(tmp_path / "none.json") is None
 
 
 def test_overrides(tmp_path):

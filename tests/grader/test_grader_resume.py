@@ -61,6 +61,11 @@ def test_what_else_a_result_depends_on_is_part_of_its_key(course, monkeypatch):
             assert key(settings) != before, name
 
 
+def test_libraries_that_make_results_are_in_the_environment():
+    assert set(results.environment()) == {"python", "torch", "triton", "numpy", "machine"}
+    assert all(results.environment().values())
+
+
 def test_the_key_does_not_depend_on_what_changes_nothing(course):
     copied = course.with_name("copy.toml")
     copied.write_text(course.read_text())

@@ -14,7 +14,7 @@ from checks.grader.intake.folder import HandedIn, Listing, find_submissions
 from checks.grader.intake.lms import Owner
 from checks.grader.intake.submissions import Submission
 from checks.grader.results import write_result
-from checks.grader.roster import Roster, read_roster
+from checks.grader.roster import Roster, Student, read_roster
 from checks.grader.settings import Settings
 
 
@@ -34,16 +34,25 @@ def test_a_name_without_letters_is_nobody(tmp_path):
     assert found == {"-": [], "?": [], "s2": ["s2"], "?@x.org": ["s2"]}
 
 
+@pytest.mark.parametrize("who, id", [
+    (Owner("ada"), "ada"), (Owner("Ada"), "bob"), (Owner("ada@x.org"), "kim"), (Owner("eve"), "zoe"), (Owner("Eve"), "zoe"),
+    (Owner("x-ada"), "tom"), (Owner("ada", "canvas", "5"), "jon"), (Owner("ada", "moodle", "5"), "ada"), (Owner("lea"), "lea")])
+def test_an_id_comes_before_an_address_and_that_before_a_name(tmp_path, who, id):
+    read = roster(tmp_path, "id,name,email,login,github,canvas\nada,Bob,,,,\nbob,Ada,,,,\nkim,,ada@x.org,,,\nzoe,Eve,,,,\n"
+                            "tim,,eve@x.org,,,\ntom,,,,ada,\njon,,,,,5\nlea,,,,,\nlou,Lea,,lea,,\n")
+    assert [one.id for one in read.matches(who)] == [id]
+
+
 def test_the_roster_decides_who_is_who(tmp_path):
     folder = tmp_path / "sub"
     folder.mkdir()
     for name in ("lovelaceada_11_901_00_hello_triton.ipynb", "lovelaceada_LATE_11_902_01_gemv_fp16.ipynb",
-                 "Ada Lovelace.zip", "lian_77_903_a.ipynb", "eve.ipynb", "Li_55_assignsubmission_file_a.ipynb"):
+                 "Ada Lovelace.zip", "lian_77_903_a.ipynb", "eve.ipynb", "eve.zip", "Li_55_assignsubmission_file_a.ipynb"):
         (folder / name).write_text("x")
     listing = roster(tmp_path).apply(find_submissions(folder))
     assert set(listing.students) == {"s1", "s3", "lian", "eve"}
     assert len(listing.students["s1"].paths) == 3 and listing.students["s1"].late and not listing.students["s3"].late
-    assert "read together" in " ".join(listing.students["s1"].notices)
+    assert "read together" in " ".join(listing.students["s1"].notices) and "2 forms" in listing.students["eve"].notices[0]
     assert listing.notices == ["eve is in no row of the roster", "lian may be several students of the roster: s2, s3"]
     assert roster(tmp_path).absent(listing.students) == ["s2", "s4", "s5"]
     without = find_submissions(folder)
@@ -97,19 +106,26 @@ def test_a_platform_s_number_is_read_whole(tmp_path, written, number):
 
 CANVAS = ("Student,ID,SIS User ID,SIS Login ID,Section,INT8 (4711)\n    Points Possible,,,,,36\n"
           "\"Lovelace, Ada\",123,u1,ada,Section A,\n\"Student, Test\",124,,,Section A,\n"
-          "\"Turing, Alan\",125,u2,,Section B,\n")
-MOODLE = "Identifier,Full name,Email address,Status,Grade\nParticipant 98765,Ada Lovelace,ada@x.org,Submitted,\n"
+          "\"Turing, Alan\",125,u2,,Section B,\nEve,126,u3,eve@x.org,,\nKim,127,,,,\n")
+MOODLE = ("Identifier,ID number,Full name,Email address,Status,Grade\nParticipant 98765,,Ada Lovelace,ada@x.org,Submitted,\n"
+          "Participant 7,m7,Li An,,,\n")
 GRADESCOPE = ("First Name,Last Name,SID,Email,Role,Sections\nAda,Lovelace,s1,ada@x.org,Student,A\n"
               "Alan,Turing,,at@x.org,Student,\n")
+NAMED = "Name,SID,Email\nAda Lovelace,s1,ada@x.org\n"
 
 
 @pytest.mark.parametrize("text, found", [
-    (CANVAS, [("ada", "Lovelace, Ada", {"canvas": "123"}), ("u2", "Turing, Alan", {"canvas": "125"})]),
-    (MOODLE, [("98765", "Ada Lovelace", {"moodle": "98765"})]),
-    (GRADESCOPE, [("s1", "Ada Lovelace", {}), ("at@x.org", "Alan Turing", {})])], ids=["Canvas", "Moodle", "Gradescope"])
+    (CANVAS, [Student("ada", "Lovelace, Ada", "", "Section A", "ada", ids={"canvas": "123"}),
+              Student("u2", "Turing, Alan", "", "Section B", "", ids={"canvas": "125"}),
+              Student("eve@x.org", "Eve", "eve@x.org", "", "eve@x.org", ids={"canvas": "126"}),
+              Student("127", "Kim", ids={"canvas": "127"})]),
+    (MOODLE, [Student("98765", "Ada Lovelace", "ada@x.org", ids={"moodle": "98765"}),
+              Student("m7", "Li An", ids={"moodle": "7"})]),
+    (GRADESCOPE, [Student("s1", "Ada Lovelace", "ada@x.org", "A"), Student("at@x.org", "Alan Turing", "at@x.org")]),
+    (NAMED, [Student("s1", "Ada Lovelace", "ada@x.org")])], ids=["Canvas", "Moodle", "Gradescope", "Gradescope's names"])
 def test_a_platform_s_export_is_a_roster(tmp_path, text, found):
     read = roster(tmp_path, text)
-    assert [(one.id, one.name, one.ids) for one in read.students.values()] == found and not read.not_read
+    assert list(read.students.values()) == found and not read.not_read
 
 
 # deadlines and extensions
