@@ -36,10 +36,11 @@ def test_a_name_without_letters_is_nobody(tmp_path):
 
 @pytest.mark.parametrize("who, id", [
     (Owner("ada"), "ada"), (Owner("Ada"), "bob"), (Owner("ada@x.org"), "kim"), (Owner("eve"), "zoe"), (Owner("Eve"), "zoe"),
-    (Owner("x-ada"), "tom"), (Owner("ada", "canvas", "5"), "jon"), (Owner("ada", "moodle", "5"), "ada"), (Owner("lea"), "lea")])
+    (Owner("x-ada"), "tom"), (Owner("ada", "canvas", "5"), "jon"), (Owner("ada", "moodle", "5"), "ada"),
+    (Owner("lea"), "lea"), (Owner("gracehopper"), "amy")])
 def test_an_id_comes_before_an_address_and_that_before_a_name(tmp_path, who, id):
     read = roster(tmp_path, "id,name,email,login,github,canvas\nada,Bob,,,,\nbob,Ada,,,,\nkim,,ada@x.org,,,\nzoe,Eve,,,,\n"
-                            "tim,,eve@x.org,,,\ntom,,,,ada,\njon,,,,,5\nlea,,,,,\nlou,Lea,,lea,,\n")
+                            "tim,,eve@x.org,,,\ntom,,,,ada,\njon,,,,,5\nlea,,,,,\nlou,Lea,,lea,,\namy,\"Hopper,Grace\",,,,\n")
     assert [one.id for one in read.matches(who)] == [id]
 
 
@@ -63,7 +64,7 @@ def test_the_roster_decides_who_is_who(tmp_path):
     ("name\nAda", "`id` among them"), ("id,name\n,Ada\n", "line 2: there is no id"),
     ("id,extension\na,two", "line 2: extension"), ("id,extension\na,-1", "extension"),
     ("id\na\na", "line 3: the id `a` is there twice"),
-    ("id,extension\na,nan", "extension"), ("id,extension\na,2026-10-08", "needs its offset"),
+    ("id,extension\na,nan", "extension"), ("id,extension\na,1000", "from 0 to 999"), ("id,extension\na,2026-10-08", "needs its offset"),
     ("id,id\na,b", "two columns have one name"), ("id,name\n", "no student"), ("sep=;\n", "`id` among them"),
     ("id,name\ns1,Lovelace, Ada\n", "line 2: 3 cells for 2 columns"), ('id,name\ns1,"Ada\ns2,Bob\n', "line 3: "),
     ("id,canvas\ns1,11\ns2,11\n", "line 3: s2 has the canvas number 11 of s1"),
@@ -87,6 +88,8 @@ def test_a_roster_from_a_spreadsheet(tmp_path):
     ("sep=;\r\nid;name;canvas;extension\r\ns1;Núñez, José;11.0;1,5\r\n", "utf-8"),
     ("id,name,extension\rs1,\"Núñez, José\",1.5\r", "utf-8"),
     ("id\tname\textension\ns1\tNúñez, José\t1.5\n", "utf-16"),
+    ("\ufeffid\tname\textension\ns1\tNúñez, José\t1.5\n", "utf-16-be"),
+    ("SEP=;\nid;name;extension\ns1;Núñez, José;1,5\n", "utf-8"), ("id;name;x;extension\ns1;Núñez, José;;1,5\n", "cp1252"),
     ('ID,Name,Extension\r\ns1,"Núñez, José",1.5,,\r\n', "utf-8-sig"),
     ("id;name;;extension;\ns1;Núñez, José;x;1,5;\n", "utf-8")])
 def test_whatever_a_spreadsheet_saves_is_read(tmp_path, text, encoding):
