@@ -77,7 +77,7 @@ def date_of(text: str, zone: tzinfo | None, what: str) -> datetime:
     except ValueError:
         raise ValueError(f"{what} must be a date such as 2026-10-01 23:59, not {text!r}") from None
     if len(text) <= len("2026-10-01"):
-        date = datetime.combine(date.date(), time(23, 59, 59), date.tzinfo)
+        date = datetime.combine(date.date(), time(23, 59, 59))
     if date.tzinfo is None:
         if zone is None:
             raise ValueError(f"{what} needs its offset, as in 2026-10-01T23:59:00+02:00, or the file of "

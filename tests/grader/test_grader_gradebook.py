@@ -41,7 +41,7 @@ def test_an_assignment_is_some_lessons(tmp_path):
     ("[assignment]\nlesson = 1", "`lessons`, `attempts` and `timezone` alone"),
     ("[assignment]\nattempts = 'first'", "one of last, best"), ("[late]\nper_day = 1", "[late] may have"),
     ("[late]\npercent_per_day = -1", "late.percent_per_day"), ("late = 3", "[late] must be a table"),
-    ("[assignment]\ntimezone = 'Bonn'", "no timezone 'Bonn'"),
+    *((f"[assignment]\ntimezone = '{name}'", f"no timezone '{name}'") for name in ("Bonn", "Europe", "../Bonn", "")),
     ("[late]\nmost_percent = true", "late.most_percent"), ("[late]\nmost_percent = 101", "100 at most")])
 def test_a_wrong_assignment_is_named(tmp_path, text, said):
     path = tmp_path / "course.toml"
