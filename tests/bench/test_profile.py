@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,6 +33,20 @@ def test_a_counter_that_ncu_did_not_give_is_none():
     row = next(csv.DictReader(RECORDED.splitlines())) | {"gpu__time_duration.sum": "n/a", "lts__t_bytes.sum": "1,234"}
     found = ncu.profile({name: value for name, value in row.items() if "registers" not in name})
     assert (found["us"], found["registers"], found["l2_bytes"]) == (None, None, 1234)
+
+
+def test_each_counter_is_what_its_field_says():
+    """In ncu's base units: only nanoseconds and hertz are turned into others."""
+    assert {name: factor for name, (_, factor) in ncu.METRICS.items() if factor != 1} == {"us": 1e-3, "ghz": 1e-9}
+    counted = {"us": "duration", "ghz": "cycles_elapsed", "instructions": "inst_executed", "l1": "l1tex", "l2": "lts",
+               "programs": "grid_size", "threads": "block_size", "fit": "occupancy_limit", "shared": "shared_mem", "by": "", "bytes": "",
+               "busy": "cycles_active", "multiprocessors": "sm__", "occupancy": "warps", "limit": "", "written": "",
+               "load": "_ld.", "store": "_st."}
+    for name, (counter, _) in ncu.METRICS.items():
+        assert not [word for word in name.split("_") if counted.get(word, word) not in counter], (name, counter)
+        assert ("read" in name.split("_")) <= ("_ld" in counter or "read" in counter), name
+        assert ("written" in name) <= ("_st" in counter or "write" in counter), name
+    assert len({counter for counter, _ in ncu.METRICS.values()}) == len(ncu.METRICS)
 
 
 @pytest.mark.parametrize("printed, message", [
@@ -122,6 +138,22 @@ def test_every_case_is_told_from_all_others():
     assert len(set(named)) == len(named)
     lessons = list(dict.fromkeys(case.lesson for case in cases()))
     assert lessons == ["01", "02", "05", "03", "04", "07", "07b", "08", "09", "11"]
+
+
+def test_proton_runs_by_itself_where_it_writes(monkeypatch, tmp_path):
+    asked = []
+
+    def run(command, **options):
+        asked.append((command, options["env"]))
+        (tmp_path / "tree.hatchet").write_text('[{"frame": {"name": "ROOT"}, "metrics": {}, "children": []}]')
+        return SimpleNamespace(stdout="out", stderr="err")
+
+    monkeypatch.setattr(profile.subprocess, "run", run)
+    assert profile._proton(tmp_path / "tree", {"A": "1"})["name"] == "ROOT"
+    assert asked == [([sys.executable, "-P", "-m", "checks.bench.profile_cases", "--proton", str(tmp_path / "tree")],
+                      {"A": "1"})]
+    with pytest.raises(ncu.NoProfile, match="no tree. It said:\nouterr"):
+        profile._proton(tmp_path / "another", {})
 
 
 def test_protons_tree():

@@ -73,6 +73,7 @@ def test_rows_are_selected_by_what_they_hold():
     assert select(MADE, test="none") == []
     with pytest.raises(KeyError, match="no field 'kernel'"):
         select(MADE, kernel="x")
+    assert select([{"wave": 1, "M": 2}, {"M": 2}], wave=1, M=2) == [{"wave": 1, "M": 2}], "a field that some rows have"
     assert file_name("NVIDIA H200") == "nvidia_h200.json" and file_name("A", "llama-3-8b") == "a_llama_3_8b.json"
 
 

@@ -29,6 +29,12 @@ def test_each_variant_of_a_block_takes_each_workload(phase, batch, length, M):
     assert work["flops"] >= 2 * M * weights
 
 
+def test_modes_are_called_by_their_number_in_a_row():
+    assert block.label("eager", 1) == "eager" and block.label("eager", 4) == "eager, 4 in a row"
+    assert ("eager", "compile", "reduce-overhead", "graph", *(
+        f"{mode}, 4 in a row" for mode in ("eager", "compile", "graph", "reduce-overhead"))) == block.LABELS
+
+
 def test_times_that_mean_nothing_are_left_out(monkeypatch):
     kept, said = {"good": block.Timing(1.0, 1.0, 1.0)}, []
 

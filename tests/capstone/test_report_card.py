@@ -150,6 +150,13 @@ def test_a_card_in_a_sentence(card):
         "perplexity 4.000 in FP16 on 1,234 bytes; no INT8; no times")
 
 
+def test_measurements_that_make_no_card_are_refused():
+    with pytest.raises(BadCard, match="has times but no gpu"):
+        report_card({"FP16": 2.0}, {}, 10, synthetic_rows(), None)
+    with pytest.raises(BadCard, match="none below 1"):
+        report_card({"FP16": 2.0, "INT8": 0.5}, {}, 10, [], None)
+
+
 def test_a_card_needs_fp16_to_compare_with():
     with pytest.raises(BadCard, match="FP16's, which the others are compared with, got .'INT8'"):
         report_card({"INT8": 4.0}, {}, 1, [], None)

@@ -96,6 +96,18 @@ def test_dropout_and_clipping_work_while_it_trains(monkeypatch):
     assert len(parts) == 3 * (1 + 2 * TINY.layers), "and no more afterwards"
 
 
+def test_each_row_is_a_piece_of_the_text_and_each_guess_the_next_token(monkeypatch):
+    shown, wanted = [], []
+    entropy = training.F.cross_entropy
+    monkeypatch.setattr(training.F, "cross_entropy", lambda y, tokens: wanted.append(tokens) or entropy(y, tokens))
+    monkeypatch.setattr(Transformer, "forward", lambda self, rows, forward=Transformer.forward: (
+        shown.append(rows), forward(self, rows))[1])
+    train(steps=1, batch=2)
+    for rows, following in zip(shown, wanted, strict=True):
+        assert rows.shape == (2, CONTEXT) and torch.equal(rows, (rows[:, :1] + torch.arange(CONTEXT)) % 256)
+        assert torch.equal(following, ((rows + 1) % 256).flatten())
+
+
 def test_the_seed_decides_the_weights():
     first, again, other = (train(seed=seed)[0].embedding.weight for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
