@@ -39,9 +39,9 @@ def test_each_counter_is_what_its_field_says():
     """In ncu's base units: only nanoseconds and hertz are turned into others."""
     assert {name: factor for name, (_, factor) in ncu.METRICS.items() if factor != 1} == {"us": 1e-3, "ghz": 1e-9}
     counted = {"us": "duration", "ghz": "cycles_elapsed", "instructions": "inst_executed", "l1": "l1tex", "l2": "lts",
-               "programs": "grid_size", "threads": "block_size", "fit": "occupancy_limit", "shared": "shared_mem", "by": "", "bytes": "",
-               "busy": "cycles_active", "multiprocessors": "sm__", "occupancy": "warps", "limit": "", "written": "",
-               "load": "_ld.", "store": "_st."}
+               "programs": "grid_size", "threads": "block_size", "fit": "occupancy_limit", "shared": "shared_mem",
+               "by": "", "read": "", "bytes": "", "busy": "cycles_active", "multiprocessors": "sm__", "occupancy": "warps",
+               "limit": "", "written": "", "load": "_ld.", "store": "_st."}
     for name, (counter, _) in ncu.METRICS.items():
         assert not [word for word in name.split("_") if counted.get(word, word) not in counter], (name, counter)
         assert ("read" in name.split("_")) <= ("_ld" in counter or "read" in counter), name
