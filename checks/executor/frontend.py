@@ -122,8 +122,8 @@ def last_word(error: BaseException, texts: list[str] | None = None) -> str:
     while True:
         text, node = getattr(error, "src", None), getattr(error, "node", None)
         ours = texts is None or text in texts  # and no function of Triton's
-        if text and node is not None and hasattr(node, "lineno") and ours:
-            line = source.source_lines(text)[node.lineno - 1].strip()
+        if text and node is not None and hasattr(node, "lineno") and ours:  # the node may be another function's
+            line = "".join(source.source_lines(text)[node.lineno - 1:node.lineno]).strip()
         if error.__cause__ is None:
             break
         error = error.__cause__
