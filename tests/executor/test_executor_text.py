@@ -2,7 +2,7 @@
 
 import pytest
 
-from checks.executor import Limits, Malformed
+from checks.executor import LimitExceeded, Limits, Malformed
 from checks.executor.ir import Op, Place
 from checks.executor.parse import Parser, split_outside
 from checks.executor.types import Type
@@ -53,7 +53,8 @@ LINES = {  # line: name, results, operands, types of operands and of results, an
     f"%0 = tt.trans %a {{order = array<i32: 1, 0>}} : {TILE} -> tensor<4x8xf32>": (
         "tt.trans", ["%0"], ["%a"], [TILE], ["tensor<4x8xf32>"], {"attributes": {"order": [1, 0]}}),
     f"%0 = tt.gather %a[%i] {{axis = 1 : i32}} : ({TILE}, tensor<8x4xi32>) -> {TILE}": (
-        "tt.gather", ["%0"], ["%a", "%i"], [TILE, "tensor<8x4xi32>"], [TILE], {"attributes": {"axis": 1}}),
+        "tt.gather", ["%0"], ["%a", "%i"], [TILE, "tensor<8x4xi32>"], [TILE],
+        {"attributes": {"axis": 1}, "words": "%a[%i]"}),
     f"%0 = tt.dot %a, %b, %c, inputPrecision = tf32 : {TILE} * tensor<4x8xf32> -> tensor<8x8xf32>": (
         "tt.dot", ["%0"], ["%a", "%b", "%c"], [TILE, "tensor<4x8xf32>"], ["tensor<8x8xf32>"],
         {"words": "%a, %b, %c, inputPrecision = tf32"}),
@@ -130,6 +131,19 @@ def test_a_place_without_a_number_of_a_line_is_none(behind):
     ("[a,b],{c,d}", ["[a,b]", "{c,d}"]), ("(a) -> b, c", ["(a) -> b", " c"]), ("", [""]), ("a,", ["a", ""])])
 def test_what_lies_in_brackets_stays_together(text, parts):
     assert split_outside(text, ",") == parts
+
+
+@pytest.mark.parametrize(("size", "fits"), [(8, True), (9, False)])
+@pytest.mark.parametrize("line", ["%a = tt.splat %n : i32 -> tensor<{0}xi32>", "tt.func private @f(%a: tensor<{0}xi32>) {{"])
+def test_tiles_of_values_and_of_arguments_have_a_limit(line, size, fits):
+    line = line.format(size)
+    lines = [line, "}"] if "func" not in line else ["}", line, "tt.return", "}"]
+    text = "\n".join(["module {", "tt.func public @k(%n: i32) {", *lines, "}"])
+    if fits:
+        assert Parser(text, Limits(tile=8)).kernel == "k"
+    else:
+        with pytest.raises(LimitExceeded, match=r"a tile of \(9,\) has more than 8 elements"):
+            Parser(text, Limits(tile=8))
 
 
 IF, LOOP = ["scf.if %c {", "}"], ["scf.for %i = %n to %n step %n  : i32 {", "}"]

@@ -130,6 +130,13 @@ def test_which_views_of_one_storage_are_held_together():
         make_views([("a", part(far, (4,), (1,), 0)), ("b", part(far, (4,), (1,), most))], 4, bytewise=False)
 
 
+def test_one_view_may_be_as_large_as_its_storage():
+    """Memory that nobody touches is none."""
+    given = part(np.zeros(memory.MOST + 64, np.uint8), (2, 3), (memory.MOST // 2, 0), 0)
+    (view,) = make_views([("x", given)], 4, bytewise=False)
+    assert not view.packed and view.size == memory.MOST // 2 + 1
+
+
 @pytest.mark.parametrize(("shape", "strides", "start", "fits"), [
     ((4,), (1,), 0, True), ((4,), (1,), 1, False), ((4,), (1,), -1, False), ((2,), (3,), 0, True), ((2,), (4,), 0, False),
     ((2,), (-2,), 3, False), ((0,), (1,), 9, True), ((), (), 3, True), ((), (), 4, False)])
