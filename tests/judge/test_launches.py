@@ -8,6 +8,8 @@ import triton.language as tl
 from triton.runtime import Autotuner, JITFunction
 from triton.runtime.errors import InterpreterError
 
+from checks.executor import Unsupported
+from checks.host.recorder import NeedsNumbers
 from checks.judge import launches
 from checks.judge.launches import OutOfBounds, watch
 from checks.judge.source import define
@@ -97,6 +99,17 @@ def test_a_load_past_the_end_is_named_with_its_place():
     assert "is a mask missing?" in str(error)
 
 
+@pytest.mark.parametrize("reason", [NeedsNumbers("aten::item"), Unsupported("tt.odd")], ids=repr)
+def test_what_cannot_be_executed_is_traced_in_the_interpreter(monkeypatch, reason):
+    def fails(*_):
+        raise reason
+
+    monkeypatch.setattr("checks.judge.tracing.execute", fails)
+    x, y = torch.ones(10), torch.zeros(10)
+    (launch,) = trace(lambda x, y: copy_kernel[(2,)](x, y, 10, MASK_LOAD=True, MASK_STORE=True, BLOCK=8), x=x, y=y)
+    assert launch.traffic() == {("load", "x_ptr"): 40, ("store", "y_ptr"): 40} and torch.equal(x, y)
+
+
 def test_a_trace_that_fails_says_why_in_words():
     def past_the_end(x, y):
         copy_kernel[(2,)](x, y, 10, MASK_LOAD=False, MASK_STORE=True, BLOCK=8)
@@ -113,10 +126,16 @@ def test_a_store_past_the_end_is_named_and_does_not_happen():
     assert (whole[10:] == 0).all()
 
 
-def test_a_mask_too_wide_is_told_from_a_missing_one():
-    error = out_of_bounds(lambda: copy_kernel[(2,)](torch.ones(10), torch.zeros(10), 12, MASK_LOAD=True,
-                                                    MASK_STORE=True, BLOCK=8))
-    assert "is it the right mask" in str(error)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("kind", "tensor"), [("load", "x_ptr"), ("store", "y_ptr")])
+def test_a_mask_too_wide_is_told_from_a_missing_one(kind, tensor, masked):
+    x, y = (torch.zeros(10 if one == tensor else 16) for one in ("x_ptr", "y_ptr"))
+    masks = {"MASK_LOAD": kind != "load" or masked, "MASK_STORE": kind != "store" or masked}
+    error = out_of_bounds(lambda: copy_kernel[(2,)](x, y, 12, **masks, BLOCK=8))
+    assert (error.kind, error.tensor, error.masked, error.lanes) == (kind, tensor, masked, 2 if masked else 6)
+    assert ("is it the right mask" if masked else "It has no mask: is a mask missing?") in str(error)
+    masked_error = out_of_bounds(lambda: exchange_kernel[(1,)](torch.zeros(1, dtype=torch.int32), y.int(), 16))
+    assert not masked_error.masked and masked_error.tensor == "y_ptr"
 
 
 def test_before_the_start_and_far_away_raise_and_kill_nothing():

@@ -154,11 +154,22 @@ def test_an_adapter_makes_the_outputs():
     assert outcome.status == "passed"
 
 
-def test_an_error_in_a_line_tells_the_shapes_of_its_tensors():
-    source = "def f(n):\n    a, b, c = torch.ones(2, 3), torch.ones(4), n\n    return a + b + c\n"
+@pytest.mark.parametrize(("body", "where"), [
+    ("a, b, c = torch.ones(2, 3), torch.ones(4), n\n    return a + b + c", "a (2, 3), b (4,)"),
+    ("t = m = ret = torch.ones(5)\n    w, v = torch.ones(2, 3), torch.ones(4)\n    return torch.matmul(w, v)",
+    "w (2, 3), v (4,)"),
+    ("b, a = torch.ones(2, 3), torch.ones(4)\n    def inner(a):\n        return a + torch.ones(7)\n    return b + inner(a)",
+     "a (4,)"),
+    ("t = torch.ones(1)\n    a = b = c = d = e = f = g = t\n    return a + b + c + d + e + f + g + torch.ones(3).view(2)",
+     "a (1,), b (1,), c (1,), d (1,), e (1,), f (1,)"),
+    ("a = torch.ones(3)\n    return 1 // 0", None), ("a = torch.ones(3)\n    raise KeyError(a)", "a (3,)")])
+def test_an_error_in_a_line_tells_the_shapes_of_its_tensors(body, where):
+    source = f"def f(n):\n    {body}\n"
     outcome = outcome_of(define(source, "f", {"torch": torch}), Expected(1))
     assert outcome.status == trial.CRASHED
-    assert outcome.message.endswith("\n  at: return a + b + c\n  where: a (2, 3), b (4,)")
+    lines = outcome.message.split("\n")[-1 - bool(where):]
+    said = [line for line in body.split("\n") if f"  at: {line.strip()}" == lines[0]]
+    assert said and lines[1:] == [f"  where: {where}"] * bool(where), outcome.message
 
 
 def test_a_tuple_of_one_is_no_number_and_no_tensor():
