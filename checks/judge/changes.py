@@ -66,7 +66,7 @@ def _values(node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
 def _around(node: ast.AST, above: dict[ast.AST, ast.AST]) -> str:
     """A phrase with the largest short piece of source around a node."""
     place = node
-    while place in above and len(text_of(above[place])) < SHOWN:
+    while place in above and len(piece := text_of(above[place])) < SHOWN and "\n" not in piece:
         place = above[place]
     return "" if place is node else f", in `{text_of(place)}`"
 

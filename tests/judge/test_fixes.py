@@ -1,6 +1,7 @@
 """What may be changed in a source where one thing is wrong, and in what order."""
 
 import ast
+import itertools
 
 import pytest
 
@@ -108,3 +109,167 @@ def test_what_is_no_function_has_no_fixes():
         next(fixes("x = 1\n", BYTES))
     with pytest.raises(SyntaxError):
         next(fixes("def f(:\n", BYTES))
+
+
+SIGNS = ["+", "-", "*", "/", "//", "%", "**"]
+ORDERS = ["<", "<=", ">", ">=", "==", "!="]
+FAMILIES = ["sum mean max min amax amin median prod", "any all", "values items keys", "ceil floor round trunc",
+    "log log2 log10",
+            "exp exp2", "maximum minimum", "float half double bfloat16", "zeros ones", "zeros_like ones_like empty_like"]
+
+
+@pytest.mark.parametrize("mine", SIGNS + ORDERS)
+def test_any_sign_may_be_meant_for_another(mine):
+    for other in SIGNS if mine in SIGNS else ORDERS:
+        if other != mine:
+            assert sentence(body(f"a {mine} b"),
+                body(f"a {other} b")) == f"`{mine}` stands where `{other}` belongs, in `a {mine} b`."
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_function_may_be_meant_for_another_of_its_kind(family):
+    for mine, other in itertools.permutations(family.split(), 2):
+        said = f"`{mine}` stands where `{other}` belongs, in `a.{mine}(b)`."
+        assert sentence(body(f"a.{mine}(b)"), body(f"a.{other}(b)")) == said
+    stranger = body("a.sort(b)")
+    assert not any(f"a.{name}(" in source for name in family.split() for source, *_ in fixes(stranger, stranger))
+
+
+@pytest.mark.parametrize("family", ["float32 float16 float64 bfloat16", "int32 int8 int64 uint8 float32 float16"])
+def test_any_type_may_be_meant_for_another(family):
+    for mine, other in itertools.permutations(family.split(), 2):
+        wrong, right = (body(f"a.to(torch.{name})") for name in (mine, other))
+        assert sentence(wrong,
+            right) == (f"`torch.{mine}` stands where `torch.{other}` belongs, in `return a.to(torch.{mine})`.")
+
+
+@pytest.mark.parametrize(("name", "other"), [
+    *itertools.permutations(("sum", "max", "min"), 2), ("any", "all"), ("all", "any"), ("set", "sorted"), ("set", "list")])
+def test_a_builtin_may_be_meant_for_another(name, other):
+    assert sentence(body(f"{name}(a)"), body(f"{other}(a)")) == f"`{name}` stands where `{other}` belongs, in `{name}(a)`."
+    assert not any("mean(a)" in source for source, *_ in fixes(body("sum(a)"), body("a")))
+
+
+@pytest.mark.parametrize(("name", "how"), [
+    *((name, f"a.{name}()") for name in ("abs", "float", "double", "exp", "round", "square", "log2", "trunc", "sum", "max")),
+    *((name, f"math.{name}(a)") for name in ("sqrt", "ceil", "floor"))])
+def test_a_call_of_the_answer_s_may_be_missing(name, how):
+    right = body(how + " + b")
+    assert sentence(body("a + b"), right).startswith(f"`{name}` is missing, around `a`")
+    assert not any(how in source for source, *_ in fixes(body("a + b"), body("a + b"))), "the answer has no such call"
+    wrong, kernel = (KERNEL.replace("tl.sqrt(x)", value) for value in ("x", f"tl.{name}(x)"))
+    found = [said for source, said, _ in fixes(wrong, kernel) if f"tl.{name}(x)" in source and "missing" in said]
+    assert bool(found) == (name not in ("sum", "max"))
+
+
+@pytest.mark.parametrize(("wrong", "right", "said"), [
+    ("a * 3", "a * 2", "3 stands where 2 belongs, in `return a * 3`."), ("a * 3", "a * 6", "3 stands where 6 belongs"),
+    ("a * 4", "a * 2", "4 stands where 2 belongs"), ("a * 256", "a * 257", "256 stands where 257 belongs"),
+    ("a * 257", "a * 257000", "257 stands where 257,000 belongs"),
+    ("a * 257", "a * 77", "257 stands where 77 belongs"), ("a * 7.5", "a * 7", None), ("a * 3", "a * 1.5", None),
+    ("a * 3.0", "a * 1.5", "3.0 stands where 1.5 belongs"), ("a * 5", "a * 0", "5 stands where 0 belongs"),
+    ("a * 5", "a * 1", "5 stands where 1 belongs"), ("a * 5", "a * 1000", "5 stands where 1,000 belongs"),
+    ("a * 5.0", "a * 1e9", "5.0 stands where 1e+09 belongs"), ("a * 5000", "a * 5", "5,000 stands where 5 belongs"),
+    ("a * 5.0", "a * 5e6", "5.0 stands where 5e+06 belongs"), ("a * 5e6", "a * 5.0", "5e+06 stands where 5.0 belongs"),
+    ("a * 1", "a * b", "1 stands where `b` belongs"), ("a * 2", "a * b", None), ("a * True", "a * 2", None),
+    ("a + 1e-3", "a + 1e-33", "0.001 is not small beside the numbers that come here: ask whether they are 0"),
+    ("g(a, 1)", "g(a, b)", "`1` stands where `b` belongs, in `g(a, 1)`."), ("g(a, 2)", "g(a, c)",
+    "`2` stands where `c` belongs"),
+    ("a.g(2)", "a.g(c)", None), ("a.sum(dim=-1)", "a.sum(dim=1)", "`dim=-1` stands where `dim=1` belongs"),
+    ("a.sum(axis=0)", "a.sum(axis=1)", "`axis=0` stands where `axis=1` belongs"),
+    ("a.sum(dim=1)", "a.sum()", "`dim=1` should not be there, in `a.sum(dim=1)`."), ("a.sum(dim=b)", "a.sum(dim=0)", None),
+    ("sorted(a, key=b)", "sorted(a)", None), ("a.T", "a", "`.T` should not be there, in `a.T`."),
+    ("a[b]", "a", "`a[b]` stands where `a` belongs, in `return a[b]`."), ("a[1]", "a[0]",
+    "`a[1]` stands where `a[0]` belongs"),
+    ("a[1]", "a[2]", "`a[1]` stands where `a[2]` belongs"), ("a[1]", "a[-1]", "`a[1]` stands where `a[-1]` belongs"),
+    ("a[None, :]", "a[:, None]", "`a[None, :]` stands where `a[:, None]` belongs"),
+    ("a[:, None]", "a[None, :]", "`a[:, None]` stands where `a[None, :]` belongs"),
+    ("torch.sum(a)", "torch.sum(a[:, None])", "`a` stands where `a[:, None]` belongs"),
+    ("torch.sum(a)", "torch.sum(a[None, :])", "`a` stands where `a[None, :]` belongs"),
+    ("torch.sum(a)", "torch.sum(a.T)", "`a` stands where `a.T` belongs"), ("sum(a)", "sum(a.T)", None),
+    ("torch.sum(a)", "torch.sum(~a)", "A `~` is missing, before `a`: the opposite is wanted."), ("sum(a)", "sum(~a)", None),
+    ("sum(a)", "sum(-a)", "A minus sign is missing, before `a`."), ("-a", "a", "The `-` should not be there, in `-a`."),
+    ("~a", "a", "The `~` should not be there"), ("not a", "a", "The `not` should not be there"), ("+a", "a",
+    "The `+` should not"),
+    ("a or b", "a and b", "`or` stands where `and` belongs, in `a or b`."), ("a and b", "a", "`b` should not be there"),
+    ("a < b < c", "a <= b < c", None), ("a in b", "a == b", None),
+    ("a.abs()", "a", "`.abs` should not be there, in `a.abs()`."), ("torch.abs(a)", "a", "`abs` should not be there"),
+    ("math.sqrt(a)", "a", "`sqrt` should not be there"), ("g(a, b, c)", "g(b, a, c)",
+    "`a` and `b` are swapped, in `g(a, b, c)`."),
+    ("g(a, b, c)", "g(a, c, b)", "`b` and `c` are swapped"), ("range(a, b)", "range(b, a)",
+    None),
+    ("max(a, b)", "a + b", "The larger part is taken, and the two add up, in `max(a, b)`."),
+    ("a + b", "max(a, b)", "The two parts are added, and the larger alone counts, in `a + b`."),
+    ("int(a / b)", "a // b", "`int(a / b)` stands where `a // b` belongs, which is rounded down, in"),
+    ("a & b", "a | b", "`&` stands where `|` belongs, in `a & b`."), ("a | b", "a & b", "`|` stands where `&` belongs"),
+    ("a * 2", "a / 2", "`*` stands where `/` belongs"), ("a * 2", "a // 2", "`*` stands where `//` belongs"),
+    ("a / 2", "a * 2", "`/` stands where `*` belongs"), ("a // 2", "a / 2", "`//` stands where `/` belongs"),
+    ("a + 2", "a - 2", None), ("a * b * c", "a", "`* b * c` should not be there, in `a * b * c`."),
+    ("a + b", "b", "`a +` should not be there, in `a + b`."), ("a - b", "a", "`- b` should not be there"), ("a - b", "b",
+    None),
+    ("a / b", "b / a", "The two sides of `/` are swapped, in `a / b`."), ("a @ b", "b @ a",
+    "The two sides of `@` are swapped"),
+    ("a // b", "b // a", "The two sides of `//` are swapped"), ("a ** b", "b ** a", "The two sides of `**` are swapped"),
+    ("a % b", "b % a", "The two sides of `%` are swapped"), ("a ^ b", "a ** b",
+    "`^` is no power in Python: `**` is, in `a ^ b`."),
+    ("a / 2**10", "a / 1000", "`2 ** 10` stands where 1,000 belongs, in `return a / 2 ** 10`."), ("a / 2**10", "a / 10**6",
+    None), ("a / 2**20", "a / 1000000",
+    "`2 ** 20` stands where 1,000,000"),
+    ("a / 2**40", "a / 1000000000000", "`2 ** 40` stands where 1,000,000,000,000 belongs"),
+    ("a * b + c", "a * (b + c)", "Parentheses are missing or wrong, in `a * b + c`: `a * (b + c)` is meant."),
+    ("(a + b) * c", "a * c + b", "`a * c + b` is meant."), ("a / b**2 - c", "a / b**(2 - c)",
+    "`a / b ** (2 - c)` is meant."),
+    ("a * b - 1 + c", "a * (b - 1 + c)", "is meant."),
+    ("a - (b + c)", "a - b + c", "`a - b + c` is meant."), ("a + 2 * b + c", "2 * (a + b + c)",
+    "The factor 2 belongs to every"),
+    ("a, b, c", "b, a, c", "Gives back the results in another order"), ("a, b", "a",
+    "Only `a` is wanted, in `return (a, b)`."),
+    ("a", "a + b", "`+ b` is missing, at `a`."), ("a", "a - c", "`- c` is missing"), ("a", "a / c", "`/ c` is missing"),
+    ("a", "a + 1", "`+ 1` is missing, at `a`.")])
+def test_one_change_mends_it_and_is_said(wrong, right, said):
+    meant = ast.unparse(ast.parse(body(right)))
+    found = [sentence for source, sentence, _ in fixes(body(wrong), body(right)) if ast.unparse(ast.parse(source)) == meant]
+    assert not found if said is None else found and said.lower() in found[0].lower(), found
+
+
+@pytest.mark.parametrize(("wrong", "right", "said"), [
+    ("t = a", "t += a", "`t =` replaces what was added up so far: `+=` belongs there, in `t = a`."),
+    ("t += a", "t -= a", "`+=` stands where `-=` belongs, in `t += a`."), ("t -= a", "t += a",
+    "`-=` stands where `+=` belongs"),
+    ("t += a", "t *= a", "`+=` stands where `*=` belongs"), ("t += a", "pass", "The line `t += a` should not be there."),
+    ("t = a", "pass", "The line `t = a` should not be there."), ("continue", "pass",
+    "The `continue` should not be there: the loop"),
+    ("break", "pass", "The `break` should not be there: the loop must go on."), ("if a: t = 2", "if -a: t = 2",
+    "A minus sign is")])
+def test_one_statement_of_a_loop_mends_it(wrong, right, said):
+    source = "def f(a, b):\n    t = 0\n    for i in b:\n        t = t\n        {}\n    return t\n"
+    assert sentence(source.format(wrong), source.format(right)).startswith(said)
+
+
+@pytest.mark.parametrize(("wrong", "right", "said"), [
+    ("range(tl.cdiv(K, BLOCK))", "range(0, K, BLOCK)", "`i` counts blocks, and the loop's body takes it for the place of an "
+     "element: `range(0, K, BLOCK)` counts so."),
+    ("range(0, tl.cdiv(K, BLOCK))", "range(0, K, BLOCK)", "`i` counts blocks"),
+    ("range(0, K, BLOCK)", "range(tl.cdiv(K, BLOCK))",
+    "`i` is the place of an element, and the body takes it for the number"),
+    ("range(0, K, stride_x)", "range(0, K, BLOCK)", None), ("range(0, M, BLOCK)", "range(0, K, BLOCK)",
+    "`M` stands where `K`")])
+def test_the_steps_of_a_kernel_s_loop(wrong, right, said):
+    source = "def f(x_ptr, M, K, stride_x, BLOCK: tl.constexpr):\n    for i in {}:\n        tl.store(x_ptr + i, 0)\n"
+    meant = source.format(right)
+    found = [said for text, said, _ in fixes(source.format(wrong), meant) if text == meant]
+    assert not found if said is None else found[0].startswith(said)
+
+
+@pytest.mark.parametrize(("name", "others"), [
+    ("M", {"K", "stride_x", "stride_y"}), ("stride_x", {"stride_y", "M", "K"}), ("BLOCK_M", {"BLOCK_K"}), ("x_ptr",
+    {"y_ptr"}),
+    ("rm", {"rk"}), ("offs", set()), ("far", {"fur"})])
+def test_what_name_may_be_meant_in_a_kernel(name, others):
+    head = "def f(x_ptr, y_ptr, M, K, stride_x, stride_y, BLOCK_M, BLOCK_K):\n    rm, rk, offs, far, fur = 1, 2, 3, 4, 5\n"
+    names = "x_ptr", "y_ptr", "M", "K", "stride_x", "stride_y", "BLOCK_M", "BLOCK_K", "rm", "rk", "offs", "far", "fur"
+    source, answer = head + f"    tl.store(x_ptr, {name})\n", head + f"    f({', '.join(names)}, tl.store)\n"
+    found = {text: said for text, said, _ in fixes(source, answer)}
+    meant = {other: found.get(ast.unparse(ast.parse(head + f"    tl.store(x_ptr, {other})\n")) + "\n",
+        "") for other in names}
+    assert {other for other, said in meant.items() if f"`{name}` stands where `{other}` belongs" in said} == others
