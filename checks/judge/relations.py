@@ -101,7 +101,7 @@ def _constant_factor(pairs: Pairs, wrong: Pairs) -> str | None:
     factor = got / want if want else 0.0
     if not factor or not all(_near(got, factor * want) for got, want, _ in pairs):
         return None
-    said = next((text for known, text in (_FACTORS | _POWERS).items() if _near(factor, known)), None)
+    said = next((text for known, text in (_FACTORS | _POWERS).items() if math.isclose(factor, known, rel_tol=1e-6)), None)
     said = said or f"{factor:.5g} times what it should be, in every case"
     return said if said[-1] in "?." else said + "."
 

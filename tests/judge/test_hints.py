@@ -168,6 +168,12 @@ HEAD = "@triton.jit\ndef f(x_ptr, K, stride_x, BLOCK: tl.constexpr):\n    "
     ("x = x.half()", "Blocks have no `.float()`"), ("x = x.int()", "Blocks have no"), ("x = float(K)", None),
     ("x = round(x)", "There is no rounding"), ("x = tl.rint(x)", "There is no rounding"), ("x = tl.floor(x)", None),
     ("x = x @ w", "Blocks have no `@`"), ("x = x * w", None),
+    ("m = tl.min(a, b + 1)", "takes one block and an axis"), ("m = tl.max(a, g(b))", "takes one block and an axis"),
+    ("m = tl.sum(a, b[0])", None), ("if mask: pass", "An `if` decides for a whole program"), ("x = x.float()",
+    "Blocks have no"),
+    ("x = numpy.exp(3)", "torch and NumPy"), ("x = rint(x)", "There is no rounding"), ("x = x.round()",
+    "There is no rounding"),
+    ("x = sum(x)", "Python's sum, max and min"), ("x = abs(x)", None), ("mask = a < b == c", "A chain such as"),
     ("x = max(x)", "Python's sum, max and min"), ("x = min(x, w)", "Python's sum"), ("x = tl.max(x)", None)])
 def test_a_slip_in_the_source_is_told_from_what_is_right(line, sentence):
     found = in_source(HEAD + line + "\n")
@@ -205,6 +211,29 @@ def test_a_slip_in_the_source_is_told_from_what_is_right(line, sentence):
     ("'float' object cannot be interpreted as an integer", "want whole numbers"), ("'int' object is not callable", "a `*`"),
     ("ZeroDivisionError: division by zero", "divided by 0"), ("return inside a while loop", "cannot return from inside"),
     ("'NoneType' object has no attribute 'type'", "An address here is None"), ("NoneType", "is a `return` missing?"),
+    ("f-string of a tensor", "cannot be put into an f-string"), ("unsupported AST node type: Continue", "no `continue`"),
+    *((f"unsupported AST node type: {kind}", "no f-strings, lists of values, `try`") for kind in (
+        "Try", "With", "ListComp", "DictComp", "Lambda", "Raise", "Dict", "Set")),
+    ("unsupported AST node type: Setting", "A kernel is compiled, and knows only a part of Python."),
+    *((f"Cannot return {where} {kind}", "A kernel cannot return from inside a loop") for where in ("inside", "in")
+      for kind in ("a loop", "for", "while", "if")),
+    ("accumulator shape is incompatible", "The sums do not have the shape of the product"),
+    *((f"unexpected type {kind}\n  at: x {sign} 4", "work on whole numbers and masks") for kind in ("fp16", "fp32")
+      for sign in ("&", "|", "^", "<<")), ("unexpected type fp16\n  at: x // 4", "fractions are divided with `/`"),
+    ("only 1-element tensors can be converted", "take a single number"), ("only one-element tensor can be converted",
+    "take a"),
+    ("Only length-1 arrays can be converted", None), ("only length-1 arrays can be converted", "take a single number"),
+    ("a can be converted to Python scalars", "take a single number"), ("shape mismatch: value", "Two tensors whose shapes"),
+    ("The shape of the mask [3] at index 0", "Two tensors whose shapes"), ("shape cannot be multiplied",
+    "Two tensors whose"),
+    ("expected a tensor, got int", "look at its shape and dtype"), ("x must be (M,), got (2, 3)",
+    "look at its shape and dtype"),
+    ("Division by zero", "divided by 0"), ("ZeroDivisionError", "divided by 0"), ("make_shape_compatible",
+    "Two blocks whose"),
+    ("incompatible shapes", "Two blocks whose shapes"), ("Incompatible shapes", "Two blocks whose shapes"),
+    ("incompatible dimensions", "Two blocks whose shapes"), ("invalid axis 1", "one axis only"),
+    ("arguments must be of type tl.constexpr", "`tl.arange` takes numbers known"), ("non-constexpr",
+    "a name that is not one of"),
     ("something else", None), ("", None)])
 def test_triton_s_words_are_put_plainly(message, sentence):
     found = in_message(HEAD + "pass\n", message)
