@@ -5,6 +5,7 @@ import inspect
 import warnings
 
 import pytest
+import torch
 
 from checks.host.cells import run_cells
 
@@ -91,6 +92,10 @@ def test_what_cells_print_and_warn_of_is_not_seen(capsys):
 def test_tensors_have_data_if_asked_for(numbers):
     errors = run_cells(["import torch\nb = torch.arange(3)", "c = b.tolist()"], namespace := {}, numbers)
     assert [error.cell for error in errors] == [1] * (not numbers) and namespace.get("c") == ([0, 1, 2] if numbers else None)
+
+
+def test_tensors_with_data_that_were_there_before_may_be_used():
+    assert run_cells(["z = x + torch.ones(3)", "z += x"], {"x": torch.ones(3), "torch": torch}) == []
 
 
 def test_nothing_is_computed_and_no_kernel_runs():

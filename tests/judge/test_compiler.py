@@ -300,6 +300,18 @@ def new_session(monkeypatch, tmp_path):
 ANSWERS = {80: {"registers": 8}, 90: {"error": "refused"}}
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3, 9])
+def test_reports_come_in_the_order_of_their_jobs(new_session, monkeypatch, processes):
+    new_session(asked=True)
+    asked = []
+    monkeypatch.setattr(checks.judge.compiler._Request, "answer", lambda self: asked.append(len(self.jobs)) or [
+        {**vars(Compiled()), "registers": json.loads(job)["n"]} for job in self.jobs])
+    jobs = [{"n": n} for n in (3, 1, 4, 1, 5, 9)]
+    for wanted in (jobs, jobs[::-1]):
+        assert [one.registers for one in start(wanted, processes)()] == [job["n"] for job in wanted]
+    assert sum(asked) == 5 and len(asked) == min(processes, 5), "each once, in as many processes"
+
+
 def test_a_report_is_kept_for_the_next_session_a_refusal_is_not(new_session, monkeypatch, tmp_path):
     given = launch(helped_kernel, x_ptr=torch.zeros(64), y_ptr=torch.zeros(64), BLOCK=64)
     good, refused = _job(given, 80), _job(given, 90)

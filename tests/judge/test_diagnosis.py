@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from checks.exercises import EXERCISES
 from checks.judge import diagnosis
 from checks.judge.execution import Raced
 from checks.judge.exercise import Exercise, Expected, Mutant, numbers
@@ -14,6 +15,7 @@ from checks.judge.variations import Variation
 
 NAN, INF = float("nan"), float("inf")
 CASE = numbers(n=3)
+GEMV_BYTES = EXERCISES["gemv_bytes"]
 
 
 @pytest.mark.parametrize(("a", "b", "tolerance", "same"), [
@@ -161,3 +163,124 @@ def test_a_mutant_of_the_same_traffic_must_be_right_too(monkeypatch, doubles, sq
         Outcome(seen.case, {}, (), status=does[mutant.name][0]), does[mutant.name][1]))
     mutant = diagnosis.recognise_traffic(EXERCISE, Outcome(CASE, {}, ()), seed=0)
     assert (mutant and mutant.name) == found
+
+
+FINDERS = {"slip": "_slip", "message": "hints.in_message", "repaired": "_repaired", "explained": "explained",
+           "relation": "relation", "nearly": "_nearly_a_mutant", "variation": "_variation", "two": "_two_mutants",
+           "unread": "never_read"}
+
+
+@pytest.mark.parametrize(("wrapper", "error", "order"), [
+    (None, None, "repaired explained slip relation unused nearly variation two unread"),
+    ("any", None, "slip repaired explained relation unused nearly variation two unread"),
+    (None, ValueError(), "repaired variation message explained slip relation unused nearly two unread"),
+    ("any", ValueError(), "message slip repaired variation explained relation unused nearly two unread")])
+def test_in_what_order_reasons_are_looked_for(monkeypatch, wrapper, error, order):
+    there = {*FINDERS, "unused"}
+
+    def finds(name):
+        return lambda *given: next((one for one in ("unused" if given[-1] is diagnosis.slips.find_unused else name,)
+                                    if one in there), None)
+
+    for name, place in FINDERS.items():
+        monkeypatch.setattr(f"checks.judge.diagnosis.{place}", finds(name))
+    outcomes = [Outcome(CASE, {}, ()), Outcome(CASE, {}, (), status="failed", error=error)]
+    found = []
+    while (said := diagnosis.reason(replace(EXERCISE, wrapper=wrapper), "", outcomes, 0)) is not None:
+        found.append(said)
+        there.remove(said)
+    assert found == order.split() and there <= {"message"}
+
+
+def another_type_error() -> Exception:
+    return type("TypeError", (Exception,), {})()
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (TypeError(), "other arguments than those given"), (another_type_error(), "other arguments than those given"),
+    (ValueError(), "`return` hands it back"), (None, "`return` hands it back")])
+def test_other_arguments_are_told_where_a_call_was_refused(error, said):
+    mine = "def gemv_bytes(N):\n    print(N)\n"
+    assert said in diagnosis.certain_slip(GEMV_BYTES, mine, error)
+    assert diagnosis.certain_slip(GEMV_BYTES, mine.replace("gemv_bytes", "other"), error) is None, "no function of this name"
+    assert diagnosis.certain_slip(GEMV_BYTES, "def f(:", error) is None
+
+
+@pytest.mark.parametrize(("changes", "asked"), [
+    ({}, True), ({"wrapper": "any"}, False), ({"adapter": lambda function: 3}, False), ({"status": TIMEOUT}, False),
+    ({"launches": ["one"]}, False)])
+def test_variations_are_for_plain_functions_alone(monkeypatch, changes, asked):
+    variation = Variation("source", "`a` were left out")
+    monkeypatch.setattr(diagnosis, "variations_of", lambda name: [variation])
+    monkeypatch.setattr(diagnosis, "_does_the_same", lambda *given: given[1] == ("source",))
+    exercise = replace(EXERCISE, **{name: value for name, value in changes.items() if name in ("wrapper", "adapter")})
+    seen = [Outcome(CASE, {}, ()), Outcome(CASE, {}, (), **{name: value for name, value in changes.items()
+                                                            if name in ("status", "launches")})]
+    assert diagnosis._variation(exercise, seen, 0) == ("It comes out as if `a` were left out." if asked else None)
+
+
+def test_two_mistakes_at_once_are_told_with_the_advice_on_both(monkeypatch):
+    mutants = tuple(Mutant(name, {name: ""}, f"{name.upper()}.") for name in "abc")
+    monkeypatch.setattr(diagnosis, "_tried", {})
+    monkeypatch.setattr(Exercise, "edited", lambda self, *edits: [old for old, _ in edits])
+    monkeypatch.setattr(diagnosis, "try_again", lambda exercise, function, seen: Outcome(
+        CASE, {}, (), status="failed", outputs=(7 if function == ["b", "c"] else 8,)))
+    failed = [Outcome(CASE, {}, (Expected(1),), status="failed", outputs=(7,))]
+    exercise = replace(EXERCISE, mutants=mutants)
+    assert diagnosis._two_mutants(exercise, failed, 0) == "two mistakes at once, b, and c. B. C."
+    assert diagnosis._two_mutants(replace(exercise, wrapper="any"), failed, 0) is None, "kernels take too long"
+
+
+@pytest.mark.parametrize("error", [ValueError, SyntaxError])
+def test_two_mutants_of_one_text_are_passed_over(monkeypatch, error):
+    def edited(self, *edits):
+        raise error
+
+    monkeypatch.setattr(Exercise, "edited", edited)
+    monkeypatch.setattr(diagnosis, "_tried", {})
+    assert diagnosis._two_mutants(EXERCISE, [Outcome(CASE, {}, (), status="failed")], 0) is None
+
+
+@pytest.mark.parametrize(("mutant_does", "said"), [
+    ("same same right", "doubles. Twice."), ("same right right", "doubles. Twice. It is not the only mistake: it does not "
+     "explain the case 'n=2'."), ("same other right", "doubles. Twice."), ("right same right",
+     "doubles. Twice. It is not the only "
+     "mistake: it does not explain the case 'n=1'."), ("other other right", None), ("same same other", None),
+    ("right right right", None)])
+def test_a_mutant_that_explains_some_of_the_cases(monkeypatch, mutant_does, said):
+    cases = [numbers(n=n) for n in (1, 2, 3)]
+    does = dict(zip((case.name for case in cases), mutant_does.split(), strict=True))
+    want = (Expected(torch.zeros(2), 0.0, torch.float32),)
+    outcomes = [Outcome(case, {}, want, status="passed" if case.name == "n=3" else "failed", outputs=(torch.ones(2),))
+                for case in cases]
+    monkeypatch.setattr(diagnosis, "_mutant_on", lambda exercise, mutant, seen, seed: (replace(
+        seen, status="passed" if does[seen.case.name] == "right" else "failed",
+        outputs=(torch.ones(2) * (3 if does[seen.case.name] != "same" or mutant.name != "doubles" else 1),)), None))
+    exercise = replace(EXERCISE, mutants=(Mutant("squares", {}, ""), Mutant("doubles", {}, "Twice.")))
+    assert diagnosis._nearly_a_mutant(exercise, outcomes, 0) == said
+    for outcome in outcomes:
+        outcome.expected = (Expected(1.0),)
+    assert diagnosis._nearly_a_mutant(exercise, outcomes, 0) is None, "of single numbers"
+
+
+def test_outcomes_of_mutants_are_kept_without_what_is_large(monkeypatch):
+    monkeypatch.setattr(diagnosis, "_tried", tried := {})
+    monkeypatch.setattr(diagnosis, "KEPT", 2)
+    monkeypatch.setattr(Exercise, "mutated", lambda self, mutant: None)
+
+    def fails(*_):
+        try:
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise ValueError("then")  # noqa: B904
+        except ValueError as error:
+            return Outcome(CASE, {"x": 1}, (Expected(1),), {"x": 1}, error=error, wrong=torch.ones(1), made=[1], outputs=(3,
+                ))
+
+    monkeypatch.setattr(diagnosis, "try_again", fails)
+    for seed in (0, 1, 2):
+        kept, traffic = diagnosis._mutant_on(EXERCISE, EXERCISE.mutants[0], Outcome(CASE, {}, ()), seed)
+        assert len(tried) == (1, 2, 1)[seed] and not traffic
+    assert (kept.inputs, kept.given, kept.expected, kept.launches, kept.wrong, kept.made) == ({}, {}, (), [], None, None)
+    assert (kept.error.__traceback__, kept.error.__context__, kept.outputs) == (None, None, (3,))

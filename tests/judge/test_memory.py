@@ -4,13 +4,16 @@ import contextlib
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from checks.judge import memory
-from checks.judge.attempt import attempt, root_cause, student_line
+from checks.judge.attempt import attempt, loaded, root_cause, stored, student_line
 from checks.judge.execution import attempt_executed
+from checks.judge.launches import Access, Launch
 from checks.judge.memory import BAND, Arena, is_poison, poison_
 from kernels.runtime import device
 
@@ -148,3 +151,27 @@ def test_the_first_error_and_the_last_line_outside_libraries():
     assert text_not_kept.startswith("text_not_kept = attempt(")
     line_of_library = attempt(lambda: torch.nn.functional.linear(torch.ones(2), None), {}, 1).line
     assert line_of_library.startswith("line_of_library = attempt(")
+
+
+def lanes(kind: str, tensor: str, *offsets: int, off: tuple[int, ...] = ()) -> Access:
+    """An access to these offsets; those in `off` are masked."""
+    return Access(kind, tensor, (0, 0, 0), np.array(offsets), np.array([offset not in off for offset in offsets]), 4)
+
+
+@pytest.mark.parametrize("view", [
+    lambda x: x, lambda x: x.T, lambda x: x[:, ::2], lambda x: x[::2], lambda x: x[:, :1], lambda x: x.view(-1),
+    lambda x: x.view(2, 2, 6).permute(2, 0, 1)])
+@pytest.mark.parametrize("described", [False, True])
+def test_which_elements_of_an_argument_were_touched(view, described):
+    x, other = view(torch.zeros(4, 6)), torch.zeros(9)
+    places = torch.arange(24).as_strided(x.shape, x.stride())  # the offset of each element
+    touched, later = (places.flatten()[[0, -1]].tolist(), places.flatten()[[1]].tolist())
+    argument = SimpleNamespace(base=x) if described else x
+    launches = [Launch(None, {"x_ptr": argument, "y_ptr": other, "N": 3}, [], {}, [
+        lanes("load", "x_ptr", *touched, 10**6, off=(10**6,)), lanes("store", "y_ptr", *later), lanes("store", "x_ptr",
+            *later)]),
+        Launch(None, {"a_ptr": argument}, [], {}, [lanes("load", "a_ptr", *later), lanes("store", "a_ptr", *touched[:1])])]
+    assert torch.equal(loaded(launches[:1], x), torch.isin(places, torch.tensor(touched)))
+    assert torch.equal(loaded(launches, x), torch.isin(places, torch.tensor(touched + later)))
+    assert torch.equal(stored(launches, x), torch.isin(places, torch.tensor(touched[:1] + later)))
+    assert not loaded(launches, other).any() and stored(launches, other).sum() == 1 and not loaded([], x).any()

@@ -270,6 +270,7 @@ def test_a_slip_that_is_one_in_any_function(body, answer, said):
 def test_as_many_arguments_as_are_given(arguments, other):
     found = find_other_arguments(ast.parse(f"def f({arguments}): pass").body[0], ast.parse(ONE).body[0])
     assert (found is not None) == other and (not other or "which are (a, b)" in found)
+    assert find_certain_slip(ast.parse(f"def f({arguments}):\n    return 3").body[0], ast.parse(ONE).body[0]) is None
 
 
 @pytest.mark.parametrize(("body", "said"), [
@@ -282,3 +283,12 @@ def test_as_many_arguments_as_are_given(arguments, other):
 def test_what_is_never_used(body, said):
     answer = ast.parse("def f(a, b):\n    return a + b\n").body[0]
     assert find_unused(ast.parse(f"def f(a, b, c):\n    {body}\n").body[0], answer) == said
+
+
+@pytest.mark.parametrize("body", [
+    "offs_p = tl.arange(0, 4)\n    tl.store(x_ptr + offs_p, 1, mask=offs_p < N)",
+    "tl.store(x_ptr, 1)\n    tl.store(x_ptr + tl.arange(0, 4), 1, mask=tl.arange(0, 4) < N)",
+    "x_ptrs = x_ptr + tl.arange(0, BLOCK_N)\n    if N > 9:\n        x_ptrs = x_ptr + tl.arange(0, BLOCK_N) * stride_xn\n"
+    "    for n in range(0, N, BLOCK_N):\n        tl.store(x_ptrs, n)\n        x_ptrs += BLOCK_N"])
+def test_what_an_answer_does_is_no_slip(body):
+    assert find_slip(*[ast.parse(f"def k(x_ptr, N, stride_xn, BLOCK_N: tl.constexpr):\n    {body}\n").body[0]] * 2) is None

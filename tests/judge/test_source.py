@@ -1,11 +1,23 @@
 """Functions as text: placeholders, answers, and sources that stand alone."""
 
+from dataclasses import replace
+
 import pytest
 import triton
 from triton.runtime.interpreter import InterpretedFunction
 
+from checks.exercises import EXERCISES
 from checks.judge.exercise import Exercise
-from checks.judge.source import answer_source, define, find_placeholder, python_function, rebind, source_of
+from checks.judge.source import (
+    answer_module,
+    answer_source,
+    define,
+    find_mark,
+    find_placeholder,
+    python_function,
+    rebind,
+    source_of,
+)
 from kernels import gemv_fp16
 
 
@@ -74,3 +86,63 @@ def test_the_source_of_a_reloaded_function_is_the_new_one():
     assert "return 1" in source_of(function)
     function.__code__ = again.__code__  # as IPython's autoreload does
     assert "return 2" in source_of(function)
+
+
+GEMV = EXERCISES["gemv_fp16_kernel"]
+
+
+def test_whose_placeholder_it_is():
+    """A student may check the kernel, its wrapper, or a plain function."""
+    kernel, plain = GEMV.answer_function(), EXERCISES["gemv_bytes"]
+    assert GEMV.written_by_student(kernel) is kernel and GEMV.written_by_student(gemv_fp16) is kernel
+    mine = rebind(gemv_fp16, gemv_fp16_kernel=3)
+    assert GEMV.written_by_student(mine) == 3 and plain.written_by_student(mine) is mine
+    without = define("def gemv_fp16(x, w):\n    pass\n", "gemv_fp16", {})
+    with pytest.raises(NameError,
+        match="^`gemv_fp16` is here, but no kernel `gemv_fp16_kernel`: run the cell of the exercise"):
+        GEMV.written_by_student(without)
+
+
+def test_what_is_called_to_try_a_function():
+    kernel, mine = GEMV.answer_function(), rebind(gemv_fp16)
+    assert GEMV.callable_for(mine) is mine, "a wrapper of the student's own"
+    called = GEMV.callable_for(kernel)
+    assert called.__code__ is gemv_fp16.__code__ and called.__globals__["gemv_fp16_kernel"] is kernel
+    tuned = triton.autotune([triton.Config({})], key=["N"])(kernel)
+    assert GEMV.callable_for(tuned).__globals__["gemv_fp16_kernel"] is tuned
+    assert gemv_fp16.__globals__["gemv_fp16_kernel"] is kernel
+    plain = EXERCISES["gemv_bytes"]
+    assert plain.callable_for(made) is made
+    assert replace(plain, adapter=lambda function, n: (function, n)).callable_for(made)(n=3) == (made, 3)
+
+
+def test_a_mutant_is_made_once_an_edit_each_time():
+    mutant = GEMV.mutants[0]
+    assert GEMV.mutated(mutant) is GEMV.mutated(mutant) and GEMV.mutated(GEMV.mutants[1]) is not GEMV.mutated(mutant)
+    assert GEMV.edited(*mutant.edits.items()) is not GEMV.edited(*mutant.edits.items())
+
+
+@pytest.mark.parametrize(("cell", "mark"), [
+    ("# exercise: f\nx", ("exercise", "f")), ("x\n# given: f_2", ("given", "f_2")), ("#exercise:f", ("exercise", "f")),
+    ("# exercise: kernels/gemv.py::f", ("exercise", "f")), ("#\texercise:\tf  \n", ("exercise", "f")), ("# exercise: f g",
+    None),
+    (" # exercise: f", None), ("# exercises: f", None), ("# exercise:", None), ("exercise: f", None)])
+def test_the_mark_of_a_cell(cell, mark):
+    assert find_mark(cell) == mark
+
+
+def test_where_answers_are_defined(tmp_path):
+    (folder := tmp_path / "kernels" / "deep").mkdir(parents=True)
+    (folder / "a.py").write_text("@one\n@two(3)\ndef f(x):\n    return x\n\n\nclass C:\n    def g(self): pass\nx = 3\n")
+    (folder.parent / "b.py").write_text("def twice(): pass\n")
+    (folder / "b.py").write_text("def twice(): pass\n")
+    place = folder.parent
+    assert answer_source("f", place) == "@one\n@two(3)\ndef f(x):\n    return x\n"
+    assert answer_source("C", place) == "class C:\n    def g(self): pass\n" and answer_module("C", place) == "kernels.deep.a"
+    assert answer_module("f", place) == "kernels.deep.a"
+    with pytest.raises(LookupError,
+        match=r"twice is defined more than once in kernels/: in kernels/b.py, kernels/deep/b.py"):
+        answer_source("twice", place)
+    for name in ("g", "x"):
+        with pytest.raises(LookupError, match=f"there is no function {name} in kernels/"):
+            answer_module(name, place)
