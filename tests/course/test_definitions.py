@@ -217,6 +217,17 @@ def test_outputs_bear_their_names_in_the_answer(exercise):
         assert len(prepare(exercise, case, SEED).expected) == len(exercise.outputs), case.name
 
 
+@ALL
+def test_each_edit_of_a_mutant_changes_something(exercise):
+    answer = answer_source(exercise.name)
+    for mutant in exercise.mutants:
+        assert all(old != new for old, new in mutant.edits.items()), mutant.name
+        assert mutant.name and mutant.advice.strip() not in ("", mutant.name), mutant.name
+    sources = [answer, *(exercise.edited_source(*mutant.edits.items()) for mutant in exercise.mutants)]
+    assert len(set(sources)) == len(sources)
+    assert len({mutant.name for mutant in exercise.mutants}) == len(exercise.mutants)
+
+
 HALF_UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
 """What rounding a number to a type errs by, of the number itself."""
 

@@ -1,6 +1,7 @@
 """What lesson 12 says in numbers is what is recorded in results/ranks/, or what the workshop computes; its pictures too."""
 
 import functools
+import itertools
 
 import pytest
 from drawn import bars, lines
@@ -11,6 +12,7 @@ from checks.course.notebooks import LESSONS, read
 from checks.pictures import parallel
 from kernels import collectives
 from kernels.ranks import column_part
+from kernels.ranks import shared_scale as ranks_shared_scale
 
 ROWS = ranks.load()["rows"]
 
@@ -116,13 +118,61 @@ def test_the_cut_is_drawn_as_it_was_cut():
 
 def test_times_are_drawn_as_recorded():
     (axes,) = parallel.show_link(collectives.all_reduce_us).axes
-    assert lines(axes)["all-reduce FP16"][8192] == us("link", "all-reduce FP16", 1)
+    for label, name, width in (("all-reduce FP16", "all-reduce FP16", 2), ("all-reduce INT32", "all-reduce INT32", 4),
+                               ("FP16 through peer memory", "peers FP16", 2)):
+        assert lines(axes)[label] == {width * row["M"] * 4096: row["median_us"] for row in select(
+            ROWS, part="link", function=name)}
     (axes,) = parallel.show_mlp().axes
-    assert lines(axes)["INT8, own scales, 2 GPUs"][1024] == us("mlp", "INT8, own scales", 1024)
-    drawn = bars(parallel.show_steps((1, 8192)).axes[1])
-    assert drawn["product"] == [us("step", f"{name}: product", 8192) for name in ("FP16", *parallel.SCHEMES)]
-    assert drawn["exchange"][2] == drawn["exchange"][0] == us("step", "FP16: exchange", 8192)
+    drawn = lines(axes)
+    for name, gpus in (("FP16", 1), ("FP16", 2), ("INT8", 1), *((name, 2) for name in parallel.SCHEMES)):
+        assert drawn[f"{name}, {gpus} GPU" + "s" * (gpus > 1)] == {
+            row["M"]: row["median_us"] for row in select(ROWS, part="mlp", function=name, gpus=gpus)}
+    assert len(drawn) == 6
+    for axes, M in zip(parallel.show_steps((1, 8192)).axes, (1, 8192), strict=True):
+        drawn = bars(axes)
+        assert drawn["product"] == [us("step", f"{name}: product", M) for name in ("FP16", *parallel.SCHEMES)]
+        assert drawn["exchange"][2] == drawn["exchange"][0] == us("step", "FP16: exchange", M)
+        shared = "INT8, shared scale: exchange"
+        assert drawn["exchange"][1] == us("step", shared, M) + us("step", f"{shared} of maxima", M)
     assert bars(parallel.show_block().axes[1])["2 GPUs"][1] == us("block", "INT8, own scales, peers", 1)
+
+
+def test_the_best_way_is_the_fastest_of_its_place_and_kind():
+    rows = [{"part": part, "phase": phase, "M": M, "gpus": gpus, "function": function, "median_us": us}
+            for us, (function, gpus, M, phase, part) in enumerate(itertools.product(
+                ("INT8, own scales", "INT8, compiled", "FP16, compiled", "FP16"), (2, 1), (16, 1), ("prefill", "decode"),
+                ("mlp", "block")))]
+    best = parallel.best({"rows": rows[::-1]}, "decode", 1, "FP16", 1)
+    assert [best[name] for name in ("function", "gpus", "M", "phase", "part")] == ["FP16, compiled", 1, 1, "decode", "block"]
+
+
+def test_columns_that_two_ranks_compute_are_compared(monkeypatch, capsys):
+    monkeypatch.setattr(parallel, "in_processes", lambda function, given: (
+        [function(**each, group=None) for each in given], 5))
+    parallel.compare_columns(column_part, M=3, N=8, K=16)
+
+    def turned(w_q, w_scale, rank, size):
+        return column_part(w_q, w_scale, 1 - rank, size)
+
+    turned.__name__ = "column_part"
+    parallel.compare_columns(turned, M=3, N=8, K=16)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{differ} of 24 numbers differ, and 5 bytes were exchanged" for differ in (0, 24)]
+
+
+def test_a_row_and_its_scales(monkeypatch):
+    def played(function, given):
+        parts = [each["x"] for each in given]
+        assert [part.shape for part in parts] == [(1, 4), (1, 4)] and all(part.is_contiguous() for part in parts)
+        scale = max(part.abs().max() for part in parts).float() / 127
+        return (scale, scale), 4
+
+    monkeypatch.setattr(parallel, "in_processes", played)
+    (axes,) = parallel.show_row(ranks_shared_scale, K=8).axes
+    heights = [bar.get_height() for bar in axes.patches]
+    own, other, shared = ([float(y) for y in line.get_ydata()] for line in axes.lines)
+    assert heights[2] == 7 == max(heights) and own == [7, 7] and other == [max(heights[4:])] * 2
+    assert shared == pytest.approx([7, 7]) and [list(line.get_xdata()) for line in axes.lines] == [[0, 3], [4, 7], [0, 7]]
 
 
 def test_nothing_recorded_is_a_sentence(monkeypatch, capsys):
