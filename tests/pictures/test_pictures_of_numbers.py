@@ -1,6 +1,7 @@
 """Pictures of what a function computes: their points are read back and computed anew."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from drawn import colour_of, image, lines, rectangles, texts, ticks
 
 from checks.bench.figures import COLOURS
+from checks.judge.source import define
 from checks.pictures import decode, error, fused, measuring, perrow_w8a8, quantize
 from checks.simulated.gpu import SimulatedGPU
 from checks.simulated.synthetic import activations, weights
@@ -283,6 +285,23 @@ def test_a_timer_s_answers_are_printed_beside_the_truth(capsys):
         true = f"{SimulatedGPU().kernel('k', {'x': size}).cold_us:.1f}"
         assert line.endswith(f": {true}, {true} us; the truth is {true} us")
     assert texts(figure.axes[0]).count("old") >= 2
+
+
+def test_a_benchmark_s_answers_are_printed_beside_the_truth(monkeypatch, capsys):
+    """A cross marks what is too far off: at a steady clock anything, at one that sags more than turns even out."""
+    monkeypatch.setattr(measuring, "BENCHMARKS", {
+        name: SimpleNamespace(steady=name == "steady") for name in ("steady", "sags")})
+    monkeypatch.setattr(measuring, "true_benchmark", lambda name: (2000.0, 2.0))
+    off = iter([(2000.0, 2.01), (1000.0, 2.05), (1999.0, 2.0), (2000.0, 2.07)])
+    monkeypatch.setattr(measuring, "try_benchmark", lambda benchmark, name: next(off))
+    measuring.show_lies(timing.benchmark)
+    measuring.show_lies(timing.benchmark)
+    said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert said == ["GB/s truth speed-up truth", "steady 2,000 2,000 2.01 2.00 ✗", "sags ? ? 2.05 2.00",
+                    "GB/s truth speed-up truth", "steady 1,999 2,000 ✗ 2.00 2.00", "sags ? ? 2.07 2.00 ✗"]
+    stub = define('def benchmark(old, new):\n    raise NotImplementedError("TODO: about 1 line")\n', "benchmark", {})
+    measuring.show_lies(stub)
+    assert capsys.readouterr().out == "○ benchmark is not attempted yet: it has nothing to say.\n"
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="on a GPU there is a second panel")
