@@ -96,7 +96,7 @@ def test_dropout_and_clipping_work_while_it_trains(monkeypatch):
     assert len(parts) == 3 * (1 + 2 * TINY.layers), "and no more afterwards"
 
 
-def test_each_row_is_a_piece_of_the_text_and_each_guess_the_next_token(monkeypatch):
+def test_rows_are_pieces_of_the_text_and_what_follows(monkeypatch):
     shown, wanted = [], []
     entropy = training.F.cross_entropy
     monkeypatch.setattr(training.F, "cross_entropy", lambda y, tokens: wanted.append(tokens) or entropy(y, tokens))
