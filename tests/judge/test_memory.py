@@ -1,6 +1,7 @@
 """Poison, bands, and one watched call."""
 
 import contextlib
+import json
 import signal
 import threading
 import time
@@ -13,8 +14,10 @@ import torch
 from checks.judge import memory
 from checks.judge.attempt import attempt, loaded, root_cause, stored, student_line
 from checks.judge.execution import attempt_executed
+from checks.judge.exercise import numbers
 from checks.judge.launches import Access, Launch
 from checks.judge.memory import BAND, Arena, is_poison, poison_
+from kernels.hello import vector_add
 from kernels.runtime import device
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.int16, torch.int32, torch.int64]
@@ -149,8 +152,11 @@ def test_the_first_error_and_the_last_line_outside_libraries():
     assert student_line(None) is None and root_cause(error := ValueError()) is error
     text_not_kept = attempt(lambda: exec("1 / 0"), {}, 1).line
     assert text_not_kept.startswith("text_not_kept = attempt(")
-    line_of_library = attempt(lambda: torch.nn.functional.linear(torch.ones(2), None), {}, 1).line
-    assert line_of_library.startswith("line_of_library = attempt(")
+    for in_a_library in (lambda: torch.nn.functional.linear(torch.ones(2), None), lambda: torch.nn.Linear(2, 2)(torch.ones(3)),
+                         lambda: vector_add(torch.ones(2), torch.ones(3)), lambda: numbers(1), lambda: json.loads("x")):
+        tried = attempt(in_a_library, {}, 1)
+        assert tried.error is not None and ("in_a_library in (" in tried.line or "vector_add(" in tried.line
+                                            or "JSONDecodeError" in tried.line), "Python's own is no library here"
 
 
 def lanes(kind: str, tensor: str, *offsets: int, off: tuple[int, ...] = ()) -> Access:
