@@ -129,7 +129,8 @@ FAULT = Fault("out-of-bounds load", "x_ptr", (2, 0, 0), (1,), 9, 3, Place("nowhe
     True)),
     ({"offset": 19}, ROWS, ("load", (3, 5), True, True)), ({"offset": 20}, ROWS, ("load", (3, 5), False, True)),
     ({"offset": 0}, ROWS, ("load", (3, 5), False, True)), ({}, TensorDescriptor(X, [4], [1], [4]),
-     ("load", (4,), False, True)), ({"offset": 6}, TensorDescriptor(ROWS, [3, 5], [8, 1], [1, 4]), ("load", (3, 5), True, True)),
+     ("load", (4,), False, True)),
+    ({"offset": 6}, TensorDescriptor(ROWS, [3, 5], [8, 1], [1, 4]), ("load", (3, 5), True, True)),
     ({}, 3, ("load", (), False, True))])
 def test_the_first_fault_is_told_with_the_places_of_others(fault, tensor, said):
     first, other = replace(FAULT, **fault), replace(FAULT, program=(5, 0, 0), offset=11)

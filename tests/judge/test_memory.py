@@ -152,11 +152,11 @@ def test_the_first_error_and_the_last_line_outside_libraries():
     assert student_line(None) is None and root_cause(error := ValueError()) is error
     text_not_kept = attempt(lambda: exec("1 / 0"), {}, 1).line
     assert text_not_kept.startswith("text_not_kept = attempt(")
-    for in_a_library in (lambda: torch.nn.functional.linear(torch.ones(2), None), lambda: torch.nn.Linear(2, 2)(torch.ones(3)),
-                         lambda: vector_add(torch.ones(2), torch.ones(3)), lambda: numbers(1), lambda: json.loads("x")):
+    for in_a_library in (lambda: torch.nn.functional.linear(torch.ones(2), None),
+                         lambda: torch.nn.Linear(2, 2)(torch.ones(3)), lambda: vector_add(torch.ones(2), torch.ones(3)),
+                         lambda: numbers(1), lambda: json.loads("x")):  # Python's own are no libraries here
         tried = attempt(in_a_library, {}, 1)
-        assert tried.error is not None and ("in_a_library in (" in tried.line or "vector_add(" in tried.line
-                                            or "JSONDecodeError" in tried.line), "Python's own is no library here"
+        assert tried.error is not None and ("lambda: " in tried.line or "JSONDecodeError" in tried.line)
 
 
 def lanes(kind: str, tensor: str, *offsets: int, off: tuple[int, ...] = ()) -> Access:
