@@ -200,6 +200,9 @@ def test_a_unit_and_its_settings_travel_whole(folder, tmp_path):
         assert unit_from_json(unit.to_json()) == unit
     travelled = settings_from_json(SETTINGS.to_json(), tmp_path)
     assert Grader(travelled).key(unit.submission) == Grader(SETTINGS).key(unit.submission)
+    other = Settings(4, DEFAULT, ("a", "b"), compiles=False, require_isolation=True, timeout_s=1.5, student_timeout_s=2.5,
+                     gpus=(0, 3))
+    assert settings_from_json(other.to_json(), tmp_path) == replace(other, course=tmp_path / "course.toml")
 
 
 def test_a_task_is_known_by_student_work_and_deaths(batch, folder, monkeypatch):

@@ -82,16 +82,20 @@ def test_what_decides_a_result_is_in_its_key(course, tmp_path, old, new, decides
     ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\nweight = 2", "`points` and `skip`"),
     ("", "no rubric item has"),
     ("points = 3", "unknown entry points"),
+    ("[rubric.public]\nweight = inf", "the weight of `public`"), ("[rubric.public]\nweight = nan", "the weight of `public`"),
+    ("[rubric.public]\nweight = true", "the weight of `public`"), ("title = '\udcff'", "can't decode byte 0xff"),
     ("[rubric.public]\nweight = 'one'", "the weight of `public` must be a number"),
     ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\npoints = 'many'", "the points of `programs_needed`"),
     ("[rubric.public]\nweight = 1\n[deadlines]\n00_hello_triton = 3", "the deadline of `00_hello_triton`"),
     ("[rubric.public]\ntitle = 'no weight'", "no rubric item has a weight")])
 def test_a_wrong_course_file_is_named(tmp_path, text, said):
     path = tmp_path / "course.toml"
-    path.write_text(text)
+    path.write_text(text, errors="surrogateescape")
     with pytest.raises(ValueError, match=r"course\.toml") as error:
         read_course(path)
     assert said in str(error.value)
+    with pytest.raises(ValueError, match=r"none\.toml: .*No such file"):
+        read_course(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize(("results", "earned"), [

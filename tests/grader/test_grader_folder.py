@@ -12,7 +12,8 @@ from checks.grader import batch, results, units
 from checks.grader.course import DEFAULT
 from checks.grader.grader import Grader
 from checks.grader.intake.folder import HandedIn, find_submissions
-from checks.grader.intake.lms import owner
+from checks.grader.intake.lms import Owner, owner
+from checks.grader.intake.submissions import Cell, Submission
 from checks.grader.sandbox.client import Fault
 from checks.grader.settings import Settings
 
@@ -90,6 +91,16 @@ def test_names_in_two_unicode_forms_are_one_student(tmp_path):
     assert one.student == "Jos\xe9" and len(one.paths) == 2 and "forms of one name" in one.notices[0]
 
 
+@pytest.mark.parametrize("names, found", [
+    (("anna_11_900_a.ipynb", "anna_7_assignsubmission_file_a.ipynb"), {"anna": 2}),
+    (("anna_11_900_a.ipynb", "anna_12_900_a.ipynb", "anna.zip"), {"anna_11": 1, "anna_12": 1, "anna": 1}),
+    (("anna_11_900_a.ipynb", "anna_LATE_11_901_b.ipynb"), {"anna": 2})])
+def test_a_number_is_of_one_platform(tmp_path, names, found):
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    assert {student: len(paths) for student, paths in students(tmp_path).items()} == found
+
+
 def test_two_students_of_one_name_are_told_apart_by_number(tmp_path):
     for name in ("anna_11_900_a.ipynb", "anna_11_901_b.ipynb", "anna_12_902_a.ipynb", "bob_13_903_a.ipynb",
                  "Ann Lee_7_assignsubmission_file_a.ipynb", "Ann Lee_8_assignsubmission_file_a.ipynb"):
@@ -156,6 +167,24 @@ def test_a_class_that_is_read_as_one_student_is_named(tmp_path, names, found):
     (one,) = find_submissions(tmp_path).students.values()
     said = [problem for problem in units.read(one).problems if "several students" in problem]
     assert (found is None) == (not said) and all(found in sentence for sentence in said)
+
+
+def test_what_is_known_of_how_files_were_handed_in(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1")
+    owners = [Owner("ada"), Owner("ada", "canvas", "7", late=True), Owner("ada", "moodle", "8")]
+    unit = units.read_unit(HandedIn("ada", [tmp_path / "a.py"], owners=owners))
+    assert (unit.ids, unit.platform_late) == ({"canvas": "7", "moodle": "8"}, True)
+    unit = units.read_unit(HandedIn("ada", [tmp_path / "a.py"], owners=owners[:1]))
+    assert (unit.ids, unit.platform_late) == ({}, False)
+
+
+def test_the_latest_file_of_a_lesson_decides_when_it_was_handed_in():
+    cells = [Cell(f"# exercise: {name}\nx", file, 0) for name, file in (
+        ("programs_needed", "a.py"), ("vector_add_kernel", "b.py"), ("programs_needed", "c.py"),
+        ("gemv_fp16_kernel", "d.py"), ("nothing", "e.py"))] + [Cell("x = 1", "e.py", 1)]
+    times = {"a.py": 2e9, "b.py": 3e9, "c.py": 1e9, "d.py": 5e8, "e.py": 9e9}
+    found = units._handed_in_times(Grader(Settings(7)), Submission("ada", cells, times=times))
+    assert found == {"00_hello_triton": 3e9, "01_gemv_fp16": 5e8}
 
 
 # graded: each alone, whatever is in it

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from grading import SOLVED, notebook
 
+from checks.grader.intake import archives
 from checks.grader.intake.folder import find_submissions
 from checks.grader.units import read
 from checks.paths import ROOT
@@ -116,6 +117,24 @@ def test_a_form_in_which_work_is_named(tmp_path, make, said):
     (handed_in,) = find_submissions(tmp_path).students.values()
     submission = read(handed_in)
     assert submission.unread and said in submission.problems[0]
+
+
+@pytest.mark.parametrize("offset, value", [(6, 1), (8, 99)], ids=["locked", "of a compression that is unknown"])
+def test_the_rest_of_an_archive_with_a_closed_member_is_read(tmp_path, offset, value):
+    data = bytearray(zipped(("a.ipynb", SOLVED), ("b.ipynb", SOLVED)))
+    data[data.index(b"PK\1\2") + offset + 2] = data[offset] = value  # in the central directory, and before the member
+    file("ada.zip", bytes(data))(tmp_path)
+    submission = read(find_submissions(tmp_path).students["ada"])
+    assert {cell.file for cell in submission.cells} == {"b.ipynb"} and submission.unread
+    assert submission.problems == ["a.ipynb was not read: it is no regular file, or the archive is locked or broken"]
+
+
+@pytest.mark.parametrize("folders, said", [(2, []), (4, ["there are more than 3 folders in an archive"])])
+def test_the_folders_that_an_archive_names_are_counted(tmp_path, monkeypatch, folders, said):
+    monkeypatch.setattr(archives, "SEEN_LIMIT", 3)
+    file("a.zip", zipped(*((f"f{n}/", "") for n in range(folders)), ("z.py", "x = 1")))(tmp_path)
+    walk = archives.Walk()
+    assert len(list(walk.files([tmp_path / "a.zip"]))) == (not said) and walk.unread == said
 
 
 def test_a_report_card_alone_is_named(tmp_path):

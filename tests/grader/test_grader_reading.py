@@ -158,6 +158,13 @@ def test_the_rest_of_an_archive_with_a_damaged_member_is_read(tmp_path):
     assert "a.zip/a.ipynb was not read" in submission.problems[0]
 
 
+def test_two_files_of_one_name_are_told_apart(tmp_path):
+    names = dict.fromkeys(["a/x.py", "b.py"])
+    assert [reading.own_name(name, names) for name in ("c.py", "b.py", "a/x.py", "x.py")] == [
+        "c.py", "(2) b.py", "a/(2) x.py", "x.py"]
+    assert reading.own_name("b.py", names | {"(2) b.py": None}) == "(3) b.py"
+
+
 def test_no_name_in_an_archive_is_a_path_or_a_command(tmp_path):
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
@@ -281,6 +288,16 @@ def test_a_cell_that_harms_a_parser_goes_to_none(tmp_path, source, said):
     submission = read(tmp_path, a_ipynb=notebook("x = 1", source, "y = 1"))
     assert [cell.source for cell in submission.cells] == ["x = 1", "y = 1"] and submission.unread
     assert submission.problems[0].startswith("cell 2 of a.ipynb was not read") and said in submission.problems[0]
+
+
+@pytest.mark.parametrize("source, said", [
+    ("x" * formats.CELL_LIMIT, None), ("x" * (formats.CELL_LIMIT + 1), "50,001 characters, more than the 50,000"),
+    ("x = 1\n" * 1000 + "\0", None), ("x" + ".a" * 3000, None), ("x = = 1\n" * 1000, None), ("x\n" * 1001, None),
+    ("-" * 45_000 + "1", "nested too deeply"), ("-" * 1999 + "1", None)], ids=lambda source: str(source)[:9])
+def test_what_a_parser_is_given(source, said):
+    """Whatever it is: what is no Python, the grader's own parser says."""
+    found = formats.harms(source)
+    assert found is said if said is None else said in found
 
 
 def test_there_is_a_limit_to_all_cells(tmp_path, monkeypatch):
