@@ -233,10 +233,12 @@ def test_whatever_goes_wrong_is_that_student_s_result(tmp_path, monkeypatch, whe
         raise KeyError("\ud800")
 
     (tmp_path / "ada.ipynb").write_text(SOLVED)
+    stopped = []
+    monkeypatch.setattr(Grader, "stop_servers", lambda _: stopped.append(True))
     monkeypatch.setattr(f"checks.grader.units.{where}", fail)
     result = batch.grade(Grader(Settings(7, exercises=CHEAP[:1])), HandedIn("ada", [tmp_path / "ada.ipynb"]))
     assert [(one["status"], one["points"]) for one in result["exercises"]] == [(results.FAULT, None)]
-    assert "KeyError" in result["exercises"][0]["message"]
+    assert "KeyError" in result["exercises"][0]["message"] and len(stopped) == 1, "the next one has new ones"
 
 
 def test_a_submission_has_a_budget_of_time(grader, tmp_path, monkeypatch):

@@ -176,6 +176,15 @@ def test_settings_do_not_lead_out_of_the_environment(module, monkeypatch):
     assert json.loads(variables["WORKSHOP_FOUND"]) == settings
     monkeypatch.setattr(os, "environ", variables)  # a launch within a launch
     assert json.loads(module.environment()["WORKSHOP_FOUND"]) == settings
+    assert module.environment()["JUPYTER_PATH"] == variables["JUPYTER_PATH"]
+
+
+@pytest.mark.parametrize(("home", "fine"), [("folder", True), ("file", False), ("nothing", False)])
+def test_which_home_can_be_written(module, monkeypatch, tmp_path, home, fine):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    assert module.writable_home() == fine == (module.environment()["HOME"] == str(tmp_path / home))
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, "2"), (2, "3"), (3, "4"), (64, "4")])
