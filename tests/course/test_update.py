@@ -74,6 +74,21 @@ def test_an_exercise_that_is_gone_or_was_doubled_is_kept():
     assert "exercise first: it is no longer in the course" in conflicts[0]
 
 
+def test_both_cells_of_a_doubled_exercise_stay():
+    mine = lesson()
+    mine.cells.insert(4, new_code_cell(stub("second", "return 2").source))
+    assert merge(lesson(), mine, lesson()) == (mine, [])
+
+
+@pytest.mark.parametrize("kernel", ["int8", None])
+def test_the_kernel_that_a_student_chose_stays(kernel):
+    mine, new = lesson(), lesson()
+    new.metadata.kernelspec = {"name": "python3"}
+    if kernel:
+        mine.metadata.kernelspec = {"name": kernel}
+    assert merge(lesson(), mine, new)[0].metadata.kernelspec.name == (kernel or "python3")
+
+
 def test_output_of_what_is_unchanged_stays():
     mine = lesson()
     mine.cells[1].outputs = [nbformat.v4.new_output("stream", text="hello")]

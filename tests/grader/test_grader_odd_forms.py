@@ -56,6 +56,7 @@ READ = {
     "a notebook without metadata": (file("a.ipynb", with_cells()), ()),
     "a notebook with a number of 5,000 digits": (file("a.ipynb", SOLVED[:-1] + ', "x": ' + "1" * 5000 + "}"), ()),
     "a notebook named as a script": (file("a.py", SOLVED), ()),
+    "the same after an empty line": (file("a.py", "\n" + SOLVED), ()),
     "a script in a folder x.ipynb": (file("x.ipynb/a.py", "x = 1\n" + "\n".join(c["source"] for c in CELLS)), ()),
     "exercises in one cell": (file("a.ipynb", notebook("\n\n".join(c["source"] for c in CELLS))), ()),
     "a byte order mark": (file("a.ipynb", "\ufeff" + SOLVED), ()),
@@ -72,6 +73,10 @@ READ = {
                        ("2 hidden file(s) and folder(s) were not read: a.zip/.DS_Store, a.zip/__MACOSX/._a.ipynb",)),
     "checkpoints": (lambda folder: (file("a.ipynb", SOLVED)(folder), file(".ipynb_checkpoints/a.ipynb", SOLVED)(folder)),
                     ("1 hidden file(s) and folder(s) were not read: .ipynb_checkpoints",)),
+    **{f"{count} hidden files": (file("a.zip", zipped(("a.ipynb", SOLVED), *((f".{n}", "") for n in range(count)))),
+                                 (f"{count} hidden file(s) and folder(s) were not read: "
+                                  f"{', '.join(f'a.zip/.{n}' for n in range(5))}{more}",))
+       for count, more in ((5, ""), (6, ", …"))},
     "an empty script": (lambda folder: (file("a.ipynb", SOLVED)(folder), file("b.py", "")(folder)),
                         ("b.py cannot be read: it is empty",)),
     "blank cells alone": (lambda folder: (file("a.ipynb", SOLVED)(folder), file("b.ipynb", notebook("", " \n"))(folder)),

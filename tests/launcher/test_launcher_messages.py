@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import platform
@@ -119,6 +120,7 @@ def test_an_environment_on_another_disk_stays_there(module, monkeypatch, tmp_pat
         disk.mkdir()
     if there == "an old environment":
         (disk / "lib").mkdir()
+        (disk / "lib64").symlink_to("lib")
         module.LOG.touch()
     monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
     monkeypatch.setattr(module, "need_space", lambda gigabytes: None)
@@ -258,6 +260,32 @@ def test_here_is_for_the_python_that_runs_it(module, monkeypatch):
         module.main(["here"])
     assert became.value.args == (sys.executable, [sys.executable, str(module.ROOT / "checks" / "course" / "here.py")])
     assert not module.VENV.exists()
+    with pytest.raises(SystemExit):  # a question changes nothing
+        module.main(["here", "--help"])
+
+
+def test_a_name_that_the_terminal_cannot_show_is_no_error(module, monkeypatch):
+    streams = {name: io.TextIOWrapper(io.BytesIO(), "ascii") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    assert module.main([]) == 2 and [stream.errors for stream in streams.values()] == ["replace"] * 2
+
+
+@pytest.mark.parametrize("command, arguments, place", [
+    ("check", ["-P", "-m", "checks", "check", "a.ipynb"], "where the user is"), ("test", ["-m", "pytest"], "the workshop"),
+    ("lab", ["-m", "jupyterlab"], "the workshop")])
+def test_where_a_command_runs(tmp_path, monkeypatch, command, arguments, place):
+    module, became, entered = load(new_copy(tmp_path / "module", "")), [], []
+    module.VENV.mkdir()
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    monkeypatch.setattr(os, "execve", lambda *how: became.append(how))
+    monkeypatch.setattr(os, "chdir", entered.append)
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: None)
+    module.start(command, ["a.ipynb"])
+    ((program, (first, *found), variables),) = became
+    assert program == first == str(module.PYTHON) and found[:len(arguments)] == arguments and found[-1] == "a.ipynb"
+    assert entered == ([str(module.ROOT)] if place == "the workshop" else [])
+    assert variables.get("PYTHONPATH") == (None if entered else str(module.ROOT)), "there, no file there is imported"
 
 
 @pytest.mark.parametrize("user, allowed", [(0, True), (1000, False)])
@@ -265,6 +293,32 @@ def test_only_root_may_be_root_in_jupyterlab(module, monkeypatch, user, allowed)
     monkeypatch.setattr(os, "geteuid", lambda: user)
     monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: None)
     assert ("--allow-root" in module.lab([])) == allowed
+
+
+def test_packages_are_found_however_their_names_are_written(module):
+    (module.ROOT / "requirements.txt").write_text("tiny_two==1\nOther.thing==2.0\n# last==1\nthird-one==1\nfourth==3\n")
+    for metadata in ("Name: Tiny-Two", "Name: other.Thing", "Name: third_one", "Version: 1"):
+        folder = module.VENV / "lib" / "python3.11" / "site-packages" / f"{metadata[6:]}-1.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\n{metadata}\n")
+    (folder.parent / "e-1.dist-info").mkdir()  # of an install that was cut off
+    assert module.missing() == ["fourth"]
+
+
+def test_pip_installs_into_the_environment_alone(tmp_path, monkeypatch):
+    module, ran = load(new_copy(tmp_path / "module", "")), []
+    names = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_USER", "PIP_DRY_RUN", "PIP_NO_DEPS", "PIP_INDEX_URL")
+    for name in names:
+        monkeypatch.setenv(name, "theirs")
+    monkeypatch.setattr(module.subprocess, "run", lambda command, **how: ran.append((command[1:], how)))
+    module.pip("install", "x", lock=7)
+    module.pip("index", "versions", "torch", lock=7, quiet=True)
+    (install, loud), (index, quiet) = ran
+    assert install == ["-m", "pip", "install", "--target=", "--root=/", f"--prefix={module.VENV}", "x"]
+    assert index == ["-m", "pip", "index", "versions", "torch"]
+    assert {name: loud["env"][name] for name in names if name in loud["env"]} == {
+        "PIP_USER": "0", "PIP_DRY_RUN": "0", "PIP_NO_DEPS": "0", "PIP_INDEX_URL": "theirs"}
+    assert (loud["pass_fds"], loud["cwd"], loud["stdout"], quiet["stdout"]) == ([7], str(module.ROOT), None, -1)
 
 
 # torch's CPU build
@@ -298,7 +352,8 @@ def test_pip_that_takes_the_cpu_build_anyway_is_left_to_it(torch_step):
 
 
 @pytest.mark.parametrize("listed", ["Available versions: 2.14.0+cpu, 2.13.0, 2.12.0\n",
-                                    "Available versions: 2.13.0+cu130, 2.13.0+cpu, 2.13.0\n", ""])
+                                    "Available versions: 2.13.0+cu130, 2.13.0+cpu, 2.13.0\n",
+                                    "Available versions: 2.13.0.1+cpu, 2.13.0\n", ""])
 def test_otherwise_uv_fetches_it(torch_step, capsys, listed):
     commands, spaces = torch_step(listed, 0, 0, 0)
     assert commands[1:] == [FETCH + " --dry-run", FETCH]
