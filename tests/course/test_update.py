@@ -44,6 +44,25 @@ def test_an_exercise_that_both_have_changed_stays_and_is_named():
     assert len(conflicts) == 1 and "exercise first: the course has changed it too, and your cell is kept" in conflicts[0]
 
 
+def test_the_same_change_by_both_is_no_conflict():
+    both = lesson((2, SOLVED), (1, "import math"), (4, "The very end"))
+    assert merge(lesson(), both, both) == (both, [])
+
+
+def test_own_cells_stay_in_their_order():
+    mine = lesson()
+    mine.cells[3:3] = [new_code_cell(f"print({n})", id=f"mine-{n}") for n in range(3)]
+    assert merge(lesson(), mine, lesson((0, "# New")))[0].cells[3:6] == mine.cells[3:6]
+
+
+def test_a_cell_that_has_become_text_has_no_output():
+    new, mine = lesson(), lesson((1, "import math"))
+    new.cells[1] = new_markdown_cell("import torch", id="setup")
+    merged, _ = merge(lesson(), mine, new)
+    assert merged.cells[1].source == "import math" and "outputs" not in merged.cells[1]
+    nbformat.validate(merged)
+
+
 def test_notes_and_own_cells_stay_where_they_were():
     mine = lesson()
     mine.cells.insert(3, new_code_cell("print(1)", id="mine", execution_count=5))
@@ -139,6 +158,8 @@ def test_a_clone_with_a_solved_lesson(clone):
     (backup,) = (clone / "backups").iterdir()
     assert backup.read_bytes() == mine and backup.name in said[0]
     assert update(clone) == ["This is the newest version already."]
+    git(clone, "commit", "-qam", "solved")
+    assert update(clone) == ["This is the newest version already."], "and one commit more"
 
 
 def test_a_clone_with_lessons_as_they_were(clone):
@@ -197,6 +218,19 @@ def test_a_folder_without_git_takes_a_download(clone, tmp_path):
     assert (clone / "lessons" / "own.ipynb").read_text() == "my own notebook"
 
 
+def test_lessons_that_need_no_merging_are_left_alone(clone, tmp_path):
+    """One that is no more in the new version, and one that is the new one already."""
+    path, mine = solve(clone)
+    shutil.copy(clone / "solutions" / "00_a.ipynb", clone / "solutions" / "01_b.ipynb")
+    shutil.copy(tmp_path / "course" / "lessons" / "00_a.ipynb", clone / "lessons" / "01_b.ipynb")
+    shutil.copy(clone / "lessons" / "01_b.ipynb", tmp_path / "course" / "lessons" / "01_b.ipynb")
+    (tmp_path / "course" / "lessons" / "00_a.ipynb").unlink()
+    (tmp_path / "course" / "int8.egg-info").mkdir()
+    (tmp_path / "course" / "int8.egg-info" / "PKG-INFO").touch()
+    assert len(update(clone, tmp_path / "course")) == 1 and not (clone / "backups").exists()
+    assert path.read_bytes() == mine and not (clone / "int8.egg-info").exists()
+
+
 def test_a_lesson_that_cannot_be_read_is_kept_and_replaced(clone):
     (clone / "lessons" / "00_a.ipynb").write_text("<<<<<<< HEAD")
     said = " ".join(update(clone))
@@ -207,8 +241,11 @@ def test_a_lesson_that_cannot_be_read_is_kept_and_replaced(clone):
 def test_the_command_says_what_was_done_or_why_not(clone, monkeypatch, capsys):
     monkeypatch.setattr(command, "ROOT", clone)
     assert main([str(clone)]) == 1
-    assert main([str(clone / "lessons")]) == 1
-    said = capsys.readouterr().err
-    assert "this folder itself" in said and "is no copy of the workshop" in said
+    assert "this folder itself" in capsys.readouterr().err and main([str(clone / "lessons" / "..")]) == 1
+    assert "this folder itself" in capsys.readouterr().err
+    (clone.parent / "half").mkdir()
+    (clone.parent / "half" / "workshop.py").touch()
+    for folder in (clone / "lessons", clone.parent / "half"):
+        assert main([str(folder)]) == 1 and "is no copy of the workshop" in capsys.readouterr().err
     assert main([]) == 0
     assert "The course is up to date." in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import pytest
 from grading import ADD, NEEDED, exercise_cell
 
+from checks.grader.intake import extract
 from checks.grader.intake.code import code_for, function_source, suspicious
 from checks.grader.intake.submissions import Cell, Submission
 
@@ -42,6 +43,62 @@ def test_what_is_run_of_a_notebook():
     assert code.cells == cells and code.index == 1 and code.file == "a.py" and code.status is None
     assert "import" in code.setup[0] and any("# given: vector_add" in cell for cell in code.setup)
     assert not any("# exercise:" in cell for cell in code.setup)
+
+
+def test_only_the_notebook_that_holds_the_cell_is_run():
+    cells = [Cell("first", "a.py", 0), Cell("import torch", "b.IPYNB", 0), Cell(exercise_cell(ADD), "b.IPYNB", 2)]
+    code = code_for(ADD, Submission("ada", cells))
+    assert (code.file, code.cells, code.index) == ("b.IPYNB", ("import torch", exercise_cell(ADD)), 1)
+    assert any("the given cell `vector_add` is missing" in notice for notice in code.notices)
+    assert not code_of(ADD, exercise_cell(ADD)).notices, "a script has no given cells"
+
+
+def test_a_given_cell_is_no_exercise():
+    assert code_of(NEEDED, f"# given: vector_add\ndef {NEEDED.name}():\n    pass\n").status == "missing"
+
+
+# source as text
+
+
+@pytest.mark.parametrize("source", ["def f(:\n", "(" * 100_000, "x" + ".a" * 3000, "-" * 50_000 + "1", "\0", "%time\nx ="],
+                         ids=lambda source: source[:5])
+def test_what_cannot_be_parsed_is_no_python(source):
+    with pytest.raises(SyntaxError):
+        extract.parse(source)
+
+
+@pytest.mark.parametrize("one, other, same", [
+    ("x=1", "x = 1  # a comment", True), ("x = 1", "x = 2", False), ("f( a,\n b)", "f(a, b)", True),
+    ("def f():\n    'doc'\n    return 1", "def f():\n    return 1", True),
+    ("def f():\n    'doc'", "def f():\n    pass", True),
+    ("class A:\n    'doc'\n    x = 1", "class A:\n    x = 1", True),
+    ("async def f():\n    'a'", "async def f(): pass", True),
+    ("def f():\n    g()\n    return 2", "def f():\n    return 2", False), ("%time\nx = 1", "x = 1", True),
+    ("def def  f", "def def f", True), ("def def f", "def def g", False)])
+def test_which_texts_are_the_same_code(one, other, same):
+    assert (extract.normal_form(one) == extract.normal_form(other)) == same
+
+
+@pytest.mark.parametrize("source, binds", [
+    ("import torch.nn", {"torch"}), ("import torch.nn as nn, os", {"nn", "os"}), ("from a import b as c, d", {"c", "d"}),
+    ("x, (y, *z) = 1, (2, 3)", {"x", "y", "z"}), ("x += 1", {"x"}), ("x: int = 1", {"x"}), ("a.b = c[d] = 1", set()),
+    ("async def f():\n    y = 1", {"f"}), ("class A(B):\n    y = 1", {"A"}), ("def f(a):\n    y = a", {"f"}),
+    ("if a:\n    import b\nelse:\n    def c(): pass", {"b", "c"}), ("for i in n:\n    x = i", {"i", "x"}),
+    ("with a as b:\n    c = 1", {"b", "c"}), ("while (n := 1):\n    y = n", {"n", "y"}),
+    ("try:\n    import a\nexcept E:\n    a = None\n    import b\nfinally:\n    c = 1", {"a", "b", "c"})])
+def test_which_names_a_statement_binds(source, binds):
+    (statement,) = extract.statements(source)
+    assert statement.binds == binds
+
+
+@pytest.mark.parametrize("wanted, kept", [
+    ("f", ["import a", "B = a.b", "def g():\n    return B", "def h():\n    return C", "C = 1",
+           "def f():\n    return g() + h()"]),
+    ("h", ["def h():\n    return C", "C = 1"]), ("x", ["x = 1", "x += D", "D = 2"]), ("nothing", [])])
+def test_all_that_is_needed_by_name_is_kept_in_its_order(wanted, kept):
+    source = ("import a\nB = a.b\nprint(B)\ndef g():\n    return B\ndef h():\n    return C\nC = 1\ndef f():\n"
+              "    return g() + h()\nx = 1\nx += D\nD = 2\n")
+    assert [one.source for one in extract.needed_for([wanted], extract.statements(source))] == kept
 
 
 def test_the_source_of_a_function_is_its_own():
