@@ -120,11 +120,13 @@ def test_a_stub_comes_first_where_nothing_before_it_is_left(lesson):
     assert sources(lesson) == [stub.source, *after]
 
 
-def test_a_file_that_is_no_notebook_is_kept_and_can_be_replaced(lesson):
+def test_a_file_that_is_no_notebook_is_kept_and_can_be_replaced(lesson, capsys):
     lesson.write_text("{ my notebook, cut off")
     with pytest.raises(ValueError, match=r"(?s)04_quantize.ipynb is not a notebook.*reset 04_quantize` restores the whole"):
         reset("04", "sqnr_db")
-    assert lesson.read_text() == "{ my notebook, cut off"
+    with pytest.raises(SystemExit):
+        reset_command(["04", "sqnr_db"])
+    assert lesson.read_text() == "{ my notebook, cut off" and "04_quantize.ipynb is not a notebook" in capsys.readouterr().err
     reset("04")
     assert lesson.read_bytes() == (LESSONS / lesson.name).read_bytes()
     assert [backup.read_text() for backup in backups(lesson)] == ["{ my notebook, cut off"]

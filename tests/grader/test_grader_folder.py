@@ -159,7 +159,9 @@ def test_one_student_s_lessons_are_no_class(tmp_path):
 
 @pytest.mark.parametrize("names, found", [
     (("ada_1_2_a.ipynb", "bob_3_4_a.ipynb"), "ada, bob"), (("x/Ada L/a.ipynb", "x/Bob/a.ipynb"), "Ada L, Bob"),
-    (("lessons/a.ipynb", "old/b.ipynb"), None), (("ada_1_2_a.ipynb", "ada_1_3_b.ipynb"), None)])
+    (("lessons/a.ipynb", "old/b.ipynb"), None), (("ada_1_2_a.ipynb", "ada_1_3_b.ipynb"), None),
+    (("ada_1_2_a.ipynb", "ada_2_3_a.ipynb"), "ada, ada"), (("x/y/ada_1_2_a.ipynb", "x/y/bob_2_3_a.ipynb"), "ada, bob"),
+    (("Ada/a.ipynb", "Bob/a.ipynb", "Eve/a.ipynb", "Kim/a.ipynb"), "Ada, Bob, Eve, …")])
 def test_a_class_that_is_read_as_one_student_is_named(tmp_path, names, found):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for name in names:

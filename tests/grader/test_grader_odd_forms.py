@@ -147,6 +147,9 @@ def test_a_report_card_alone_is_named(tmp_path):
     file("ada/report_card.json", card.read_bytes())(tmp_path)
     submission = read(find_submissions(tmp_path).students["ada"])
     assert submission.problems == ["a report card was handed in, which earns no points, and no notebook or script"]
+    file("ada/report_card.json", "{")(tmp_path)
+    file("ada/a.pdf", "%PDF")(tmp_path)
+    assert not read(find_submissions(tmp_path).students["ada"]).unread, "a card was meant, so no notebook is missing"
 
 
 @pytest.mark.parametrize("names", [("Ada", "ada"), ("ﬁona", "fiona"), ("ada l", "ada  l"), ("ada", "a\u200dda")])

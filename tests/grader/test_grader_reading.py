@@ -402,6 +402,8 @@ def test_an_exercise_handed_in_twice_is_named(tmp_path):
     (said,) = submission.problems
     assert "`programs_needed` was handed in 2 times" in said and "cell 2 of a.ipynb, cell 1 of b.ipynb" in said
     assert not read(tmp_path, b_ipynb=SOLVED).problems, "alike"
+    others = notebook(exercise_cell(NEEDED), "# exercise: nothing\nx = 1", "# exercise: nothing\nx = 2")
+    assert not read(tmp_path, b_ipynb=others).problems, "of no exercise of the course"
 
 
 def test_a_sum_too_long_to_print_back_is_compared_as_text(tmp_path):

@@ -228,10 +228,19 @@ def test_gradescope_s_files_lie_by_student(tmp_path, to):
     assert files == [folder / "ada" / "results.json", folder / "a%2Fb" / "results.json"]
 
 
-@pytest.mark.parametrize("name", ["=1", "+1", "-1", "@x", "\tx"])
+@pytest.mark.parametrize("name", ["=1", "+1", "-1", "@x", "\tx", "\rx", "\nx"])
 def test_no_name_is_a_formula(tmp_path, name):
     (path,) = export("csv", book([result(name)]), tmp_path, None)
-    assert list(csv.reader(path.open()))[2][0] == "'" + name
+    with path.open(newline="") as file:
+        assert list(csv.reader(file))[2][0] == "'" + name
+
+
+def test_lateness_in_the_table_is_the_longest_and_all_that_it_cost(tmp_path):
+    late = result("ada") | {"late_seconds": {"a": 86_400.0, "b": 216_000.0}, "late_taken": {"a": 0.25, "b": 0.5}, "bonus": 2.0}
+    (path,) = export("csv", book([late, result("bob") | {"late_seconds": {}, "late_taken": {}}]), tmp_path)
+    with path.open(newline="") as file:
+        _, ada, bob = csv.DictReader(file)
+    assert [(one["late_days"], one["late_taken"], one["bonus"]) for one in (ada, bob)] == [("2.5", "0.75", "2.0"), ("", "", "")]
 
 
 def test_what_junit_says_of_each_exercise(tmp_path):
