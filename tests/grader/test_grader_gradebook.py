@@ -272,6 +272,14 @@ def test_canvas_gets_its_own_columns(book, tmp_path):
     assert unknown_to("canvas", book) == ["=eve"]
 
 
+def test_canvas_is_told_who_is_meant_in_each_of_its_ways(tmp_path):
+    """The roster's number goes before that of a file's name."""
+    names = roster(tmp_path, "id,name,section,login,canvas\ns1,Ada,A,ada,11\n")
+    found = [result("s1", name="Ada", section="A", ids={"canvas": "99"}), result("eve", ids={"canvas": "12"})]
+    _, _, *lines = rows(export("canvas", Gradebook(read_course(), found, names), tmp_path)[0])
+    assert lines == [["Ada", "11", "", "ada", "A", "1.0"], ["eve", "12", "", "", "", "1.0"]]
+
+
 def test_moodle_gets_its_worksheet(book, tmp_path):
     header, ada, eve = rows(export("moodle", book, tmp_path)[0])
     assert header == ["Identifier", "Full name", "Email address", "Grade", "Maximum Grade", "Last modified (grade)",

@@ -235,14 +235,6 @@ def test_no_name_is_a_formula(tmp_path, name):
         assert list(csv.reader(file))[2][0] == "'" + name
 
 
-def test_lateness_in_the_table_is_the_longest_and_all_that_it_cost(tmp_path):
-    late = result("ada") | {"late_seconds": {"a": 86_400.0, "b": 216_000.0}, "late_taken": {"a": 0.25, "b": 0.5}, "bonus": 2.0}
-    (path,) = export("csv", book([late, result("bob") | {"late_seconds": {}, "late_taken": {}}]), tmp_path)
-    with path.open(newline="") as file:
-        _, ada, bob = csv.DictReader(file)
-    assert [(one["late_days"], one["late_taken"], one["bonus"]) for one in (ada, bob)] == [("2.5", "0.75", "2.0"), ("", "", "")]
-
-
 def test_what_junit_says_of_each_exercise(tmp_path):
     graded = [result("a\x00b", 0.0, "failed", message="programs_needed: wrong\x07"), result("eva", None, results.FAULT)]
     (path,) = export("junit", book(graded), tmp_path, None)
