@@ -32,7 +32,7 @@ def test_what_the_course_shows_is_what_every_platform_gets(tmp_path, kind, visib
     path.write_text(DEFAULT.read_text().replace('hidden = "result"', f'hidden = "{visibility}"'))
     wrong = {"result": "wrong", "message": "N=4711", "earned": 0.0, "possible": 1.0}
     failed = result("ada", exercise(status="failed", items={"hidden": wrong}))
-    texts = [file.read_text() for file in export(kind, Grademade(read_course(path), [failed]), tmp_path)]
+    texts = [file.read_text() for file in export(kind, Gradebook(read_course(path), [failed]), tmp_path)]
     assert any("4711" in text for text in texts) == shown
 
 

@@ -14,6 +14,7 @@ from checks.grader.course import DEFAULT, lessons_named, read_course
 from checks.grader.gradebook import Change, Gradebook, read_gradebook
 from checks.grader.grader import Grader
 from checks.grader.intake.submissions import Submission
+from checks.grader.output import pages
 from checks.grader.output.exports import FORMATS, export, unknown_to
 from checks.grader.output.feedback import messages_for_student, sentences_on_all
 from checks.grader.output.pages import write_pages
@@ -360,6 +361,10 @@ def test_anonymous_pages_name_nobody(book, tmp_path):
     texts = [one.read_text() for one in path.parent.rglob("*.html")]
     assert len(texts) == 4
     assert not any(name in text for text in texts for name in ("s1", "s5", "eve", "Ada", "ada@", "bob", "José", "a.rar"))
+    found = [result("ada", exercise(points=2.0), key="z"), result("bob", key="a", submission="y"), result("eve", key="a")]
+    numbered = pages._without_names(Gradebook(book.course, found)).results
+    assert [(one["student"], one["key"], one["submission"]) for one in numbered] == [
+        ("student 1", "a", "d"), ("student 2", "a", "y"), ("student 3", "z", "d")], "in an order that says nothing"
 
 
 def test_one_lesson_of_all_that_was_graded(tmp_path):
