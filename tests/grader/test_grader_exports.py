@@ -17,7 +17,7 @@ def made(graded: list[dict], **more) -> Gradebook:
     return Gradebook(read_course(), graded, **more)
 
 
-def test_lateness_in_the_table_is_the_longest_and_all_that_it_cost(tmp_path):
+def test_lateness_in_the_table(tmp_path):
     late = {"late_seconds": {"a": 86_400.0, "b": 216_000.0}, "late_taken": {"a": 0.25, "b": 0.5}, "bonus": 2.0}
     (path,) = export("csv", made([result("ada") | late, result("bob") | {"late_seconds": {}, "late_taken": {}}]), tmp_path)
     with path.open(newline="") as file:

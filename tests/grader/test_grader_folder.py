@@ -180,7 +180,7 @@ def test_what_is_known_of_how_files_were_handed_in(tmp_path):
     assert (unit.ids, unit.platform_late) == ({}, False)
 
 
-def test_the_latest_file_of_a_lesson_decides_when_it_was_handed_in():
+def test_a_lesson_s_latest_file_is_when_it_was_handed_in():
     cells = [Cell(f"# exercise: {name}\nx", file, 0) for name, file in (
         ("programs_needed", "a.py"), ("vector_add_kernel", "b.py"), ("programs_needed", "c.py"),
         ("gemv_fp16_kernel", "d.py"), ("nothing", "e.py"))] + [Cell("x = 1", "e.py", 1)]
