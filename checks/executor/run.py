@@ -268,7 +268,7 @@ class Execution:
 
     def fault(self, what: str, op: Op, bad: np.ndarray, view: View | None, offset: np.ndarray | None) -> None:
         """Lanes `bad`, (x, y, z, *tile) or to be broadcast to it, are at fault."""
-        shape = np.broadcast_shapes(bad.shape, self.box + (1,) * (bad.ndim - 3))
+        shape = self.box + op.operand_types[0].shape
         bad = np.broadcast_to(bad, shape)
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), shape))
         x, y, z = (int(np.broadcast_to(ids, self.box)[where[:3]]) for ids in self.ids)
