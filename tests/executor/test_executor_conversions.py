@@ -137,3 +137,43 @@ def test_bitcast(a, b):
     x = lanes(a)
     got = run(f"tt.bitcast %0 : tensor<{N}x{a}> -> tensor<{N}x{b}>", b, x)
     assert_equal(got.float(), x.view(TYPES[b]).float())
+
+
+CONSTANTS = [  # as they are printed, and each lane's number in turn
+    ("i1", "dense<true>", [1]), ("i1", "dense<false>", [0]), ("i8", "dense<-5>", [-5]),
+    ("i64", "dense<9007199254740993>", [2**53 + 1]), ("i32", "dense<[3, -4]>", [3, -4]),
+    ("i1", "dense<[true, false]>", [1, 0]), ("f32", "dense<1.500000e+00>", [1.5]),
+    ("f32", "dense<0x7F800000>", [math.inf]), ("f32", "dense<0xFF800000>", [-math.inf]),
+    ("f16", "dense<0xFC00>", [-math.inf]), ("f16", "dense<0x3E00>", [1.5]), ("bf16", "dense<0x7F80>", [math.inf]),
+    ("bf16", "dense<0xBFC0>", [-1.5]), ("f64", "dense<0x7FF0000000000000>", [math.inf]),
+    ("f8E5M2", "dense<0x7C>", [math.inf]), ("f8E4M3FN", "dense<0x7E>", [448.0]),
+    ("f32", "dense<[0x7F800000, 1.0, -0.0]>", [math.inf, 1.0, -0.0]), ("i8", 'dense<"0x01FF">', [1, -1]),
+    ("i16", 'dense<"0x0100FF7F">', [1, 32767]), ("bf16", 'dense<"0xC03F80BF">', [1.5, -1.0]),
+    ("f32", 'dense<"0x0000C03F">', [1.5]),
+]
+
+
+@pytest.mark.parametrize("kind, text, numbers", CONSTANTS)
+def test_constants(kind, text, numbers):
+    n = len(numbers)
+    want = torch.tensor(numbers, dtype=torch.float64 if isinstance(numbers[0], float) else torch.int64).to(TYPES[kind])
+    assert_equal(run(f"arith.constant {text} : tensor<{n}x{kind}>", kind, n=n).double(), want.double())
+    if n == 1:
+        assert_equal(run(f"arith.constant {text} : tensor<4x{kind}>", kind, n=4).double(), want.double().expand(4))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_what_is_undefined_is_sure_to_be_noticed(kind):
+    found = run(f"ub.poison : tensor<4x{kind}>", kind, n=4)
+    if kind[0] == "i":
+        assert found.tolist() == [0 if kind == "i1" else torch.iinfo(TYPES[kind]).min] * 4
+    else:
+        assert found.float().isnan().all()
+
+
+@pytest.mark.parametrize("name", ["arith.index_cast", "arith.index_castui"])
+def test_indices_are_numbers(name):
+    x = lanes("i32")
+    there = run(f"{name} %0 : tensor<{N}xi32> to tensor<{N}xi64>", "i64", x)
+    assert torch.equal(there, x.long())
+    assert torch.equal(run(f"{name} %0 : tensor<{N}xi64> to tensor<{N}xi32>", "i32", there), x)
