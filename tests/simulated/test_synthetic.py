@@ -21,7 +21,7 @@ def test_some_channels_are_so_many_times_as_large(M, K, outliers, size):
 
 def test_a_product_with_the_weights_is_as_large_as_x():
     x, w = activations(1.0)[0], weights()
-    assert w.shape == (256, 2048) and w.dtype == torch.float16 and torch.equal(w, weights()) and weights(3, 5).shape == (3, 5)
+    assert (w.shape, w.dtype, weights(3, 5).shape) == ((256, 2048), torch.float16, (3, 5)) and torch.equal(w, weights())
     assert abs((x.float() @ w.float().T).std() - 1) < 0.05
 
 
