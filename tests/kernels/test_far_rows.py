@@ -3,7 +3,20 @@
 import pytest
 import torch
 
-from kernels import decode, fused, gemv, gemv_int8, matmul, perrow_w8a8, plans, quantize, skinny
+from kernels import (
+    decode,
+    fused,
+    gemv,
+    gemv_int8,
+    group_w8a8,
+    matmul,
+    mlp,
+    perrow_w8a8,
+    plans,
+    quantize,
+    quantize_inside,
+    skinny,
+)
 from kernels.runtime import INTERPRETED, device
 
 pytestmark = pytest.mark.skipif(not INTERPRETED, reason="a GPU would need memory for the gaps as well")
@@ -39,6 +52,17 @@ CALLS = {  # a function, and its arguments by name: each matrix may have its row
     "skinny": (skinny.skinny_w8a8, {"x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE}),
     "split K": (skinny.split_k_w8a8, {"x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE}),
     "FP16, grouped": (matmul.matmul_fp16_grouped, {"x": randn(3, 40), "w": randn(3, 40, seed=1)}),
+    "quantize, plain": (quantize.quantize_int8_perrow_plain, {"x": randn(3, 40)}),
+    "quantize, groups": (group_w8a8.quantize_int8_groups, {"x": randn(3, 128)}),
+    "norm, plain": (fused.rmsnorm_quantize_int8_plain, {"x": randn(3, 40), "weight": randn(40)}),
+    "norm, long": (fused.rmsnorm_quantize_int8_long, {"x": randn(3, 40), "weight": randn(40)}),
+    "gate and up, plain": (fused.silu_mul_quantize_int8_plain, {"gate": randn(3, 40), "up": randn(3, 40, seed=1)}),
+    "gate and up to FP16": (mlp.silu_mul_fp16, {"gate": randn(3, 40), "up": randn(3, 40, seed=1)}),
+    "FP16 GEMV, a row each": (gemv.gemv_fp16_row, {"x": randn(40), "w": randn(3, 40)}),
+    "INT8 GEMV, a row each": (gemv_int8.gemv_w8a16_row, {"x": randn(40), "w_q": codes(3, 40), "w_scale": SCALE}),
+    "quantized inside": (quantize_inside.quantizing_matmul, {"x": randn(3, 40), "w_q": codes(3, 40), "w_scale": SCALE}),
+    "rows quantized inside": (quantize_inside.persistent_rows_matmul, {
+        "x": randn(3, 40), "w_q": codes(3, 40), "w_scale": SCALE}),
     "codes, grouped": (perrow_w8a8.perrow_w8a8_matmul_grouped, {
         "x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE}),
 }
@@ -56,7 +80,8 @@ def test_inputs_with_far_rows(call):
         assert same(function(**given | {name: far(given[name])}), want), name
 
 
-@pytest.mark.parametrize("call", ["quantize, long", "norm to FP16", "FP16, grouped", "codes, grouped"])
+@pytest.mark.parametrize("call", ["quantize, long", "norm to FP16", "gate and up to FP16", "FP16, grouped",
+                                  "codes, grouped"])
 def test_outputs_with_far_rows(call, monkeypatch):
     function, given = CALLS[call]
     want = function(**given)
