@@ -139,6 +139,37 @@ def test_ranks_are_stopped_where_one_does_not_answer(said, kind, message):
     assert type(failed.value) is kind and ranks.stopped
 
 
+@pytest.mark.parametrize(("written", "said"), [
+    ({}, ""), ({"errors 0": ""}, ""), ({"errors 0": "a\nb\n\n"}, "b"), ({"errors 0": "a", "errors 1": "c\nd"}, "d"),
+    ({"errors 0": "a", "errors 1": ""}, "a"), ({"errors 0": "x" * 500}, "x" * 400), ({"store": "z"}, "")])
+def test_the_last_line_that_a_rank_wrote(tmp_path, written, said):
+    for name, text in written.items():
+        (tmp_path / name).write_text(text)
+    ranks = Played([])
+    ranks._folder = types.SimpleNamespace(name=tmp_path)
+    assert Ranks._errors(ranks) == said
+
+
+def test_ranks_are_ready_once_all_have_said_so(monkeypatch):
+    ranks = Played([(1, {"ready": 71}), (0, {"ready": 70})])
+    ranks.pids = []
+    ranks.wait()
+    ranks.wait()  # once is enough
+    assert ranks.pids == [70, 71]
+    monkeypatch.setattr(processes, "START_S", 0.01)
+    late = Played([(1, {"ready": 71})])
+    late.pids = []
+    with pytest.raises(RankHung, match="rank 0 is in its imports, and no answer came"):
+        late.run(function)
+
+
+@pytest.mark.parametrize(("there", "ended", "alive"), [([1], set(), True), ([1], {1}, False), ([], set(), False)])
+def test_ranks_are_alive_until_one_has_ended(there, ended, alive):
+    ranks = Played([])
+    ranks._processes, ranks._ended = there, ended
+    assert ranks.alive == alive
+
+
 def test_a_stream_of_messages():
     stream = io.BytesIO()
     for message in (None, {"a": 1}, "x" * 70_000):
