@@ -4,7 +4,10 @@ import math
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from executor_lanes import TYPES, assert_equal, wrapped
+from executor_launches import execute
 
 from checks.executor import Malformed, Module, Unsupported
 
@@ -107,3 +110,24 @@ def test_nan_is_added_and_what_is_not_known_is_said():
         kernel(f"tt.atomic_rmw fmul, acq_rel, gpu, %p, %v_x0 : {types}", ["f32"], "f32")
     with pytest.raises(Malformed, match="tt.atomic_cas lacks operands"):
         kernel(f"tt.atomic_cas acq_rel, gpu, %p, %v_x0 : {types}", ["f32"], "f32")
+
+
+@triton.jit
+def words_of_bytes_kernel(x_ptr, old_ptr, COUNT, LANES: tl.constexpr):
+    lanes = tl.arange(0, LANES)
+    words = x_ptr.to(tl.pointer_type(tl.int32)) + lanes // 2
+    tl.store(old_ptr + lanes, tl.atomic_add(words, lanes, mask=lanes < COUNT), mask=lanes < COUNT)
+
+
+@pytest.mark.parametrize("behind", range(5))
+@pytest.mark.parametrize("ahead", [0, 4, 8])
+def test_words_of_a_tensor_of_bytes(ahead, behind):
+    """Two lanes for each word; what lies around them stays as it is."""
+    storage = torch.full((ahead + 24 + behind,), 1, dtype=torch.int8)
+    old = torch.zeros(16, dtype=torch.int32)
+    report = execute(words_of_bytes_kernel, (1,), {"x_ptr": storage[ahead:], "old_ptr": old, "COUNT": 12, "LANES": 16})
+    assert report.fine and report.atomics == 1
+    one = 0x01010101
+    assert storage[ahead:ahead + 24].view(torch.int32).tolist() == [one + 4 * word + 1 for word in range(6)]
+    assert old.tolist() == [one + (lane - 1) * (lane % 2) for lane in range(12)] + [0] * 4
+    assert storage[:ahead].tolist() + storage[ahead + 24:].tolist() == [1] * (ahead + behind)

@@ -44,11 +44,11 @@ def runs(pid: int) -> bool:
 
 
 def test_one_process_answers_until_it_is_stopped(server):
-    server.start()
+    process = server.start()
     first, second = server.ask(1, 30), server.ask({"b": [2, None]}, 30)
     assert first == [second[0], 1, "a module", "1"] and second[1] == {"b": [2, None]}
     server.stop()
-    assert not runs(first[0])
+    assert not runs(first[0]) and process.stdin.closed and process.stdout.closed
     server.stop()
     again = server.ask("again", 30)
     assert again[1] == "again" and again[0] != first[0]
@@ -65,6 +65,7 @@ def test_no_answer_is_given_to_the_next_question(server, question, timeout_s, ki
     with pytest.raises(kind, match=re.escape(said)) as caught:
         server.ask(question, timeout_s)
     assert type(caught.value) is kind and process.poll() is not None
+    assert process.stdin.closed and process.stdout.closed
     assert server.ask("next", 30)[1] == "next"
 
 
