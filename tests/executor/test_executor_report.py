@@ -175,3 +175,28 @@ def test_a_lock_is_taken_by_one_program_after_the_other(ahead):
                             {"AHEAD": ahead})
     assert Module(kernel, Limits(seconds=5)).run((3,), {"lock_ptr": lock, "total_ptr": total}).fine
     assert (lock.item(), total.item()) == (0, 3)
+
+
+ASSERTION = """module {{
+tt.func public @k(%n: i32) attributes {{noinline = false}} {{
+%p = tt.get_program_id x : i32
+%lanes = tt.make_range {{end = 8 : i32, start = 0 : i32}} : tensor<8xi32>
+%all = tt.splat %n : i32 -> tensor<8xi32>
+%small = arith.cmpi slt, %p, %n : i32
+%few = arith.cmpi slt, %lanes, %all : tensor<8xi32>
+{inside}
+tt.return
+}}
+}}"""
+HOLDS = 'tt.assert %few, "too many" : tensor<8xi1> //k.py:9'
+
+
+@pytest.mark.parametrize(("inside", "counts"), [
+    (HOLDS, {8: 0, 6: 3 * 2, 0: 3 * 8}), (f"scf.if %small {{\n{HOLDS}\n}}", {8: 0, 6: 3 * 2, 2: 2 * 6, 0: 0}),
+    ('tt.assert %small, "too many" : i1 //k.py:9', {8: 0, 3: 0, 2: 1, 0: 3})])
+def test_an_assertion_counts_where_programs_come_to_it(inside, counts):
+    module = Module(ASSERTION.format(inside=inside))
+    for n, count in counts.items():
+        faults = module.run((3,), {"n": n}).faults
+        assert [(fault.what, fault.count, fault.place) for fault in faults] == [
+            ("assertion failed: too many", count, Place("k.py", 9))] * (count > 0), n
