@@ -1,6 +1,7 @@
 """The measuring functions: right functions give rows, wrong ones a sentence, and nothing interpreted a speed."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -234,6 +235,13 @@ def test_one_that_is_found_wrong_may_be_refused_as_well(monkeypatch):
     rows = perf.test_perf_gemm(dict.fromkeys("abc", BASELINES["cuBLAS FP16"]), [(4, K, N)], mode="graph", watcher=Watcher())
     assert [(row["function"], row["median_us"]) for row in rows] == [("a", 2.0)]
     assert left_out == [("b", Wrong), ("b", measure.Refused), ("c", measure.Refused)]
+
+
+def test_the_bytes_of_an_operand_are_those_of_its_numbers():
+    """Another library's layer counts as what it holds: codes of w, and a scale for each row."""
+    operands = SimpleNamespace(N=3, K=5)
+    assert perf._bytes(torch.zeros(4, 6).half()[:, ::2], operands) == 4 * 3 * 2
+    assert perf._bytes(torch.nn.Linear(5, 3), operands) == 3 * 5 + 3 * 4
 
 
 def test_a_check_gives_no_rows():
