@@ -156,6 +156,11 @@ def test_proton_runs_by_itself_where_it_writes(monkeypatch, tmp_path):
         profile._proton(tmp_path / "another", {})
 
 
+def test_what_is_recorded_is_what_is_profiled():
+    assert {(case.lesson, case.function, case.M, case.K, case.N) for case in cases()} == {
+        tuple(row[name] for name in ("lesson", "function", "M", "K", "N")) for row in profile.profiles()["rows"]}
+
+
 def test_protons_tree():
     leaf = {"frame": {"name": "a_kernel"}, "metrics": {"count": 2, "time (ns)": 3000, "device_id": "0"}, "children": []}
     scope = {"frame": {"name": "a"}, "metrics": {"flops": 8.0}, "children": [leaf]}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from checks.bench import baselines, perf
+from checks.bench import baselines, perf, results
 from checks.bench.baselines import OPTIONAL, fits, missing
 from checks.bench.workloads import BREAK_EVEN_M, LLAMA, BadShapes, find, key, measure, plan, unit
 from kernels.runtime import INTERPRETED
@@ -28,6 +28,21 @@ def test_every_unit_names_functions_and_shapes_that_fit(monkeypatch, tmp_path):
 
 def units_of(groups, group=None):
     return [u for name, units in groups.items() for u in units if group in (None, name)]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="on a GPU its own libraries take part")
+def test_what_is_recorded_is_what_is_planned(monkeypatch):
+    """Whoever changes the plan measures again, with `--only` if little was changed. Optional libraries may be missing."""
+    monkeypatch.setattr("checks.bench.workloads.INTERPRETED", False)
+    monkeypatch.setattr("checks.bench.workloads.missing", lambda name: "")
+
+    def place(test, name, mode, shape):  # of fewer sizes than three the order is the test's own
+        return test, name, mode, tuple(shape) if len(shape) == 3 and 1 not in shape else tuple(sorted({*shape} - {1}))
+
+    planned = {place(u["name"], name, u["mode"], u["shape"]) for u in units_of(plan()) if u["mode"] != "check"
+               for name in u["functions"]}
+    recorded = {place(r["test"], r["function"], r["mode"], (r["M"], r["K"], r["N"])) for r in results.recorded()["rows"]}
+    assert recorded <= planned and {function for _, function, *_ in planned - recorded} <= {*OPTIONAL}
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="there is a GPU")
