@@ -200,3 +200,19 @@ def test_an_assertion_counts_where_programs_come_to_it(inside, counts):
         faults = module.run((3,), {"n": n}).faults
         assert [(fault.what, fault.count, fault.place) for fault in faults] == [
             ("assertion failed: too many", count, Place("k.py", 9))] * (count > 0), n
+
+
+@triton.jit
+def store_beyond_kernel(y_ptr, N, MASKED: tl.constexpr, BLOCK: tl.constexpr):
+    lanes = tl.arange(0, BLOCK)
+    if MASKED:
+        tl.store(y_ptr + lanes, lanes, mask=lanes < N)
+    else:
+        tl.store(y_ptr + lanes, lanes)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_store_at_fault_has_a_mask_or_none(masked):
+    given = {"y_ptr": torch.zeros(3, dtype=torch.int32), "N": 5, "MASKED": masked, "BLOCK": 8}
+    (fault,) = execute(store_beyond_kernel, (1,), given).faults
+    assert (fault.masked, fault.count, fault.lane) == (masked, 2 if masked else 5, (3,))
