@@ -5,6 +5,7 @@ the grader's sandbox, which has no network either, `replay` plays all ranks in o
 again, each time up to the first collective whose result is not known yet, and then knows one more.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -49,20 +50,55 @@ class ReplayedGroup:
 
 
 def replay(function: Callable[..., Any], parts: Parts) -> Played:
-    """`function(**part, group=group)` of each part, in this process."""
+    """`function(**part, group=group)` of each part, in this process. Raises NotTogether; WrongAnswer for a function that
+    knows of other ranks what did not come by the group: they share this process here, which ranks do not."""
+    decoys = [{name: _other_numbers(value) for name, value in part.items()} for part in parts]
+    with contextlib.suppress(Exception):
+        _replayed(function, decoys)  # what the function keeps from call to call is then of no use
+    results, known, exchanged = _replayed(function, parts)
+    for rank, part in enumerate(parts):
+        for other in set(range(len(parts))) - {rank}:
+            with contextlib.suppress(Exception, AtCollective):
+                _called(function, decoys[other], ReplayedGroup(other, len(parts), known))
+        if not _alike(_called(function, part, ReplayedGroup(rank, len(parts), known)), results[rank]):
+            raise WrongAnswer(f"what rank {rank} returns changes with numbers that only another rank has: what ranks need "
+                              "of each other goes through `group`.")
+    return results, exchanged
+
+
+def _called(function: Callable[..., Any], part: dict[str, Any], group: ReplayedGroup) -> Any:
+    copied = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in part.items()}
+    return function(**copied, group=group)
+
+
+def _other_numbers(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    turned = value.flip(tuple(range(value.ndim)))
+    return turned / 2 if value.is_floating_point() else turned
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two results are the same; what is no tensor is judged elsewhere."""
+    if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+        return True
+    return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def _replayed(function: Callable[..., Any], parts: Parts) -> tuple[list[Any], list[torch.Tensor], int]:
+    """What each rank returned, what the collectives gave, and the bytes that rank 0 handed to them."""
     known: list[torch.Tensor] = []
     exchanged = 0
     while True:
         results: list[Any] = []
         came: dict[int, AtCollective] = {}
         for rank, part in enumerate(parts):
-            copied = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in part.items()}
             try:
-                results.append(function(**copied, group=ReplayedGroup(rank, len(parts), known)))
+                results.append(_called(function, part, ReplayedGroup(rank, len(parts), known)))
             except AtCollective as at:
                 came[rank] = at
         if not came:
-            return results, exchanged
+            return results, known, exchanged
         wrong = mismatch({rank: place(at.op, at.tensor) for rank, at in came.items()}, len(parts))
         if wrong:
             raise NotTogether(wrong)
