@@ -4,6 +4,7 @@ Whatever Python the host code is written in, the numbers cannot pass through it:
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import math
@@ -23,6 +24,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+from triton.backends.nvidia.compiler import CUDAOptions
 from triton.runtime import Autotuner, JITFunction
 from triton.runtime.interpreter import InterpretedFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
@@ -31,6 +33,8 @@ from checks.executor import specialize
 from checks.host.steps import DescriptorRef, LaunchStep, Operator, Recording, Ref
 
 OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
+_KNOWN = {one.name for one in dataclasses.fields(CUDAOptions)}
+"""What a launch on a GPU may say beside the kernel's arguments; it refuses all else, as Python does for a function."""
 TORCHS_OWN = ("aten", "prim", "prims")
 _QUERIES = {"prim::device", "aten::sym_size.int", "aten::sym_stride.int", "aten::sym_numel", "aten::sym_storage_offset"}
 _here = threading.local()  # .recorder: of the call that this thread records
@@ -106,7 +110,7 @@ class _Recorder(TorchDispatchMode):
             return defined._init_fn(*args, **keywords)
 
     def launch(self, kernel: Any, args: tuple[Any, ...], grid: Any, keywords: dict[str, Any]) -> None:
-        named = {name: value for name, value in keywords.items() if name in kernel.arg_names}
+        named = {name: value for name, value in keywords.items() if name in kernel.arg_names or name not in _KNOWN}
         found = inspect.getcallargs(kernel.fn, *args, **named)
         arguments = {name: found[name] for name in kernel.arg_names}  # in the order of the compiled kernel's
         size = grid(arguments) if callable(grid) else grid

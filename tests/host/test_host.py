@@ -170,6 +170,17 @@ def test_a_launch_s_options_and_no_launch_that_only_compiles():
     assert (first.name, first.constexprs) == ("vector_add_kernel", {"BLOCK": 8})
 
 
+@pytest.mark.parametrize(("keywords", "refused"), [
+    ({"num_warps": 4, "launch_pdl": False, "maxnreg": None}, None), ({"num_wraps": 4}, "num_wraps"), ({"BLOK": 8}, "BLOK")])
+def test_a_keyword_that_a_gpu_s_launch_refuses_is_refused(keywords, refused):
+    """The interpreter leaves it out without a word."""
+    def launch(x):
+        vector_add_kernel[1,](x, x, x, 12, BLOCK=16, **keywords)
+
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{refused}'") if refused else contextlib.nullcontext():
+        record(launch, X)
+
+
 def test_another_thread_s_launches_are_its_own():
     done = []
 
