@@ -80,7 +80,8 @@ def _inputs_written(function: ast.FunctionDef, answer: ast.FunctionDef) -> Itera
     mine, theirs = ({pointer for call, pointer, _ in _flow(tree).accesses() if ast.unparse(call.func) != "tl.load"}
                     for tree in (function, answer))
     outputs = ", ".join(f"`{pointer[:-4]}`" for pointer in sorted(theirs))
-    for pointer in sorted(mine - theirs):
+    inputs = {argument.arg for argument in answer.args.args} - theirs
+    for pointer in sorted(mine & inputs):
         yield f"`{pointer[:-4]}` is an input, and it is stored to: the result belongs in {outputs}."
 
 

@@ -210,6 +210,10 @@ def test_a_slip_in_a_product_s_kernel(edits, said):
     assert found is None if said is None else said in (found or ""), found
 
 
+def test_an_output_of_another_name_is_no_input():
+    assert "is an input" not in (said_of(KERNEL.replace("y_ptr", "output_ptr")) or "")
+
+
 @pytest.mark.parametrize("name", ["dot", "load", "sum", "max", "min", "maximum", "minimum", "where", "abs", "zeros", "full",
     "exp", "sqrt"])
 def test_a_value_that_a_kernel_drops(name):
