@@ -258,8 +258,14 @@ def _call(notebook: Notebook, asked: dict, data: bytes) -> tuple[dict, bytes]:
     if decoys:
         tried.changed = []
     answer, payload = answer_for(tried, asked["maps"])
-    return answer | {"operators": dict(operators.ran), "threads": threading.active_count() - 1,
+    return answer | {"operators": dict(operators.ran), "threads": _threads_left(),
                      "files": sorted(set(os.listdir(".")) - files)[:5]}, payload  # noqa: PTH208
+
+
+def _threads_left() -> int:
+    """Threads beside this one. The one with which tqdm watches its progress bars is nobody's work."""
+    watching = getattr(sys.modules.get("tqdm._monitor"), "TMonitor", None)
+    return sum(type(thread) is not watching for thread in threading.enumerate()) - 1
 
 
 _MODES = {"candidates": _candidates, "influenced": _influenced, "record": _record, "plain": _call, "no launches": _call,
