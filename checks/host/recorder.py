@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch._library.custom_ops import OPDEFS
@@ -55,7 +56,7 @@ def record(function: Callable[..., Any], inputs: dict[str, Any]) -> Recording:
         given = {name: torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
                  if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
     recorder.recording.inputs = {name: recorder.described(value) for name, value in given.items()}
-    with warnings.catch_warnings(), _noting_launches(recorder), without_data, recorder:
+    with warnings.catch_warnings(), _noting_launches(recorder), _on_its_gpu(), without_data, recorder:
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         try:
             result = function(**given)
@@ -68,6 +69,17 @@ def record(function: Callable[..., Any], inputs: dict[str, Any]) -> Recording:
     outputs = result if isinstance(result, tuple | list) and len(result) != 1 else (result,)
     recorder.recording.outputs = tuple(recorder.described(value) for value in outputs)
     return recorder.recording
+
+
+@contextlib.contextmanager
+def _on_its_gpu() -> Iterator[None]:
+    """Inside the block host code that was written for a GPU finds what it asks of one, though there be none."""
+    if torch.cuda.is_available():
+        yield
+        return
+    with mock.patch.object(torch.cuda, "synchronize", lambda device=None: None), \
+            mock.patch.object(torch.Tensor, "cuda", lambda self, *_, **__: self):
+        yield
 
 
 def _mode() -> FakeTensorMode:

@@ -80,7 +80,14 @@ def logged(function):
     return call
 
 
-@pytest.mark.parametrize("style", [in_a_block, by_lambda, Wrapper.apply, logged(by_lambda), lambda x: by_lambda(x[:])])
+def written_for_a_gpu(x):
+    y = by_lambda(x.cuda())
+    torch.cuda.synchronize()
+    return y
+
+
+@pytest.mark.parametrize("style", [in_a_block, by_lambda, Wrapper.apply, logged(by_lambda), lambda x: by_lambda(x[:]),
+                                   written_for_a_gpu])
 def test_any_style_of_wrapper_counts(style):
     recording = record(lambda x: style(x), X)
     (launch,) = recording.launches
