@@ -130,7 +130,7 @@ def test_two_forms_and_copies_are_named(tmp_path, names, said):
     ("ada_1_9999_a.ipynb", "ada_1_10000_a-1.ipynb", "ada_LATE_1_10001_a-2.ipynb"),
     ("INT8_ada_attempt_2026-9-30-10-00-00_a.ipynb", "INT8_ada_attempt_2026-10-01-09-00-00_a.ipynb"),
     ("ada", "ada_1_10000_a.ipynb", "ada_1_9999_a.ipynb")])
-def test_what_came_last_by_the_platform_s_names_is_last(tmp_path, names):
+def test_what_the_platform_calls_last_is_last(tmp_path, names):
     for name in names:
         (tmp_path / name).mkdir()
     (one,) = find_submissions(tmp_path).students.values()

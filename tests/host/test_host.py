@@ -179,7 +179,7 @@ def test_a_launch_s_options_and_no_launch_that_only_compiles():
 
 @pytest.mark.parametrize(("keywords", "refused"), [
     ({"num_warps": 4, "launch_pdl": False, "maxnreg": None}, None), ({"num_wraps": 4}, "num_wraps"), ({"BLOK": 8}, "BLOK")])
-def test_a_keyword_that_a_gpu_s_launch_refuses_is_refused(keywords, refused):
+def test_a_keyword_that_a_gpu_refuses_is_refused(keywords, refused):
     """The interpreter leaves it out without a word."""
     def launch(x):
         vector_add_kernel[1,](x, x, x, 12, BLOCK=16, **keywords)
