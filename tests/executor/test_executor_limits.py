@@ -165,6 +165,12 @@ def test_grids_that_a_gpu_launches(grid, launched):
             module.run(grid, {})
 
 
+@pytest.mark.parametrize("grid", [(2**31 - 1,), (2**15, 2**15, 2), (2**11, 2**10, 2**10), (1, 2**16 - 1, 2**16 - 1)])
+def test_a_grid_of_more_programs_than_are_told_apart(grid):
+    with pytest.raises(LimitExceeded, match="has more programs than can be told apart here"):
+        Module(text(head=ENDED), Limits(seconds=0.05)).run(grid, {})
+
+
 def test_a_function_that_calls_itself():
     again = "\n".join(["module {", HEAD, "tt.call @f(%n) : (i32) -> ()", "tt.return", "}",
                        "tt.func private @f(%n: i32) attributes {noinline = true} {", "tt.call @f(%n) : (i32) -> ()",
