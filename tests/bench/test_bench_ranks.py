@@ -190,3 +190,12 @@ def test_results_are_held_to_one_gpu_s():
             rank_parts.close("y", got, want)
     with pytest.raises(rank_parts.WrongOnRanks, match="bits in 1 of 2 numbers"):
         rank_parts.same_bits("y", torch.tensor([3.0, 5.0]), want)
+
+
+def test_ranks_meet_after_the_flush(monkeypatch):
+    did = []
+    monkeypatch.setattr(rank_timing.MeasuringGPU, "flush_l2", lambda self: did.append("flush"))
+    gpu = object.__new__(rank_timing.TogetherGPU)
+    gpu._group, gpu._tick = SimpleNamespace(all_reduce=did.append), "meet"
+    gpu.flush_l2()
+    assert did == ["flush", "meet"]

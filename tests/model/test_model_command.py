@@ -340,3 +340,13 @@ def test_transformers_is_offered_where_it_is_missing(monkeypatch):
     with pytest.raises(folder.BadModel, match="pip could not install it"):
         folder.offer_transformers(lambda question: "y")
     assert len(ran) == 1 and ran[0][1:4] == ["-m", "pip", "install"]
+
+
+@pytest.mark.parametrize(("text", "free"), [("MemTotal:  9 kB\nMemAvailable:     5 kB\n", 5120), ("MemTotal: 9 kB\n", 1 << 62)])
+def test_free_memory_is_the_machine_s_or_the_gpu_s(monkeypatch, text, free):
+    monkeypatch.setattr(folder, "INTERPRETED", True)
+    monkeypatch.setattr(folder, "Path", lambda path: types.SimpleNamespace(read_text=lambda: text))
+    assert folder.free_bytes() == free
+    monkeypatch.setattr(folder, "INTERPRETED", False)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (7, 9))
+    assert folder.free_bytes() == 7
