@@ -342,7 +342,8 @@ def test_transformers_is_offered_where_it_is_missing(monkeypatch):
     assert len(ran) == 1 and ran[0][1:4] == ["-m", "pip", "install"]
 
 
-@pytest.mark.parametrize(("text", "free"), [("MemTotal:  9 kB\nMemAvailable:     5 kB\n", 5120), ("MemTotal: 9 kB\n", 1 << 62)])
+@pytest.mark.parametrize(("text", "free"), [
+    ("MemTotal:  9 kB\nMemAvailable:     5 kB\n", 5120), ("MemTotal: 9 kB\n", 1 << 62)])
 def test_free_memory_is_the_machine_s_or_the_gpu_s(monkeypatch, text, free):
     monkeypatch.setattr(folder, "INTERPRETED", True)
     monkeypatch.setattr(folder, "Path", lambda path: types.SimpleNamespace(read_text=lambda: text))
