@@ -52,3 +52,14 @@ def test_a_stub_is_not_shown_as_work(status, source):
     one = exercise(status=status, points=0.0, source="x = 1")
     ((_, (found,), _),) = pages._student(result("ada", one), read_course())["lessons"]
     assert found["source"] == source
+
+
+def test_what_was_not_read_was_not_tried():
+    statuses = ("failed", "held", "missing", "not attempted", results.UNREAD)
+    (row,) = shown(*(result(status, exercise(points=None, status=status)) for status in statuses))["exercises"]
+    assert row["tried"] == 2
+
+
+def test_a_notice_that_one_exercise_has_twice_is_its_own():
+    _, (one, _), shared = pages._once("00", [exercise(notices=["a", "a", "b"]), exercise(notices=["b"])])
+    assert one["notices"] == ["a", "a"] and shared == ["b"]

@@ -1,0 +1,101 @@
+"""What `grade …` makes of its options, and with which code it ends. Nothing is graded."""
+
+import pytest
+from grading import exercise, result, with_course
+from grading import kept as kept_results
+
+from checks.exercises import EXERCISES
+from checks.grader import command, results
+from checks.grader.course import DEFAULT
+from checks.grader.settings import Settings
+
+
+@pytest.fixture
+def chosen(tmp_path):
+    """The settings that options of `grade class` choose."""
+    def settings(*options: str) -> Settings:
+        args = command._parser().parse_args(["class", "sub", "--out", str(tmp_path), *options])
+        return command._settings(args, 3)
+
+    return settings
+
+
+@pytest.mark.parametrize("options, fields", [
+    ((), {}), (("--timeout", "5"), {"timeout_s": 5.0}), (("--student-timeout", "7"), {"student_timeout_s": 7.0}),
+    (("--no-compile",), {"compiles": False}), (("--require-isolation",), {"require_isolation": True}),
+    (("--gpus", "0,12"), {"gpus": (0, 12)}), (("--exercise", "gemv_bytes"), {"exercises": ("gemv_bytes",)})], ids=str)
+def test_each_option_is_one_setting(chosen, options, fields):
+    assert chosen(*options) == Settings(3, **fields)
+
+
+@pytest.mark.parametrize("options, said", [
+    (("--timeout", "0"), "more than 0 seconds"), (("--student-timeout", "0"), "more than 0 seconds"),
+    (("--gpus", "0,"), "numbers such as 0,1"), (("--gpus", "-1"), "numbers such as 0,1"),
+    (("--exercise", "x"), "there is no exercise x"), (("--lesson", "99"), "there is no lesson 99"),
+    (("--lesson", "01"), "the course has no exercise of 01_gemv_fp16")])
+def test_options_that_mean_nothing_are_named(chosen, tmp_path, options, said):
+    with_course(tmp_path, '[assignment]\nlessons = ["00"]')
+    with pytest.raises(ValueError, match=said):
+        chosen(*options)
+
+
+def test_exercises_and_lessons_are_chosen_together(chosen):
+    lesson = [name for name, one in EXERCISES.items() if one.lesson == "01_gemv_fp16"]
+    assert chosen("--exercise", "programs_needed", "--lesson", "01").exercises == ("programs_needed", *lesson)
+
+
+@pytest.mark.parametrize("argv, joined", [
+    (["class", "--sbatch", "-p x", "sub"], ["class", "--sbatch=-p x", "sub"]),
+    (["class", "--sbatch"], ["class", "--sbatch"]), (["class", "sub"], ["class", "sub"]), (["--sbatch", "--time=1"], ["--sbatch=--time=1"]), ([], [])])
+def test_what_follows_sbatch_is_its_own(argv, joined):
+    assert command._joined(argv) == joined
+
+
+@pytest.mark.parametrize("points, fail_under, code", [
+    ([1.0, 2.0], None, command.GRADED), ([1.0, 2.0], 50.0, command.GRADED), ([1.0, 2.0], 50.1, command.BELOW),
+    ([None, 0.0], 50.0, command.FAULTS), ([None], None, command.FAULTS), ([0.0], 0.0, command.GRADED)])
+def test_with_which_code_grading_ends(capsys, points, fail_under, code):
+    graded = [result(f"s{n}", exercise(points=one, status="failed" if one is not None else results.UNREAD))
+              for n, one in enumerate(points)]
+    assert command._exit_code(graded, fail_under) == code
+    assert ("without a total: s0\n" in capsys.readouterr().err) == (code == command.FAULTS)
+
+
+@pytest.mark.parametrize("error, code, said", [
+    (ValueError("no folder"), command.USAGE, "grade: no folder"),
+    (command.Misjudged("it is wrong"), command.MISJUDGED, "it is wrong. No result can be trusted"),
+    (command.Fault("no seccomp"), command.FAULTS, "infrastructure error: no seccomp"),
+    (OSError(28, "No space left"), command.FAULTS, "infrastructure error: [Errno 28]"),
+    (KeyboardInterrupt(), 130, "--resume goes on")], ids=repr)
+def test_whatever_ends_a_command_is_a_sentence_and_a_code(monkeypatch, capsys, error, code, said):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(command, "_selftest", fail)
+    assert command.main(["selftest"]) == code and said in capsys.readouterr().err
+
+
+def test_what_an_instructor_gives_is_kept_before_any_is_graded(tmp_path, monkeypatch):
+    """A machine that goes down leaves all that the next run needs."""
+    given = {"course": DEFAULT.read_text(), "roster": "id\ns1\n", "deadlines": "lesson,deadline\n00,2026-10-01T00:00:00Z\n"}
+    options = []
+    for name, text in given.items():
+        (tmp_path / name).write_text(text)
+        options += [f"--{name}", str(tmp_path / name)]
+    asked = []
+
+    class Graded(command.Batch):
+        def grade(self, folder, only=(), resume=False, shard=None):
+            asked.append((folder, only, resume, self.jobs, self.settings.course))
+            for name, text in given.items():
+                kept = tmp_path / "g" / ("course.toml" if name == "course" else f"{name}.csv")
+                assert kept.read_text() == text
+            kept_results(tmp_path / "g", result("s1"))
+            return self.tally
+
+    monkeypatch.setattr(command, "Batch", Graded)
+    command_line = ["class", str(tmp_path), "--out", str(tmp_path / "g"), "--jobs", "3", "--only", "s\x1b1", "--resume"]
+    assert command.main([*command_line, *options]) == command.GRADED
+    assert asked == [(tmp_path, ("s\\x1b1",), True, 3, tmp_path / "course")]
+    assert command.main(command_line) == command.GRADED
+    assert asked[1][-1] == tmp_path / "g" / "course.toml", "what was given once holds"
