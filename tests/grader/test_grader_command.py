@@ -45,8 +45,9 @@ def test_exercises_and_lessons_are_chosen_together(chosen):
 
 
 @pytest.mark.parametrize("argv, joined", [
-    (["class", "--sbatch", "-p x", "sub"], ["class", "--sbatch=-p x", "sub"]),
-    (["class", "--sbatch"], ["class", "--sbatch"]), (["class", "sub"], ["class", "sub"]), (["--sbatch", "--time=1"], ["--sbatch=--time=1"]), ([], [])])
+    (["class", "--sbatch", "-p x", "sub"], ["class", "--sbatch=-p x", "sub"]), ([], []),
+    (["class", "--sbatch"], ["class", "--sbatch"]), (["--sbatch", "--time=1"], ["--sbatch=--time=1"]),
+    (["class", "sub"], ["class", "sub"])])
 def test_what_follows_sbatch_is_its_own(argv, joined):
     assert command._joined(argv) == joined
 
