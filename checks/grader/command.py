@@ -156,7 +156,7 @@ def _settings(args, seed: int) -> Settings:
 
 def _course_path(args) -> Path:
     """The course that was given, or the one that is kept with the grades, or the workshop's own."""
-    grades = getattr(args, "grades", None) or getattr(args, "out", None)
+    grades = getattr(args, "out", None)
     return args.course or (gradebook.course_of(grades) if grades else DEFAULT)
 
 

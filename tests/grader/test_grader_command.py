@@ -100,3 +100,26 @@ def test_what_an_instructor_gives_is_kept_before_any_is_graded(tmp_path, monkeyp
     assert asked == [(tmp_path, ("s\\x1b1",), True, 3, tmp_path / "course")]
     assert command.main(command_line) == command.GRADED
     assert asked[1][-1] == tmp_path / "g" / "course.toml", "what was given once holds"
+
+
+@pytest.mark.parametrize("options, column", [((), "Another"), (("--assignment", "INT8 (1)"), "INT8 (1)")], ids=str)
+def test_an_export_s_options(tmp_path, capsys, options, column):
+    kept_results(tmp_path / "g", result("ada", ids={"canvas": "1"}))
+    (tmp_path / "c.toml").write_text('title = "Another"\n[rubric.public]\nweight = 1\n')
+    export = ["export", "--format", "canvas", "--course", str(tmp_path / "c.toml"), "--to", str(tmp_path / "to.csv")]
+    assert command.main([*export, *options, str(tmp_path / "g")]) == command.GRADED
+    assert (tmp_path / "to.csv").read_text().splitlines()[0].endswith(f",{column}")
+    assert ("Canvas takes `Another` for a new column" in capsys.readouterr().err) == (not options)
+
+
+def test_who_is_alike_is_named_as_in_the_roster(tmp_path, capsys):
+    body = "".join(f"    total = total * {n} + N // (BLOCK + {n})\n" for n in range(20))
+    source = f"# exercise: programs_needed\ndef programs_needed(N, BLOCK):\n    total = 0\n{body}    return total\n"
+    for folder, text in (("sub", source), ("g", "")):
+        (tmp_path / folder).mkdir()
+        for name in ("ada", "bob") if text else ():
+            (tmp_path / folder / f"{name}.py").write_text(text)
+    (tmp_path / "g" / "roster.csv").write_text("id,name\ns1,Ada\ns2,Bob\n")
+    similar = ["similar", str(tmp_path / "sub"), "--out", str(tmp_path / "g")]
+    assert command.main([*similar, "--lesson", "00"]) == 0 and "s1 and s2: programs_needed 100 %" in capsys.readouterr().out
+    assert command.main([*similar, "--lesson", "01"]) == 0 and "no two submissions are alike" in capsys.readouterr().out
