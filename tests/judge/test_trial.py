@@ -5,7 +5,9 @@ import linecache
 import pytest
 import torch
 
+from checks.executor import CompileError, LimitExceeded
 from checks.judge import trial
+from checks.judge.execution import Raced
 from checks.judge.exercise import Case, Exercise, Expected, WrongAnswer, numbers
 from checks.judge.launches import OutOfBounds
 from checks.judge.memory import poison_
@@ -45,7 +47,13 @@ def test_a_number_is_right_within_its_tolerance_and_type(got, want, tolerance, s
     ([4, 4], [3, 3], "With n=3 a is 4; expected 3."),
     ([None], [3], "With n=3 it returns None; expected a number. Is a `return` missing?"),
     ([torch.tensor(3)], [3], "expected a number. `.item()` makes a number of it."),
-    ([torch.ones(2)], [3], "expected a number."),
+    ([torch.ones(2)], [3], "expected a number."), (["3"], [3],
+    "it returns '3'; expected a number. Text is no number: leave the "
+     "quotes away."), ([True], [3], "it returns True; expected a number."), ([[3]], [3],
+     "it returns [3]; expected a number."),
+    ([None], [3, 3], "it returns None; expected a, b. Is a `return` missing?"),
+    ([2.5], [3], "With n=3 it returns 2.5; expected 3."), ([1234567], [7654321.5],
+    "it returns 1,234,567; expected 7,654,321.5."),
     ([3, 3], [3], "it returns 2 value(s); expected 1: a."),
     ([3], [3, 3], "it returns 1 value(s); expected 2: a, b.")])
 def test_what_is_said_of_a_wrong_number(got, want, said):
@@ -120,6 +128,10 @@ def test_torch_alone_may_compute_the_pattern_of_an_empty_tensor():
     (torch.OutOfMemoryError(), "out of memory", "it ran out of memory."),
     (NotImplementedError("inline_asm not supported in interpreter mode"), "crashed",
      "it uses inline_asm, which only a GPU runs"),
+    (Raced("programs 1 and 2 both store, /tmp/none/1.py:3"), "failed", "On the case 'n=3' programs 1 and 2 both store"),
+    (CompileError("no such block"), "crashed", "On the case 'n=3' Triton refuses the kernel: no such block"),
+    (LimitExceeded("too many"), "timeout", "it did not finish within 20 s"),
+    (NotImplementedError("not yet"), "crashed", "it raised NotImplementedError: not yet\n  at: raise error"),
     (ValueError(" no "), "crashed", "it raised ValueError: no\n  at: raise error"),
     (ValueError("9" * 500), "crashed", "it raised ValueError: " + "9" * 400 + "\n")])
 def test_an_exception_says_what_came_of_the_case(error, status, said):
@@ -127,7 +139,8 @@ def test_an_exception_says_what_came_of_the_case(error, status, said):
         raise error
     outcome = outcome_of(fails, Expected(3))
     assert outcome.status == status and said in outcome.message and outcome.error is error
-    assert ("at: raise error" in outcome.message) == (status != "timeout" and not isinstance(error, WrongAnswer))
+    without = status == "timeout" or isinstance(error, WrongAnswer | Raced | CompileError)
+    assert ("at: raise error" in outcome.message) != without
 
 
 def test_a_student_s_folder_may_be_called_as_ours_is(tmp_path):
