@@ -82,6 +82,33 @@ def test_a_kernel_with_other_arguments_is_refused_as_ever(recordings):
         recorded(with_kernel(two_arguments_kernel), X)
 
 
+@triton.jit
+def swapped_kernel(y_ptr, x_ptr, out_ptr, N, BLOCK: tl.constexpr):
+    tl.store(out_ptr, tl.load(x_ptr))
+
+
+@triton.jit
+def undeclared_kernel(x_ptr, y_ptr, out_ptr, N, BLOCK):
+    tl.store(out_ptr, tl.load(x_ptr))
+
+
+def another(x, n):
+    out = torch.empty_like(x)
+    vector_add_kernel[(2,)](x, x, out, n, BLOCK=8)
+    return out
+
+
+def test_another_wrapper_or_signature_is_recorded_anew(recordings):
+    for _ in range(2):
+        found = [recorded(with_kernel(kernel, call), X).launches[0] for kernel, call in (
+            (vector_add_kernel, wrapper), (swapped_kernel, wrapper), (undeclared_kernel, wrapper), (vector_add_kernel, another),
+            (triton.JITFunction(copies_kernel.fn), wrapper))]
+    assert len(recordings) == 5
+    assert [(list(launch.arguments)[0], launch.grid, launch.signature["BLOCK"]) for launch in found] == [
+        ("x_ptr", (3, 1, 1), "constexpr"), ("y_ptr", (3, 1, 1), "constexpr"), ("x_ptr", (3, 1, 1), "i32"),
+        ("x_ptr", (2, 1, 1), "constexpr"), ("x_ptr", (3, 1, 1), "constexpr")]
+
+
 def test_what_is_a_student_s_own_is_recorded_each_time(recordings):
     autotuned = triton.autotune([triton.Config({})], key=["N"])(vector_add_kernel)
     for call in (wrapper, rebind(wrapper), with_kernel(autotuned)):
