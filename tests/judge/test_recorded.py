@@ -101,7 +101,8 @@ def another(x, n):
 def test_another_wrapper_or_signature_is_recorded_anew(recordings):
     for _ in range(2):
         found = [recorded(with_kernel(kernel, call), X).launches[0] for kernel, call in (
-            (vector_add_kernel, wrapper), (swapped_kernel, wrapper), (undeclared_kernel, wrapper), (vector_add_kernel, another),
+            (vector_add_kernel, wrapper), (swapped_kernel, wrapper), (undeclared_kernel, wrapper), (vector_add_kernel,
+            another),
             (triton.JITFunction(copies_kernel.fn), wrapper))]
     assert len(recordings) == 5
     assert [(list(launch.arguments)[0], launch.grid, launch.signature["BLOCK"]) for launch in found] == [
