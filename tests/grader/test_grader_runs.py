@@ -144,7 +144,8 @@ def test_what_is_lent_to_an_exercise():
     assert not any(name.endswith("_kernel") for name in runs.lendable(ADD)), "our kernel would do the work of theirs"
 
 
-@pytest.mark.parametrize("answer", [{"error": "text"}, {"recording": 7, "constants": []}, {}])
+@pytest.mark.parametrize("answer", [
+    {"error": "text"}, {"recording": 7, "constants": []}, {}, {"recording": {}, "constants": [["tensor"]]}])
 def test_what_is_no_recording(answer):
     child = types.SimpleNamespace(ask=lambda *_: (answer, b""))
     with pytest.raises(ChildExited, match="what came back is no result"):

@@ -148,6 +148,8 @@ def test_shards_exclude_whole_runs_and_themselves_alone(tmp_path):
     (["--shard", "0/3"], "a part such as 3/20"), (["--shard", "4/3"], "a part such as 3/20"), (["--shard", "x"], "3/20"),
     (["--shard", "1/2"], "needs --seed-file"), (["--dry-run"], "go with --slurm"),
     (["--slurm", "--shard", "1/2"], "exclude"), (["--slurm", "--only", "s1"], "exclude"),
+    (["--shard", "1/2", "--only", "s1"], "exclude"), (["--cluster", "tcp://s:1", "--slurm"], "exclude"),
+    (["--jobs", "0"], "1 or more"),
     (["--slurm", "--shards", "0"], "1 or more")])
 def test_options_that_do_not_go_together(sub, tmp_path, capsys, options, said):
     assert main(["class", str(sub), "--out", str(tmp_path / "g"), *options]) == 2
