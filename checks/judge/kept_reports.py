@@ -14,8 +14,9 @@ from triton._C.libtriton import get_cache_invalidating_env_vars
 
 from checks.paths import ROOT
 
-COMPILE_WITH = ("judge/compile_worker.py", "executor/source.py", "executor/frontend.py", "executor/calls.py")
-"""What makes a report of a job, Triton and its assembler apart."""
+COMPILE_WITH = ("judge/compiler.py", "judge/compile_worker.py", "executor/source.py", "executor/frontend.py",
+                "executor/calls.py")
+"""What makes a report of a job and finds the job it is of, Triton and its assembler apart."""
 
 
 def find(job: str) -> dict[str, Any] | None:
