@@ -147,6 +147,10 @@ def _settings(args, seed: int) -> Settings:
     unknown = set(args.exercise) - set(course.exercises)
     if unknown:
         raise ValueError(f"there is no exercise {', '.join(sorted(unknown))}; there are {', '.join(course.exercises)}")
+    twice = [name for name in args.exercise if course.exercises[name].lesson in lessons]
+    if twice:
+        raise ValueError(f"--lesson grades all exercises of {course.exercises[twice[0]].lesson}, not {twice[0]} alone: "
+                         "leave --lesson or --exercise out")
     chosen = (*args.exercise, *(name for name, exercise in course.exercises.items() if exercise.lesson in lessons))
     if lessons and not chosen:
         raise ValueError(f"the course has no exercise of {', '.join(lessons)}")

@@ -136,6 +136,7 @@ def test_exit_codes(tmp_path, capsys, monkeypatch):
     assert main([*one, "--fail-under", "50"]) == 1
     assert main(["one", str(tmp_path / "nothing")]) == 2
     assert main([*one, "--exercise", "nothing"]) == 2
+    assert main([*one, "--lesson", "00"]) == 2, "the lesson's other exercises would be graded too"
     assert main(["class", str(tmp_path / "nothing"), "--out", str(tmp_path / "g")]) == 2
     assert main(["report", str(tmp_path / "nothing")]) == 2
     assert "infrastructure" not in capsys.readouterr().err
