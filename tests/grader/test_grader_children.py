@@ -86,7 +86,7 @@ def notebooks(monkeypatch):
 
 @pytest.mark.parametrize("more, another", [
     ({}, False), ({"exercise": OTHER}, False), ({"code": Code(file="b.ipynb")}, True), ({"numbers": True}, True),
-    ({"alone": True}, True), ({"lent": (OTHER.name,)}, True)], ids=str)
+    ({"alone": True}, True), ({"lent": (OTHER.name,)}, True)])
 def test_what_needs_a_run_of_its_own(notebooks, more, another):
     first = notebooks.run(**RUN)
     notebooks.deadline = 7.0
