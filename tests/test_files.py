@@ -15,7 +15,7 @@ def test_what_fails_to_be_written_leaves_what_was_there(tmp_path):
 
 
 @pytest.mark.parametrize("data", ["naïve", "naïve".encode()])
-def test_text_is_written_as_utf_8_into_a_folder_made_for_it(tmp_path, data):
-    path = tmp_path / "new" / "file"
+def test_text_is_written_as_utf_8_into_folders_made_for_it(tmp_path, data):
+    path = tmp_path / "new" / "in_new" / "file"
     write_atomically(path, data)
     assert path.read_bytes() == "naïve".encode() and path.stat().st_mode & 0o777 == 0o644
