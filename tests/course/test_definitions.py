@@ -262,6 +262,18 @@ def test_no_result_may_be_further_off_than_rounding(exercise):
         assert off <= 1.01 * LOOSER.get(name, STRICT.get(dtype, 0)), name
 
 
+@ALL
+def test_no_case_lets_any_result_through(exercise):
+    """Where a finite number is wanted, the tolerance is one; and zeros in its place are further off somewhere."""
+    for case in exercise.cases:
+        for name, expected in zip(exercise.outputs, prepare(exercise, case, SEED).expected, strict=True):
+            value, off = torch.as_tensor(expected.value).double(), torch.as_tensor(expected.tolerance).double()
+            value, off = torch.broadcast_tensors(value, off)
+            value, off = value[value.isfinite()], off[value.isfinite()]
+            assert (off.isfinite() & (off >= 0)).all(), f"{case.name}: {name}"
+            assert not value.any() or off[value != 0].max() < value.abs().max(), f"{case.name}: {name}"
+
+
 NEARLY = {
     "perrow_w8a8_matmul_plain_kernel": "the few numbers of a bias are not counted",
     "decode_attention_kernel": "the lengths are not",
