@@ -50,7 +50,19 @@ def test_inside_a_cuda_graph_operators_stay(seen, case, calls):
 
 def test_every_operand_is_used(seen):
     found = {case: inputs for case, inputs in seen.items() if case.endswith(": unused")}
-    assert len(found) == 18 and found == dict.fromkeys(found, [])
+    assert len(found) == 26 and found == dict.fromkeys(found, [])
+
+
+def test_what_is_shown_gives_what_the_operator_gives(seen):
+    for case, (shown, whole) in ((case, found) for case, found in seen.items() if case.endswith(": gives")):
+        assert shown == whole, case
+        if "row" in case:
+            assert {y.split()[0] for y in shown} == {"torch.bfloat16" if "BF16" in case else "torch.float16"}, case
+
+
+@pytest.mark.parametrize("suffix", ["", ", in a graph"])
+def test_a_norm_s_eps_is_handed_on(seen, suffix):
+    assert seen[f"norm{suffix}: fractions"] == [0.75]
 
 
 @pytest.mark.parametrize("case", ["rows not known", "no rows"])

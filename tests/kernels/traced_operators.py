@@ -1,7 +1,7 @@
 """What a compiler is shown of our operators on a GPU that is not here. Run as a script: here Triton does not interpret.
 
-stdout: JSON, for each case the names of what its graph calls, operators, and kernels with their grids; and the numbers of
-inputs that it does not use.
+stdout: JSON, for each case the names of what its graph calls, operators, and kernels with their grids; the numbers of
+inputs that it does not use; what it gives, and what the operators say that they give; the fractions among its arguments.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from kernels import operators as ops  # noqa: E402
 
 
 def traced(function, *shapes):
-    """The graph of `function`, traced as AOTAutograd traces it."""
+    """The graph of `function`, traced as AOTAutograd traces it, and what the operators themselves give."""
     fake = FakeTensorMode(shape_env=ShapeEnv())
     with fake:
         inputs = [torch.empty(shape, device="cuda:0" if shape else "cpu", dtype=dtype) for shape, dtype in shapes]
@@ -51,13 +51,32 @@ def traced(function, *shapes):
             return torch.utils._pytree.tree_map(from_fun, function(*given))
 
     with fake:
-        return make_fx(functional)(*inputs).graph
+        return make_fx(functional)(*inputs).graph, function(*inputs)
 
 
 def unused(graph):
     """The inputs, by their numbers, that nothing in the graph takes."""
     given = [node for node in graph.nodes if node.op == "placeholder"]
     return [number for number, node in enumerate(given) if not node.users]
+
+
+def fractions(graph):
+    """The numbers that operators and kernels are given, but whole ones."""
+    found = []
+    for node in graph.nodes:
+        given = [node.args, node.kwargs]
+        if "triton_kernel_wrapper" in str(node.target):
+            given.append(kernel_side_table.get_constant_args(node.kwargs["constant_args_idx"]))
+        found += [value for value in torch.utils._pytree.tree_leaves(given) if isinstance(value, float)]
+    return found
+
+
+def gives(values):
+    return [f"{value.dtype} {tuple(value.shape)}" for value in values]
+
+
+def results(graph):
+    return [node.meta["val"] for node in graph.find_nodes(op="output")[0].args[0]]
 
 
 def describe(node):
@@ -83,13 +102,15 @@ def of_some_rows(number, x, *layers):
     return linear(x.new_empty(number.item(), x.shape[1]), *layers)
 
 
-def shapes(M, K, *Ns):
+def shapes(M, K, *Ns, dtype=torch.float16):
+    """Of x, (M, K) or with more dimensions in front where M is some, and of each layer's w_q, w_scale and bias."""
     weights = [[((N, K), torch.int8), ((N,), torch.float32), ((N,), torch.float16)] for N in Ns]
-    return ((M, K), torch.float16), *sum(weights, [])
+    return ((*(M if isinstance(M, tuple) else (M,)), K), dtype), *sum(weights, [])
 
 
 def main():
     graphs = config.patch({"triton.cudagraphs": True})
+    BF16 = torch.bfloat16
     cases = {
         "one row, short": (linear, shapes(1, 4096, 1024, 4096)),
         "one row, long": (linear, shapes(1, 14_336, 4096)),
@@ -97,7 +118,11 @@ def main():
         "many rows": (linear, shapes(300, 4096, 4096, 4096)),
         "rows not known": (of_some_rows, [((), torch.int64), *shapes(300, 4096, 4096)]),
         "changed between": (changed_between, shapes(300, 4096, 4096, 4096)),
-        "norm": (lambda x, w: ops.rmsnorm_quantize_int8_op(x, w), (((16, 64), torch.float16), ((64,), torch.float16))),
+        "one row, short, BF16": (linear, shapes((1, 1), 4096, 1024, 4096, dtype=BF16)),
+        "one row, long, BF16": (linear, shapes((1, 1), 14_336, 4096, dtype=BF16)),
+        "sixteen rows, BF16": (linear, shapes((2, 8), 4096, 4096, 28_672, dtype=BF16)),
+        "many rows, BF16": (linear, shapes((3, 100), 4096, 4096, 4096, dtype=BF16)),
+        "norm": (lambda x, w: ops.rmsnorm_quantize_int8_op(x, w, 0.75), (((16, 64), torch.float16), ((64,), torch.float16))),
         "silu": (lambda x, w: ops.silu_mul_quantize_int8_op(x, w), [((16, 64), torch.float16)] * 2),
         "no rows": (linear, shapes(0, 64, 64)),
     }
@@ -105,9 +130,11 @@ def main():
     for name, (function, given) in cases.items():
         for suffix, mode in (("", contextlib.nullcontext()), (", in a graph", graphs)):
             with mode:
-                graph = traced(function, *given)
+                graph, whole = traced(function, *given)
             found[name + suffix] = [said for node in graph.nodes if (said := describe(node))]
             found[f"{name}{suffix}: unused"] = unused(graph)
+            found[f"{name}{suffix}: gives"] = gives(results(graph)), gives(whole)
+            found[f"{name}{suffix}: fractions"] = fractions(graph)
     json.dump(found, sys.stdout)
 
 
