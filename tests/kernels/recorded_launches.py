@@ -72,6 +72,7 @@ CALLS = {
     "many rows, longer": ["matmul_int8", "matmul_int8", linear(16384, 2048, 11280)],
     "many rows, short": ["matmul_int8", "matmul_int8", linear(16384, 2048, 1024)],
     "1,024 rows": ["matmul_int8", "matmul_int8", linear(1024, 4096, 4096)],
+    "1,000 rows": ["matmul_int8", "matmul_int8", linear(1000, 4096, 4096, pitch=4112)],
     "many rows, odd K": ["matmul_int8", "matmul_int8", linear(1000, 520, 2049)],
     "product, few tiles": ["perrow_w8a8", "perrow_w8a8_matmul", product(80, 2048, 4096, x=4112, w=4128)],
     "product, some tiles": ["perrow_w8a8", "perrow_w8a8_matmul", product(512, 2048, 4096, bias=None)],

@@ -26,12 +26,14 @@ def test_which_kernel_multiplies_codes(found, gpu, kinds):
 
 
 @pytest.mark.parametrize("call, GROUP_M, blocks, ROWS, PARTS", [
-    ("many rows", 12, 12, 4, 8), ("many rows, long", 4, 12, 1, 11), ("1,024 rows", 12, 8, 2, 8)])
+    ("many rows", 12, 12, 4, 8), ("many rows, long", 4, 12, 1, 11), ("1,024 rows", 12, 8, 2, 8),
+    ("1,000 rows", 12, 8, 2, 8)])
 def test_rows_quantized_beside_the_product(found, call, GROUP_M, blocks, ROWS, PARTS):
     first, second = [launch for name, _, launch in launches(found["H200"]) if name == call]
     a = second.arguments
     assert [first.kernel, second.kernel] == ["first_rows_kernel", "beside_kernel"]
-    assert first.grid == [128 * blocks, 1] and first.arguments.TRIGGER  # a row a program, of all tiles that run at first
+    assert first.grid == [min(a.M, 128 * blocks), 1]  # a row a program, of all tiles that run at first
+    assert first.arguments.TRIGGER
     assert [a.GROUP_M, a.first_blocks, a.ROWS, a.PARTS] == [GROUP_M, blocks, ROWS, PARTS]
     assert blocks % GROUP_M == 0 and blocks * -(-a.N // 128) >= 132 or 128 * blocks >= a.M
     assert ROWS * a.K <= 1024 * PARTS < ROWS * a.K + 1024  # 4 warps of 32 lanes hold 8 numbers a part

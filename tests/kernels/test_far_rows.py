@@ -61,6 +61,8 @@ CALLS = {  # a function, and its arguments by name: each matrix may have its row
     "FP16 GEMV, a row each": (gemv.gemv_fp16_row, {"x": randn(40), "w": randn(3, 40)}),
     "INT8 GEMV, a row each": (gemv_int8.gemv_w8a16_row, {"x": randn(40), "w_q": codes(3, 40), "w_scale": SCALE}),
     "quantized inside": (quantize_inside.quantizing_matmul, {"x": randn(3, 40), "w_q": codes(3, 40), "w_scale": SCALE}),
+    "quantized inside, scales given": (quantize_inside.quantizing_matmul, {
+        "x": randn(3, 40), "w_q": codes(3, 40), "w_scale": SCALE, "x_scale": SCALE}),
     "rows quantized inside": (quantize_inside.persistent_rows_matmul, {
         "x": randn(3, 40), "w_q": codes(3, 40), "w_scale": SCALE}),
     "codes with groups of scales": (group_w8a8.group_w8a8_matmul, {
@@ -96,3 +98,17 @@ def test_outputs_with_far_rows(call, monkeypatch):
 
     monkeypatch.setattr(torch, "empty", far_apart)
     assert same(function(**given), want)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_inputs_with_gaps_are_read_right_or_refused(call):
+    """Each with two places for every number of a row or a vector, others in between."""
+    function, given = CALLS[call]
+    want = function(**given)
+    for name, value in given.items():
+        wide = value.repeat_interleave(2, dim=-1) * 3
+        gaps = wide[..., ::2].copy_(value)
+        try:
+            assert same(function(**given | {name: gaps}), want), name
+        except ValueError as error:
+            assert str(error).startswith(f"{name} must be contiguous"), name

@@ -44,9 +44,19 @@ def test_rows_of_a_wider_matrix():
 
 @pytest.mark.parametrize("change, wrong", [
     ({"x": torch.zeros(2, 8)}, "x must be"), ({"w_q": torch.zeros(3, 9, dtype=torch.int8)}, "w_q must be"),
-    ({"w_scale": torch.zeros(4)}, "w_scale must be"), ({"x_scale": torch.zeros(3)}, "x_scale must be")])
+    ({"w_scale": torch.zeros(4)}, "w_scale must be"), ({"x_scale": torch.zeros(3)}, "x_scale must be"),
+    ({"x_scale": torch.zeros(2).half()}, "x_scale must be"), ({"w_scale": torch.zeros(3).half()}, "w_scale must be"),
+    ({"x": torch.zeros(2, 16).half()[:, ::2]}, "x must be contiguous"),
+    ({"w_q": torch.zeros(8, 3, dtype=torch.int8).T}, "w_q must be contiguous"),
+    ({"w_scale": torch.zeros(6)[::2]}, "w_scale must be contiguous"),
+    ({"x_scale": torch.zeros(4)[::2]}, "x_scale must be contiguous")])
 def test_what_it_refuses(change, wrong):
     given = {"x": torch.zeros(2, 8).half(), "w_q": torch.zeros(3, 8, dtype=torch.int8), "w_scale": torch.zeros(3),
              "x_scale": torch.zeros(2)} | change
+    given = {name: value.to(device()) for name, value in given.items()}
     with pytest.raises((TypeError, ValueError), match=wrong):
-        quantizing_matmul(**{name: value.to(device()) for name, value in given.items()})
+        quantizing_matmul(**given)
+    if "x_scale" not in change:
+        del given["x_scale"]
+        with pytest.raises((TypeError, ValueError), match=wrong):
+            persistent_rows_matmul(**given)
