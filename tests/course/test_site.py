@@ -1,5 +1,6 @@
 """`workshop.py site`: what is given to Sphinx; the pages themselves are built by the workflow."""
 
+import re
 import sys
 
 import nbformat
@@ -7,6 +8,7 @@ import pytest
 
 from checks.course import site
 from checks.course.notebooks import SOLUTIONS
+from checks.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,33 @@ def test_pictures_come_along_and_links_stay_inside(sources):
         assert "](pictures/results_nvidia_h200_gemv_bandwidth.png)" in text
         assert "](results/" not in text and "](../" not in text and "](lessons/" not in text
     assert (sources / "pictures" / "results_nvidia_h200_gemv_bandwidth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_links_of_the_readme_lead_to_pages_or_are_text(sources):
+    """To a lesson, the measurements, a heading or an address; any other file is no page."""
+    index = (sources / "index.md").read_text()
+    links = re.findall(r"(?<!!)(\[([^\]]+)\]\(([^)]+)\))", (ROOT / "README.md").read_text())
+    pages = {"results/README.md": "measured.md", **{f"lessons/{path.name}": path.name for path in SOLUTIONS.glob("*.ipynb")}}
+    assert pages.keys() <= {target for _, _, target in links} and all((sources / page).exists() for page in pages.values())
+    for link, text, target in links:
+        if target.startswith("#") or ":" in target:
+            assert link in index
+        elif target in pages:
+            assert f"[{text}]({pages[target]})" in index
+        else:
+            assert link not in index and text in index
+
+
+@pytest.mark.parametrize(("text", "want"), [
+    ("[a](https://x.org/b.md)", "[a](https://x.org/b.md)"), ("[a](mailto:b@x.org)", "[a](mailto:b@x.org)"),
+    ("[a](#here)", "[a](#here)"), ("[a](b.ipynb)", "[a](b.ipynb)"), ("[a](measured.md)", "[a](measured.md)"),
+    ("[`a`](LICENSE), [b](c/d.md)", "`a`, b"), ("[a](../lessons/b.ipynb)", "a"),
+    ("![a](https://x.org/b.png)", "![a](https://x.org/b.png)"),
+    ("![a b](nvidia_h200/gemv_bandwidth.png)", "![a b](pictures/results_nvidia_h200_gemv_bandwidth.png)"),
+])
+def test_links_and_pictures(text, want, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    assert site.with_pictures(text, ROOT / "results", tmp_path) == want
 
 
 def test_a_kernel_that_is_mentioned_is_linked():

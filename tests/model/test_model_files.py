@@ -57,7 +57,8 @@ def test_an_int8_model_comes_back_from_its_file(tmp_path, bias, skip):
 @pytest.mark.parametrize(("of", "into", "said"), [
     ({"bias": False}, {"bias": True}, "0.up.bias does not fit"), ({"bias": True}, {"bias": False}, "0.up.bias does not fit"),
     ({"first": "gate"}, {}, "this one has no linear layer 0.gate"), ({"wide": 2 * N}, {}, "size mismatch for 0.up.weight_q"),
-    ({"last": "out"}, {}, "this one has no linear layer 0.out"), ({"extra": True}, {}, "this one has no linear layer 0.extra"),
+    ({"last": "out"}, {}, "this one has no linear layer 0.out"),
+    ({"extra": True}, {}, "this one has no linear layer 0.extra"),
 ])
 def test_a_file_of_another_model_is_refused(tmp_path, of, into, said):
     saved(tmp_path / "q", model(**of))
