@@ -13,6 +13,7 @@ from grading import SOLVED, notebook
 
 from checks.grader.intake import archives
 from checks.grader.intake.folder import find_submissions
+from checks.grader.intake.submissions import read_submission
 from checks.grader.units import read
 from checks.paths import ROOT
 
@@ -165,3 +166,14 @@ def test_names_that_are_one_to_the_eye(tmp_path):
         file(f"{name}/a.ipynb", SOLVED)(tmp_path)
     found = find_submissions(tmp_path).students
     assert list(found) == ["Jos\xe9", "ada"] and all("taken for one student's" in one.notices[0] for one in found.values())
+
+
+@pytest.mark.parametrize("path", [".", "ada", "ada/a.ipynb", "ada/../ada", "\udcff.py"])
+def test_relative_paths_and_names_in_no_encoding_are_read(tmp_path, monkeypatch, path):
+    """By a process that is in another folder."""
+    (tmp_path / "ada").mkdir()
+    for name in ("ada/a.ipynb", "\udcff.py"):
+        (tmp_path / name).write_text(SOLVED)
+    monkeypatch.chdir(tmp_path)
+    found = read_submission("ada", [Path(path)])
+    assert found.cells and found == read_submission("ada", [tmp_path / path])

@@ -111,6 +111,15 @@ def test_a_dry_run_shows_the_jobs_and_leaves_nothing(sub, tmp_path, sbatch, caps
     assert not sbatch.exists() and not (tmp_path / "my grades").exists()
 
 
+def test_jobs_have_whole_paths_whatever_was_given(sub, sbatch, capsys, monkeypatch):
+    monkeypatch.chdir(sub.parent)
+    said = []
+    for folder in (Path(), sub.parent):
+        assert main(["class", str(folder / sub.name), "--out", str(folder / "grades"), "--slurm", "--dry-run", *ONE]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and str(sub) in said[0]
+
+
 @pytest.mark.parametrize("options", ["--time=02:00:00 --comment='a b'", "--time=02:00:00", "--partition=x", "-p x", "-p"])
 def test_any_option_reaches_sbatch(sub, tmp_path, capsys, options):
     assert main(["class", str(sub), "--out", str(tmp_path / "g"), "--slurm", "--dry-run", "--sbatch", options]) == 0
