@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from checks.course.notebooks import read
 from checks.dev.command import main
+from checks.dev.mutate import MutationFailed
 from checks.dev.new_exercise import NewExercise, extended, write_skeleton
 from checks.paths import ROOT
 
@@ -133,9 +135,38 @@ def test_what_cannot_be_made_is_named_and_nothing_is_written(name, lesson, file,
     assert texts(copy) == before
 
 
-def test_command_says_what_is_wrong(capsys):
-    assert main(["new-exercise", "gemv_bytes", "--lesson", "01", "--file", "kernels/cost.py"]) == 1
-    assert capsys.readouterr().err == "workshop.py dev: kernels/cost.py has gemv_bytes already\n"
+@pytest.mark.parametrize("argv", [["new-exercise", "x", "--lesson", "01", "--file", "kernels/x.py"], ["mutate", "checks"]])
+@pytest.mark.parametrize("error", [LookupError, KeyError, ValueError, MutationFailed])
+def test_command_says_what_is_wrong(argv, error, monkeypatch, capsys):
+    """A sentence, and a status that is no success; what is no user's mistake is left as it is."""
+    for name in ("write_skeleton", "mutate"):
+        monkeypatch.setattr(f"checks.dev.command.{name}", Mock(side_effect=error("there is no such lesson")))
+    assert main(argv) == 1
+    assert capsys.readouterr() == ("", "workshop.py dev: there is no such lesson\n")
+    for name in ("write_skeleton", "mutate"):
+        monkeypatch.setattr(f"checks.dev.command.{name}", Mock(side_effect=RuntimeError))
+    with pytest.raises(RuntimeError):
+        main(argv)
+
+
+@pytest.mark.parametrize(("lesson", "file", "said"), [
+    ("01", "kernels/cost.py", "kernels/cost.py has gemv_bytes already"), ("99", "kernels/x.py", "there is no lesson '99'; "),
+    ("01", "x.py", "--file must be a Python file in kernels/")])
+def test_mistakes_in_what_was_asked_are_said(lesson, file, said, capsys):
+    assert main(["new-exercise", "gemv_bytes", "--lesson", lesson, "--file", file]) == 1
+    assert capsys.readouterr().err.startswith(f"workshop.py dev: {said}")
+
+
+@pytest.mark.parametrize(("options", "noun", "after"), [
+    ([], "cost", None), (["--noun", "gemv", "--after", "end"], "gemv", "end")])
+def test_command_passes_its_options_on_and_names_what_it_wrote(options, noun, after, monkeypatch, capsys):
+    write = Mock(return_value=[ROOT / "kernels" / "cost.py", ROOT / "lessons" / "01_gemv_fp16.ipynb"])
+    monkeypatch.setattr("checks.dev.command.write_skeleton", write)
+    assert main(["new-exercise", "new_one", "--lesson", "01", "--file", "kernels/cost.py", *options]) == 0
+    write.assert_called_once_with(NewExercise("new_one", "01", Path("kernels/cost.py"), noun, after))
+    said = capsys.readouterr().out
+    assert said.startswith("wrote kernels/cost.py\nwrote lessons/01_gemv_fp16.ipynb\nEach place has a TODO")
+    assert said.endswith(' -k "new_one or 01_gemv_fp16"\n')
 
 
 @pytest.mark.parametrize(("text", "want"), [
