@@ -84,6 +84,7 @@ def quantize_heads(
     the end of a cache in which `first` tokens are in front.
     """
     B, T, width = expect("x", x, ("B", "T", "heads · D"), FLOATS)
+    expect_rows("x", x)
     q = torch.empty((B, heads, first + T, width // heads), device=x.device, dtype=torch.int8)
     scale = torch.empty((B, heads, first + T), device=x.device, dtype=torch.float32)
     place = torch.full((B,), first, device=x.device, dtype=torch.int32) if first > 0 else None
@@ -109,7 +110,7 @@ def append_int8(
     expect("x", x, (B, "T", heads * D), FLOATS, device=q.device)
     expect("place", place, (B,), torch.int32, device=q.device)
     expect("scale", scale, (B, heads, S), torch.float32, device=q.device)
-    for name, value in (("x", x), ("scale", scale)):
+    for name, value in (("x", x), ("place", place), ("scale", scale)):
         expect_rows(name, value)
     if q.stride(2) != D or q.stride(3) != 1:
         raise ValueError(f"the tokens of q must be contiguous, got strides {q.stride()} for D = {D}")
@@ -314,6 +315,9 @@ def merge_parts(part: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
     """
     B, heads, parts, D = expect("part", part, ("B", "heads", "parts", "D"), torch.float32)
     expect("lse", lse, (B, heads, parts), torch.float32, device=part.device)
+    for name, value in (("part", part), ("lse", lse)):
+        if not value.is_contiguous():
+            raise ValueError(f"{name} must be contiguous, got strides {value.stride()}")
     y = torch.empty((B, heads, D), device=part.device, dtype=torch.float16)
     with launching_at(part):
         merge_parts_kernel[(B * heads,)](
@@ -339,6 +343,7 @@ def expect_attention(
     _, kv_heads, S, _ = expect("keys", k, (B, "kv_heads", "S", D), dtype, device=q.device)
     expect("values", v, (B, kv_heads, S, D), dtype, device=q.device)
     expect("lengths", lengths, (B,), torch.int32, device=q.device)
+    expect_rows("lengths", lengths)
     if not q.is_contiguous():
         raise ValueError(f"q must be contiguous, got strides {q.stride()} for shape {tuple(q.shape)}")
     if k.stride() != v.stride() or k.stride(3) != 1:

@@ -164,3 +164,33 @@ def test_what_does_not_fit_is_refused():
         append_int8(randn(2, 1, 32), lengths, k_q.transpose(2, 3).contiguous().transpose(2, 3), k_scale)
     with pytest.raises(ValueError, match=r"x must be \(2, T, 32\)"):
         append_int8(randn(2, 1, 16), lengths, k_q, k_scale)
+
+
+def with_gaps(x):
+    """Between the numbers of a row others, which must not be read."""
+    return (x.repeat_interleave(2, dim=-1) * 3)[..., ::2].copy_(x)
+
+
+(CODES, SCALES), CACHE, LENGTHS = int8_of(randn(2, 2, 8, 16)), randn(2, 2, 8, 16), torch.tensor([8, 3], dtype=torch.int32)
+CALLS = {
+    quantize_heads: {"x": randn(2, 3, 32), "heads": 2}, decode_attention: {
+        "q": randn(2, 4, 16), "k": CACHE, "v": CACHE, "lengths": LENGTHS.to(device())},
+    attention_parts_int8: {"q": randn(2, 4, 16), "k_q": CODES, "k_scale": SCALES, "v_q": CODES, "v_scale": SCALES,
+                           "lengths": LENGTHS.to(device())},
+    merge_parts: {"part": randn(2, 2, 3, 16).float(), "lse": randn(2, 2, 3).float()},
+    append_int8: {"x": randn(2, 3, 32), "place": LENGTHS.to(device()) - 3, "q": CODES, "scale": SCALES},
+}
+
+
+@pytest.mark.parametrize("function", CALLS, ids=lambda function: function.__name__)
+def test_what_has_gaps_is_refused(function):
+    for name in (name for name, value in CALLS[function].items() if isinstance(value, torch.Tensor)):
+        with pytest.raises(ValueError, match="must be contiguous|strides"):
+            function(**CALLS[function] | {name: with_gaps(CALLS[function][name])})
+
+
+@pytest.mark.parametrize("name", CALLS[merge_parts])
+def test_parts_in_a_longer_tensor_are_refused(name):
+    given = CALLS[merge_parts]
+    with pytest.raises(ValueError, match=f"{name} must be contiguous"):
+        merge_parts(**given | {name: torch.cat([given[name]] * 2, dim=2)[:, :, :3]})
