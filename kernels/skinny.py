@@ -151,6 +151,8 @@ def split_k_reduce(
     splits, M, N = expect("partial", partial, ("splits", "M", "N"), torch.int32)
     expect("x_scale", x_scale, (M,), torch.float32, device=partial.device)
     expect("w_scale", w_scale, (N,), torch.float32, device=partial.device)
+    for name, value in (("x_scale", x_scale), ("w_scale", w_scale)):
+        expect_rows(name, value)
     BLOCK_N = 512
     y = torch.empty((M, N), device=partial.device, dtype=torch.float16)
     split_k_reduce_kernel[(M, triton.cdiv(N, BLOCK_N))](
