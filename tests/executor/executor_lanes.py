@@ -49,9 +49,44 @@ def lanes(kind: str, seed: int = 0) -> torch.Tensor:
     return x
 
 
+def run_all(op: str, kind: str, *inputs: torch.Tensor) -> torch.Tensor:
+    """`op` on any number of lanes: a tile has a power of two."""
+    n = 1 << (len(inputs[0]) - 1).bit_length()
+    padded = [torch.cat([x, x.new_zeros(n - len(x))]) for x in inputs]
+    return run(op.replace("LANES", f"tensor<{n}x{kind}>"), kind, *padded, n=n)[:len(inputs[0])]
+
+
+def special(kind: str) -> torch.Tensor:
+    """NaN, infinities, zeros, the largest and the smallest, ties, and where functions turn, with the numbers beside."""
+    of, dtype = torch.finfo(TYPES[kind]), TYPES[kind]
+    edges = [0, of.smallest_normal * of.eps, of.smallest_normal, 3e-5, of.max / 2, of.max, math.inf]
+    turns = torch.tensor([0.125, 0.5, 1, 1.5, 2.5, 6, 9, 25, 28], dtype=dtype)
+    beside = [torch.nextafter(turns, torch.tensor(to, dtype=dtype)) for to in (0.0, math.inf)]
+    x = torch.cat([torch.tensor(edges, dtype=dtype), turns, *beside])
+    return torch.cat([x, -x, torch.tensor([math.nan], dtype=dtype)])
+
+
+def special_tuples(kind: str, count: int) -> list[torch.Tensor]:
+    """Each special number with each, as `count` operands."""
+    return [x.flatten() for x in torch.meshgrid(*[special(kind)] * count, indexing="ij")]
+
+
+def assert_special(got: torch.Tensor, want: torch.Tensor, rtol: float = 0.0, atol: float = 0.0, zeros: bool = True) -> None:
+    """`want` is float64. A subnormal number may be off by two steps where there is a tolerance; zeros have their signs."""
+    of, want = torch.finfo(got.dtype), want.to(got.dtype)
+    steps = 2 * of.smallest_normal * of.eps if rtol else 0.0
+    torch.testing.assert_close(got.double(), want.double(), rtol=rtol, atol=atol + steps, equal_nan=True)
+    zero = (got == 0) & (want == 0)
+    assert not zeros or torch.equal(got[zero].signbit(), want[zero].signbit())
+
+
 def assert_equal(got, want, rtol=0.0):
     got, want = got.double() if got.dtype != torch.int64 else got, want.double() if want.dtype != torch.int64 else want
     torch.testing.assert_close(got, want, rtol=rtol, atol=0, equal_nan=True)
+
+
+def rounded_half_away(x: torch.Tensor) -> torch.Tensor:
+    return torch.where(x.frac().abs() == 0.5, x + x.sign() / 2, x.round())
 
 
 def as_unsigned(x):

@@ -198,7 +198,7 @@ def dot_kernel(a_ptr, b_ptr, c_ptr, M: tl.constexpr, N: tl.constexpr, K: tl.cons
     tl.store(c_ptr + m[:, None] * N + n[None, :], tl.dot(a, b, input_precision=PRECISION, out_dtype=OUT))
 
 
-@pytest.mark.parametrize("kind", ("i8", "f16", "bf16", "f32", "tf32"))
+@pytest.mark.parametrize("kind", ("i8", "f16", "bf16", "ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"))
 def test_dot(kind):
     M, N, K = 16, 32, 64
     dtype = {"i8": torch.int8, "f16": torch.float16, "bf16": torch.bfloat16}.get(kind, torch.float32)
@@ -207,7 +207,7 @@ def test_dot(kind):
     else:
         a, b = torch.randn(M, K).to(dtype), torch.randn(K, N).to(dtype)
     c = torch.zeros(M, N, dtype=torch.int32 if kind == "i8" else torch.float32)
-    ran(dot_kernel, (1,), a, b, c, M=M, N=N, K=K, PRECISION="ieee" if kind == "f32" else "tf32",
+    ran(dot_kernel, (1,), a, b, c, M=M, N=N, K=K, PRECISION="tf32" if kind in ("i8", "f16", "bf16") else kind,
         OUT=tl.int32 if kind == "i8" else tl.float32)
     if kind == "i8":
         assert torch.equal(c, (a.long() @ b.long()).int())
@@ -369,6 +369,20 @@ def test_what_the_front_end_refuses_is_named_with_its_line():
         execute(wrong_kernel, (1,), {"x_ptr": [1], "N": 4})
     with pytest.raises(CompileError, match="is a tuple, .*: pass each by itself"):
         execute(wrong_kernel, (1,), {"x_ptr": (torch.zeros(4),), "N": 4})
+
+
+@triton.jit
+def logic_kernel(x_ptr, N: tl.constexpr, AND: tl.constexpr):
+    i = tl.program_id(0) if N == 1 else tl.arange(0, N)
+    tl.store(x_ptr + i, (i >= 0 and i < 1) if AND else (i < 0 or i < 1))
+
+
+@pytest.mark.parametrize("logic", (True, False))
+def test_logic_of_python_joins_scalars_and_no_blocks(logic):
+    execute(logic_kernel, (1,), {"x_ptr": (x := torch.zeros(2)), "N": 1, "AND": logic})
+    assert x.tolist() == [1, 0]
+    with pytest.raises(CompileError, match=r"Logical operators 'and' and 'or' are .*\n  at: tl.store"):
+        execute(logic_kernel, (1,), {"x_ptr": x, "N": 2, "AND": logic})
 
 
 def test_tensors_and_other_globals_are_no_part_of_a_kernel():

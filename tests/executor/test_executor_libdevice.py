@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from executor_lanes import assert_special, rounded_half_away, special_tuples
 
-from checks.executor.operations.elementwise import FUNCTIONS
+from checks.executor.operations.elementwise import ARITHMETIC, FUNCTIONS
 from checks.executor.operations.libdevice import LIBDEVICE
 
 INF, NAN = math.inf, math.nan
@@ -91,6 +93,104 @@ def test_the_others_and_that_none_is_left_out():
     assert of("umulhi", [1 << 40, 3], [1 << 30, 7]) == [1 << 6, 0]
     tested = {name for table in (*ONE.values(), *TWO.values()) for name in table} | ELSEWHERE
     assert tested == set(LIBDEVICE) - {name.partition(".")[2] for name in FUNCTIONS if name.startswith("math.")} | {"erf"}
+
+
+def each(function):
+    """Python's function on each number; NaN where there is none, and what is too large infinite."""
+    def value(x, *more):
+        try:
+            return function(x, *more)
+        except ValueError:
+            return NAN
+        except OverflowError:
+            return math.copysign(INF, x)
+
+    return lambda *columns: torch.tensor(list(map(value, *(x.tolist() for x in columns))), dtype=torch.float64)
+
+
+def exponent(x):
+    """Of 2, as CUDA has it: of 0, infinities and NaN too."""
+    return torch.where(x.abs() < INF, torch.where(x == 0, -INF, torch.frexp(x)[1] - 1.0), x.abs())
+
+
+def sine_of_half_turns(x):
+    """Of what is left of x beside the nearest integer, which is exact."""
+    left = math.remainder(x, 1)
+    return math.sin(math.pi * left) * (-1 if (x - left) % 2 else 1)
+
+
+def cosine_of_half_turns(x):
+    left = math.remainder(x, 1)
+    return math.sin(math.pi * (0.5 - abs(left))) * (-1 if (x - left) % 2 else 1)
+
+
+def gamma(x):
+    return math.copysign(INF, x) if abs(x) < 2.0**-1024 else math.gamma(x)
+
+
+def gap(a, b):
+    return torch.where(a <= b, 0.0, a - b)
+
+
+SPECIAL_ONE = {
+    **dict.fromkeys(("rint", "nearbyint", "llrint", "lrint", "float2int_rn"), torch.round),
+    **dict.fromkeys(("round", "llround", "lround"), rounded_half_away),
+    **dict.fromkeys(("floor", "float2int_rd"), torch.floor), **dict.fromkeys(("ceil", "float2int_ru"), torch.ceil),
+    **dict.fromkeys(("trunc", "float2int_rz"), torch.trunc), **dict.fromkeys(("fabs", "abs", "llabs"), torch.abs),
+    "logb": exponent, "ilogb": lambda x: exponent(x).nan_to_num(-INF, INF, -INF),
+    **dict.fromkeys(("exp10", "fast_exp10"), lambda x: torch.pow(10.0, x)), "fast_exp": torch.exp,
+    "rcbrt": lambda x: 1 / each(math.cbrt)(x), "asinh": lambda x: torch.copysign(torch.asinh(x.abs()), x),
+    "fast_sin": torch.sin, "fast_cos": torch.cos, "fast_tan": torch.tan,
+    "sinpi": each(sine_of_half_turns), "cospi": each(cosine_of_half_turns), "erf": torch.erf, "erfc": torch.erfc,
+    "tgamma": each(gamma), "lgamma": torch.lgamma, "normcdf": lambda x: torch.erfc(-x / 2**0.5) / 2,
+    "erfcx": torch.special.erfcx, **dict.fromkeys(("frcp_rn", "drcp_rn"), torch.reciprocal),
+    "saturate": lambda x: x.nan_to_num(0).clamp(0, 1), "acosh": torch.acosh, "atanh": torch.atanh,
+    **dict.fromkeys(("fsqrt_rn", "dsqrt_rn"), torch.sqrt), "frsqrt_rn": torch.rsqrt, "fast_log": torch.log,
+    "fast_log2": torch.log2, "fast_log10": torch.log10, "isnan": torch.isnan, "isinf": torch.isinf,
+    **dict.fromkeys(("isfinited", "finite"), torch.isfinite), "signbit": torch.signbit, "erfinv": torch.erfinv,
+    "normcdfinv": torch.special.ndtri,
+}
+SPECIAL_TWO = {
+    "fmod": each(math.fmod), "remainder": each(math.remainder), "fmin": torch.fmin, "fmax": torch.fmax,
+    "copysign": torch.copysign, "fdim": gap, "hypot": torch.hypot, "rhypot": lambda a, b: 1 / torch.hypot(a, b),
+    **dict.fromkeys(("fdiv_rn", "ddiv_rn", "fast_fdivide"), torch.div), **dict.fromkeys(("fadd_rn", "dadd_rn"), torch.add),
+    "fsub_rn": torch.sub, **dict.fromkeys(("fmul_rn", "dmul_rn"), torch.mul),
+    **dict.fromkeys(("pow", "fast_pow"), torch.pow),
+}
+SPECIAL_SHIFT = {"powi": lambda x, n: torch.pow(x, n.double()), **dict.fromkeys(("ldexp", "scalbn"), each(math.ldexp))}
+SPECIAL_ALL = SPECIAL_ONE | SPECIAL_TWO | SPECIAL_SHIFT
+OF_WHOLE = {"min", "max", "umulhi", "int2float_rn"}
+ELSEWHERE_SPECIAL = {"nextafter", "fma", "fmaf_rn", "fma_rn"}
+ZEROS_OF_EITHER_SIGN = {"fmin", "fmax", "saturate", "sinpi", "cospi"}
+ROUGH = {"f32": 2.0**-21, "f64": 1e-12}
+
+
+@pytest.mark.parametrize("kind", ROUGH)
+@pytest.mark.parametrize("name", SPECIAL_ALL)
+def test_special_numbers(name, kind):
+    """Against FP64."""
+    given = special_tuples(kind, 2 if name in SPECIAL_TWO else 1)
+    if name in SPECIAL_SHIFT:
+        n = torch.tensor([0, 1, -1, 2, 3, -24, 149, -1074, 2000, -3000], dtype=torch.int32)
+        given = [given[0].repeat_interleave(len(n)), n.repeat(len(given[0]))]
+    if (name, kind) == ("normcdfinv", "f64"):  # where chances have but one bit
+        given = [given[0][(given[0].abs() > 1e-323) | (given[0] == 0)]]
+    with np.errstate(all="ignore"):
+        got = torch.from_numpy(np.asarray(LIBDEVICE[name](*(x.numpy() for x in given)))).to(given[0].dtype)
+    want = SPECIAL_ALL[name](given[0].double(), *(x if name in SPECIAL_SHIFT else x.double() for x in given[1:]))
+    assert_special(got, want, rtol=ROUGH[kind], atol=1e-15 * (name == "lgamma"), zeros=name not in ZEROS_OF_EITHER_SIGN)
+
+
+def test_the_special_numbers_of_the_others_and_that_none_is_left_out():
+    for kind in ROUGH:
+        a, b, c = special_tuples(kind, 2) + [special_tuples(kind, 2)[1].flip(0)]
+        with np.errstate(all="ignore"):
+            assert_special(torch.from_numpy(LIBDEVICE["nextafter"](a.numpy(), b.numpy())), torch.nextafter(a, b))
+            for name in ("fma", "fmaf_rn", "fma_rn"):  # itself in test_executor_operations.py
+                of_table = ARITHMETIC["math.fma"](a.numpy(), b.numpy(), c.numpy())
+                assert np.array_equal(LIBDEVICE[name](a.numpy(), b.numpy(), c.numpy()), of_table, equal_nan=True)
+    assert {*SPECIAL_ALL, *OF_WHOLE, *ELSEWHERE_SPECIAL} >= set(LIBDEVICE) - {
+        name.removeprefix("math.") for name in FUNCTIONS if LIBDEVICE.get(name.removeprefix("math.")) is FUNCTIONS[name]}
 
 
 @pytest.mark.parametrize(("name", "x", "want"), [  # CUDA's table of the special values of each function

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from executor_lanes import (
@@ -13,9 +14,13 @@ from executor_lanes import (
     N,
     as_unsigned,
     assert_equal,
+    assert_special,
     lanes,
     rounded_fraction,
+    rounded_half_away,
     run,
+    run_all,
+    special_tuples,
     wrapped,
 )
 
@@ -156,6 +161,41 @@ def test_functions(op, kind):
     torch.testing.assert_close(got, exact, rtol=2 * EPSILON[kind], atol=2 * EPSILON[kind], equal_nan=True)
 
 
+SPECIAL = FLOAT_BINARY | EXACT_UNARY | REFERENCES | {
+    "math.round": rounded_half_away,
+    "arith.remf": lambda a, b: torch.from_numpy(np.fmod(a.numpy(), b.numpy())),  # torch's overflows
+    "math.cbrt": lambda x: torch.tensor(list(map(math.cbrt, x.tolist())), dtype=torch.float64)}
+OF_TWO = {*FLOAT_BINARY, "math.atan2", "math.powf"}
+SIGN_LEFT_OPEN = {"arith.maximumf", "arith.minimumf", "arith.maxnumf", "arith.minnumf"}  # of zeros: one of the two
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("kind", FLOATS)
+@pytest.mark.parametrize("op", SPECIAL)
+def test_special_numbers(op, kind):
+    given = special_tuples(kind, 2 if op in OF_TWO else 1)
+    got = run_all(f"{op} {', '.join(f'%{i}' for i in range(len(given)))} : LANES", kind, *given)
+    assert_special(got, SPECIAL[op](*(x.double() for x in given)), 2 * EPSILON[kind] if op in REFERENCES else 0.0,
+                   zeros=op not in SIGN_LEFT_OPEN)
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("kind", FLOATS)
+def test_fused_multiply_add_of_special_numbers(kind):
+    of = torch.finfo(TYPES[kind])
+    tiny = (of.smallest_normal * of.eps, of.smallest_normal) if kind != "f64" else (2.0**-400,)
+    some = (0.0, *tiny, 2.5 + 4 * of.eps, of.max, math.inf)
+    few = torch.tensor([*some, *(-x for x in some), math.nan], dtype=TYPES[kind])
+    a, b, c = (x.flatten() for x in torch.meshgrid(few, few, few, indexing="ij"))
+    got = run_all("math.fma %0, %1, %2 : LANES", kind, a, b, c)
+    want = a.double() * b.double() + c.double()
+    for i, (x, y, z) in enumerate(zip(a.tolist(), b.tolist(), c.tolist(), strict=True)):
+        if all(map(math.isfinite, (x, y, z))) and (exact := Fraction(x) * Fraction(y) + Fraction(z)):
+            near = math.inf if abs(exact) > Fraction(of.max) * 5 / 4 else rounded_fraction(abs(exact), *PRECISION[kind])
+            want[i] = near if exact > 0 else -near
+    assert_special(got, want)
+
+
 @pytest.mark.parametrize("how, want", [
     ("oeq", lambda a, b: a == b), ("one", lambda a, b: (a < b) | (a > b)), ("olt", lambda a, b: a < b),
     ("ole", lambda a, b: a <= b), ("ogt", lambda a, b: a > b), ("oge", lambda a, b: a >= b), ("une", lambda a, b: a != b),
@@ -238,6 +278,7 @@ def test_every_entry_of_the_tables_is_tested():
     assert set(INTEGERS) == tested
     assert set(ARITHMETIC) == set(FLOAT_BINARY) | set(EXACT_UNARY) | {"math.fma", "math.round"}
     assert set(FUNCTIONS) == set(REFERENCES)
+    assert set(ARITHMETIC | FUNCTIONS) == set(SPECIAL) | {"math.fma"}
 
 
 @pytest.mark.parametrize("op", [

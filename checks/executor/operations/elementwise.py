@@ -56,13 +56,13 @@ def _odd_sum(a: Array, b: Array) -> Array:
 
 
 def fma(a: Array, b: Array, c: Array) -> Array:
-    """a * b + c rounded once."""
+    """a * b + c rounded once; of FP64, products below 2**-960 may be a step of the subnormal numbers off."""
     if a.dtype == np.float64:
         product, error = _two_product(a, b)
         plus, less = _two_sum(c, error)
         high, low = _two_sum(product, plus)
         result = high + _odd_sum(less, low)
-        return np.where(np.isfinite(result), result, a * b + c)
+        return np.where(np.isfinite(result) & (result != 0), result, a * b + c)  # which has the sign of a zero right
     product = a.astype(np.float64) * b  # exact
     total = np.asarray(product + c)
     # Rounded again to float32 the sum is wrong only where it lies just between two numbers, or is tiny.
