@@ -49,11 +49,12 @@ def lanes(kind: str, seed: int = 0) -> torch.Tensor:
     return x
 
 
-def run_all(op: str, kind: str, *inputs: torch.Tensor) -> torch.Tensor:
-    """`op` on any number of lanes: a tile has a power of two."""
+def run_all(op: str, result: str, *inputs: torch.Tensor) -> torch.Tensor:
+    """`op` on any number of lanes: a tile has a power of two. LANES in it is the type of the operands."""
     n = 1 << (len(inputs[0]) - 1).bit_length()
     padded = [torch.cat([x, x.new_zeros(n - len(x))]) for x in inputs]
-    return run(op.replace("LANES", f"tensor<{n}x{kind}>"), kind, *padded, n=n)[:len(inputs[0])]
+    kind = next(kind for kind, dtype in TYPES.items() if dtype == inputs[0].dtype)
+    return run(op.replace("LANES", f"tensor<{n}x{kind}>"), result, *padded, n=n)[:len(inputs[0])]
 
 
 def special(kind: str) -> torch.Tensor:

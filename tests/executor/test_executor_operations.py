@@ -20,12 +20,16 @@ from executor_lanes import (
     rounded_half_away,
     run,
     run_all,
+    special,
     special_tuples,
     wrapped,
 )
 
 from checks.executor import Unsupported
-from checks.executor.operations.elementwise import ARITHMETIC, FUNCTIONS, INTEGERS
+from checks.executor.ir import Op
+from checks.executor.operations.dot import dot
+from checks.executor.operations.elementwise import ARITHMETIC, FUNCTIONS, INTEGERS, extended_product, integer_power
+from checks.executor.types import Type
 
 WHOLE_BINARY = {
     "arith.addi": torch.add, "arith.subi": torch.sub, "arith.muli": torch.mul, "arith.andi": torch.bitwise_and,
@@ -85,6 +89,59 @@ def test_high_halves_and_bits(kind):
         width - (int(x) & mask).bit_length() for x in a]
     assert run(f"math.cttz %0 : tensor<{N}x{kind}>", kind, a).tolist() == [
         (int(x) & -int(x)).bit_length() - 1 if x else width for x in a]
+
+
+def made(make, name, *kinds, words="", of=()):
+    """The function of an operation with results of these types."""
+    return make(Op(name, [], [], words, [], {}, [Type(kind) for kind in of], [Type(kind) for kind in kinds]))
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("sign", "su")
+def test_both_halves_of_a_product(sign, kind):
+    edges = torch.cartesian_prod(*[lanes(kind)[:12]] * 2).T.contiguous()
+    width = 8 * TYPES[kind].itemsize
+    low, high = made(extended_product, f"arith.mul{sign}i_extended", kind, kind)(*edges.numpy())
+    for a, b, x, y in zip(*edges.tolist(), low.tolist(), high.tolist(), strict=True):
+        exact = a * b if sign == "s" else a % (1 << width) * (b % (1 << width))
+        assert (x, y) == (wrapped(exact, width), wrapped(exact >> width, width)), (a, b)
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+def test_powers_of_whole_numbers(kind):
+    few, powers = special(kind), torch.tensor([0, 1, 2, 3, -1, -2, 40, -40], dtype=torch.int32)
+    x, n = few.repeat_interleave(len(powers)), powers.repeat(len(few))
+    held = x.float() if kind == "bf16" else x
+    with np.errstate(all="ignore"):
+        got = torch.from_numpy(made(integer_power, "math.fpowi", kind)(held.numpy(), n.numpy()))
+    assert_equal(got, got.to(x.dtype))
+    assert_special(got.to(x.dtype), torch.pow(x.double(), n.double()), 2 * EPSILON[kind])
+
+
+@pytest.mark.parametrize("K", (16, 1024, 2048))
+def test_sums_of_bytes_are_exact_and_wrap_around(K):
+    a, b = np.full((1, 1, 1, 2, K), -128, np.int8), np.full((1, 1, 1, K, 2), -128, np.int8)
+    a[..., 0, 0], b[..., 0, 1] = -127, 127
+    c = np.array([[2**31 - 1, -5], [7, 0]], np.int32)
+    product = made(dot, "tt.dot", "tensor<2x2xi32>", of=(f"tensor<2x{K}xi8>", f"tensor<{K}x2xi8>"))
+    exact = a[0, 0, 0].astype(int) @ b[0, 0, 0].astype(int) + c
+    assert product(a, b, c).tolist() == [[[[[wrapped(x, 32) for x in row] for row in exact.tolist()]]]]
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+@pytest.mark.parametrize("precision", ("ieee", "tf32"))
+def test_products_of_tiles_in_their_precision(precision, kind):
+    """Of one product each, so that the last bit is known; TF32 is FP32 with its last 13 bits cut off."""
+    a, b = 1 + EPSILON[kind] * torch.arange(1.0, 5, dtype=torch.float64)[:, None], 1 - 2.0**-7 * torch.ones(1, 4).double()
+    c = torch.full((4, 4), 2.0**-6).double()
+    of = (f"tensor<4x1x{kind}>", f"tensor<1x4x{kind}>")
+    out = "f32" if kind in ("f16", "bf16") else kind
+    product = made(dot, "tt.dot", f"tensor<4x4x{out}>", of=of, words=f"%a, %b, %c, inputPrecision = {precision}")
+    held = [x.to(TYPES[out]).numpy()[None, None, None] for x in (a, b, c)]
+    if precision == "tf32" and kind == "f32":
+        a = torch.ones_like(a)  # its bits are beyond the tenth
+    want = (a @ b).to(TYPES[out]) + c.to(TYPES[out])
+    assert torch.equal(torch.from_numpy(product(*held))[0, 0, 0], want)
 
 
 @pytest.mark.parametrize("op, want", [("addi", "xor"), ("subi", "xor"), ("muli", "and"), ("andi", "and"), ("ori", "or"),
@@ -203,15 +260,15 @@ def test_fused_multiply_add_of_special_numbers(kind):
     ("ugt", lambda a, b: ~(a <= b)), ("uge", lambda a, b: ~(a < b)), ("ord", lambda a, b: ~(a.isnan() | b.isnan())),
     ("uno", lambda a, b: a.isnan() | b.isnan()), ("true", lambda a, b: a.isnan() | True),
     ("false", lambda a, b: a.isnan() & False)])
-def test_comparing_floats(how, want):
-    a, b = lanes("f32"), lanes("f32", 6)
-    b[100:] = a[100:]
-    assert torch.equal(run(f"arith.cmpf {how}, %0, %1 : tensor<{N}xf32>", "i1", a, b), want(a, b))
+@pytest.mark.parametrize("kind", FLOATS)
+def test_comparing_floats(kind, how, want):
+    a, b = special_tuples(kind, 2)
+    assert torch.equal(run_all(f"arith.cmpf {how}, %0, %1 : LANES", "i1", a, b), want(a, b))
 
 
 @pytest.mark.parametrize("how, want", [("eq", torch.eq), ("ne", torch.ne), ("lt", torch.lt), ("le", torch.le),
                                        ("gt", torch.gt), ("ge", torch.ge)])
-@pytest.mark.parametrize("kind", ("i1", "i8", "i32"))
+@pytest.mark.parametrize("kind", ("i1", "i8", "i16", "i32"))
 def test_comparing_integers(kind, how, want):
     a, b = lanes(kind), lanes(kind, 1)
     b[100:150] = a[100:150]
