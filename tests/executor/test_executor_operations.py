@@ -132,14 +132,14 @@ def test_sums_of_bytes_are_exact_and_wrap_around(K):
 @pytest.mark.parametrize("precision", ("ieee", "tf32"))
 def test_products_of_tiles_in_their_precision(precision, kind):
     """Of one product each, so that the last bit is known; TF32 is FP32 with its last 13 bits cut off."""
-    a, b = 1 + EPSILON[kind] * torch.arange(1.0, 5, dtype=torch.float64)[:, None], 1 - 2.0**-7 * torch.ones(1, 4).double()
-    c = torch.full((4, 4), 2.0**-6).double()
+    a = 1 + EPSILON[kind] * torch.arange(1.0, 5, dtype=torch.float64)[:, None]
+    b, c = torch.full_like(a.T, 1 - 2.0**-7 + EPSILON[kind]), torch.full((4, 4), 2.0**-6).to(a)
     of = (f"tensor<4x1x{kind}>", f"tensor<1x4x{kind}>")
     out = "f32" if kind in ("f16", "bf16") else kind
     product = made(dot, "tt.dot", f"tensor<4x4x{out}>", of=of, words=f"%a, %b, %c, inputPrecision = {precision}")
     held = [x.to(TYPES[out]).numpy()[None, None, None] for x in (a, b, c)]
     if precision == "tf32" and kind == "f32":
-        a = torch.ones_like(a)  # its bits are beyond the tenth
+        a, b = torch.ones_like(a), torch.full_like(b, 1 - 2.0**-7)  # what is left out is beyond the tenth bit
     want = (a @ b).to(TYPES[out]) + c.to(TYPES[out])
     assert torch.equal(torch.from_numpy(product(*held))[0, 0, 0], want)
 
@@ -236,6 +236,15 @@ def test_special_numbers(op, kind):
                    zeros=op not in SIGN_LEFT_OPEN)
 
 
+def halves_of_steps(kind):
+    """Operands whose product is half a step of the sum, or a little more or less than FP64 keeps of it."""
+    bits, smallest = PRECISION[kind]
+    lowest, little = (-800 if kind == "f64" else smallest), 2.0 ** -(bits - 2)
+    return [(math.ldexp(1 + sign * little, half), math.ldexp(1 - little, step - 1 - half), side * math.ldexp(n, step))
+            for step in (lowest, lowest + 40) for half in [step // 2] for sign in (-1, 0, 1) for side in (-1, 1)
+            for n in (1, 4, 5, 2 ** (bits - 2) + 1, 2 ** (bits - 1) + 1, 2**bits - 1) if step + bits < 15 or kind != "f16"]
+
+
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 @pytest.mark.parametrize("kind", FLOATS)
 def test_fused_multiply_add_of_special_numbers(kind):
@@ -243,7 +252,8 @@ def test_fused_multiply_add_of_special_numbers(kind):
     tiny = (of.smallest_normal * of.eps, of.smallest_normal) if kind != "f64" else (2.0**-400,)
     some = (0.0, *tiny, 2.5 + 4 * of.eps, of.max, math.inf)
     few = torch.tensor([*some, *(-x for x in some), math.nan], dtype=TYPES[kind])
-    a, b, c = (x.flatten() for x in torch.meshgrid(few, few, few, indexing="ij"))
+    beside = torch.tensor(halves_of_steps(kind), dtype=TYPES[kind])
+    a, b, c = torch.cat([torch.cartesian_prod(few, few, few), beside]).T.contiguous()
     got = run_all("math.fma %0, %1, %2 : LANES", kind, a, b, c)
     want = a.double() * b.double() + c.double()
     for i, (x, y, z) in enumerate(zip(a.tolist(), b.tolist(), c.tolist(), strict=True)):
