@@ -75,10 +75,7 @@ def look_into(folder: Path) -> Found:
                        "on this machine, with config.json, *.safetensors and the tokenizer's files")
     if not (folder / "config.json").exists():
         raise BadModel(f"{folder} has no config.json, so it is no checkpoint of transformers")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise BadModel(f"{folder / 'config.json'} is not whole JSON: {error}") from None
+    config = _json(folder / "config.json")
     if "quantization_config" in config:
         method = config["quantization_config"].get("quant_method", "some method")
         raise BadModel(f"{folder} is quantized already, by {method}: give the FP16 or BF16 checkpoint that it was made from")
@@ -91,10 +88,23 @@ def look_into(folder: Path) -> Found:
     return Found(folder, config, shards, _stored(shards))
 
 
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise BadModel(f"{path} is not whole JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BadModel(f"{path} holds {type(found).__name__}, and an object is needed: copy it again")
+    return found
+
+
 def _shards(folder: Path) -> tuple[Path, ...]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        shards = tuple(folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values())))
+        weight_map = _json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise BadModel(f"{index} has no weight_map, which names the files with weights: copy it again")
+        shards = tuple(folder / name for name in sorted(set(weight_map.values())))
     else:
         shards = (folder / "model.safetensors",)
     missing = [path.name for path in shards if not path.exists()]

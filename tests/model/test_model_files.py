@@ -94,6 +94,20 @@ def test_a_file_that_is_no_int8_model_is_refused(tmp_path, metadata, said):
         int8.load(model(), tmp_path / "q")
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize(("text", "said"), [
+    ("", "is not whole JSON"), ('{"weight_map": {', "is not whole JSON"), ("[]", "holds list, and an object is needed"),
+    ("null", "holds NoneType, and an object is needed"), ("{}", None), ('{"weight_map": []}', None)])
+def test_a_damaged_json_of_a_checkpoint_is_a_sentence(tmp_path, name, text, said):
+    for other in ("config.json", "tokenizer.json"):
+        (tmp_path / other).write_text("{}")
+    (tmp_path / name).write_text(text)
+    otherwise = "has no weight_map" if "index" in name else "lacks 1 of 1 files"
+    with pytest.raises(BadModel, match=said or otherwise) as caught:
+        folder.look_into(tmp_path)
+    assert name in str(caught.value) or not said
+
+
 @pytest.mark.parametrize("pickles", [(), ("training_args.bin",), ("pytorch_model.bin",)])
 @pytest.mark.parametrize(("indexed", "missing", "said"), [
     (True, (), None), (True, (2,), "lacks 1 of 3 files with weights: 2.safetensors"),
