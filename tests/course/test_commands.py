@@ -7,12 +7,21 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import torch
 
 import checks.__main__ as commands
 import checks.course.notebooks as notebooks
 import workshop
+from checks.bench.ncu import NoProfile
+from checks.bench.results import BadResults
+from checks.bench.runner import WorkerFailed
+from checks.bench.workloads import BadShapes
+from checks.grader.sandbox.client import Fault
+from checks.grader.selftest import Misjudged
+from checks.model.folder import BadModel
 
 
 def run(monkeypatch, *argv):
@@ -75,6 +84,34 @@ def test_solutions_that_cannot_be_built_say_why(monkeypatch, capsys, kind):
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, "solutions")
     assert "error: 00_a.ipynb is no longer as it was" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("argv", "fails", "error", "status", "said"), [
+    *((["bench"], "checks.bench.command.run_checks_and_report", kind("why"), 2, "bench: why\n")
+      for kind in (BadResults, BadShapes, WorkerFailed, OSError)),
+    *((["profile"], "checks.bench.profile.gpu_name", kind("why"), 2, "profile: why\n")
+      for kind in (NoProfile, BadResults, FileNotFoundError)),
+    (["model", "folder"], "checks.model.command.run", BadModel("why"), 2, "model: why\n"),
+    (["model", "folder"], "checks.model.command.run", torch.OutOfMemoryError("why\nmore"), 2,
+     "model: the GPU's memory is full: why\n"),
+    (["grade", "one", "a.py"], "checks.grader.command._one", ValueError("why"), 2, "grade: why\n"),
+    (["grade", "one", "a.py"], "checks.grader.command._one", Misjudged("why"), 4,
+     "grade: why. No result can be trusted until that is right; see `grade selftest`.\n"),
+    *((["grade", "one", "a.py"], "checks.grader.command._one", kind("why"), 3, "grade: infrastructure error: why\n")
+      for kind in (Fault, OSError)),
+    (["grade", "one", "a.py"], "checks.grader.command._one", KeyboardInterrupt(), 130,
+     "\ngrade: stopped. What was graded is kept: the same command with --resume goes on.\n"),
+    (["reset", "04"], "checks.course.reset.reset", OSError(errno.ENOSPC, "full", "a.ipynb"), 1,
+     "workshop.py reset: nothing was changed, because a.ipynb cannot be written: full.\n"),
+])
+def test_what_a_command_cannot_do_is_a_sentence(monkeypatch, capsys, argv, fails, error, status, said):
+    """Each with its status; an error that none of them expects is not hidden."""
+    monkeypatch.setattr(fails, Mock(side_effect=error))
+    assert run(monkeypatch, *argv) == status
+    assert capsys.readouterr() == ("", said)
+    monkeypatch.setattr(fails, Mock(side_effect=ZeroDivisionError))
+    with pytest.raises(ZeroDivisionError):
+        run(monkeypatch, *argv)
 
 
 def test_every_solution_is_built_and_stale_ones_go(monkeypatch, tmp_path):
