@@ -19,6 +19,7 @@ from checks.bench.ncu import NoProfile
 from checks.bench.results import BadResults
 from checks.bench.runner import WorkerFailed
 from checks.bench.workloads import BadShapes
+from checks.course.update import Refused
 from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged
 from checks.model.folder import BadModel
@@ -103,6 +104,10 @@ def test_solutions_that_cannot_be_built_say_why(monkeypatch, capsys, kind):
      "\ngrade: stopped. What was graded is kept: the same command with --resume goes on.\n"),
     (["reset", "04"], "checks.course.reset.reset", OSError(errno.ENOSPC, "full", "a.ipynb"), 1,
      "workshop.py reset: nothing was changed, because a.ipynb cannot be written: full.\n"),
+    (["update"], "checks.course.update.update", Refused("why"), 1, "workshop.py update: why\n"),
+    (["update"], "checks.course.update.update", OSError(errno.ENOSPC, "full", "a.ipynb"), 1,
+     "workshop.py update: a.ipynb cannot be written: full. Your notebooks as they were are in lessons/ or backups/; run the "
+     "same command again when that is repaired.\n"),
 ])
 def test_what_a_command_cannot_do_is_a_sentence(monkeypatch, capsys, argv, fails, error, status, said):
     """Each with its status; an error that none of them expects is not hidden."""

@@ -4,8 +4,10 @@ import importlib.metadata
 import io
 import json
 import platform
+import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -210,7 +212,8 @@ def test_facts_are_gathered_from_torch_and_the_environment(monkeypatch):
     assert (machine.gpu, machine.capability) == ("", None)
 
 
-def test_what_is_not_installed_or_does_not_start_is_a_fact_too(monkeypatch):
+@pytest.mark.parametrize("kind", [ImportError, OSError, RuntimeError])
+def test_what_is_not_installed_or_does_not_start_is_a_fact_too(monkeypatch, kind):
     version = importlib.metadata.version
 
     def found(package):
@@ -219,13 +222,21 @@ def test_what_is_not_installed_or_does_not_start_is_a_fact_too(monkeypatch):
         return version(package)
 
     def broken():
-        raise RuntimeError("no driver")
+        raise kind("no driver")
 
     monkeypatch.setattr(doctor.importlib.metadata, "version", found)
     monkeypatch.setattr("torch.cuda.is_available", broken)
     machine = doctor.gather()
     assert set(machine.installed) == {"torch", "numpy"}
-    assert machine.import_error == "RuntimeError: no driver"
+    assert machine.import_error == f"{kind.__name__}: no driver"
+
+
+@pytest.mark.parametrize("error", [PermissionError(), FileNotFoundError(), subprocess.TimeoutExpired("nvidia-smi", 20)],
+                         ids=["refused", "not there", "no answer"])
+def test_an_nvidia_smi_that_does_not_answer_lists_none(monkeypatch, error):
+    monkeypatch.setattr(doctor.subprocess, "run", Mock(side_effect=error))
+    assert doctor.list_drivers() == []
+    assert doctor.subprocess.run.call_args.kwargs["timeout"] == 20, "for it may hang"
 
 
 def test_where_notebooks_find_kernels(monkeypatch, tmp_path):
