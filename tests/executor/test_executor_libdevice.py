@@ -116,7 +116,7 @@ def exponent(x):
 def sine_of_half_turns(x):
     """Of what is left of x beside the nearest integer, which is exact."""
     left = math.remainder(x, 1)
-    return math.sin(math.pi * left) * (-1 if (x - left) % 2 else 1)
+    return math.sin(math.pi * left) * (-1 if (x - left) % 2 else 1) if left else math.copysign(0, x)
 
 
 def cosine_of_half_turns(x):
@@ -161,7 +161,7 @@ SPECIAL_SHIFT = {"powi": lambda x, n: torch.pow(x, n.double()), **dict.fromkeys(
 SPECIAL_ALL = SPECIAL_ONE | SPECIAL_TWO | SPECIAL_SHIFT
 OF_WHOLE = {"min", "max", "umulhi", "int2float_rn"}
 ELSEWHERE_SPECIAL = {"nextafter", "fma", "fmaf_rn", "fma_rn"}
-ZEROS_OF_EITHER_SIGN = {"fmin", "fmax", "saturate", "sinpi", "cospi"}
+ZEROS_OF_EITHER_SIGN = {"fmin", "fmax", "saturate", "cospi"}
 ROUGH = {"f32": 2.0**-21, "f64": 1e-12}
 
 

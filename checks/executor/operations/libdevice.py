@@ -74,9 +74,10 @@ def rhypot(a: Array, b: Array) -> Array:
 
 
 def sinpi(x: Array) -> Array:
-    """By what is left beside the nearest integer: exactly 0 at each, as CUDA's."""
+    """By what is left beside the nearest integer: at each a zero with the sign of x, as CUDA's."""
     whole = np.rint(x)
-    return (np.sin(np.pi * (x - whole)) * (1 - 2 * np.abs(np.fmod(whole, 2)))).astype(x.dtype)
+    left = x - whole
+    return np.where(left == 0, np.copysign(0, x), np.sin(np.pi * left) * (1 - 2 * np.abs(np.fmod(whole, 2)))).astype(x.dtype)
 
 
 def cospi(x: Array) -> Array:
