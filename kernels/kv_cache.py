@@ -85,6 +85,8 @@ def quantize_heads(
     """
     B, T, width = expect("x", x, ("B", "T", "heads · D"), FLOATS)
     expect_rows("x", x)
+    if heads < 1 or width % heads:
+        raise ValueError(f"x has {width} columns, which are not {heads} heads of as many each")
     q = torch.empty((B, heads, first + T, width // heads), device=x.device, dtype=torch.int8)
     scale = torch.empty((B, heads, first + T), device=x.device, dtype=torch.float32)
     place = torch.full((B,), first, device=x.device, dtype=torch.int32) if first > 0 else None

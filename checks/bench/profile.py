@@ -17,20 +17,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from checks.bench import ncu
-from checks.bench.results import RECORDED, RESULTS, BadResults, chosen, expect_same, file_name, save
+from checks.bench.results import RECORDED, RESULTS, BadResults, chosen, expect_same, file_name, read_json, save
 from checks.paths import python_path
 
 FOLDER = "profiles"
+FIELDS = {"gpu", "torch", "triton", "ncu", "date", "rows", "proton"}
 WORKER = [sys.executable, "-P", "-m", "checks.bench.profile_cases"]
 
 
 def profiles() -> dict:
-    """The recorded profiles. Raises FileNotFoundError where there are none."""
+    """The recorded profiles. Raises FileNotFoundError where there are none, BadResults where the file is none of them."""
     path = RESULTS / FOLDER / RECORDED
     if not path.exists():
         raise FileNotFoundError(f"there are no recorded profiles in {path}: restore that file, or run "
                                 "`python3 workshop.py profile` on an H100 or H200")
-    return json.loads(path.read_text())
+    return load(path)
+
+
+def load(path: Path) -> dict:
+    """The profiles in a file. Raises BadResults where it is not one that `profile` wrote, whole; OSError where there is
+    none."""
+    found = read_json(path, "profile")
+    if not isinstance(found, dict) or not FIELDS <= found.keys():
+        raise BadResults(f"{path} is JSON, but no profiles of this workshop: it needs {', '.join(sorted(FIELDS))}")
+    return found
 
 
 def profiled(function: str, launch: int = 0, **shape: int) -> dict:
@@ -130,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         path = args.out / file_name(gpu_name())
-        found, missing = run(args.keep, args.lesson, json.loads(path.read_text()) if args.lesson else None)
+        found, missing = run(args.keep, args.lesson, load(path) if args.lesson else None)
     except (ncu.NoProfile, BadResults, FileNotFoundError) as error:
         print(f"profile: {error}", file=sys.stderr)
         return 2

@@ -41,11 +41,7 @@ def load(path: Path) -> dict:
     """The figures in a file. Raises BadResults where it is not one that `bench` wrote, whole; OSError where there is
     none."""
     path = Path(path)
-    try:
-        figures = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadResults(f"{path} is not whole JSON ({error}): restore it, or measure again with `python3 workshop.py "
-                         "bench`") from None
+    figures = read_json(path, "bench")
     if not isinstance(figures, dict) or "schema" not in figures:
         raise BadResults(f'{path} is JSON, but no figures of this workshop: it has no "schema"')
     if figures["schema"] != SCHEMA:
@@ -62,6 +58,16 @@ def load(path: Path) -> dict:
         if not (0 < row["low_us"] <= row["median_us"] <= row["high_us"] and row["mode"] in MODES):
             raise BadResults(f"{where} needs 0 < low_us <= median_us <= high_us and a mode of {MODES}, got {row}")
     return figures
+
+
+def read_json(path: Path, command: str) -> object:
+    """What is in a file that a command of the workshop wrote. Raises BadResults where it is not whole JSON, OSError where
+    there is none."""
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadResults(f"{path} is not whole JSON ({error}): restore it, or measure again with `python3 workshop.py "
+                         f"{command}`") from None
 
 
 def _expect_fields(found: dict, wanted: dict, where: str) -> None:

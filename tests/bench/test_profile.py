@@ -82,6 +82,19 @@ def test_the_command_says_that_there_is_no_gpu(capsys):
     assert "profile: there is no GPU here" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"gpu": "A"', "is not whole JSON .*: restore it, or measure again with `python3 workshop.py profile`"),
+    ("[]", "no profiles of this workshop: it needs date, gpu, ncu, proton, rows, torch, triton"),
+    ('{"gpu": "A", "rows": []}', "no profiles of this workshop")])
+def test_a_file_that_holds_no_profiles_is_said_to(tmp_path, monkeypatch, capsys, text, message):
+    (tmp_path / "gpu_x.json").write_text(text)
+    with pytest.raises(BadResults, match=message):
+        profile.load(tmp_path / "gpu_x.json")
+    monkeypatch.setattr(profile, "gpu_name", lambda: "GPU X")
+    assert profile.main(["--lesson", "01", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"profile: {tmp_path / 'gpu_x.json'} is ")
+
+
 OLD = {"gpu": "A", "torch": "2", "triton": "3", "ncu": "4", "date": "2026-01-02", "proton": {"name": "old"},
        "rows": [{"lesson": lesson, "us": us} for lesson, us in (("01", 1), ("07b", 2), ("07b", 3), ("09", 4))]}
 

@@ -144,6 +144,12 @@ def test_a_tile_for_few_tokens_and_one_for_many(S, heads, tile):
     assert kv_cache.attention_tile(S, heads, 132) == tile
 
 
+@pytest.mark.parametrize("heads", [3, 64, 0, -1])
+def test_heads_that_do_not_divide_the_columns_are_refused(heads):
+    with pytest.raises(ValueError, match=f"x has 32 columns, which are not {heads} heads of as many each"):
+        quantize_heads(torch.zeros(2, 3, 32).half(), heads)
+
+
 def test_what_does_not_fit_is_refused():
     q, k, v = randn(2, 4, 16), randn(2, 2, 8, 16), randn(2, 2, 8, 16)
     (k_q, k_scale), (v_q, v_scale) = int8_of(k), int8_of(v)
