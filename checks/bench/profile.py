@@ -38,7 +38,7 @@ def load(path: Path) -> dict:
     """The profiles in a file. Raises BadResults where it is not one that `profile` wrote, whole; OSError where there is
     none."""
     found = read_json(path, "profile")
-    if not isinstance(found, dict) or not FIELDS <= found.keys():
+    if not isinstance(found, dict) or not FIELDS.issubset(found):
         raise BadResults(f"{path} is JSON, but no profiles of this workshop: it needs {', '.join(sorted(FIELDS))}")
     return found
 
