@@ -52,8 +52,9 @@ def test_one_process_answers_until_it_is_stopped(server):
     server.stop()
     again = server.ask("again", 30)
     assert again[1] == "again" and again[0] != first[0]
-    server.start().kill()  # as the kernel does where memory is short
-    server.start().wait()
+    killed = server.start()
+    killed.kill()  # as the kernel does where memory is short
+    killed.wait()
     assert server.ask("and again", 30)[1] == "and again"
 
 
