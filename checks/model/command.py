@@ -54,19 +54,29 @@ def main(argv: list[str]) -> int:
         commands.error("--load takes the layers and the smoothing from the file: leave out --skip and --smooth")
     try:
         card = run(args)
+        print("\n" + cards.page(card))
+        if args.out:
+            print(f"\nwritten to {keep(card, args.out)}")
     except BadModel as error:
         print(f"model: {error}", file=sys.stderr)
         return 2
     except torch.OutOfMemoryError as error:
         print(f"model: the GPU's memory is full: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
-    print("\n" + cards.page(card))
-    if args.out:
-        path = args.out / f"{file_name(card)}.json"
-        write_atomically(path, json.dumps(card, indent=1) + "\n")
-        write_atomically(path.with_suffix(".txt"), cards.page(card) + "\n")
-        print(f"\nwritten to {path}")
+    except OSError as error:
+        if error.filename is None:  # of what is printed
+            raise
+        print(f"model: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     return 0
+
+
+def keep(card: dict[str, Any], folder: Path) -> Path:
+    """Write the card into a folder, as JSON and as text; returns the path of the JSON."""
+    path = folder / f"{file_name(card)}.json"
+    write_atomically(path, json.dumps(card, indent=1) + "\n")
+    write_atomically(path.with_suffix(".txt"), cards.page(card) + "\n")
+    return path
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -169,13 +169,13 @@ def load(found: Found) -> tuple[Any, Any]:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(found.folder, local_files_only=True)
     except Exception as error:  # of many kinds, by tokenizer
-        raise BadModel(f"the tokenizer in {found.folder} cannot be read: {_first_line(error)}") from None
+        raise BadModel(f"the tokenizer in {found.folder} cannot be read: {first_line(error)}") from None
     try:
         model, notes = transformers.AutoModelForCausalLM.from_pretrained(
             found.folder, dtype=found.dtype, local_files_only=True, use_safetensors=True, output_loading_info=True,
             ignore_mismatched_sizes=True)
     except Exception as error:  # of many kinds, by architecture
-        raise BadModel(f"transformers {transformers.__version__} cannot load {found.folder}: {_first_line(error)}") from None
+        raise BadModel(f"transformers {transformers.__version__} cannot load {found.folder}: {first_line(error)}") from None
     missing = sorted(notes["missing_keys"])
     if missing or notes["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in notes["mismatched_keys"])
@@ -184,5 +184,5 @@ def load(found: Found) -> tuple[Any, Any]:
     return model.to(device()).eval().requires_grad_(False), tokenizer
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from checks.capstone.accuracy import linears
 from checks.capstone.training import windows
-from checks.model.folder import BadModel
+from checks.model.folder import BadModel, first_line
 from checks.model.int8 import int8_layers
 from checks.model.smooth import Smoothed
 from kernels.error import sqnr_db
@@ -136,7 +136,7 @@ def speed_rows(sides: dict[str, Any], vocabulary: int, longest: int, say: Callab
                 for decoder in decoders.values():
                     _run(decoder, tokens, 4)
             except Exception as error:  # of many kinds: an architecture that keeps no static cache, or cannot be traced
-                say(f"left out: batch {batch}, {mode}: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
+                say(f"left out: batch {batch}, {mode}: {type(error).__name__}: {first_line(error)}")
                 continue
             skipped = torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
             if skipped:

@@ -10,6 +10,7 @@ from checks.capstone.accuracy import linears
 from checks.model import folder, int8
 from checks.model.folder import BadModel
 from checks.model.smooth import NOTHING, Smoothed
+from kernels.linear import Int8Linear, Int8LinearOnCpu
 from kernels.runtime import device
 
 K, N = 16, 32
@@ -92,6 +93,48 @@ def test_a_file_that_is_no_int8_model_is_refused(tmp_path, metadata, said):
         save_file({"x": torch.zeros(1)}, tmp_path / "q", metadata)
     with pytest.raises(BadModel, match=said):
         int8.load(model(), tmp_path / "q")
+
+
+def test_a_twin_shares_what_is_not_replaced():
+    there = model()
+    there.register_buffer("table", torch.arange(3))
+    twin = int8.twin_of(there)
+    assert twin is not there and [name for name, _ in twin.named_modules()] == [name for name, _ in there.named_modules()]
+    for name, tensor in there.state_dict(keep_vars=True).items():
+        assert twin.state_dict(keep_vars=True)[name] is tensor
+    int8.quantize_(twin, ("0.up",))
+    assert type(linears(there)["0.down"]) is torch.nn.Linear and list(int8.int8_layers(twin)) == ["0.down"]
+    assert linears(twin)["0.up"].weight is linears(there)["0.up"].weight
+
+
+def test_what_is_shared_is_counted_and_saved_once(tmp_path):
+    there = model(bias=False, extra=True)
+    there[0]["extra"].weight = there[0]["norm"].weight  # of another use, but the same place
+    there.register_buffer("table", torch.zeros(5, dtype=torch.float64, device=device()))
+    assert int8.weight_bytes(there) == 2 * (K * N + N + N * K) + 8 * 5
+    twin = int8.quantize_(int8.twin_of(model(extra=True)), ("extra",))
+    twin[0]["extra"].weight = twin[0]["norm"].weight
+    int8.save(twin, tmp_path / "q", {}, NOTHING)
+    names = set(load_file(tmp_path / "q"))
+    assert len({"0.norm.weight", "0.extra.weight"} & names) == 1 and {"0.norm.bias", "0.extra.bias"} <= names
+
+
+def test_what_has_nothing_to_quantize_is_refused():
+    with pytest.raises(BadModel, match="the model has no torch.nn.Linear"):
+        int8.quantize_(torch.nn.Sequential(torch.nn.LayerNorm(K)), ())
+    with pytest.raises(BadModel, match="skip must hold names of linear layers"):
+        int8.quantize_(model(), ("u",))
+    with pytest.raises(BadModel, match="float32"):
+        int8.quantize_(torch.nn.Sequential(torch.nn.Linear(K, N)), ())
+
+
+@pytest.mark.parametrize("interpreted", [True, False])
+def test_layers_run_in_torch_where_kernels_are_interpreted(monkeypatch, tmp_path, interpreted):
+    monkeypatch.setattr(int8, "INTERPRETED", interpreted)
+    made = saved(tmp_path / "q", model(), skip=("down",))
+    for twin in (made, int8.load(model(), tmp_path / "q")[0]):
+        assert type(twin[0]["up"]) is (Int8LinearOnCpu if interpreted else Int8Linear)
+        assert [type(twin[0][name]) for name in ("norm", "down")] == [torch.nn.LayerNorm, torch.nn.Linear]
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
