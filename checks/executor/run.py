@@ -28,6 +28,8 @@ from checks.executor.verify import verify
 
 LANES = 1 << 19
 """Elements of the largest tile over a chunk of programs: of 2**16 to 2**21, what was fastest for most kernels."""
+MASKS = {"tt.load": 1, "tt.store": 2, "tt.atomic_rmw": 2}
+"""Which operand is the mask."""
 CONTRADICTIONS = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
 """What NumPy and Python raise when the text contradicts itself."""
 Env = dict[str, Any]
@@ -41,6 +43,7 @@ class Module:
         parser = Parser(text, limits)
         self.functions, self.kernel, self.limits = parser.functions, parser.functions[parser.kernel], limits
         self.ops = [op for function in self.functions.values() for op in all_ops(function.blocks)]
+        self.constants = {name for op in self.ops if op.name == "arith.constant" for name in op.results}
         op = None
         try:
             for function in self.functions.values():
@@ -273,7 +276,8 @@ class Execution:
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), shape))
         x, y, z = (int(np.broadcast_to(ids, self.box)[where[:3]]) for ids in self.ids)
         at = int(np.broadcast_to(offset, shape)[where]) if offset is not None and view is not None else None
-        masked = len(op.operands) > (2 if op.name == "tt.store" else 1) and op.name in ("tt.load", "tt.store")
+        mask = op.operands[MASKS[op.name]:][:1] if op.name in MASKS else []
+        masked = bool(mask) and mask[0] not in self.module.constants  # an atomic's is a constant where there is none
         name = view.name if view else None
         self.note("faults", Fault(what, name, (x, y, z), where[3:], at, int(bad.sum()), op.place, masked))
 

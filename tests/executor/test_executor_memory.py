@@ -110,6 +110,8 @@ def test_rows_far_apart_take_no_memory():
     x.zero_()
     assert tile(y, x, 3, 40).fine
     assert torch.equal(y, x)
+    given = {"x_ptr": x, "y_ptr": y, "M": 2, "N": 40, "stride_xm": 2**30, "stride_ym": 40, "BM": 2, "BN": 16}
+    assert execute(tile_kernel, (1, 60), given).fine, "whatever rows that are off would reach"
     columns = storage.as_strided((40, 3), (1, 2**30))
     given = {"x_ptr": columns.T, "y_ptr": y, "M": 3, "N": 40, "stride_xm": 2**30, "stride_ym": 40, "BM": 16, "BN": 16}
     assert execute(tile_kernel, (1, 3), given).fine
@@ -155,7 +157,8 @@ def test_an_address_outside_every_tensor():
         tl.store(y_ptr, tl.load(x_ptr + (tl.program_id(0).to(tl.int64) << 44)))
 
     report = execute(wild_kernel, (2,), {"x_ptr": torch.ones(1), "y_ptr": torch.ones(2)})
-    assert [fault.what for fault in report.faults] == ["load outside every tensor"]
+    (fault,) = report.faults
+    assert (fault.what, fault.tensor, fault.offset) == ("load outside every tensor", None, None)
 
     @triton.jit
     def before_kernel(x_ptr, y_ptr):

@@ -216,3 +216,28 @@ def test_a_store_at_fault_has_a_mask_or_none(masked):
     given = {"y_ptr": torch.zeros(3, dtype=torch.int32), "N": 5, "MASKED": masked, "BLOCK": 8}
     (fault,) = execute(store_beyond_kernel, (1,), given).faults
     assert (fault.masked, fault.count, fault.lane) == (masked, 2 if masked else 5, (3,))
+
+
+ATOMIC = "(tensor<8x!tt.ptr<i32>>, tensor<8xi32>, tensor<8xi1>) -> tensor<8xi32>"
+ACCESSES = {  # each of lanes 0 to 7 of a tensor of 3 elements, and whether it has a mask
+    "tt.load %p : tensor<8x!tt.ptr<i32>>": False, "tt.load %p, %few : tensor<8x!tt.ptr<i32>>": True,
+    "tt.load %p, %few, %lanes : tensor<8x!tt.ptr<i32>>": True,
+    f"tt.atomic_rmw add, relaxed, gpu, %p, %lanes, %few : {ATOMIC}": True,
+    f"tt.atomic_rmw add, relaxed, gpu, %p, %lanes, %every : {ATOMIC}": False,  # which is how no mask is printed
+    f"tt.atomic_rmw add, relaxed, gpu, %p, %lanes : {ATOMIC.replace(', tensor<8xi1>', '')}": False,
+    f"tt.atomic_cas relaxed, gpu, %p, %lanes, %lanes : {ATOMIC.replace('i1', 'i32')}": False,
+}
+
+
+@pytest.mark.parametrize("access", ACCESSES)
+def test_which_accesses_at_fault_have_a_mask(access):
+    head = "tt.func public @k(%x: !tt.ptr<i32>, %n: i32) attributes {noinline = false} {"
+    (fault,) = Module("\n".join([
+        "module {", head, "%lanes = tt.make_range {end = 8 : i32, start = 0 : i32} : tensor<8xi32>",
+        "%s = tt.splat %x : !tt.ptr<i32> -> tensor<8x!tt.ptr<i32>>", "%all = tt.splat %n : i32 -> tensor<8xi32>",
+        "%p = tt.addptr %s, %lanes : tensor<8x!tt.ptr<i32>>, tensor<8xi32>",
+        "%every = arith.constant dense<true> : tensor<8xi1>",
+        "%few = arith.cmpi slt, %lanes, %all : tensor<8xi32>", f"%v = {access}", "tt.return", "}", "}"])).run(
+            (1,), {"x": np.zeros(3, np.int32), "n": 7}).faults
+    masked = ACCESSES[access]
+    assert (fault.masked, fault.count, fault.offset) == (masked, 4 if masked else 5, 3)

@@ -64,6 +64,11 @@ LINES = {  # line: name, results, operands, types of operands and of results, an
     r'tt.print "a \"b\" {} // : " {hex = false, isSigned = array<i32: 1>} : %a, %b : i32, f32': (
         "tt.print", [], ["%a", "%b"], ["i32", "f32"], [],
         {"strings": [r'a \"b\" {} // : '], "attributes": {"hex": False, "isSigned": [1]}}),
+    "%3:12 = tt.call @f() : () -> (i32, i32, i32, i32, i32, i32, i32, i32, i32, i32, i32, i32)": (
+        "tt.call", [f"%3#{i}" for i in range(12)], [], [], ["i32"] * 12, {}),
+    '%0 = tt.extern_elementwise %a {pure, size = -123456789012 : i64, symbol = "s"} : (f32) -> f32': (
+        "tt.extern_elementwise", ["%0"], ["%a"], ["f32"], ["f32"],
+        {"attributes": {"pure": True, "size": -123456789012, "symbol": "s"}}),
     "%3:2 = tt.call @f(%a, %b) : (i32, f32) -> (i32, f32)": (
         "tt.call", ["%3#0", "%3#1"], ["%a", "%b"], ["i32", "f32"], ["i32", "f32"], {"words": "@f(%a, %b)"}),
     "%0 = tt.atomic_rmw fadd, acq_rel, gpu, %p, %v, %m : (!tt.ptr<f32>, f32, i1) -> f32": (
@@ -91,14 +96,15 @@ def test_what_is_read_of_operations_with_regions():
         "scf.yield %s, %t : i32, f32", "} loc",
         "%1 = scf.if %c -> (i32) {", "scf.yield %a : i32", "} else {", "scf.yield %b : i32", "}",
         '%2 = "tt.reduce"(%v) <{axis = 1 : i32, name = "r"}> ({', "^bb0(%p: f32, %q: f32):", "tt.reduce.return %p : f32",
-        "}) : (tensor<8x4xf32>) -> tensor<8xf32>",
+        '}) {end = "e"} : (tensor<8x4xf32>) -> tensor<8xf32>',
         "%3 = scf.while (%w = %n) : (i32) -> i32 {", "scf.condition(%c) %w : i32", "} do {", "^bb0(%u: i32):", "}",
         "tt.return")[:4]
     assert (loop.results, loop.types, len(loop.regions)) == (["%0#0", "%0#1"], types("i32", "f32"), 1)
     assert loop.loop() == ("%i", ["%a", "%b", "%c"], ["%d", "%e"], ["%s", "%t"])
     assert (condition.operands, condition.types) == (["%c"], types("i32"))
     assert [region[0].ops[0].operands for region in condition.regions] == [["%a"], ["%b"]]
-    assert (reduction.name, reduction.operands, reduction.attributes) == ("tt.reduce", ["%v"], {"axis": 1, "name": "r"})
+    assert (reduction.name, reduction.operands) == ("tt.reduce", ["%v"])
+    assert reduction.attributes == {"axis": 1, "name": "r", "end": "e"}
     assert (reduction.operand_types, reduction.types) == (types(TILE), types("tensor<8xf32>"))
     (body,) = reduction.regions[0]
     assert (body.label, body.args, body.types) == ("bb0", ["%p", "%q"], types("f32", "f32"))
@@ -153,3 +159,30 @@ IF, LOOP = ["scf.if %c {", "}"], ["scf.for %i = %n to %n step %n  : i32 {", "}"]
 def test_regions_count_where_they_lie_in_each_other(lines):
     depth = 2 + (len(lines) == 4)  # the function's own too
     assert len(parsed(*lines * 9, depth=depth)) == 9 + 1
+    with pytest.raises(LimitExceeded, match=f"regions lie more than {depth - 1} deep in each other"):
+        parsed(*lines, depth=depth - 1)
+
+
+@pytest.mark.parametrize(("heads", "kernel"), [
+    (["public @k"], "k"), (["@k"], "k"), (["private @f", "public @k"], "k"), (["public @k", "private @f"], "k"),
+    (["@k", "private @f"], "k"), (['public @"a kernel <0>"'], "a kernel <0>"), (['public @"f() {"'], "f() {"),
+    (["public @_k.1$2"], "_k.1$2"), (["private @f"], None), ([], None)])
+def test_which_function_is_the_kernel(heads, kernel):
+    functions = [f"tt.func {head}() attributes {{noinline = false}} {{\ntt.return\n}}" for head in heads]
+    text = "\n".join(["#loc = loc(unknown)", "module {", *functions, "}", "#loc1 = loc(#loc)"])
+    if kernel is None:
+        with pytest.raises(Malformed, match="there is no public function"):
+            Parser(text, Limits())
+    else:
+        made = Parser(text, Limits())
+        assert made.kernel == kernel and set(made.functions) == {kernel, *["f"] * (len(heads) - 1)}
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_text_has_so_many_characters_at_most(more):
+    text = "module {\ntt.func public @k() {\ntt.return\n}\n}"
+    if more:
+        with pytest.raises(LimitExceeded, match=f"the text has {len(text)} characters, more than {len(text) - 1}"):
+            Parser(text, Limits(text=len(text) - 1))
+    else:
+        assert Parser(text, Limits(text=len(text))).kernel == "k"

@@ -16,7 +16,7 @@ from checks.judge.attempt import attempt, loaded, root_cause, stored, student_li
 from checks.judge.execution import attempt_executed
 from checks.judge.exercise import numbers
 from checks.judge.launches import Access, Launch
-from checks.judge.memory import BAND, Arena, is_poison, poison_
+from checks.judge.memory import BAND, Arena, bits, is_poison, poison_
 from kernels.hello import vector_add
 from kernels.runtime import device
 
@@ -36,8 +36,21 @@ def test_poison_is_known_again_and_is_no_right_result(dtype):
 
 
 def test_what_has_no_pattern_is_left_alone():
-    for tensor in (torch.ones(2, dtype=torch.bool), torch.ones(2, dtype=torch.complex64)):
+    for tensor in (torch.ones(2, dtype=dtype) for dtype in (torch.bool, torch.complex64, torch.complex128)):
         assert torch.equal(poison_(tensor.clone()), tensor)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.bool, torch.complex64, torch.complex128])
+def test_bits_are_equal_where_the_numbers_are_and_of_nan_too(dtype):
+    x = torch.tensor([0, 1, 3]).to(dtype)
+    if dtype.is_floating_point:
+        x[1] = float("nan")
+    y = x.clone()
+    assert torch.equal(bits(x), bits(y)) and bits(x).shape == x.shape
+    y[2] = 0
+    assert (bits(x) == bits(y)).tolist() == [True, True, False]
+    whole = getattr(torch, f"int{8 * dtype.itemsize}", None)
+    assert bits(x).dtype == (dtype if dtype == torch.bool or dtype.is_complex else whole)
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.bool])
