@@ -81,7 +81,8 @@ class Int8Linear(torch.nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "Int8Linear":
         # model.half() and model.to(torch.bfloat16) go through here, and would take the scales along.
         scale = self.weight_scale
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
+        # Not `super()`: a row-parallel layer has this function as well, and is no Int8Linear.
+        torch.nn.Module._apply(self, fn, recurse)
         if self.weight_scale.dtype != torch.float32:
             self.weight_scale = scale.to(self.weight_scale.device)
         return self

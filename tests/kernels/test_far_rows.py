@@ -1,5 +1,7 @@
 """Rows 2³⁰ elements apart, parts of a matrix that is never made: the third starts where 32 bits no longer reach."""
 
+import math
+
 import pytest
 import torch
 
@@ -12,12 +14,15 @@ from kernels import (
     group_w8a8,
     hello,
     int_mm,
+    kv_cache,
     matmul,
     mlp,
+    parts,
     perrow_w8a8,
     plans,
     quantize,
     quantize_inside,
+    rotary,
     skinny,
 )
 from kernels.matmul_int8 import matmul_int8
@@ -52,6 +57,7 @@ CALLS = {  # a function, and its arguments by name: each matrix may have its row
     "FP16 GEMV": (gemv.gemv_fp16, {"x": randn(40), "w": randn(3, 40)}),
     "INT8 GEMV": (gemv_int8.gemv_w8a16, {"x": randn(40), "w_q": codes(3, 40), "w_scale": SCALE}),
     "decode, 1 row": (decode.decode_w8a8, {"x": randn(1, 40), "w_q": codes(3, 40), "w_scale": SCALE}),
+    "decode, 1 long row": (decode.decode_w8a8, {"x": randn(1, 4100), "w_q": codes(3, 4100), "w_scale": SCALE}),
     "decode": (decode.decode_w8a8, {"x": randn(3, 40), "w_q": codes(3, 40), "w_scale": SCALE}),
     "skinny": (skinny.skinny_w8a8, {"x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE}),
     "split K": (skinny.split_k_w8a8, {"x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE}),
@@ -73,6 +79,11 @@ CALLS = {  # a function, and its arguments by name: each matrix may have its row
         "x_q": codes(3, 128), "x_scale": SCALE[None], "w_q": codes(3, 128, 1), "w_scale": SCALE[None]}),
     "codes, grouped": (perrow_w8a8.perrow_w8a8_matmul_grouped, {
         "x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE}),
+    "both, plain": (gate_up.gate_up_silu_mul_plain, {
+        "x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(6, 40, 1), "w_scale": SCALE.repeat(2)}),
+    "amax of a part": (parts.part_amax, {"x": randn(3, 40), "up": randn(3, 40, seed=1)}),
+    "codes of a part": (lambda x, up: parts.quantize_with_amax(x, up, [torch.ones(3)]), {
+        "x": randn(3, 40), "up": randn(3, 40, seed=1)}),
 }
 
 
@@ -104,6 +115,42 @@ def test_outputs_with_far_rows(call, monkeypatch):
     assert same(function(**given), want)
 
 
+def far_apart(x):
+    """Each of x's three parts, along its first dimension, 2³⁰ elements behind the one before."""
+    return torch.empty(2 * FAR + x[0].numel(), dtype=x.dtype).as_strided(x.shape, (FAR, *x.stride()[1:])).copy_(x)
+
+
+def heads(B, *shape, seed=0):
+    return codes(B, math.prod(shape), seed).view(B, *shape)
+
+
+LENGTHS, SIZES = torch.tensor([5, 2, 4], dtype=torch.int32), (3, 2, 5, 16)
+SCALES = torch.linspace(0.01, 0.3, 30).view(3, 2, 5)
+QUERIES = {"q": randn(3, 4, 16), "lengths": LENGTHS}
+BATCHES = {  # a function, its arguments, and those of them that lie far apart at the same time
+    "heads' codes": (kv_cache.quantize_heads, {"x": randn(3, 2, 32), "heads": 2}, ["x"]),
+    "new tokens": (kv_cache.append_int8, {"x": randn(3, 1, 32), "place": LENGTHS - 1, "q": heads(*SIZES), "scale": SCALES},
+                   ["q", "scale"]),
+    "attention": (kv_cache.decode_attention, QUERIES | {"k": randn(*SIZES), "v": randn(*SIZES, seed=1)}, ["k", "v"]),
+    "attention in INT8": (kv_cache.decode_attention_int8, QUERIES | {
+        "k_q": heads(*SIZES), "v_q": heads(*SIZES, seed=1), "k_scale": SCALES, "v_scale": SCALES.flip(0)},
+        ["k_q", "v_q", "k_scale", "v_scale"]),
+    "queries turned": (rotary.rotate_qkv, {"qkv": randn(3, 64), "turn": randn(2, 1, 4).float(), "k": randn(3, 2, 1, 8),
+                                           "v": randn(3, 2, 1, 8)}, ["qkv", "k", "v"]),
+}
+
+
+@pytest.mark.parametrize("call", BATCHES)
+def test_sequences_far_from_each_other(call):
+    function, given, names = BATCHES[call]
+    near, apart = ({name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in given.items()}
+                   for _ in range(2))
+    apart |= {name: far_apart(apart[name]) for name in names}
+    want, got = function(**near), function(**apart)
+    assert got is want is None or same(got, want)
+    assert all(torch.equal(apart[name], near[name]) for name in names)  # some are written
+
+
 CODES = {"x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(3, 40, 1), "w_scale": SCALE, "bias": randn(3)}
 ROWS = {"x": randn(3, 40), "w_q": codes(3, 40), "w_scale": SCALE, "bias": randn(3)}
 BOTH = {"x_q": codes(3, 40), "x_scale": SCALE, "w_q": codes(6, 40, 1), "w_scale": SCALE.repeat(2)}
@@ -121,7 +168,7 @@ MORE = CALLS | {  # whose rows have to be near each other, or are tested elsewhe
     "decode, quantizer": (decode.decode_quantize, {"x": randn(3, 40)}), "INT8": (matmul_int8, ROWS),
     "FP16, naive": (matmul.matmul_fp16_naive, {"x": randn(3, 40), "w": randn(3, 40, seed=1)}),
     "FP16": (matmul.matmul_fp16, {"x": randn(3, 40), "w": randn(3, 40, seed=1)}),
-    "both, plain": (gate_up.gate_up_silu_mul_plain, BOTH), "both, apart": (mlp.silu_apart, BOTH),
+    "both, apart": (mlp.silu_apart, BOTH),
     "both, in the quantizer": (mlp.silu_in_quantizer, BOTH), "both, in the epilogue": (mlp.silu_in_epilogue, BOTH),
     "parts of K": (skinny.split_k, {"x_q": codes(3, 40), "w_q": codes(3, 40, 1), "splits": 2}),
     "the parts' sum": (skinny.split_k_reduce, {

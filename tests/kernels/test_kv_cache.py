@@ -47,7 +47,8 @@ def bound(y, v):
     return (2.0**-9 * y.abs().amax() + 2.0**-12 * v.abs().amax()).item()
 
 
-SHAPES = [(1, 1, 1, 16, 1), (2, 4, 2, 24, 70), (1, 8, 1, 64, 300), (3, 6, 3, 20, 33)]
+SHAPES = [(1, 1, 1, 16, 1), (2, 4, 2, 24, 70), (1, 8, 1, 64, 300), (3, 6, 3, 20, 33),
+          (1, 40, 2, 8, 9)]  # the last: more queries a head than 16
 
 
 @pytest.mark.parametrize("B, heads, kv_heads, D, S", SHAPES)

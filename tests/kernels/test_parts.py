@@ -74,6 +74,71 @@ def test_what_does_not_fit_is_refused():
     assert parts.part_amax(x[:0]).shape == (0,) and parts.finish([x[:0]], None, None, None, torch.float16).shape == (0, 20)
 
 
+@pytest.mark.parametrize("M", [3, 130])
+def test_codes_that_are_part_of_wider_rows(M):
+    wide, w_q, scales = codes(M, 64), codes(20, 48), (randn(M).float().abs() / 99, randn(20).float().abs() / 99)
+    part = wide[:, 8:56]
+    sums = parts.sums_into(torch.empty(M, 20, dtype=torch.int32, device=part.device), part, w_q)
+    assert torch.equal(sums.cpu(), part.cpu().int() @ w_q.cpu().int().T)
+    y = parts.multiply_into(randn(M, 20), part, scales[0], w_q, scales[1])
+    assert torch.equal(y, perrow_w8a8_matmul(part.contiguous(), scales[0], w_q, scales[1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_sum_of_partial_products_is_rounded_once(dtype):
+    """In FP32, in the order of the ranks: a small part that FP16 would lose beside a large one counts."""
+    large, small = torch.full((2, 20), 2048.0, dtype=dtype), torch.full((2, 20), 0.75, dtype=dtype)
+    for given in ([large, small], [small, large], [large, *[small] * 3], [large]):
+        y = parts.finish([one.to(device()) for one in given], None, None, None, torch.float32)
+        assert (y == 2048 + 0.75 * (len(given) - 1)).all() and y.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_bias_is_added_before_and_the_residual_after_rounding(dtype):
+    sums, scales = codes(3, 20).int(), (randn(3).float().abs() / 9, randn(20).float().abs() / 9)
+    bias, residual = randn(20), randn(3, 20, dtype=dtype) * 100
+    y = parts.finish([sums], scales, bias, None, torch.float32)
+    torch.testing.assert_close(y, sums.float() * scales[0][:, None] * scales[1] + bias.float())
+    got, alone = (parts.finish([sums], scales, bias, added, dtype) for added in (residual, None))
+    assert got.dtype == dtype and alone.dtype == dtype
+    torch.testing.assert_close(got, alone + residual, rtol=2.0**-7 if dtype == torch.bfloat16 else 0, atol=0)
+
+
+X_Q, X_SCALE, W_Q, W_SCALE = codes(3, 48), torch.ones(3, device=device()), codes(20, 48), torch.ones(20, device=device())
+INT32, Y = torch.zeros(3, 20, dtype=torch.int32, device=device()), randn(3, 20)
+REFUSED = {
+    "sums of another shape": (parts.sums_into, [INT32[:, :19], X_Q, W_Q], r"y must be \(3, 20\) int32, got \(3, 19\)"),
+    "sums in FP32": (parts.sums_into, [INT32.float(), X_Q, W_Q], r"y must be \(3, 20\) int32, got \(3, 20\) float32"),
+    "w by columns": (parts.sums_into, [INT32, X_Q, codes(48, 20).T], "w_q must be contiguous"),
+    "a product of another shape": (parts.multiply_into, [Y[:2], X_Q, X_SCALE, W_Q, W_SCALE],
+                                   r"y must be \(3, 20\) .*, got \(2, 20\) float16"),
+    "a product in FP32": (parts.multiply_into, [Y.float(), X_Q, X_SCALE, W_Q, W_SCALE], "must be torch.float16 or"),
+    "scales of other rows": (parts.multiply_into, [Y, X_Q, X_SCALE[:2], W_Q, W_SCALE], r"x_scale must be \(3,\)"),
+    "one row, w of another K": (parts.quantize_and_multiply_into, [Y[:1], randn(1, 47), W_Q, W_SCALE],
+                                r"x must be \(1, 48\) .*, got \(1, 47\)"),
+    "one row, y of another N": (parts.quantize_and_multiply_into, [Y[:1, :19], randn(1, 48), W_Q, W_SCALE],
+                                r"y must be \(1, 20\) float16, got \(1, 19\)"),
+    "one row, y in BF16": (parts.quantize_and_multiply_into, [Y[:1].bfloat16(), randn(1, 48), W_Q, W_SCALE],
+                           r"y must be \(1, 20\) float16, got \(1, 20\) bfloat16"),
+    "one row, scales of another N": (parts.quantize_and_multiply_into, [Y[:1], randn(1, 48), W_Q, W_SCALE[:19]],
+                                     r"w_scale must be \(20,\) float32"),
+    "a residual in BF16": (parts.finish, [[Y], None, None, Y.bfloat16(), torch.float16],
+                           r"residual must be \(3, 20\) float16, got \(3, 20\) bfloat16"),
+    "a residual of other rows": (parts.finish, [[Y], None, None, Y[:2], torch.float16], r"residual must be \(3, 20\)"),
+    "sums by columns": (parts.finish, [[randn(20, 3).T], None, None, None, torch.float16], "part must be contiguous"),
+    "a norm of a part in BF16": (parts.finish_rmsnorm, [[Y.bfloat16(), Y], Y, W_SCALE, 1e-5], r"part must be .* float16"),
+    "a norm's other weight": (parts.finish_rmsnorm, [[Y, Y], Y, W_SCALE[:19], 1e-5], r"weight must be \(20,\) float16 or"),
+    "a norm in FP32": (parts.finish_rmsnorm, [[Y, Y], Y.float(), W_SCALE, 1e-5], r"residual must be \(M, N\) float16 or"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_operands_that_do_not_fit_are_named(case):
+    function, given, words = REFUSED[case]
+    with pytest.raises((TypeError, ValueError), match=words):
+        function(*given)
+
+
 @pytest.mark.parametrize("capability, sms, shared_memory, stages", [
     ((8, 0), 108, 166_912, {2: 5, 64: 5, 128: 4}), ((8, 6), 84, 101_376, {2: 5, 64: 4, 128: 4}),
     ((9, 0), 132, 232_448, {2: 5, 64: 5, 128: 4}), ((10, 0), 148, 232_448, {2: 5, 64: 5, 128: 4}),
