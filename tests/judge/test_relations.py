@@ -108,8 +108,8 @@ FACTORS = {
 @pytest.mark.parametrize(("factor", "said"), FACTORS.items())
 def test_a_factor_is_said_with_its_meaning(factor, said):
     found, of_each = instead_of([0.3 * factor, 7.4 * factor], [0.3, 7.4]), of_tensors(WANT * factor * 1.001)
-    assert found.startswith(f"The result is {said}") and found[-1] in "?."
-    assert of_each.startswith(f"Every element is {said}") and of_each[-1] in "?."
+    assert found.startswith(f"The result is {said}") and found[-1] in "?." and found[-2] not in "?."
+    assert of_each.startswith(f"Every element is {said}") and of_each[-1] in "?." and of_each[-2] not in "?."
 
 
 @pytest.mark.parametrize("n", [-15, -12, -9, -6, -3, 3, 6, 9, 12, 15])
@@ -159,3 +159,152 @@ def test_a_tensor_is_said_in_terms_of_its_inputs(got, said):
 def test_whole_numbers_that_wrapped_around_in_int16():
     want = torch.arange(-70_000, 70_000, 7001).reshape(2, -1)
     assert "wrapped around as in INT16" in of_tensors(want.to(torch.int16), want, torch.int32)
+
+
+def seen(got, want, inputs=None, status=FAILED, dtype=None, **more) -> Outcome:
+    """A case on which `got` came, one value or several, where `want` is right."""
+    got, want = (value if isinstance(value, tuple) else (value,) for value in (got, want))
+    return Outcome(Case("n", dict), inputs or {}, tuple(Expected(value, dtype=dtype) for value in want), outputs=got,
+                   status=status, **more)
+
+
+@pytest.mark.parametrize("other", [
+    seen((), 63.0, error=ValueError()), seen(math.inf, 63.0), seen(math.nan, 63.0), seen("126", 63.0), seen(None, 63.0),
+    seen(torch.tensor(126.0), 63.0), seen(126.0, math.inf), seen(0.0, 0.0, status=PASSED)],
+    ids=range(8))
+def test_a_case_without_two_numbers_says_nothing_of_the_others(other):
+    for outcomes in ([seen(12.0, 6.0), seen(40.0, 20.0), other], [other, seen(12.0, 6.0), seen(40.0, 20.0)]):
+        assert relation(outcomes) == ("The result is twice what it should be: is something counted twice, or a factor 2 too "
+                                      "much?")
+
+
+@pytest.mark.parametrize("outcomes", [
+    [], [seen(3.0, 3.0, status=PASSED)] * 2, [seen((), 3.0, error=ValueError())] * 2, [seen((), 3.0)] * 2,
+    [seen((), 3.0), seen(12.0, 6.0), seen(40.0, 20.0)], [seen((12.0, 1.0), 6.0), seen(40.0, 20.0), seen(2.0, 1.0)],
+    [seen(12.0, 6.0)], [seen(1.0, 0.0), seen(10.0, 5.0)], [seen(0.0, 3.0), seen(0.0, 5.0)],
+    [seen(2.0, -4.0), seen(3.0, 9.0)], [seen(7.0, 6.0), seen(21.0, 20.0)],
+    [seen(12.0 * (1 + 3e-6), 6.0), seen(40.0, 20.0)]], ids=range(12))
+def test_numbers_in_which_nothing_is_read(outcomes):
+    assert relation(outcomes) is None
+
+
+@pytest.mark.parametrize(("got", "want", "said"), [
+    ([2, 3, 0], [4, 9, 0], "the root of the right one"), ([0.5, 0.3], [0.25, 0.09], "the root of the right one"),
+    ([4, 9, 0], [2, 3, 0], "the square of the right one"),
+    ([2.31, 7.7], [3, 10], "0.77 times what it should be, in every case."),
+    ([12 * (1 + 5e-7), 40], [6, 20], "twice what it should be"), ([12, 40, 1e-13], [6, 20, 0], "twice what it should be")])
+def test_numbers_in_which_something_is_read(got, want, said):
+    assert instead_of(map(float, got), map(float, want)).startswith(f"The result is {said}")
+
+
+def of_sizes(difference, *more: Outcome, sizes=((3, 4, 2), (5, 11, 4), (9, 2, 7))) -> str | None:
+    """What is said where `difference` is too much, on cases of these sizes M, N and K."""
+    return relation([seen(want + difference(*size), want, dict(zip("MNK", size, strict=True)))
+                     for want, size in zip((6, 20, 63), sizes, strict=False)] + list(more))
+
+
+@pytest.mark.parametrize("factor", [0.5, 1, 2, 3, 4, 6, 8, 12, 16, 5, 7, 9, 13, 17, 0.25])
+def test_a_term_comes_a_whole_number_of_times(factor):
+    times = "" if factor == 1 else f"{factor:g} · "
+    known = factor in (0.5, 1, 2, 3, 4, 6, 8, 12, 16)
+    for term, name in ((lambda M, N, K: K, "K"), (lambda M, N, K: M * M, "M · M"), (lambda M, N, K: M * N, "M · N"),
+                       (lambda M, N, K: M * N * K, "M · N · K")):
+        for sign, size in ((1, "large"), (-1, "small")):
+            found = of_sizes(lambda *sizes, term=term, sign=sign: sign * factor * term(*sizes))
+            assert found == (f"The result is too {size} by {times}{name} in every case: is a part left out, counted twice, "
+                             "or of the wrong width?" if known else None)
+    assert factor < 1 or (f"by {factor:g} in every case" in (of_sizes(lambda *_: factor) or "")) == known
+
+
+def test_a_term_is_of_all_cases_and_no_third_power():
+    assert of_sizes(lambda M, N, K: M * M * K) is None
+    assert of_sizes(lambda M, N, K: K, seen(7.0, 7.0, {"M": 1, "N": 1, "K": 1}, PASSED)) is None
+    for status, got in ((PASSED, 5e9), (PASSED, 5e9 * (1 + 1e-10)), (FAILED, 5e9 * (1 + 1e-10))):
+        for inputs in ({"M": 1, "N": 1, "K": 0}, {"M": 1, "N": 1}):
+            assert "too large by K in" in of_sizes(lambda M, N, K: K, seen(got, 5e9, inputs, status)), "a part that is empty"
+    assert "too large by N in" in of_sizes(lambda M, N, K: N, sizes=((0, 99, 2), (5, 11, 4), (9, 2, 7)))
+    assert of_sizes(lambda M, N, K: K, sizes=((3, 4, 2), (5, 11, 4))) is None, "two cases are too few"
+
+
+def test_a_factor_is_no_input_that_a_case_lacks():
+    assert relation([seen(12.2, 6.1, {"K": 2}), seen(81.2, 20.3, {"K": 4}), seen(7.0, 7.0, {}, PASSED)]) is None
+
+
+def tensors(got, want=WANT, **more) -> Outcome:
+    return seen(got, want.double(), dtype=torch.float32, **more)
+
+
+@pytest.mark.parametrize(("got", "want", "said"), [
+    ([torch.tensor(3.0)] * 2, [WANT, WANT], True), ([torch.tensor(3.0), WANT], [WANT, WANT], False),
+    ([torch.tensor(3.0)], [torch.tensor(4.0)], False), ([torch.ones(1)], [WANT], False), ([3.0], [WANT], False)],
+    ids=range(5))
+def test_one_number_where_one_of_each_row_is_wanted(got, want, said):
+    found = relation([tensors(*pair) for pair in zip(got, want, strict=True)])
+    assert found == ("One number comes back, and one for each row or column is wanted: give the reduction a `dim=`, and it "
+                     "keeps the other." if said else None)
+
+
+def test_places_must_come_in_every_case_and_instead_of_booleans():
+    yes = torch.tensor([True, False, True])
+    places, other = (seen(torch.tensor(got), yes.double(), dtype=torch.bool) for got in ([2, 0], [1, 0]))
+    assert "The places" in relation([places, places])
+    assert relation([places, other]) is relation([other, places]) is None
+    assert relation([seen([0, 2], yes.double(), dtype=torch.bool)]) is None, "a list"
+    assert relation([seen(torch.tensor([0, 2]), yes.double(), dtype=torch.int64)]) is None
+
+
+SAME, FEW = torch.full((5,), 2.0), torch.where(WANT > 4, WANT, 0.0)
+
+
+@pytest.mark.parametrize("outcomes", [
+    [tensors(WANT, status=PASSED), tensors(WANT * 2)], [tensors(WANT * 2), tensors(WANT, status=PASSED)],
+    [tensors((), error=ValueError()), tensors(WANT * 2)], [tensors(WANT * 2), tensors(WANT, unwritten=True)],
+    [tensors(WANT[0, :1] * 2, WANT[0, :1]), tensors(WANT * 2)], [tensors(WANT[0, :2] * 2, WANT[0, :2])],
+    [tensors(WANT * 2, inputs={"scale": SAME}), tensors(WANT * 2, inputs={"scale": ROWS})],
+    [tensors(WANT * 2, inputs={"scale": ROWS}), tensors(WANT * 2, inputs={"scale": SAME})],
+    [seen((WANT * 2, WANT), (WANT, WANT), dtype=torch.float32),
+     seen((WANT, WANT * 3), (WANT, WANT), dtype=torch.float32, output=1)],
+    [tensors(torch.where(WANT > -2, WANT * 2, 0.0), torch.where(WANT > -2, WANT, 0.0))], [tensors(FEW * 2, FEW)],
+    [tensors((FEW * 2).index_fill(1, torch.tensor(6), math.nan), FEW)],
+    [tensors(WANT.clone().requires_grad_() * 2, WANT)], [tensors(WANT * 2, inputs={"n": 7, "x": None})]],
+    ids=range(14))
+def test_which_cases_and_elements_a_relation_is_read_from(outcomes):
+    assert (relation(outcomes) or "").startswith("Every element is twice what it should be")
+
+
+@pytest.mark.parametrize("outcomes", [
+    [tensors(WANT * 2, unwritten=True)], [tensors(WANT * 2), tensors([1.0])], [tensors(torch.zeros(5, 7))],
+    [tensors(WANT * 2), tensors(WANT * 3)], [tensors(torch.full((5, 7), math.nan))], [tensors(WANT[0, :1] * 2, WANT[0, :1])],
+    [tensors(WANT * ROWS[:, None], inputs={"rows": ROWS.long()})]], ids=range(7))
+def test_tensors_in_which_nothing_is_read(outcomes):
+    assert relation(outcomes) is None
+
+
+@pytest.mark.parametrize(("dtype", "within", "beyond"), [
+    (torch.float16, 2.0**-9, 2.0**-8), (torch.bfloat16, 2.0**-6, 2.0**-5), (torch.float32, 0.9e-4, 1.2e-4)])
+def test_a_relation_holds_as_exactly_as_the_type_allows(dtype, within, beyond):
+    want = torch.tensor([1.0, 2.0, -4.0, 8.0, 16.0])
+    for off, said in ((within, True), (beyond, False)):
+        found = relation([seen((-want * (1 + off)).to(dtype), want.double(), dtype=dtype)])
+        assert (found == "Every element is right but for its sign.") == said
+    found = relation([seen(1 - 100_000 * want.long(), 100_000 * want.double(), dtype=torch.int64)])
+    assert "its sign" not in (found or ""), "whole numbers are exact"
+
+
+@pytest.mark.parametrize(("size", "others", "negative", "said"), [
+    (100, 2, 50, True), (100, 3, 50, False), (100, 0, 2, True), (100, 0, 1, False), (200, 0, 4, True), (200, 0, 3, False),
+    (10, 0, 1, False), (10, 0, 2, True)])
+def test_a_relation_holds_nearly_everywhere_and_explains_enough(size, others, negative, said):
+    want = 3 + torch.arange(float(size)) ** 1.5
+    want[:negative] *= -1
+    got = want.abs()
+    got[size - others:] += 7 * got[size - others:]
+    assert ("its sign is lost" in (relation([tensors(got, want)]) or "")) == said
+
+
+@pytest.mark.parametrize(("got", "inputs", "said"), [
+    (WANT * 3, {"n": 3}, "multiplied with `n`."), (WANT / 3, {"n": 3}, "divided by `n`."),
+    (WANT * 2, {"n": 2}, "multiplied with `n`."), (WANT * 2.006, {"n": 0}, "2.006 times what it should be."),
+    (WANT * 1.7, {"n": 1}, "1.7 times what it should be.")], ids=range(5))
+def test_a_tensor_is_said_in_terms_of_a_number(got, inputs, said):
+    assert relation([tensors(got, WANT, inputs=inputs)]) == f"Every element is {said}"

@@ -2,14 +2,16 @@
 
 import linecache
 
+import numpy as np
 import pytest
 import torch
 
 from checks.executor import CompileError, LimitExceeded
 from checks.judge import trial
+from checks.judge.attempt import Attempt
 from checks.judge.execution import Raced
 from checks.judge.exercise import Case, Exercise, Expected, WrongAnswer, numbers
-from checks.judge.launches import OutOfBounds
+from checks.judge.launches import Access, Launch, OutOfBounds
 from checks.judge.memory import poison_
 from checks.judge.source import define
 from kernels.runtime import device
@@ -54,6 +56,9 @@ def test_a_number_is_right_within_its_tolerance_and_type(got, want, tolerance, s
     ([None], [3, 3], "it returns None; expected a, b. Is a `return` missing?"),
     ([2.5], [3], "With n=3 it returns 2.5; expected 3."), ([1234567], [7654321.5],
     "it returns 1,234,567; expected 7,654,321.5."),
+    ([None, 3], [3, 3], "With n=3 a is None; expected a number. Is a `return` missing?"),
+    ([(4,)], [3], "it returns (4,); expected a number. A comma behind a value makes a tuple of it."),
+    ([()], [3], "it returns 0 value(s); expected 1: a."), ([()], [3, 3], "it returns 0 value(s); expected 2: a, b."),
     ([3, 3], [3], "it returns 2 value(s); expected 1: a."),
     ([3], [3, 3], "it returns 1 value(s); expected 2: a, b.")])
 def test_what_is_said_of_a_wrong_number(got, want, said):
@@ -74,7 +79,8 @@ def half(*values) -> torch.Tensor:
 @pytest.mark.parametrize(("got", "want", "tolerance", "wrong"), [
     (half(1, 2), [1, 2], 0.0, None), (half(1, 2.5), [1, 2], 0.5, None), (half(1, 1.5), [1, 2], 0.5, None),
     (half(1, 2.5), [1, 2], 0.25, [False, True]), (half(1.5, 2.5), [1, 2], torch.tensor([0.5, 0.25]), [False, True]),
-    (half(NAN, INF), [NAN, INF], 0.0, None), (half(1, NAN), [1, 2], INF, [False, True]),
+    (half(NAN, INF), [NAN, INF], 0.0, None), (half(1, INF), [1, INF], 0.0, None), (half(1, NAN), [1, NAN], 0.0, None),
+    (half(2, INF), [1, INF], 0.0, [True, False]), (half(1, NAN), [1, 2], INF, [False, True]),
     (half(INF, -INF), [INF, INF], 0.0, [False, True]), (half(1, 2), [NAN, 2], 0.0, [True, False])])
 def test_a_tensor_is_right_element_by_element(got, want, tolerance, wrong):
     outcome = outcome_of(returning(got), Expected(torch.tensor(want, dtype=torch.float64), tolerance, torch.float16))
@@ -93,12 +99,15 @@ def test_whole_numbers_are_shown_as_such_and_compared_exactly():
 
 
 @pytest.mark.parametrize(("got", "said"), [
-    ([1.0], "`a`: expected a tensor, got list."), (torch.ones(2, 1).half(), "`a` has shape (2, 1); expected (2,)."),
+    ([1.0], "`a`: expected a tensor, got list."), (None, "`a`: expected a tensor, got NoneType. Is a `return` missing?"),
+    ((torch.ones(2),), "`a`: expected a tensor, got tuple. A comma behind a value makes a tuple of it."),
+    (torch.ones(2, 1).half(), "`a` has shape (2, 1); expected (2,)."),
     (torch.ones(2), "`a` is float32; expected float16."),
     (torch.ones(2, dtype=torch.float16, device="meta"), "`a` is on meta; expected ")])
 def test_what_is_no_such_tensor(got, said):
     outcome = outcome_of(returning(got), Expected(torch.ones(2).double(), 0.0, torch.float16))
     assert said in outcome.message and outcome.status == "failed" and outcome.wrong is None
+    assert outcome.message.endswith(said) or said.endswith("expected ")
 
 
 def test_the_second_output_counts_where_the_first_is_right():
@@ -175,6 +184,7 @@ def test_an_adapter_makes_the_outputs():
      "a (4,)"),
     ("t = torch.ones(1)\n    a = b = c = d = e = f = g = t\n    return a + b + c + d + e + f + g + torch.ones(3).view(2)",
      "a (1,), b (1,), c (1,), d (1,), e (1,), f (1,)"),
+    ("a = torch.ones(3)\n    return torch.nn.functional.softmax(a, dim=5)", "a (3,)"),
     ("a = torch.ones(3)\n    return 1 // 0", None), ("a = torch.ones(3)\n    raise KeyError(a)", "a (3,)")])
 def test_an_error_in_a_line_tells_the_shapes_of_its_tensors(body, where):
     source = f"def f(n):\n    {body}\n"
@@ -198,3 +208,115 @@ def test_where_two_programs_race_the_line_is_shown():
     assert trial._with_line(f"they race, {place}:1") == "they race\n  at: x = 3" and namespace["x"] == 3
     assert trial._with_line("they race, /tmp/none/1.py:3") == "they race", "a notebook's cell whose text is not known"
     assert trial._with_line("they race") == "they race"
+    define("if x:\n    x = 4\n", None, namespace)
+    place = next(name for name in linecache.cache if linecache.cache[name][2] == ["if x:\n", "    x = 4\n"])
+    assert trial._with_line(f"at {place}:2 both store") == "at both store\n  at: x = 4"
+    linecache.cache["/home/me/one.py"] = 1, None, ["first\n", "second\n"], "/home/me/one.py"
+    assert trial._with_line("they race, /home/me/one.py:2") == "they race\n  at: second"
+    del linecache.cache["/home/me/one.py"]
+
+
+@pytest.mark.parametrize("error", [
+    OutOfBounds("load", "x_ptr", (0, 0, 0), (1,), 5, (4,), 1, True), MemoryError(), ValueError("no"),
+    NotImplementedError("inline_asm not supported in interpreter mode")])
+def test_an_error_of_no_line_tells_none(error):
+    outcome = trial.Outcome(CASE, {}, (Expected(3),))
+    trial.assess(KERNEL, outcome, Attempt({}, error=error))
+    assert outcome.error is error and "  at:" not in outcome.message and outcome.outputs == ()
+
+
+KERNEL = Exercise("any_kernel", "lesson", 1, (CASE,), lambda **_: (), (), wrapper="any", outputs=("a", "b"))
+
+
+def test_what_an_attempt_was_is_kept_with_its_outcome():
+    tried = Attempt({"n": 3}, (3,), [launched()], interpreted="it is odd", made=(None,), operators=["aten::add.Tensor"])
+    outcome = trial.Outcome(CASE, {"n": 3}, (Expected(3),))
+    trial.assess(KERNEL, outcome, tried)
+    assert (outcome.status, outcome.given, outcome.outputs, outcome.launches) == ("passed", {"n": 3}, (3,), tried.launches)
+    assert (outcome.interpreted, outcome.made, outcome.operators) == ("it is odd", (None,), ["aten::add.Tensor"])
+    assert outcome.device == tried.device
+
+
+@pytest.mark.parametrize(("wrapper", "given", "way"), [
+    (None, False, "attempt"), ("any", False, "attempt_kernel"), (None, True, "given"), ("any", True, "given")])
+def test_how_a_function_is_tried(monkeypatch, wrapper, given, way):
+    """A kernel's from what the front end makes of it, another in Python; as is asked for, where it is."""
+    def way_of(name):
+        return lambda call, inputs, timeout_s: Attempt(inputs, (call(**inputs),), interpreted=f"{name} {timeout_s}")
+
+    for name in ("attempt", "attempt_kernel"):
+        monkeypatch.setattr(trial, name, way_of(name))
+    exercise = Exercise("any", "lesson", 1, (CASE,), lambda n: (Expected(n),), (), wrapper=wrapper)
+    outcome = trial.try_case(exercise, returning(3), CASE, 0, way_of("given") if given else None)
+    assert (outcome.interpreted, outcome.outputs, outcome.status) == (f"{way} 20", (3,), "passed")
+
+
+def launched(kind="store", tensor=None, offsets=(), traced=True) -> Launch:
+    """A launch that loaded or stored these elements of its argument."""
+    lanes = np.array(offsets, dtype=np.int64)
+    access = Access(kind, "x_ptr", (0, 0, 0), lanes, np.ones(len(lanes), dtype=bool), 4)
+    return Launch(None, {"x_ptr": tensor, "n": 3}, [], {}, [access] if len(lanes) else [], traced=traced)
+
+
+def test_what_was_loaded_is_known_where_there_is_a_trace():
+    x = torch.arange(4.0)
+
+    def loaded(*launches, name="x"):
+        lanes = trial.Outcome(CASE, {}, (), {"x": x, "n": 3}, launches=list(launches)).loaded(name)
+        return lanes if lanes is None else lanes.tolist()
+
+    some, more, untraced = launched("load", x, [0, 2]), launched("load", x, [3]), launched("load", x, [1], traced=False)
+    assert loaded(some) == [True, False, True, False] and loaded(some, more) == [True, False, True, True]
+    assert loaded(launched("store", x, [1])) == [False] * 4
+    assert loaded(some, name="n") is loaded() is loaded(untraced) is loaded(some, untraced) is None
+    assert loaded(launched("load", x)) is None, "it touched nothing"
+    assert [trial.Outcome(CASE, {}, (), launches=launches).traced for launches in (
+        [], [some], [untraced], [some, untraced], [untraced, some])] == [False, True, False, False, False]
+
+
+def some_poison(*values) -> torch.Tensor:
+    """Of these numbers, never written where None."""
+    tensor = poison_(torch.ones(len(values), device=device()))
+    for at, value in enumerate(values):
+        if value is not None:
+            tensor[at] = value
+    return tensor
+
+
+ALL_OF, NOTHING = "{} of 3 elements of `b` are never written", "nothing is ever written to `b`: no `tl.store` ran"
+
+
+@pytest.mark.parametrize(("values", "launch", "said", "unwritten"), [
+    ((1, 1, 1), None, None, None), ((1, None, 1), None, ALL_OF.format(1) + ", all in b[1].", [False, True, False]),
+    ((None, None, 1), None, ALL_OF.format(2) + ", all in b[0:2].", [True, True, False]),
+    ((None, None, None), None, ALL_OF.format(3) + ".", [True] * 3),
+    ((None, None, None), ("load", [0]), NOTHING, [True] * 3), ((None, 1, 1), ("load", [0]), NOTHING, [True, False, False]),
+    ((None, 1, 1), ("store", [1, 2]), ALL_OF.format(1) + ", all in b[0].", [True, False, False]),
+    ((None, None, 1), ("store", [0, 2]), ALL_OF.format(1) + ", all in b[1].", [False, True, False]),
+    ((1, None, 1), ("store", [1]), "1 of 3 elements are wrong, all in b[1]. First: b[1] is nan; expected 1.", None),
+    ((1, 1, 1), ("load", [0]), None, None)])
+@pytest.mark.parametrize("made", [False, True])
+def test_what_no_program_has_written(values, launch, said, unwritten, made):
+    """The trace tells a number that only looks as if it had never been written."""
+    got, first = some_poison(*values), torch.ones(3, device=device())
+    launches = [launched("store", first, [0, 1, 2], traced=False), launched("load", first, [0], traced=False)]
+    if launch is not None:
+        launches = [launched("load", first, [0]), launched(launch[0], got, launch[1])]
+    by_kernels = torch.tensor([launch is not None and launch[0] == "store" and at in launch[1] for at in range(3)])
+    outcome = trial.Outcome(CASE, {}, (Expected(torch.ones(3).double(), 0.0, torch.float32),) * 2)
+    trial.assess(KERNEL, outcome, Attempt({}, (first, got), launches,
+                                          made=(torch.ones(3, dtype=torch.bool), by_kernels) if made else None))
+    assert outcome.message == (f"On the case 'n=3' {said}" if said and said[-1] == "." else outcome.message)
+    assert (said or "") in outcome.message and outcome.status == ("failed" if said else "passed")
+    assert outcome.unwritten == (unwritten is not None) and (not unwritten or outcome.wrong.tolist() == unwritten)
+
+
+@pytest.mark.parametrize(("at", "said"), [
+    ([(0, 1, 2)], "[0, 1, 2]"), ([(1, 0, 0), (1, 2, 3)], "[1, :, :]"), ([(0, 1, 1), (1, 1, 2)], "[:, 1, 1:3]"),
+    ([(0, 0, 3), (1, 2, 3)], "[:, :, 3]"), ([(0, 0, 0), (0, 1, 3), (1, 0, 0)], "[:, 0:2, :]"),
+    ([(0, 0, 0), (1, 2, 3)], None), ([(0, 1, 0), (1, 2, 3)], "[:, 1:3, :]"), ([(0, 0, 0), (1, 2, 2)], "[:, :, 0:3]")])
+def test_in_what_part_of_a_tensor_wrong_elements_lie(at, said):
+    wrong = torch.zeros(2, 3, 4, dtype=torch.bool)
+    for place in at:
+        wrong[place] = True
+    assert trial.where(wrong, "q") == (f", all in q{said}" if said else "")
