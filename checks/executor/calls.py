@@ -33,7 +33,8 @@ def tritons_own_alone() -> Iterator[None]:
 
     def enter_checked(self: Any, node: ast.With) -> Any:
         for item in node.items:
-            manager = self.visit(item.context_expr.func) if isinstance(item.context_expr, ast.Call) else None
+            made = item.context_expr
+            manager = self.visit(made.func) if isinstance(made, ast.Call) else ast.unparse(made)
             if not (isinstance(manager, type) and _of_the_language(manager)):
                 raise UnsupportedLanguageConstruct(self.jit_fn.src, node, _refusal(manager))
         return enter(self, node)

@@ -32,12 +32,14 @@ def compile_request(request: dict[str, str]) -> str:
 
     "aligned", if it is there, names arguments that 16 divides, which only a GPU's compiler wants to know.
     """
+    texts: list[str] = []
     try:
+        texts = source.texts(request["source"])
         kernel = _defined(request["source"])
         constexprs = {name: constexpr_value(value) for name, value in json.loads(request["constexprs"]).items()}
         return _ttir(kernel, json.loads(request["signature"]), constexprs, json.loads(request.get("aligned", "[]")))
     except Exception as error:  # whatever the compiler says is for who wrote the kernel
-        raise CompileError(last_word(error, source.texts(request["source"]))) from None
+        raise CompileError(last_word(error, texts)) from None
 
 
 def constexpr_value(value: Any) -> Any:

@@ -147,6 +147,10 @@ STORES = [
     (["%p = arith.select %c, %x, %y : i1, !tt.ptr<f32>", "tt.store %p, %n : !tt.ptr<f32>"], "xy"),
     (["%p = scf.if %c -> (!tt.ptr<f32>) {", "scf.yield %x : !tt.ptr<f32>", "} else {", "scf.yield %z : !tt.ptr<f32>", "}",
       "tt.store %p, %n : !tt.ptr<f32>"], "xz"),
+    (["%p:2 = scf.if %c -> (i32, !tt.ptr<f32>) {", "scf.yield %n, %x : i32, !tt.ptr<f32>", "} else {",
+      "scf.yield %n, %y : i32, !tt.ptr<f32>", "}", "tt.store %p#1, %n : !tt.ptr<f32>"], "xy"),
+    (["%p:2 = scf.for %i = %n to %n step %n iter_args(%a = %n, %b = %y) -> (i32, !tt.ptr<f32>)  : i32 {",
+      "scf.yield %a, %z : i32, !tt.ptr<f32>", "}", "tt.store %p#1, %n : !tt.ptr<f32>"], "yz"),
     (["scf.if %c {", "tt.store %z, %n : !tt.ptr<f32>", "}"], "z"),
     (["%p = tt.int_to_ptr %n : i64 -> !tt.ptr<f32>", "tt.store %p, %n : !tt.ptr<f32>"], "xyz"),  # it may be any
     ([ROUND, "tt.store %b, %n : !tt.ptr<f32>", f"scf.yield %a, %b, %c : {THREE}", "}"], "y"),

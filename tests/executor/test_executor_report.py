@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from executor_launches import execute
 
-from checks.executor import Fault, Limits, Module, Race, compile_kernel
+from checks.executor import Fault, LimitExceeded, Limits, Module, Race, compile_kernel
 from checks.executor.ir import Place
 
 PLACE = Place("/k.py", 7)
@@ -241,3 +241,72 @@ def test_which_accesses_at_fault_have_a_mask(access):
             (1,), {"x": np.zeros(3, np.int32), "n": 7}).faults
     masked = ACCESSES[access]
     assert (fault.masked, fault.count, fault.offset) == (masked, 4 if masked else 5, 3)
+
+
+@triton.jit
+def words_kernel(x_ptr, y_ptr, N, STORES: tl.constexpr, BLOCK: tl.constexpr):
+    lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    words = x_ptr.to(tl.pointer_type(tl.int32)) + lanes
+    if STORES:
+        tl.store(words, lanes, mask=lanes < N)
+    else:
+        tl.store(y_ptr + lanes, tl.load(words, mask=lanes < N, other=-1))
+
+
+@pytest.mark.parametrize("stores", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 7, 12, 16, 20])
+def test_words_of_a_tensor_of_bytes_are_counted_as_words(n, stores):
+    x, y = torch.arange(80, dtype=torch.int8), torch.zeros(24, dtype=torch.int32)
+    given = {"x_ptr": x, "y_ptr": y, "N": n, "STORES": stores, "BLOCK": 8}
+    report = execute(words_kernel, (3,), given, loaded=True, trace=True)
+    made, moved = (report.stores, report.stored_bytes) if stores else (report.loads, report.loaded_bytes)
+    assert (made["x_ptr"], moved["x_ptr"], report.idle) == (-(-n // 8), 4 * n, 3 - -(-n // 8))
+    touched = (report.written if stores else report.loaded).get("x_ptr", np.zeros(80, bool))
+    assert touched.tolist() == [byte < 4 * n for byte in range(80)]
+    traced = [access for access in report.accesses() if access.tensor == "x_ptr"]
+    assert [word for access in traced for word in access.offsets[access.live].tolist()] == list(range(n))
+    assert {access.itemsize for access in traced} <= {4} and ("x_ptr" in report.loaded) == (n > 0 and not stores)
+
+
+@triton.jit
+def some_load_kernel(x_ptr, y_ptr, FIRST: tl.constexpr, N):
+    i = tl.program_id(0)
+    if i % 3 == FIRST:
+        lanes = tl.arange(0, 4)
+        tl.store(y_ptr + 4 * i + lanes, tl.load(x_ptr + lanes, mask=lanes + i < N, other=0))
+
+
+@pytest.mark.parametrize(("first", "n", "idle"), [(0, 100, 0), (0, 0, 3), (0, 4, 1), (1, 4, 2), (2, 3, 1), (2, 0, 2)])
+def test_who_does_not_come_to_a_load_is_not_idle(first, n, idle):
+    given = {"x_ptr": torch.zeros(4), "y_ptr": torch.zeros(32), "FIRST": first, "N": n}
+    report = execute(some_load_kernel, (8,), given)
+    programs = len(range(first, 8, 3))
+    assert (report.idle, report.loads["x_ptr"], report.stores["y_ptr"]) == (idle, programs - idle, programs)
+
+
+@pytest.mark.parametrize(("accesses", "fits"), [(48, True), (47, False), (24, False)])
+def test_a_trace_keeps_so_many_lanes(accesses, fits):
+    """Of all accesses together."""
+    kernel = compile_kernel(unwritten_kernel, {"x_ptr": "*fp32", "y_ptr": "*fp32", "N": "i32", "BLOCK": "constexpr"},
+                            {"BLOCK": 8})
+    given = {"x_ptr": torch.zeros(8), "y_ptr": torch.zeros(24), "N": 8}
+    module = Module(kernel, Limits(accesses=accesses))
+    if fits:
+        assert len(list(module.run((3,), given, trace=True).accesses())) == 6
+    else:
+        with pytest.raises(LimitExceeded, match=f"the trace has more than {accesses} lanes"):
+            module.run((3,), given, trace=True)
+    assert module.run((3,), given).trace == []
+
+
+@triton.jit
+def added_kernel(x_ptr, y_ptr, BLOCK: tl.constexpr):
+    lanes = tl.arange(0, BLOCK)
+    tl.atomic_add(x_ptr + lanes, lanes, mask=lanes % 2 == 0)
+    tl.store(y_ptr + lanes, tl.load(x_ptr + lanes))
+
+
+def test_what_an_atomic_has_updated_is_written():
+    given = {"x_ptr": torch.zeros(8, dtype=torch.int32), "y_ptr": torch.zeros(8, dtype=torch.int32), "BLOCK": 8}
+    (fault,) = execute(added_kernel, (1,), given, undefined={"x_ptr": np.ones(8, bool)}).faults
+    assert (fault.what, fault.count, fault.offset) == ("load of what was never written", 4, 1)
