@@ -8,6 +8,7 @@ import pytest
 import torch
 from grading import ADD, NEEDED
 
+from checks.executor import CompileError
 from checks.exercises import EXERCISES
 from checks.grader import gpu
 from checks.grader.course import read_course
@@ -18,12 +19,15 @@ from checks.grader.results import new_exercise_result
 from checks.grader.sandbox.client import Child, ChildExited, Fault
 from checks.grader.sandbox.values import encode
 from checks.judge import pipeline
+from checks.judge.execution import Raced
 from checks.judge.exercise import Case, WrongAnswer, numbers
 from checks.judge.launches import OutOfBounds
 from checks.judge.pipeline import Verdict
 from checks.judge.trial import PASSED
 
 # what a child says
+
+OURS = {one.__name__: one for one in (WrongAnswer, TimeoutError, MemoryError, Raced, CompileError)}
 
 
 @pytest.mark.parametrize("error, kind, text", [
@@ -38,6 +42,7 @@ from checks.judge.trial import PASSED
 def test_an_error_is_made_anew_from_its_text(error, kind, text):
     made = outcomes.rebuilt_error(error)
     assert type(made).__name__ == kind and str(made) == text
+    assert type(made) is OURS.get(kind, type(made)), "which a case's outcome tells by its type"
 
 
 def test_an_access_out_of_bounds_is_made_anew():
@@ -140,8 +145,9 @@ def test_what_a_child_says_is_made_what_it_should_be():
 
 
 def test_what_is_lent_to_an_exercise():
-    assert runs.lendable(NEEDED) >= {"vector_add_kernel"} and NEEDED.name not in runs.lendable(NEEDED)
-    assert not any(name.endswith("_kernel") for name in runs.lendable(ADD)), "our kernel would do the work of theirs"
+    lesson = {name for name, one in EXERCISES.items() if one.lesson == NEEDED.lesson}
+    assert runs.lendable(NEEDED) == lesson - {NEEDED.name} >= {"vector_add_kernel"}
+    assert runs.lendable(ADD) == {name for name in lesson if not name.endswith("_kernel")}, "ours would do the work of theirs"
 
 
 @pytest.mark.parametrize("answer", [
@@ -226,8 +232,9 @@ def test_sizes_are_drawn_and_the_rest_is_kept():
 
 def test_equal_sizes_and_multiples_stay_so():
     sizes = {"sizes": {"M": 64, "N": 64, "K": 256, "BLOCK": 16, "part": 0.5, "prime": 7}}
-    for seed in range(50):
-        other = held(vary(made_of(sizes), "new", random.Random(seed)))["sizes"]
+    drawn = [held(vary(made_of(sizes), "new", random.Random(seed)))["sizes"] for seed in range(50)]
+    assert {other["K"] // other["M"] for other in drawn} == {4, 5, 6}
+    for other in drawn:
         assert other["M"] == other["N"] and other["M"] % other["BLOCK"] == 0 and other["K"] % other["M"] == 0
         assert 0 < other["part"] < 1 and other["BLOCK"] in (16, 32) and other["prime"] > 7
 
