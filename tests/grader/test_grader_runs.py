@@ -147,7 +147,7 @@ def test_what_a_child_says_is_made_what_it_should_be():
 def test_what_is_lent_to_an_exercise():
     lesson = {name for name, one in EXERCISES.items() if one.lesson == NEEDED.lesson}
     assert runs.lendable(NEEDED) == lesson - {NEEDED.name} >= {"vector_add_kernel"}
-    assert runs.lendable(ADD) == {name for name in lesson if not name.endswith("_kernel")}, "ours would do the work of theirs"
+    assert runs.lendable(ADD) == {name for name in lesson if not name.endswith("_kernel")}, "which would do its work"
 
 
 @pytest.mark.parametrize("answer", [
