@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import rank_jobs
+import row_options
 import torch
 
 from checks.bench import rank_parts
@@ -59,6 +60,16 @@ def test_peers_give_the_same(two):
 
 def test_a_layer_compiles_to_one_graph(two):
     assert two.run(rank_jobs.compiled_layer) == [True, True]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_each_option_of_a_row_parallel_layer(two, compiled):
+    assert two.run(row_options.options_of_int8, compiled) == [[], []]
+    assert two.run(row_options.gradients_of_int8, compiled) == [[], []]
+
+
+def test_each_option_of_a_layer_of_floats(two):
+    assert two.run(row_options.options_of_floats) == [[], []]
 
 
 def test_what_cannot_be_cut_is_refused(two):
