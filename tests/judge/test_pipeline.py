@@ -223,3 +223,24 @@ def test_a_refusal_of_the_compiler_comes_with_its_hint():
     refused = {80: Compiled(error="cannot broadcast")}
     said = check_compilation(seen(), refused, {80: GOOD}).message.split("\n")
     assert said[0].endswith("cannot broadcast") and said[1].startswith("Two blocks whose shapes") and len(said) == 2
+
+
+def test_each_number_said_belongs_to_whom_it_is_said_of():
+    mine, answer = ({capability: Compiled(registers=n + capability, spills=n + 2 * capability, multiplies="f16")
+                     for capability in (80, 90)} for n in (1, 500))
+    assert check_compilation(seen(), mine, answer).message == (
+        "sm_80: 81 registers (answer 580), 161 bytes spilled (answer 660) · "
+        "sm_90: 91 registers (answer 590), 181 bytes spilled (answer 680)")
+    for mine, answer, said in (
+            (traced(350, 20, read=50), traced(160, 24, distinct=12, read=80),
+             "it loads each element of `x_ptr` 7.0 times (the answer: 2.0), and moves 370 bytes (the answer: 184)."),
+            (traced(170, 100, distinct=20, read=85), traced(160, 24, distinct=12, read=80),
+             "it stores each element of `y_ptr` 5.0 times (the answer: 2.0), and moves 270 bytes (the answer: 184)."),
+            (traced(accesses=13), traced(accesses=3), "it takes 13 loads and stores where the answer takes 3: "),
+            (traced(accesses=13, idle=14), traced(accesses=3, idle=1),
+             "it takes 27 loads and stores where the answer takes 4, and 14 of them are fully masked")):
+        verdict = check_traffic(seen(), mine, answer)
+        assert f"any_kernel: the result is right, but {said}" in verdict.message, verdict.message
+        assert verdict.traffic == (mine.traffic().total(), answer.traffic().total(), 100)
+    assert check_traffic(seen(), traced(120, 13), traced(140, 14)).message == (
+        "moves 1.33x the least bytes (answer 1.54x)")
