@@ -113,6 +113,49 @@ def test_a_gigabyte_of_disk_is_enough(disk, full):
     assert bool(doctor.problems(replace(LAPTOP, disk=disk))) == full
 
 
+@pytest.mark.parametrize(("encoding", "wrong"), [("utf-8", False), ("UTF-8", False), ("utf8", False), ("UTF8", False),
+                                                 ("ascii", True), ("utf-16", True), ("cp1252", True)])
+def test_what_is_printed_must_be_utf_8(encoding, wrong):
+    found = doctor.problems(replace(LAPTOP, encoding=encoding))
+    assert [f"printed in {encoding}," in said for said, _ in found] == [True] * wrong
+
+
+@pytest.mark.parametrize(("triton", "numpy", "fails"), [
+    ("3.6.9", "2.4.0", True), ("3.7.0", "2.4.0", False), ("3.6.0", "2.3.9", False), ("2.9.1", "3.0", True),
+    ("3.10.0", "2.4.6", False), ("3.6.0+git1", "2.10.1", True), (None, "2.4.0", False), ("3.6.0", None, False)])
+def test_numpy_and_the_interpreter_s_triton(triton, numpy, fails):
+    there = {name: version for name, version in (("triton", triton), ("numpy", numpy)) if version}
+    found = doctor.problems(replace(LAPTOP, installed=there, pins={}))
+    assert [f"The interpreter of Triton {triton} fails on loops with numpy {numpy}." in wrong for wrong, _ in found] == (
+        [True] * fails)
+
+
+def test_only_what_is_pinned_must_be_there():
+    assert doctor.problems(replace(LAPTOP, installed={}, pins={"torchvision": "1"})) == []
+    found = doctor.problems(replace(LAPTOP, installed={"torch": "1.0", "numpy": "2.4.6+local"}))
+    assert [wrong for wrong, _ in found] == ["torch is 1.0, and requirements.txt wants 2.13.0.",
+                                             "triton is missing, and requirements.txt wants 3.7.1."]
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (9, 4)])
+def test_an_amd_gpu_is_not_measured_by_nvidia_s_versions(capability):
+    amd = replace(MI300, capability=capability)
+    assert doctor.problems(amd) == []
+    ((wrong, _),) = doctor.problems(replace(amd, interpreted=True))
+    assert wrong == "TRITON_INTERPRET=1 is set, so AMD Instinct MI300X is not used."
+    assert doctor.abilities(amd) == [*((what, "untested", "not tried on AMD") for what in (
+        "FP16 GEMV", "INT8 quantization", "FP16 matrix product (tl.dot)", "INT8 matrix product (tl.dot)", "live timings")),
+        ("TMA (tensor descriptors)", "no", "NVIDIA only")]
+
+
+def test_of_several_gpus_that_are_not_usable_the_first_is_told():
+    machine = replace(BLIND, cuda="12.8", drivers=["A, B, 535.1", "Tesla T4, 510.2"])
+    assert doctor.problems(machine)[0][0].startswith("nvidia-smi lists a A, B (driver 535.1), but")
+    out = io.StringIO()
+    doctor.report(machine, Console(file=out, width=120))
+    assert "A, B, 535.1, not usable; Tesla T4, 510.2, not usable" in out.getvalue()
+
+
 def test_an_import_error_explains_an_unused_gpu():
     ((wrong, _),) = doctor.problems(replace(BLIND, import_error="OSError: libfoo.so"))
     assert "cannot be imported" in wrong
@@ -158,7 +201,9 @@ def test_the_report_shows_facts_and_problems(machine):
 
 @pytest.mark.parametrize(("machine", "rows"), [
     (LAPTOP, ["Python 3.11.7", "torch 2.13.0+cpu", "triton 3.7.1", "GPU none", "kernels run in Triton's interpreter",
-              "free disk 100 GB", "live timings no no GPU in use: recorded figures"]),
+              "free disk 100 GB", "FP16 GEMV yes interpreted: right, no speed",
+              "INT8 matrix product (tl.dot) yes interpreted: right, no speed",
+              "live timings no no GPU in use: recorded figures"]),
     (H100, ["torch 2.13.0", "GPU NVIDIA H100 (sm_90)", "kernels run on the GPU", "live timings yes sm_90"]),
     (MI300, ["GPU AMD Instinct MI300X", "kernels run on the GPU", "TMA (tensor descriptors) no NVIDIA only"]),
     (BLIND, ["GPU Tesla T4, 535.104.05, not usable"]),
@@ -288,6 +333,25 @@ def test_every_setting_left_aside_is_explained():
 def test_settings_of_pip_are_noted_where_they_are_on():
     found = settings.user_settings({"PIP_TARGET": "/lib", "PIP_DRY_RUN": "0", "PIP_USER": "no", "PIP_INDEX_URL": "x"})
     assert found == {"PIP_TARGET": "/lib"}
+
+
+def test_facts_of_the_process_are_gathered(monkeypatch, tmp_path):
+    """How it prints, what its user has set, where .venv lies, what is free where the workshop is."""
+    asked = []
+    monkeypatch.setattr(doctor, "list_drivers", list)
+    monkeypatch.setattr(doctor, "find_kernels", lambda: "/k")
+    monkeypatch.setattr(doctor.sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    monkeypatch.setattr(doctor, "user_settings", lambda: {"HOME": "/x"})
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=2e9))
+    monkeypatch.setattr("torch.version.hip", "7.0")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    for venv, leads_to in (("there", ""), ("link", str(tmp_path / "there")), ("none", "")):
+        monkeypatch.setattr(doctor, "VENV", tmp_path / venv)
+        machine = doctor.gather()
+        assert machine.venv == leads_to
+    assert (machine.encoding, machine.settings, machine.kernels, machine.disk) == ("cp1252", {"HOME": "/x"}, "/k", 2.0)
+    assert machine.hip == "7.0" and asked[0] == doctor.ROOT
 
 
 def test_an_environment_on_another_disk_is_named():

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -83,3 +84,85 @@ def test_what_is_missing_is_offered(monkeypatch, capsys, tmp_path):
 
 class _Done:
     returncode = 1
+
+
+@pytest.mark.parametrize(("answer", "agreed", "status", "installed"), [
+    ("y", False, 0, True), (" Yes\n", False, 0, True), ("n", False, 0, False), ("", False, 0, False),
+    ("yet", False, 0, False), (None, False, 0, False), (None, True, 0, True), ("y", False, 1, False),
+    (None, True, 1, False), (None, True, 2, False)])
+def test_packages_are_installed_where_it_is_wanted(monkeypatch, answer, agreed, status, installed):
+    """Asked for at a terminal, or agreed to before; None: there is none."""
+    commands, done = [], SimpleNamespace(returncode=status)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: answer is not None))
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    monkeypatch.setattr(site.subprocess, "run", lambda command: commands.append(command) or done)
+    assert site._install(["a==1", "b==2"], agreed) == installed
+    assert commands == [[sys.executable, "-m", "pip", "install", "a==1", "b==2"]] * bool(installed or status)
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_sphinx_builds_the_pages_from_the_sources(monkeypatch, capsys, tmp_path, status):
+    asked = []
+
+    def run(command):
+        source = command[-2]
+        asked.append((command, source.name, (source / "conf.py").exists()))
+        return SimpleNamespace(returncode=status)
+
+    monkeypatch.setattr(site, "PACKAGES", {"re": "re==1"})
+    monkeypatch.setattr(site, "write_sources", lambda folder: (folder.mkdir(), (folder / "conf.py").touch()))
+    monkeypatch.setattr(site.subprocess, "run", run)
+    assert site.main(["--out", str(tmp_path / "pages")]) == status
+    ((command, name, there),) = asked
+    assert command[:6] == [sys.executable, "-m", "sphinx", "-b", "html", "-q"] and command[6] == "-d" and there
+    assert command[7] == str(command[8].parent / "doctrees") and command[9] == tmp_path / "pages" and name == "source"
+    assert not command[8].exists(), "the sources are gone afterwards"
+    said = f"written to {tmp_path / 'pages'}: open {tmp_path / 'pages' / 'index.html'}\n"
+    assert capsys.readouterr().out == (said if status == 0 else "")
+
+
+def test_what_is_missing_is_named_in_its_version(monkeypatch):
+    asked = []
+    monkeypatch.setattr(site, "_install", lambda pins, agreed: asked.append((pins, agreed)))
+    monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: None if name in ("sphinx", "myst_nb") else 1)
+    assert site.main(["--out", "x", "--install"]) == 1
+    assert asked == [([site.PACKAGES["sphinx"], site.PACKAGES["myst_nb"]], True)]
+    for module, pin in site.PACKAGES.items():
+        assert re.fullmatch(rf"{module.replace('_', '-')}==\d+(\.\d+)+", pin)
+
+
+def test_pages_are_listed_lessons_first(sources):
+    lessons = [path.stem for path in sorted(SOLUTIONS.glob("*.ipynb"))]
+    kernels = [path.stem for path in sorted((ROOT / "kernels").glob("*.py")) if path.stem != "__init__"]
+    first, second = re.findall(r"```\{toctree\}\n(.*?)```", (sources / "index.md").read_text(), re.DOTALL)
+    assert first.splitlines() == [":hidden:", ":caption: Lessons, solved", "", *lessons]
+    assert second.splitlines() == [":hidden:", ":caption: More", "", "measured", *(f"sources/{name}" for name in kernels)]
+    for name in kernels:
+        source = (ROOT / "kernels" / f"{name}.py").read_text()
+        assert (sources / "sources" / f"{name}.md").read_text() == f"# kernels/{name}.py\n\n`````python\n{source}`````\n"
+    assert (sources / "index.md").read_text().startswith((ROOT / "README.md").read_text()[:40])
+
+
+def test_each_page_s_notebook_can_be_shown(sources):
+    """Of Python, with its pictures beside it, and its mentions of kernels as links."""
+    linked = 0
+    for path in sources.glob("*.ipynb"):
+        notebook = nbformat.read(path, 4)
+        assert notebook.metadata.kernelspec == {"name": "python3", "display_name": "Python 3", "language": "python"}
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        assert all((sources / name).exists() for name in re.findall(r"\]\((pictures/[^)]+)\)", text))
+        links = re.findall(r"\]\((sources/[^)]+)\)", text)
+        assert all((sources / name).exists() for name in links)
+        linked += len(links)
+    assert linked > 5
+
+
+def test_the_pages_configuration_is_python(sources):
+    made = {}
+    exec((sources / "conf.py").read_text(), made)
+    assert made["nb_execution_mode"] == "off" and made["project"] == made["html_title"]
+    assert set(made["extensions"]) <= set(site.PACKAGES) and made["html_theme"] in site.PACKAGES
+    assert {"dollarmath", "amsmath"} == set(made["myst_enable_extensions"])
+    for folder in made["html_static_path"]:
+        assert all((sources / folder / name).read_text() == site.WIDE for name in made["html_css_files"])
+    assert made["nb_merge_streams"] is True

@@ -249,3 +249,98 @@ def test_the_command_says_what_was_done_or_why_not(clone, monkeypatch, capsys):
         assert main([str(folder)]) == 1 and "is no copy of the workshop" in capsys.readouterr().err
     assert main([]) == 0
     assert "The course is up to date." in capsys.readouterr().out
+
+
+def test_what_is_the_folder_s_own_is_not_taken_over(tmp_path):
+    """Neither a download's environment, caches and backups, nor what pip has noted of it; all else is, at any depth."""
+    new, root = tmp_path / "new", tmp_path / "root"
+    own = (".git", ".venv", "backups", "__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache", ".mypy_cache",
+           ".hypothesis", "x.egg-info")
+    taken = ("a.txt", "deep/er/b.txt", "tests/data.egg-info/c.txt", ".github/d.yml", "backups.txt")
+    left = [f"{name}/x" for name in own] + [f"deep/{name}/x" for name in own if "egg" not in name]
+    for name in (*taken, *left):
+        (new / name).parent.mkdir(parents=True, exist_ok=True)
+        (new / name).write_text(name)
+    (root / "deep" / "er").mkdir(parents=True)
+    (root / "deep" / "er" / "b.txt").write_text("before")
+    (root / "mine.txt").write_text("mine")
+    command._copy(new, root)
+    assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} == {*taken, "mine.txt"}
+    assert all((root / name).read_text() == name for name in taken)
+
+
+def test_a_file_that_is_the_same_is_not_written(tmp_path, monkeypatch):
+    new, root, wrote = tmp_path / "new", tmp_path / "root", []
+    for folder, text in ((new, "b"), (root, "a")):
+        folder.mkdir()
+        (folder / "same").write_bytes(b"same")
+        (folder / "other").write_text(text)
+    monkeypatch.setattr(command, "write_atomically", lambda path, data: wrote.append((path, data)))
+    command._copy(new, root)
+    assert wrote == [(root / "other", b"b")]
+
+
+@pytest.mark.parametrize(("status", "stop", "said"), [
+    (0, "", "out\n"), (0, "stopped", "out\n"), (1, "", ""), (1, "stopped", None)])
+def test_what_git_says_and_whether_it_stops(tmp_path, monkeypatch, status, stop, said):
+    asked = []
+
+    def run(arguments, **_):
+        asked.append(arguments)
+        return subprocess.CompletedProcess(arguments, status, "out\n", " its own words\n")
+
+    monkeypatch.setattr(command.subprocess, "run", run)
+    if said is None:
+        with pytest.raises(Refused, match="^stopped:\nits own words$"):
+            command._git(tmp_path, "fetch", stop=stop)
+    else:
+        assert command._git(tmp_path, "fetch", "--all", stop=stop) == said
+    assert asked[0][:4] == ["git", "-C", str(tmp_path), "fetch"]
+
+
+def test_a_machine_without_git_takes_a_folder(tmp_path, monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory", "git")
+
+    monkeypatch.setattr(command.subprocess, "run", missing)
+    with pytest.raises(Refused, match=r"git is not installed here \(No such file or directory\). Download the new version"):
+        update(tmp_path)
+
+
+def test_a_clone_that_cannot_be_updated_is_told_why(clone, tmp_path):
+    git(clone, "branch", "--unset-upstream")
+    with pytest.raises(Refused, match="this clone follows no branch to take a new version from:\n"):
+        update(clone)
+    shutil.move(tmp_path / "course", tmp_path / "elsewhere")
+    with pytest.raises(Refused, match="git cannot reach where this clone came from:\n"):
+        update(clone)
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(Refused, match="no git clone. Download the new version"):
+        update(tmp_path / "plain")
+
+
+def test_of_many_changed_files_five_are_named(clone):
+    for number in range(7):
+        (clone / f"{number}.txt").write_text("mine")
+    git(clone, "add", "--intent-to-add", "-A")
+    with pytest.raises(Refused, match="you have changed 0.txt, 1.txt, 2.txt, 3.txt, 4.txt. Undo that"):
+        update(clone)
+
+
+def test_each_lesson_is_told_of_in_order(clone, tmp_path):
+    """And with it what both have changed in it."""
+    course = tmp_path / "course"
+    both = lesson((0, "# New title"), (4, "The end of all"))
+    for folder in (clone, course):
+        for name in ("01_b", "02_c"):
+            for part in ("lessons", "solutions"):
+                (folder / part / f"{name}.ipynb").write_text(nbformat.writes(lesson() if folder is clone else both) + "\n")
+    (clone / "lessons" / "01_b.ipynb").write_text(nbformat.writes(lesson((4, "My end"))) + "\n")
+    solve(clone)
+    first, second, conflict, last = update(clone, course)
+    for name, said in (("00_a", first), ("01_b", second)):
+        (backup,) = (clone / "backups").glob(f"{name}_*")
+        assert said == f"{name}: yours is kept as backups/{backup.name}, and your cells are in the new version."
+    assert conflict == ("  cell end: the course has changed it too, and its text is the new one; yours stands below it.")
+    assert last == "The course is up to date. In JupyterLab, choose File > Reload Notebook from Disk."
+    assert sources(nbformat.read(clone / "lessons" / "02_c.ipynb", 4)) == sources(both)
