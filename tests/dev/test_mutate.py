@@ -121,6 +121,14 @@ def test_nothing_to_change_is_said(shop):
         mutate(shop / "shop" / "__init__.py", ["test_shop.py"], root=shop)
 
 
+@pytest.mark.parametrize(("name", "left_out"), [
+    (".git", True), (".venv", True), ("__pycache__", True), (".ruff_cache", True), (".mypy_cache", True),
+    (".hypothesis", True), ("x.egg-info", True), ("backups", True), (".github", False), ("tests", False), ("cache", False),
+    ("backups.py", False)])
+def test_what_a_copy_needs_not(name, left_out):
+    assert module.LEFT_OUT("folder", [name, "a.py"]) == ({name} if left_out else set())
+
+
 def test_annotations_are_found():
     found = annotated("x: int | str = 1\ny = 2\n\n\ndef f(a: bool, b=3) -> None: ...\n")
     assert sorted(found) == [((1, 3), (1, 12)), ((5, 9), (5, 13)), ((5, 23), (5, 27))]
