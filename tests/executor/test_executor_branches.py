@@ -92,3 +92,26 @@ def test_a_jump_back_is_refused(n):
     back = "cf.br ^a\n^b:\ntt.return\n^a:\ncf.cond_br %small, ^b, ^b\n}\n"
     with pytest.raises(Malformed, match="a jump back"):
         Module(HEAD + back + "}").run((4,), {"x": torch.zeros(4, dtype=torch.int32), "n": n})
+
+
+@pytest.mark.parametrize("n", [-1, 0, 1, 2, 4])
+@pytest.mark.parametrize("inner", ["%same", "%first", "%small"])
+@pytest.mark.parametrize("other", [True, False])
+def test_a_branch_in_a_branch_is_for_those_who_came_to_it(inner, other, n):
+    """Also where its condition is the same for all, or holds for all of them."""
+    odd = "%bit = arith.andi %p, %one : i32\n%odd = arith.cmpi eq, %bit, %one : i32\n"
+    odd += "%same = arith.cmpi sgt, %n, %one : i32\n"
+    more = f"}} else {{\n{STORED.replace('%v', '%r')}" if other else ""
+    text = HEAD + odd + f"scf.if %odd {{\nscf.if {inner} {{\n{STORED.replace('%v', '%ten')}{more}}}\n}}\n" + END + "}"
+    x = torch.full((4,), 99, dtype=torch.int32)
+    assert Module(text).run((4,), {"x": x, "n": n}).fine
+    holds = {"%same": lambda p: n > 1, "%first": lambda p: p < 1, "%small": lambda p: p < n}[inner]
+    assert x.tolist() == [99 if p % 2 == 0 else 10 if holds(p) else p + 10 if other else 99 for p in range(4)]
+
+
+def test_a_function_of_any_name_is_called():
+    name = '"a function(x), {1}"'
+    called = (CALL + STORED).replace("@f", f"@{name}")
+    x = torch.full((4,), 99, dtype=torch.int32)
+    assert Module(HEAD + called + END + RETURNS.replace("@f", f"@{name}") + "}").run((4,), {"x": x, "n": 0}).fine
+    assert x.tolist() == [10, 11, 12, 13]

@@ -77,6 +77,12 @@ def test_assembly_that_orders_launches_is_passed_over():
         launch(ASSEMBLY.format("mov.u32 $0, %tid.x"))
 
 
+@pytest.mark.parametrize("line", ["gpu.barrier", "tt.debug_barrier", "ttg.barrier local", "ttg.local_barrier",
+                                  "llvm.intr.assume %t : i1"])
+def test_what_only_orders_threads_is_passed_over(line):
+    assert launch("%t = arith.cmpi eq, %n, %n : i32", line).fine
+
+
 NONE = ["", "module {", "\x00\xff", "module {\n}\n", "}{", "tt.func", HEAD, "a" * 100_000, "(" * 100_000,
         "module {\n" + "%a = " * 20_000, "module {\n" + '"' * 50_001, "tensor<" * 50_000 + ">" * 50_000,
         "module {\n" + '\\"' * 50_001, HEAD + "\n%a = arith.constant dense<" + "[" * 30_000,

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from executor_launches import execute
 
-from checks.executor import Module
+from checks.executor import Malformed, Module
 
 COUNT = """module {{
 tt.func public @k(%x: !tt.ptr<i32>, %low: i32, %n: i32) attributes {{noinline = false}} {{
@@ -58,3 +58,15 @@ def test_a_loop_in_a_branch_runs_in_the_programs_that_take_it(loop, odd):
     given = {"n_ptr": counts, "x_ptr": x, "ODD": odd, "WHILE": loop == "while"}
     assert execute(in_a_branch_kernel, (6,), given).fine
     assert x.tolist() == [int(n) * (i % 2 == odd) for i, n in enumerate(counts)]
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("step", [0, -1])
+def test_a_loop_that_never_runs_may_have_any_step(step, own):
+    """One that would run for ever is refused."""
+    text = COUNT.format(more=OWN if own else SAME, unsigned="").replace("arith.constant 1", f"arith.constant {step}")
+    x = torch.full((4,), 9, dtype=torch.int32)
+    assert Module(text).run((4,), {"x": x, "low": 8, "n": 5}).fine and x.tolist() == [0] * 4
+    if not own:
+        with pytest.raises(Malformed, match="a loop whose step is not positive"):
+            Module(text).run((4,), {"x": x, "low": 4, "n": 5})

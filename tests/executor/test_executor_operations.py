@@ -144,6 +144,19 @@ def test_products_of_tiles_in_their_precision(precision, kind):
     assert torch.equal(torch.from_numpy(product(*held))[0, 0, 0], want)
 
 
+@pytest.mark.parametrize("out", ("f16", "bf16", "f32"))
+@pytest.mark.parametrize("kind", ("f16", "bf16", "f8E5M2", "f8E4M3FN"))
+def test_a_product_of_tiles_has_the_type_of_its_sum(kind, out):
+    """Sums are made in FP32, and rounded once."""
+    a, b = torch.full((4, 2), 1.5), torch.tensor([[1.0, -2, 3, 0.5], [0.25, 3, 2, 1]])
+    c = torch.tensor([[2048.0, 1024, 512, 256]]).T.expand(4, 4)
+    product = made(dot, "tt.dot", f"tensor<4x4x{out}>", of=(f"tensor<4x2x{kind}>", f"tensor<2x4x{kind}>"))
+    held = [x.numpy()[None, None, None] for x in (a, b, c.half() if out == "f16" else c)]
+    got = torch.from_numpy(product(*held))[0, 0, 0]
+    assert got.dtype == (torch.float16 if out == "f16" else torch.float32)
+    assert torch.equal(got.float(), (a @ b + c).to(TYPES[out]).float())
+
+
 @pytest.mark.parametrize("op, want", [("addi", "xor"), ("subi", "xor"), ("muli", "and"), ("andi", "and"), ("ori", "or"),
                                       ("xori", "xor"), ("maxsi", "and"), ("minsi", "or"), ("maxui", "or"), ("minui", "and")])
 def test_one_bit(op, want):

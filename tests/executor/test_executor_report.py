@@ -118,6 +118,20 @@ def test_only_who_comes_to_a_print_prints(first):
 
 
 @triton.jit
+def lanes_print_kernel(N: tl.constexpr):
+    tl.device_print("lanes", tl.arange(0, N), tl.program_id(0))
+
+
+@pytest.mark.parametrize(("lanes", "programs"), [(4096, 16), (1, 20), (1 << 15, 2), (1 << 16, 1), (1 << 17, 1)])
+def test_a_print_keeps_so_many_numbers(lanes, programs):
+    """Of the first programs, each whole."""
+    printed = execute(lanes_print_kernel, (20,), {"N": lanes}).prints[0]  # of the programs that run together
+    assert printed.programs == [(i, 0, 0) for i in range(programs)]
+    assert [value.shape for value in printed.values] == [(programs, lanes), (programs,)]
+    assert (printed.values[0] == np.arange(lanes)).all() and printed.values[1].tolist() == list(range(programs))
+
+
+@triton.jit
 def counted_kernel(x_ptr, y_ptr, N, ATOMICS: tl.constexpr, BLOCK: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(y_ptr + offs, offs)

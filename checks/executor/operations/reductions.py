@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def ufunc_of(body: Block) -> np.ufunc | None:
-    """NumPy's function for a region that is one operation on its two arguments, else None.
+    """NumPy's function for a region that is one operation on its two arguments in their order, else None.
 
     Not of FP16, which NumPy adds up in float32, nor of what is rounded after each step.
     """
     if len(body.ops) != 2 or len(body.args) != 2 or body.types[0].elem in ("i1", "f16", "bf16", "f8E5M2", "f8E4M3FN"):
         return None
     op, last = body.ops
-    if sorted(op.operands) != sorted(body.args) or last.operands != op.results:
+    if op.operands != body.args or last.operands != op.results:
         return None
     function = (ARITHMETIC | INTEGERS).get(op.name)
     return function if isinstance(function, np.ufunc) else None
