@@ -58,7 +58,7 @@ def test_what_was_found_first_is_kept(module, monkeypatch):
     assert module.environment()["WORKSHOP_FOUND"] == '{"HOME": "/first"}'
 
 
-def test_without_a_path_programs_are_found_where_the_system_has_them(module, monkeypatch):
+def test_without_a_path_the_system_s_own_is_taken(module, monkeypatch):
     monkeypatch.delenv("PATH")
     assert module.environment()["PATH"] == f"{module.VENV}/bin:{os.defpath}"
 
