@@ -294,3 +294,33 @@ def test_what_name_may_be_meant_in_a_kernel(name, others):
     meant = {other: found.get(ast.unparse(ast.parse(head + f"    tl.store(x_ptr, {other})\n")) + "\n",
         "") for other in names}
     assert {other for other, said in meant.items() if f"`{name}` stands where `{other}` belongs" in said} == others
+
+
+HEAD = "def k(x_ptr, y_ptr, M, N):\n"
+ALL_SIGNS = HEAD + "    tl.store(y_ptr, max(tl.dot(x_ptr, M), M + M - M * M / M // M % M ** N & M | N) + 1 + 2 + 8)\n"
+
+
+@pytest.mark.parametrize(("wrong", "right", "may"), [
+    ("M + N", "M - N", True), ("M * N", "M / N", True), ("M + N", "max(M, N)", False), ("M * N", "M", True),
+    ("M * N", "N", True), ("M & N", "M", False), ("M & N", "N", False), ("M & N", "M | N", True), ("M | N", "M", True),
+    ("x_ptr + M", "x_ptr - M", False), ("x_ptr + M", "x_ptr", False), ("x_ptr + 8", "x_ptr", True),
+    ("x_ptr + M * N", "x_ptr + M / N", True), ("x_ptr + M * 2", "x_ptr + M / 2", True),
+    ("tl.arange(0, 8) * M", "tl.arange(0, 8) / M", False), ("tl.arange(0, 8) * M", "tl.arange(0, 8)", False),
+    ("tl.arange(0, 8) + 1", "tl.arange(0, 8)", True), ("M.to(tl.int64) * N", "M.to(tl.int64) / N", False),
+    ("M.to(tl.int64) * N", "M.to(tl.int64)", True), ("M * N", "tl.dot(M, N)", True), ("M + N", "tl.dot(M, N)", False),
+    ("M * tl.dot(M, N)", "tl.dot(M, tl.dot(M, N))", False), ("M * N + M", "M * (N + M)", True),
+    ("M // N", "-(-M // N)", False), ("M // N", "N // M", True)])
+def test_what_may_be_changed_in_a_kernel_s_arithmetic(wrong, right, may):
+    """Where an address is made, parts are not dropped and signs not changed; no sign comes that the answer has not."""
+    source, meant = (f"{HEAD}    at = {one}\n    tl.store(y_ptr, at)\n" for one in (wrong, right))
+    assert (ast.unparse(ast.parse(meant)) + "\n" in {text for text, *_ in fixes(source, ALL_SIGNS)}) == may
+
+
+@pytest.mark.parametrize(("wrong", "right"), [
+    ("a ** 2", "1000"), ("2 ** a", "1000"), ("2 * 8", "1000000"), ("a + 2", "a / 2"), ("a * b + c", "a"),
+    ("a * b - c", "a * c"), ("(a + b) * c", "a"), ("a / b", "b"), ("a ** b", "b"), ("a * b", "tl.dot(a, b)"),
+    ("a * b", "b * a"), ("a - b", "max(a, b)"),
+    ("a % b", "b % a > 0"), ("a * b", "-(-a * b)"), ("a + 2 * b", "a + 2 + b + 1")])
+def test_what_is_no_change_of_one_thing(wrong, right):
+    meant = ast.unparse(ast.parse(body(right)))
+    assert meant not in {ast.unparse(ast.parse(source)) for source, *_ in fixes(body(wrong), body("a"))}

@@ -157,6 +157,20 @@ def test_what_a_kernel_may_move(mine, said):
         assert verdict.message == f"moves {verdict.traffic[0] / 100:.2f}x the least bytes (answer 1.10x)"
 
 
+def test_how_often_is_told_of_one_tensor_and_held_against_the_answer_s():
+    twice = traced(stored=20, distinct=10)
+    assert check_traffic(seen(), traced(stored=29, distinct=10), twice).passed, "1.5 times 2 are allowed"
+    assert "it stores each element of `y_ptr` 3.1 times (the answer: 2.0)" in check_traffic(
+        seen(), traced(stored=31, distinct=10), twice).message
+    answer, mine = (traced(loaded=loaded, read=200, stored=100) for loaded in (200, 600))
+    for outcome in (answer, mine):
+        outcome.launches[0].accesses[1].tensor, outcome.launches[0].accesses[1].kind = "w_ptr", "load"
+    assert "it loads each element of `x_ptr` 3.0 times (the answer: 1.0)" in check_traffic(seen(), mine, answer).message
+    answer = traced()
+    del answer.launches[0].accesses[1]
+    assert check_traffic(seen(), traced(stored=5), answer).passed, "little that the answer does not store"
+
+
 def test_a_wrapper_of_ones_own_may_use_other_names():
     mine = traced(loaded=200)
     for access in mine.launches[0].accesses:
@@ -179,8 +193,11 @@ def test_what_never_moves_is_blamed_first_an_unused_stride_last():
 
 def test_only_too_many_bytes_are_compared_with_the_mutants(monkeypatch):
     mutant = Mutant("loads twice", {}, "Load once.")
-    monkeypatch.setattr("checks.judge.diagnosis.recognise_traffic", lambda *_: mutant)
-    verdict = check_traffic(seen(), traced(loaded=500), traced())
+    asked = []
+    monkeypatch.setattr("checks.judge.diagnosis.recognise_traffic", lambda *given: asked.append(given) or mutant)
+    mine = traced(loaded=500)
+    verdict = check_traffic(seen(), mine, traced())
+    assert asked == [(KERNEL, mine, 0)]
     assert verdict.mistake == "loads twice" and verdict.message.startswith("any_kernel: loads twice. Load once.\n")
     assert check_traffic(seen(), traced(accesses=9), traced()).mistake is None
 
@@ -192,6 +209,7 @@ GOOD, REFUSED = Compiled(registers=30, spills=4, multiplies="f16"), Compiled(err
     ((GOOD, GOOD), (GOOD, GOOD), None), ((REFUSED, GOOD), (REFUSED, GOOD), None),
     ((REFUSED, GOOD), (GOOD, GOOD), "the compiler refuses it for sm_80 (A100): no such block"),
     ((GOOD, REFUSED), (GOOD, GOOD), "the compiler refuses it for sm_90 (H100, H200): no such block"),
+    ((REFUSED, Compiled(error="no such type")), (GOOD, GOOD), "refuses it for sm_80 (A100): no such block"),
     ((GOOD, Compiled(registers=1)), (GOOD, GOOD), "sm_90 (H100, H200) it does not use the tensor cores"),
     ((GOOD, Compiled(multiplies="tf32")), (GOOD, GOOD), "sm_90 (H100, H200) its tensor cores multiply tf32 numbers"),
     ((Compiled(), Compiled(multiplies="f16")), (Compiled(), Compiled()), None)])
@@ -200,6 +218,7 @@ def test_what_the_compiler_may_say(mine, answer, said):
     verdict = check_compilation(seen(), mine, answer)
     assert verdict.passed == (said is None) and verdict.compiled == mine
     assert said is None or said in verdict.message
+    assert "refuses" not in verdict.message or verdict.message.endswith(said), "nothing is known of the reason"
     if mine == answer and not mine[80].error:
         assert verdict.message == " · ".join(
             f"sm_{capability}: 30 registers (answer 30), 4 bytes spilled (answer 4)" for capability in (80, 90))
@@ -223,6 +242,8 @@ def test_a_refusal_of_the_compiler_comes_with_its_hint():
     refused = {80: Compiled(error="cannot broadcast")}
     said = check_compilation(seen(), refused, {80: GOOD}).message.split("\n")
     assert said[0].endswith("cannot broadcast") and said[1].startswith("Two blocks whose shapes") and len(said) == 2
+    slip = seen(source=SOURCE + "    x = x_ptr @ x_ptr\n")
+    assert check_compilation(slip, refused, {80: GOOD}).message.split("\n")[1].startswith("Blocks have no `@`")
 
 
 def test_each_number_said_belongs_to_whom_it_is_said_of():
@@ -244,3 +265,28 @@ def test_each_number_said_belongs_to_whom_it_is_said_of():
         assert verdict.traffic == (mine.traffic().total(), answer.traffic().total(), 100)
     assert check_traffic(seen(), traced(120, 13), traced(140, 14)).message == (
         "moves 1.33x the least bytes (answer 1.54x)")
+
+
+def test_a_certain_slip_is_told_first_and_of_a_failure_alone(monkeypatch):
+    asked, error = [], ValueError()
+    monkeypatch.setattr("checks.judge.diagnosis.certain_slip", lambda *given: asked.append(given) or "It is lost.")
+    monkeypatch.setattr("checks.judge.diagnosis.recognise", lambda *_: Mutant("doubles", {}, "Once."))
+    evidence = seen(source=SOURCE + "    x = x_ptr @ x_ptr\n")
+    failed = replace(outcomes("crashed")[0], error=error)
+    verdict = wrong_result(evidence, failed, [failed])
+    assert verdict.message == "any_kernel: It is lost.\nIt crashed on n=1" and verdict.mistake is None
+    assert asked == [(KERNEL, evidence.written, error)]
+    assert "Blocks have no `@`" in check_traffic(evidence, traced(loaded=500), traced()).message and len(asked) == 1
+
+
+@pytest.mark.parametrize(("name", "padding", "said"), [
+    ("loads without `other=`", "The lanes hold anything.", "The lanes hold anything."),
+    ("loads without `other=`", None, "loads without `other=`. Give one."),
+    ("loads twice", "The lanes hold anything.", "loads twice. Give one.")])
+def test_what_is_said_of_lanes_that_hold_anything(monkeypatch, name, padding, said):
+    monkeypatch.setattr("checks.judge.diagnosis.certain_slip", lambda *_: None)
+    monkeypatch.setattr("checks.judge.diagnosis.recognise", lambda *_: Mutant(name, {}, "Give one."))
+    monkeypatch.setattr("checks.judge.hints.without_padding", lambda written: padding)
+    failed = outcomes("failed")[0]
+    verdict = wrong_result(seen(), failed, [failed])
+    assert verdict.message == f"any_kernel: {said}\nIt failed on n=1" and verdict.mistake == name

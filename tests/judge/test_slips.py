@@ -199,7 +199,17 @@ def said_of(source: str, answer: str = KERNEL) -> str | None:
     "A kernel returns nothing, and `return acc` is lost: "
      "write with `tl.store`."),
     ({"acc = tl.dot(x, w.T, acc)": "tl.dot(x, w.T, acc)"}, "The line `tl.dot(x, w.T, acc)` computes a value and drops it"),
-    ({"acc += tl.load(bias_ptr": "bias = tl.load(bias_ptr"}, "`bias` is computed and then never used.")],
+    ({"acc += tl.load(bias_ptr": "bias = tl.load(bias_ptr"}, "`bias` is computed and then never used."),
+    ({"dtype=tl.float32)": "dtype=tl.float32) + tl.odd(bias_ptr + offs_m) + one.load(bias_ptr + offs_m)"}, None),
+    ({"dtype=tl.float32)": "dtype=tl.float32) + tl.load(pointer=bias_ptr)"}, None),
+    ({"bias_ptr + offs_n": "bias_ptr + tl.load(w_ptr) + offs_m"}, "`bias` is addressed by `offs_m`, and it has an element"),
+    ({XK: "offs_k[None, :] * 2", STEP: "x_ptrs += BLOCK_K * 2"}, "The argument `stride_xk` is never used."),
+    ({XK: "offs_k[None, :] * K", STEP: "x_ptrs += BLOCK_K * K"}, "The argument `stride_xk` is never used."),
+    ({STEP: "x_ptrs -= BLOCK_K"}, None), ({STEP: "x_ptrs += BLOCK_K * stride_xm * M"}, None),
+    ({STEP: "x_ptrs = x_ptrs + BLOCK_K * stride_xk"}, None), ({"tl.load(x_ptrs,": "tl.load(x_ptrs + M,"}, None),
+    ({STEP: "x_ptrs -= BLOCK_K * stride_xk", "tl.load(x_ptrs,": "tl.load(x_ptrs + 2 * k * stride_xk,"}, None),
+    ({"tl.load(w_ptrs, mask=mask_n[:, None] & mask_k[None, :], other=0.0)":
+      "tl.load(w_ptrs, other=0.0, mask=mask_n[None, :] & mask_k[:, None])"}, "The mask of `w` is turned the other way")],
     ids=lambda one: None if isinstance(one, dict) else str(one)[:40])
 def test_a_slip_in_a_product_s_kernel(edits, said):
     source = KERNEL
@@ -247,7 +257,8 @@ ONE, TWO = "def f(a, b):\n    return a\n", "def f(a, b):\n    return a, b\n"
 
 @pytest.mark.parametrize(("body", "answer", "said"), [
     ("print(a)", ONE, "The result is printed, and nothing is returned: `return` hands it back."),
-    ("y = a", ONE, "Nothing is returned. Is a `return` missing?"), ("return", ONE, "Nothing is returned."),
+    ("y = a", ONE, "Nothing is returned. Is a `return` missing?"), ("print(a)\n    raise ValueError", ONE, None),
+    ("g(a)", ONE, "Nothing is returned. Is a `return` missing?"), ("return", ONE, "Nothing is returned."),
     ("raise ValueError", ONE, None), ("if a:\n        raise ValueError", ONE, "Nothing is returned."),
     ("if a:\n        return b", ONE, None), ("return a", TWO,
     "`return a` gives back one value, and 2 are wanted, as in `return "
@@ -296,3 +307,68 @@ def test_what_is_never_used(body, said):
     "    for n in range(0, N, BLOCK_N):\n        tl.store(x_ptrs, n)\n        x_ptrs += BLOCK_N"])
 def test_what_an_answer_does_is_no_slip(body):
     assert find_slip(*[ast.parse(f"def k(x_ptr, N, stride_xn, BLOCK_N: tl.constexpr):\n    {body}\n").body[0]] * 2) is None
+
+
+def renamed(**names: str) -> str:
+    source = KERNEL
+    for old, new in names.items():
+        source = source.replace(old, new)
+    return source
+
+
+BIAS = "_ptr + offs_n, mask=mask_n"
+
+
+@pytest.mark.parametrize(("answer", "edit", "said"), [
+    (renamed(bias="x_scale"), (f"x_scale{BIAS}", "x_scale_ptr + offs_n * stride_xm, mask=mask_n"), "The address of "
+     "`x_scale` is made with `stride_xm`, a stride of `x`: the elements of `x_scale` lie side by side and need no stride."),
+    (renamed(bias="x_scale"), (f"x_scale{BIAS}", "x_scale_ptr + offs_m, mask=mask_m"), "`x_scale` is addressed by `offs_m`"),
+    (renamed(bias="partial"), (f"partial{BIAS}", "partial_ptr + offs_n * stride_ym, mask=mask_n"), None),
+    (renamed(bias="sum_partial"), (f"sum_partial{BIAS}", "sum_partial_ptr + offs_n * stride_ym, mask=mask_n"),
+     "The address of `sum_partial` is made with `stride_ym`"),
+    (renamed(y_ptr="partial_ptr", stride_ym="stride_pm"), ("offs_m[:, None] * stride_pm", "offs_m[:, None] * stride_xm"),
+     "The address of `partial` is made with `stride_xm`, a stride of `x`: `partial` has `stride_pm`."),
+    (KERNEL.replace("(x_ptr, w_ptr", "(weights, x_ptr, w_ptr"), (XM, XM.replace("stride_xm", "stride_wn")),
+     "`stride_wn`, a stride of `w`: `x` has"),
+    (renamed(stride_ym="stride_odd_m"), (XM, XM.replace("stride_xm", "stride_odd_m")), "`stride_odd_m`, a stride of `odd_`"),
+    (renamed(stride_ym="stride_o"), (XM, XM.replace("stride_xm", "stride_o")), "made with `stride_o`: `x` has"),
+    (KERNEL.replace(f"w_ptr + offs_n[:, None] * stride_wn + {WK}", "w_ptr + offs_n[:, None] * stride_wn"),
+     ("w_ptr + offs_n[:, None] * stride_wn", f"w_ptr + offs_n[:, None] * stride_wn + {WK}"), None)], ids=range(9))
+def test_whose_stride_it_is(answer, edit, said):
+    assert answer.count(edit[0]) == 1
+    found = said_of(answer.replace(*edit), answer)
+    assert found is None if said is None else said in (found or ""), found
+
+
+@pytest.mark.parametrize(("body", "answer", "said"), [
+    ("tl.store(y_ptr, N)", "tl.store(y_ptr + n, N)", "Each step of the loop writes the same part of `y`: nothing in its "
+     "address moves with `n`."),
+    ("tl.load(y_ptr)", "tl.load(y_ptr + n)", "Each step of the loop reads the same part of `y`"),
+    ("tl.store(y_ptr, N)", "tl.load(y_ptr + n)", None), ("tl.store(y_ptr, n)", "tl.store(y_ptr, n)", None),
+    ("tl.store(y_ptr + at + n, n)\n        at += 3", "tl.store(y_ptr + n, n)", None),
+    ("x = tl.load(x_ptr + offs_m * stride_xm)", "x = tl.load(x_ptr + offs_n)", None),
+    ("x = tl.load(x_ptr + offs_m)", "x = tl.load(x_ptr + offs_n)", "`x` is addressed by `offs_m`"),
+    ("mask = offs < M", "mask = offs < N", "`offs` is compared with `M`: it counts along N, so the mask is `offs < N`."),
+    ("tl.store(x_ptr + tl.arange(0, 8), N)", "tl.store(x_ptr + offs, N)", None),
+    ("tl.store(x_ptr + 8, tl.arange(0, 8))", "tl.store(x_ptr + offs, N)", None)], ids=range(10))
+def test_a_slip_in_a_loop(body, answer, said):
+    mine, theirs = (ast.parse("def k(x_ptr, y_ptr, M, N, stride_xm):\n    offs = tl.arange(0, 8)\n    for n in range(N):\n"
+                              f"        {one}\n").body[0] for one in (body, answer))
+    found = find_slip(mine, theirs)
+    assert found is None if said is None else said in (found or ""), found
+
+
+@pytest.mark.parametrize(("body", "said"), [
+    ("tl.store(x_ptr + tl.arange(0, 8), N)", False), ("tl.store(x_ptr + 8, tl.arange(0, 8))", True),
+    ("for n in range(8):\n        tl.store(x_ptr + n, N)", False)])
+def test_a_block_is_one_by_its_address(body, said):
+    answer = "def k(x_ptr, N):\n    offs = tl.arange(0, 8)\n    tl.store(x_ptr + offs, N)\n"
+    found = find_slip(*(ast.parse(source).body[0] for source in (f"def k(x_ptr, N):\n    {body}\n", answer)))
+    assert ("Each program stores one number to `x`" in (found or "")) == said
+
+
+def test_a_function_of_numbers_has_no_masks_and_a_lost_argument_no_type():
+    compares = ast.parse("def f(offs_m, M, N):\n    return offs_m < N\n").body[0]
+    assert find_slip(compares, compares) is None
+    fewer = ast.parse(KERNEL.replace(", BLOCK_K: tl.constexpr", "")).body[0]
+    assert find_certain_slip(fewer, ast.parse(KERNEL).body[0]) is None
