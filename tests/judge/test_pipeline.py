@@ -157,7 +157,7 @@ def test_what_a_kernel_may_move(mine, said):
         assert verdict.message == f"moves {verdict.traffic[0] / 100:.2f}x the least bytes (answer 1.10x)"
 
 
-def test_how_often_is_told_of_one_tensor_and_held_against_the_answer_s():
+def test_how_often_is_told_of_one_tensor():
     twice = traced(stored=20, distinct=10)
     assert check_traffic(seen(), traced(stored=29, distinct=10), twice).passed, "1.5 times 2 are allowed"
     assert "it stores each element of `y_ptr` 3.1 times (the answer: 2.0)" in check_traffic(

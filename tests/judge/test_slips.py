@@ -367,7 +367,7 @@ def test_a_block_is_one_by_its_address(body, said):
     assert ("Each program stores one number to `x`" in (found or "")) == said
 
 
-def test_a_function_of_numbers_has_no_masks_and_a_lost_argument_no_type():
+def test_a_function_of_numbers_has_no_masks():
     compares = ast.parse("def f(offs_m, M, N):\n    return offs_m < N\n").body[0]
     assert find_slip(compares, compares) is None
     fewer = ast.parse(KERNEL.replace(", BLOCK_K: tl.constexpr", "")).body[0]
