@@ -2,11 +2,14 @@
 
 import contextlib
 import functools
+import runpy
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+import triton
 
 from checks.paths import ROOT
 from kernels import launch, runtime
@@ -35,6 +38,43 @@ def test_triton_interpret_means_what_it_means_to_triton():
     values = ["true", "Yes", "on"]  # all other tests run with 1
     done = subprocess.run([sys.executable, "-c", VALUES, *values], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def imported_anew(monkeypatch, gpu, value):
+    """`runtime.py` as it is where there is a GPU or not, and TRITON_INTERPRET has the value; None: it has none."""
+    allocators = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(triton, "set_allocator", allocators.append)
+    if value is None:
+        monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    else:
+        monkeypatch.setenv("TRITON_INTERPRET", value)
+    return SimpleNamespace(**runpy.run_path(runtime.__file__)), allocators
+
+
+@pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "Yes", "on", "y", "0", "false", "no", "off", "n", "", "2", None])
+def test_on_a_gpu_it_interprets_when_triton_does(monkeypatch, value):
+    made, allocators = imported_anew(monkeypatch, True, value)
+    assert made.INTERPRETED == triton.knobs.runtime.interpret == (str(value).lower() in ("1", "true", "yes", "on", "y"))
+    assert made.device() == torch.device("cpu" if made.INTERPRETED else "cuda")
+    assert len(allocators) == (not made.INTERPRETED)
+    for allocate in allocators:  # for tensor descriptors that a kernel makes
+        monkeypatch.setattr(torch, "empty", lambda *given, **options: (given, options))
+        assert allocate(640, 128, None) == ((640,), {"dtype": torch.int8, "device": "cuda"})
+
+
+@pytest.mark.parametrize("value", ["0", None])
+def test_triton_imported_first_where_there_is_no_gpu_is_an_error(monkeypatch, value):
+    with pytest.raises(ImportError, match="write `import kernels` .* above `import triton`, then restart"):
+        imported_anew(monkeypatch, False, value)
+    assert imported_anew(monkeypatch, False, "1")[0].INTERPRETED
+
+
+@pytest.mark.parametrize("interpreted, streams, capturing", [(True, True, False), (False, True, True), (False, False, False)])
+def test_only_a_gpu_puts_launches_into_a_graph(monkeypatch, interpreted, streams, capturing):
+    monkeypatch.setattr(runtime, "INTERPRETED", interpreted)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: streams)
+    assert runtime.capturing() == capturing
 
 
 @pytest.fixture
@@ -100,3 +140,31 @@ def test_a_card_is_what_the_driver_says(monkeypatch):
     monkeypatch.setattr(runtime.triton.runtime, "driver", type("Drivers", (), {"active": active}))
     card = runtime._card.__wrapped__(0)
     assert card == Card((9, 0), 132, 232_448, 52_428_800, pytest.approx(3352, rel=1e-3))
+    monkeypatch.setattr(runtime, "card", lambda: card)
+    assert (runtime.capability(), runtime.shared_memory_limit()) == ((9, 0), 232_448)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert runtime._card.__wrapped__(0).capability is None  # an AMD GPU's number is none of CUDA's
+
+
+def test_a_tensor_is_allocated_as_inductor_does_it(monkeypatch):
+    asked, gpu = [], torch.device("cuda", 0)
+    monkeypatch.setattr(torch._C._dynamo.guards, "_empty_strided_cuda", lambda *given: asked.append(given), raising=False)
+    launch.room((2, 3, 4), torch.int8, gpu)()
+    assert asked == [((2, 3, 4), (12, 4, 1), torch.int8)]
+    monkeypatch.setattr(torch, "empty", lambda *given, **options: (given, options))
+    plain = ((2, 3),), {"dtype": torch.int8, "device": gpu}
+    with launch.traced():
+        assert launch.room((2, 3), torch.int8, gpu)() == plain
+    assert launch.room((2, 3), torch.int8, torch.device("cpu"))()[1]["device"].type == "cpu"
+    monkeypatch.delattr(torch._C._dynamo.guards, "_empty_strided_cuda")
+    assert launch.room((2, 3), torch.int8, gpu)() == plain and len(asked) == 1
+
+
+def test_traced_ends_with_its_block_whatever_happens():
+    hopper = Card((9, 0), 132, 232_448, 50 << 20, 3352.0)
+    with launch.traced():
+        assert launch.is_traced() and launch.overlapping(hopper) == ({"OVERLAP": False}, {})
+    for _ in range(2):
+        with contextlib.suppress(KeyError), launch.traced():
+            raise KeyError
+        assert not launch.is_traced() and launch.overlapping(hopper) == ({"OVERLAP": True}, {"launch_pdl": True})

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from checks.simulated.gpu import SimulatedGPU
+from kernels import timing
 from kernels.runtime import INTERPRETED
 from kernels.timing import CudaGPU, time_us
 
@@ -45,6 +46,47 @@ def test_what_does_nothing_or_hides_its_work_takes_no_time():
 def test_without_a_gpu_there_is_no_timer():
     with pytest.raises(RuntimeError, match="no speed to measure"):
         CudaGPU()
+
+
+def test_what_is_asked_of_a_gpu_and_in_which_units(monkeypatch):
+    asked = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            asked.append(("event", enable_timing))
+
+        def record(self):
+            asked.append(("record", self))
+
+        def elapsed_time(self, later):
+            return 0.25 if later is not self else 0  # milliseconds
+
+    class Flushed:
+        def zero_(self):
+            asked.append("flushed")
+
+    def empty(numbers, dtype, device):
+        asked.append((numbers * dtype.itemsize, device))
+        return Flushed()
+
+    monkeypatch.setattr(timing, "INTERPRETED", False)
+    monkeypatch.setattr(torch, "empty", empty)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: asked.append("synchronized"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: asked.append(("sleeps", cycles)))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: 3.5)
+    gpu = CudaGPU()
+    assert asked == [(timing.FLUSH_BYTES, "cuda")] and timing.FLUSH_BYTES > 2 * 60e6  # caches are of up to 60 MB
+    assert gpu.host_us() == 3.5e6
+    asked.clear()
+    start, stop = gpu.event(), gpu.event()
+    stop.record()
+    assert asked == [("event", True), ("event", True), ("record", stop._event)]
+    assert start.elapsed_us(stop) == 250
+    asked.clear()
+    gpu.flush_l2()
+    gpu.synchronize()
+    assert asked == [("sleeps", timing.SLEEP_CYCLES), "flushed", "synchronized"]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="there is no GPU")
