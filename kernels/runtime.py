@@ -7,9 +7,8 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -92,8 +91,3 @@ def launching_at(tensor: torch.Tensor) -> contextlib.AbstractContextManager[obje
     if INTERPRETED:
         return _one_at_a_time
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
-
-
-def autotune(configs: list[triton.Config], key: list[str], **options: Any) -> Callable[[triton.JITFunction], Any]:
-    """`triton.autotune`; when interpreted, the first config alone, for there is nothing to time."""
-    return triton.autotune(configs[:1] if INTERPRETED else configs, key=key, **options)

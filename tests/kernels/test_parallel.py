@@ -49,7 +49,7 @@ def on_each(model, **options):
 
 def weights(layer):
     """Weights, or codes and scales, by name."""
-    return {name: value for name, value in {**dict(layer.named_parameters()), **dict(layer.named_buffers())}.items()}
+    return dict(layer.named_parameters()) | dict(layer.named_buffers())
 
 
 def layers_of(block):

@@ -9,6 +9,7 @@ from hopper_emulator import Kernel, Tile, pointer
 
 from kernels import quantize_beside as module
 from kernels.quantize import quantize_int8_perrow_torch
+from kernels.runtime import Card
 
 ORDERS = {"producer first": (2, 0, 1, 3), "quantizer first": (3, 2, 0, 1)}
 
@@ -136,3 +137,28 @@ def test_codes_of_all_pairs_of_mantissas(bits, dtype):
 
 def tile(tensor):
     return tensor.numpy().view(Tile)
+
+
+H200 = Card((9, 0), 132, 232_448, 60 << 20, 4814.0)
+
+
+@pytest.mark.parametrize("N, K, changed, suits", [
+    (2048, 2048, {}, True), (2048, 2047, {}, False), (2048, 11_264, {}, True), (2048, 11_265, {}, False),
+    (16_384, 4096, {}, True), (16_385, 4096, {}, False),
+    (2048, 4096, {"multiprocessors": 120, "gb_per_s": 3600.0}, True), (2048, 4096, {"multiprocessors": 119}, False),
+    (2048, 4096, {"gb_per_s": 3960.0}, True), (2048, 4096, {"gb_per_s": 3959.0}, False)])
+def test_where_it_was_measured_to_be_faster(N, K, changed, suits):
+    assert module.beside_suits(N, K, H200._replace(**changed)) is suits
+
+
+@pytest.mark.parametrize("K, ROWS, PARTS", [(9, 4, 1),
+                                           (2048, 4, 8), (2049, 2, 5), (4096, 2, 8), (4097, 1, 5), (11264, 1, 11)])
+def test_rows_that_the_quantizer_holds(K, ROWS, PARTS):
+    assert module.rows_at_a_time(K) == {"ROWS": ROWS, "PARTS": PARTS} and PARTS <= module.MOST_PARTS
+
+
+@pytest.mark.parametrize("M, N, GROUP_M, blocks", [
+    (16_384, 2048, 12, 12), (32_768, 128, 12, 132), (32_768, 128, 8, 136), (1000, 128, 12, 8), (16_384, 16_384, 4, 4),
+    (16_384, 129, 12, 72)])
+def test_blocks_that_the_first_tiles_need(M, N, GROUP_M, blocks):
+    assert module.first_blocks(M, N, GROUP_M, H200) == blocks

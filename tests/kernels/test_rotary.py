@@ -51,5 +51,13 @@ def test_what_does_not_fit_is_refused():
         rotate_qkv(qkv, turn, k, v.bfloat16())
     with pytest.raises(ValueError, match="k and v must have the same strides"):
         rotate_qkv(qkv, turn, k, v.transpose(1, 2).contiguous().transpose(1, 2))
+    with pytest.raises(ValueError, match=r"v must be \(1, 2, 2, 24\)"):
+        rotate_qkv(qkv, turn, k, v[:, :1])
+    with pytest.raises(ValueError, match="and turn be contiguous"):
+        rotate_qkv(qkv, turn.repeat_interleave(2, dim=2)[:, :, ::2], k, v)
+    for name in "kv":
+        gaps = randn(*k.shape[:3], 2 * CONFIG.head_dim)[..., ::2]
+        with pytest.raises(ValueError, match=f"{name} must be contiguous along its last dimension"):
+            rotate_qkv(qkv, turn, **{"k": k, "v": v} | {name: gaps})
     with pytest.raises(ValueError, match="qkv must be contiguous along its last dimension"):
         rotate_qkv(randn(2, 2 * WIDTH)[:, ::2], turn, k, v)

@@ -22,6 +22,7 @@ from checks.capstone.accuracy import (
 from checks.capstone.training import CONFIG, Recipe, load, save, tokens_of, windows
 from checks.exercises import EXERCISES
 from checks.judge.launches import watch
+from kernels import transformer
 from kernels.block_cost import LLAMA_3_8B_DIMS, block_products, block_weights
 from kernels.linear import Int8Linear, int8_linear_torch, quantize_linears_
 from kernels.quantize import quantize_int8_perrow
@@ -98,6 +99,31 @@ def test_the_fused_block_is_near_to_the_block(B, T):
     names = Counter(launch.kernel.__name__ for launch in launches)
     assert names["rmsnorm_quantize_int8_kernel"] == 2 and names["silu_mul_quantize_int8_kernel"] == 1
     assert names["decode_w8a8_kernel"] == (4 if B * T < 128 else 0)
+
+
+@pytest.mark.parametrize("T", [1, 9])
+def test_what_a_compiler_sees_of_a_fused_block_gives_the_same(T, monkeypatch):
+    """Of one token behind others, and of several at once: torch's operators in the place of our functions, bit for bit."""
+    made, (x, turn) = block(), tokens_in(TINY, 2, 9)
+    fused, x, turn, called = FusedInt8Block(made), x[:, -T:], turn[:, -T:].contiguous(), []
+    keys, values = torch.randn(2, 2, TINY.kv_heads, 9, TINY.head_dim, generator=torch.Generator().manual_seed(2)).half()
+    pasts = [(keys.clone().to(device()), values.clone().to(device())) if T == 1 else None for _ in range(3)]
+    want = made(x, turn, pasts[0]) - x
+
+    def spied(kind):
+        return tuple(lambda *given, run=run: (called.append(kind), run(*given))[1] for run in getattr(transformer, kind))
+
+    for kind in ("OPERATORS", "FUNCTIONS"):
+        monkeypatch.setattr(transformer, kind, spied(kind))
+    plain = fused(x, turn, pasts[1])
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(fused(x, turn, pasts[2]), plain)
+    assert (plain - x - want).float().norm() < 0.03 * want.float().norm()
+    assert called == ["FUNCTIONS"] * 6 + ["OPERATORS"] * 6  # two norms, SiLU·mul, and three products; `o` is a layer
+    for kept in zip(*pasts, (keys, values), strict=True) if T == 1 else ():
+        assert all(torch.equal(one[:, :, :-1].cpu(), kept[3][:, :, :-1]) for one in kept[:3])
+        assert torch.equal(kept[1], kept[2])
+        torch.testing.assert_close(kept[1][:, :, -1], kept[0][:, :, -1], atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("M", [1, 9, 140])

@@ -114,6 +114,13 @@ def test_choose_hopper():
         assert choice.all_kwargs() == hopper_gemm.INT8_CONFIG.all_kwargs() | {"GROUP_M": 12}
 
 
+@pytest.mark.parametrize("M, N, few", [(99 * 128, 256, False), (98 * 128, 256, True), (98 * 128, 257, False),
+                                       (98 * 128 + 1, 256, False), (33 * 128, 768, False), (128, 64, True)])
+def test_large_fp16_tiles_where_three_quarters_of_the_gpu_have_one(M, N, few):
+    config = hopper_gemm.choose_hopper(M, N, 4096, torch.float16, H200)
+    assert config is (hopper_gemm.FP16_FEW_TILES_CONFIG if few else hopper_gemm.FP16_CONFIG)
+
+
 @pytest.mark.parametrize("K, N, on_an_h100, on_an_h200", [  # the best measured, or within 5 % of it
     (2048, 2048, 2, 2), (2048, 6144, 12, 12), (2048, 22016, 8, 8), (11008, 2048, 4, 4), (4096, 4096, 12, 12),
     (4096, 6144, 4, 8), (4096, 14336, 4, 8), (4096, 28672, 4, 8), (14336, 4096, 4, 8),
