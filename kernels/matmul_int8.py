@@ -53,7 +53,8 @@ def _matmul_int8(
     x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor | None,
 ) -> Callable[..., torch.Tensor]:
     N, K = expect("w_q", w_q, ("N", "K"), torch.int8)
-    lead = expect("x", x, (*("..." for _ in x.shape[:-1]), K), FLOATS, device=w_q.device, batch=True)[:-1]
+    leading = x.ndim - 1 if isinstance(x, torch.Tensor) else 1
+    lead = expect("x", x, (*["..."] * leading, K), FLOATS, device=w_q.device, batch=True)[:-1]
     rows = as_rows(x)
     plan = decode.plan_decode if len(rows) <= decode.MAX_M else _plan_two_kernels
     call = plan(rows, w_q, w_scale, bias, (*lead, N))

@@ -151,8 +151,8 @@ def expect_product(x: torch.Tensor, w_q: torch.Tensor, w_scale: torch.Tensor) ->
     """M, N and K of x (M, K) float16, codes w_q (N, K) and scales (N,) of w, or an error."""
     M, K = expect("x", x, ("M", "K"), torch.float16)
     expect_rows("x", x)
-    expect_rows("w_q", w_q)
     _, N, _ = expect_int_mm(torch.empty((0, K), device=x.device, dtype=torch.int8), w_q)  # the codes to come
+    expect_rows("w_q", w_q)
     expect("w_scale", w_scale, (N,), torch.float32, device=x.device)
     expect_rows("w_scale", w_scale)
     return M, N, K

@@ -66,6 +66,9 @@ def _rotate(qkv: torch.Tensor, turn: torch.Tensor, k: torch.Tensor, v: torch.Ten
     if k.stride() != v.stride() or not turn.is_contiguous():
         raise ValueError(f"k and v must have the same strides, got {k.stride()} and {v.stride()}, and turn be contiguous")
     heads = width // d - 2 * kv_heads
+    if width % d or heads < 1:
+        raise ValueError(f"qkv must have whole heads of {d} columns for queries, behind them {2 * kv_heads} for keys and "
+                         f"values, got {width} columns")
     q_room = room((B, T, heads, d), qkv.dtype, qkv.device)
     stride_b, stride_h, stride_t, _ = k.stride()
     # Without fusion each product is rounded before the next is added, as in torch.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kernels import decode, fused, matmul_int8, operators, perrow_w8a8, quantize
+from kernels.arguments import expect, expect_rows
 from kernels.runtime import device
 
 M, N, K = 3, 16, 32
@@ -48,3 +49,46 @@ def test_a_compiler_is_told_the_shapes_and_types_that_come(function):
     told, made = function(*(x.to("meta") for x in given)), function(*given)
     for one, other in zip(*(all_ if isinstance(all_, tuple) else (all_,) for all_ in (told, made)), strict=True):
         assert (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
+
+
+T, F16, F32, INT8 = torch.zeros, torch.float16, torch.float32, torch.int8
+
+
+@pytest.mark.parametrize("value, shape, dtypes, options, sizes", [
+    (T(3, 5), ("M", "K"), F32, {}, (3, 5)), (T(3, 5), (3, 5), (F16, F32), {}, (3, 5)), (T(4), ("N",), F32, {}, (4,)),
+    (T(()), (), F32, {}, ()), (T(0, 5), ("M", "K"), F32, {"batch": True}, (0, 5)), (T(0, 5), (0, 5), F32, {}, (0, 5)),
+    (T(2, 0, 5), ("B", "T", 5), F32, {"batch": True}, (2, 0, 5)), (T(3, device="meta"), (3,), F32, {}, (3,)),
+    (T(3), (3,), F32, {"device": torch.device("cpu")}, (3,))])
+def test_what_is_as_it_should_be_gives_its_sizes(value, shape, dtypes, options, sizes):
+    assert expect("x", value, shape, dtypes, **options) == sizes
+
+
+@pytest.mark.parametrize("value, shape, dtypes, options, kind, said", [
+    ([1.0], ("N",), F32, {}, TypeError, "x must be a (N,) float32 tensor, got list"),
+    (None, (2, "K"), (F16, INT8), {}, TypeError, "x must be a (2, K) float16 or int8 tensor, got NoneType"),
+    (T(3, 5), ("M", "K"), (F16, INT8), {}, TypeError, "x must be (M, K) float16 or int8, got (3, 5) float32"),
+    (T(3), ("M", "K"), F16, {}, TypeError, "x must be (M, K) float16, got (3,) float32"),  # the dtype comes first
+    (T(3), ("M", "K"), F32, {}, ValueError, "x must be (M, K) float32, got (3,) float32"),
+    (T(()), ("N",), F32, {}, ValueError, "x must be (N,) float32, got () float32"),
+    (T(3, 5), ("M", 4), F32, {}, ValueError, "x must be (M, 4) float32, got (3, 5) float32"),
+    (T(3, 5), (2, "K"), F32, {}, ValueError, "x must be (2, K) float32, got (3, 5) float32"),
+    (T(0, 5), (1, 5), F32, {"batch": True}, ValueError, "x must be (1, 5) float32, got (0, 5) float32"),
+    (T(0, 5), ("M", "K"), F32, {}, ValueError, "x must not be empty, got (0, 5) float32"),
+    (T(5, 0), ("M", "K"), F32, {}, ValueError, "x must not be empty, got (5, 0) float32"),
+    (T(5, 0), ("M", "K"), F32, {"batch": True}, ValueError, "x must not be empty, got (5, 0) float32"),
+    (T(3), (3,), F32, {"device": torch.device("meta")}, ValueError,
+     "x must be on meta, as the other arguments are, got cpu")])
+def test_what_is_not_is_named_with_what_was_wanted(value, shape, dtypes, options, kind, said):
+    with pytest.raises(kind) as caught:
+        expect("x", value, shape, dtypes, **options)
+    assert type(caught.value) is kind and str(caught.value) == said
+
+
+def test_rows_of_one_number_and_rows_far_apart_have_no_gaps():
+    for x in (T(3, 8), T(3, 8)[:, 2:5], T(3, 8)[::2], T(8, 3).T[:, :1], T(8)[3:4], T(4, 1)):
+        expect_rows("x", x)
+    for x, strides in ((T(8, 3).T, "(1, 3) for shape (3, 8)"), (T(8)[::2], "(2,) for shape (4,)")):
+        with pytest.raises(ValueError) as caught:
+            expect_rows("y", x)
+        assert str(caught.value) == (f"y must be contiguous along its last dimension, got strides {strides}: "
+                                     "call y.contiguous() first")

@@ -65,6 +65,12 @@ def test_every_tile_and_split_gives_the_same_bits(tile, M, splits):
     assert_equal(matmul_with(tile, splits, *given, bias), with_bias)
 
 
+def test_parts_of_more_columns_than_are_added_at_once():
+    given, bias, product, with_bias = two_products(2, 520, 300)
+    assert_equal(matmul_with(TILES["split"], 2, *given), product)
+    assert_equal(matmul_with(TILES["split"], 2, *given, bias), with_bias)
+
+
 @pytest.mark.parametrize("blocks", GEMV_BLOCKS.values(), ids=GEMV_BLOCKS)
 def test_every_block_of_the_gemv(blocks):
     x, w_q, w_scale = inputs(1, 70, 700)

@@ -99,6 +99,17 @@ def test_the_plans_of_silu_mul_agree():
     check_plans_of_silu_mul(33, 70, 100)
 
 
+@pytest.mark.parametrize("dtype, unit", [(torch.float16, 2.0**-11), (torch.bfloat16, 2.0**-7)])  # BF16 may be cut off
+@pytest.mark.parametrize("K", [1, 2048, 2049])
+def test_silu_mul_by_itself(K, dtype, unit):
+    g = torch.Generator().manual_seed(K)
+    gate, up = (torch.randn(3, K + 4, generator=g).to(dtype).to(device())[:, 3:K + 3] for _ in range(2))
+    want = gate.double() / (1 + (-gate.double()).exp()) * up.double()
+    y = mlp.silu_mul_fp16(gate, up)
+    assert y.dtype == dtype and y.shape == (3, K)
+    torch.testing.assert_close(y.double(), want, rtol=1.01 * unit, atol=2.0**-25)
+
+
 def check_mlp(M, D, N):
     g = torch.Generator(device()).manual_seed(0)
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from triton.runtime.interpreter import InterpretedFunction
 
 from kernels import kv_cache
 from kernels.kv_cache import (
@@ -15,7 +16,7 @@ from kernels.kv_cache import (
     tokens_of_a_part,
 )
 from kernels.quantize import quantize_int8_perrow_torch
-from kernels.runtime import card, device
+from kernels.runtime import INTERPRETED, card, device
 
 
 def randn(*shape, seed=0):
@@ -143,6 +144,26 @@ def test_there_are_enough_parts_and_none_is_small():
                                             (2048, 128, kv_cache.MANY_TOKENS), (8192, 512, kv_cache.MANY_TOKENS)])
 def test_a_tile_for_few_tokens_and_one_for_many(S, heads, tile):
     assert kv_cache.attention_tile(S, heads, 132) == tile
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="it looks at what is launched, in the interpreter's place")
+@pytest.mark.parametrize("group, D, BLOCK_G, BLOCK_D", [(1, 8, 16, 32), (16, 33, 16, 64), (17, 128, 32, 128)])
+def test_the_tile_is_what_is_launched(monkeypatch, group, D, BLOCK_G, BLOCK_D):
+    launched = []
+    monkeypatch.setattr(InterpretedFunction, "run", lambda kernel, *given, grid, warmup, **options: launched.append(
+        (kernel.fn.__name__, grid, given, options)))
+    monkeypatch.setattr(kv_cache, "attention_tile", lambda *_: kv_cache.AttentionTile(64, 2, 7, 3))
+    q, lengths = randn(2, 3 * group, D), torch.ones(2, dtype=torch.int32, device=device())
+    codes, scale = int8_of(randn(2, 3, 300, D))
+    decode_attention_int8(q, codes, scale, codes, scale, lengths)
+    (name, grid, given, options), (other, rows, (part, lse, _, parts, width), more) = launched
+    tokens = given[11]
+    assert (name, grid) == ("decode_attention_int8_kernel", (2, 3, -(-300 // tokens)))
+    assert options == {"BLOCK_G": BLOCK_G, "BLOCK_T": 64, "BLOCK_D": BLOCK_D, "num_warps": 2, "num_stages": 7}
+    assert given[8:] == (3 * group, group, D, tokens, *codes.stride()[:3], *scale.stride()[:2], D**-0.5)
+    assert tokens == max(128, 64 * -(-300 // max(1, 3 * 4 // 6) // 64))  # 4 multiprocessors, 6 heads
+    assert (other, rows, parts, width) == ("merge_parts_kernel", (6 * group,), grid[2], D)
+    assert (part.shape, lse.shape, more["num_warps"]) == ((2, 3 * group, parts, D), (2, 3 * group, parts), 4)
 
 
 @pytest.mark.parametrize("heads", [3, 64, 0, -1])

@@ -33,6 +33,23 @@ def test_codes_of_parts_are_those_of_the_row(dtype, ends):
         assert all(torch.equal(scale.nan_to_num(7), whole[1].nan_to_num(7)) for _, scale in found)
 
 
+@pytest.mark.parametrize("K", [1025, 4097])
+def test_rows_longer_than_a_block(K):
+    x, up = randn(2, K) / 8, randn(2, K + 1)[:, 1:]
+    x[0, -1], x[1, 5], up[0, -1] = 40, -50, 3
+    for second, whole in ((None, quantize_int8_perrow(x)), (up, silu_mul_quantize_int8(x, up))):
+        q, scale = parts.quantize_with_amax(x, second, [parts.part_amax(x, second)])
+        assert torch.equal(q, whole[0]) and torch.equal(scale, whole[1])
+
+
+def test_sums_longer_than_a_block():
+    N = 1025
+    sums, x_scale, w_scale, bias, residual = codes(2, N).int(), randn(2).float(), randn(N).float(), randn(N), randn(2, N)
+    y = parts.finish([sums, sums * 2], (x_scale, w_scale), bias, residual, torch.float16)
+    want = (sums.float() * 3 * x_scale[:, None] * w_scale + bias.float()).half() + residual
+    torch.testing.assert_close(y, want, rtol=2.0**-10, atol=2.0**-10)
+
+
 @pytest.mark.parametrize("M", [1, 130])
 def test_sums_and_products_for_few_rows_and_many(M):
     x_q, w_q, bias = codes(M, 48), codes(20, 48), randn(20)

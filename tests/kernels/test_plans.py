@@ -41,6 +41,14 @@ def test_the_plans_agree():
     assert ((first - plans.producer_fused(**given)).abs() <= most * steps[:, None]).all()
 
 
+@pytest.mark.parametrize("N", [1, 2048, 2049])
+def test_sums_of_more_columns_than_a_block(N):
+    g = torch.Generator().manual_seed(0)
+    acc = torch.randint(-9999, 9999, (3, N + 5), generator=g, dtype=torch.int32)[:, 2:N + 2].to(device())
+    x_scale, w_scale = (torch.rand(size, generator=g).to(device()) for size in (3, N))
+    assert torch.equal(plans.scale_sums(acc, x_scale, w_scale), (acc.float() * x_scale[:, None] * w_scale).half())
+
+
 @pytest.mark.parametrize("K", [100, 2048, 5000])
 def test_the_students_rungs_give_what_the_librarys_kernels_give(K):
     g = torch.Generator().manual_seed(1)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kernels import rotary
 from kernels.rotary import rotate_qkv
 from kernels.runtime import INTERPRETED, device
 from kernels.transformer import Config, rotate, rotation
@@ -40,6 +41,16 @@ def test_it_gives_the_bits_of_the_steps_in_torch(B, T, dtype):
     assert torch.equal(keys[:, :, :6], before[:, :, :6])
 
 
+def test_products_are_rounded_before_they_are_added(monkeypatch):
+    """As in torch: a GPU's compiler would fuse both into one instruction, which rounds once."""
+    launched = []
+    monkeypatch.setattr(rotary, "Launch", lambda *given, **options: launched.append((given[1], options)) or print)
+    monkeypatch.setattr(rotary._rotate, "_calls", {})
+    k, v = randn(2, 2, CONFIG.kv_heads, 3, CONFIG.head_dim)
+    rotate_qkv(randn(6, WIDTH), rotation(CONFIG, torch.arange(3, device=device())), k, v)
+    assert launched == [((6, 8), {"num_warps": 1, "enable_fp_fusion": False})]
+
+
 def test_what_does_not_fit_is_refused():
     qkv, turn = randn(2, WIDTH), rotation(CONFIG, torch.arange(2, device=device()))
     k, v = randn(2, 1, CONFIG.kv_heads, 2, CONFIG.head_dim)
@@ -51,6 +62,9 @@ def test_what_does_not_fit_is_refused():
         rotate_qkv(qkv, turn, k, v.bfloat16())
     with pytest.raises(ValueError, match="k and v must have the same strides"):
         rotate_qkv(qkv, turn, k, v.transpose(1, 2).contiguous().transpose(1, 2))
+    for width in (WIDTH - 1, WIDTH + 1, 2 * CONFIG.kv_heads * CONFIG.head_dim):  # columns of no head, no queries
+        with pytest.raises(ValueError, match=f"qkv must have whole heads of 24 .* 4 for keys .* got {width} columns"):
+            rotate_qkv(randn(2, width), turn, k, v)
     with pytest.raises(ValueError, match=r"v must be \(1, 2, 2, 24\)"):
         rotate_qkv(qkv, turn, k, v[:, :1])
     with pytest.raises(ValueError, match="and turn be contiguous"):

@@ -104,9 +104,10 @@ def test_the_fused_block_is_near_to_the_block(B, T):
 @pytest.mark.parametrize("T", [1, 9])
 def test_what_a_compiler_sees_of_a_fused_block_gives_the_same(T, monkeypatch):
     """Of one token behind others, and of several at once: torch's operators in the place of our functions, bit for bit."""
-    made, (x, turn) = block(), tokens_in(TINY, 2, 9)
+    config = dataclasses.replace(TINY, heads=4, kv_heads=2)
+    made, (x, turn) = block(config), tokens_in(config, 2, 9)
     fused, x, turn, called = FusedInt8Block(made), x[:, -T:], turn[:, -T:].contiguous(), []
-    keys, values = torch.randn(2, 2, TINY.kv_heads, 9, TINY.head_dim, generator=torch.Generator().manual_seed(2)).half()
+    keys, values = torch.randn(2, 2, 2, 9, config.head_dim, generator=torch.Generator().manual_seed(2)).half()
     pasts = [(keys.clone().to(device()), values.clone().to(device())) if T == 1 else None for _ in range(3)]
     want = made(x, turn, pasts[0]) - x
 
@@ -124,6 +125,15 @@ def test_what_a_compiler_sees_of_a_fused_block_gives_the_same(T, monkeypatch):
         assert all(torch.equal(one[:, :, :-1].cpu(), kept[3][:, :, :-1]) for one in kept[:3])
         assert torch.equal(kept[1], kept[2])
         torch.testing.assert_close(kept[1][:, :, -1], kept[0][:, :, -1], atol=0.05, rtol=0.05)
+
+
+def test_a_fused_block_has_no_derivative():
+    fused, (x, turn) = FusedInt8Block(block()), tokens_in(TINY, 1, 3)
+    y = fused(x.requires_grad_(), turn)
+    with pytest.raises(RuntimeError, match="has no derivative"):
+        y.sum().backward()
+    with torch.no_grad():
+        assert not fused(x, turn).requires_grad and torch.equal(fused(x, turn), y)
 
 
 @pytest.mark.parametrize("M", [1, 9, 140])
