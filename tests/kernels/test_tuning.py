@@ -116,7 +116,7 @@ def test_choose_hopper():
 
 @pytest.mark.parametrize("M, N, few", [(99 * 128, 256, False), (98 * 128, 256, True), (98 * 128, 257, False),
                                        (98 * 128 + 1, 256, False), (33 * 128, 768, False), (128, 64, True)])
-def test_large_fp16_tiles_where_three_quarters_of_the_gpu_have_one(M, N, few):
+def test_large_fp16_tiles_for_three_quarters_of_the_gpu(M, N, few):
     config = hopper_gemm.choose_hopper(M, N, 4096, torch.float16, H200)
     assert config is (hopper_gemm.FP16_FEW_TILES_CONFIG if few else hopper_gemm.FP16_CONFIG)
 
