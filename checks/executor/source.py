@@ -87,8 +87,10 @@ def _definition(function: types.FunctionType) -> tuple[int, str, frozenset[str]]
         raise CompileError(f"`{function.__name__}` is not defined by `def`")
     definition.decorator_list = []
     skipped = definition.lineno - 1
-    own = {*function.__code__.co_varnames, *function.__code__.co_cellvars}
-    used = frozenset(node.id for node in ast.walk(definition) if isinstance(node, ast.Name)) - own
+    names = [node for node in ast.walk(definition) if isinstance(node, ast.Name)]
+    stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}  # those of comprehensions too
+    own = {*function.__code__.co_varnames, *stored}
+    used = frozenset(node.id for node in names) - own
     return first + skipped, "".join(source_lines(text)[skipped:]), used
 
 

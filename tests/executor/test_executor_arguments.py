@@ -1,6 +1,7 @@
 """Arguments of a launch: the type that the compiler is told, what is built in, and how each is held."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,3 +123,8 @@ def test_a_descriptor_is_taken_apart(padding, rounding):
     assert [name for name, _ in parts] == ["a", *["desc"] * (10 + rounding), "b"]
     assert [part for _, part in parts[2:-1]] == [*sizes, padding == "nan", *[False] * rounding, *sizes]
     assert parts[1][1] is described.base and flat(list({"a": 5}.items())) == [("a", 5)]
+
+
+def test_a_descriptor_of_a_triton_that_pads_with_zeros_alone():
+    made = from_torch(SimpleNamespace(base=torch.zeros(4, 8), shape=[4, 8], strides=[8, 1], block_shape=[2, 8]))
+    assert isinstance(made, Descriptor) and (made.shape, made.strides, made.nan) == ((4, 8), (8, 1), False)

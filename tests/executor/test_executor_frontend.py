@@ -99,7 +99,7 @@ def test_who_compiles(monkeypatch, interprets):
     if not interprets:
         assert compiled("good", "{}", "{}") == "here: ['constexprs', 'signature', 'source']" and not asked
         return
-    assert compiled("good", "{}", "{}") == "a text" and asked == ["start", compile.TIMEOUT_S]
+    assert compiled("good", "{}", "{}") == "a text" and asked == ["start", 60]
     with pytest.raises(CompileError, match="^refused$"):
         compiled("bad", "{}", "{}")
 

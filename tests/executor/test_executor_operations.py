@@ -250,12 +250,15 @@ def test_special_numbers(op, kind):
 
 
 def halves_of_steps(kind):
-    """Operands whose product is half a step of the sum, or a little more or less than FP64 keeps of it."""
+    """Operands whose product is half a step of the sum, or a little more or less than FP64 keeps of it; and products in the
+    middle of two numbers, which a little is added to or taken from."""
     bits, smallest = PRECISION[kind]
     lowest, little = (-800 if kind == "f64" else smallest), 2.0 ** -(bits - 2)
-    return [(math.ldexp(1 + sign * little, half), math.ldexp(1 - little, step - 1 - half), side * math.ldexp(n, step))
-            for step in (lowest, lowest + 40) for half in [step // 2] for sign in (-1, 0, 1) for side in (-1, 1)
-            for n in (1, 4, 5, 2 ** (bits - 2) + 1, 2 ** (bits - 1) + 1, 2**bits - 1) if step + bits < 15 or kind != "f16"]
+    middles = [(3.0, 2.0 ** (bits - 1) + odd, side * 2.0**-24) for odd in (1, 3) for side in (-1, 1)]
+    return middles + [
+        (math.ldexp(1 + sign * little, half), math.ldexp(1 - little, step - 1 - half), side * math.ldexp(n, step))
+        for step in (lowest, lowest + 40) for half in [step // 2] for sign in (-1, 0, 1) for side in (-1, 1)
+        for n in (1, 4, 5, 2 ** (bits - 2) + 1, 2 ** (bits - 1) + 1, 2**bits - 1) if step + bits < 15 or kind != "f16"]
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")

@@ -3,8 +3,11 @@
 import contextlib
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +81,62 @@ def test_a_fork_has_no_way_to_the_process(server):
             os._exit(int(server._process is not None or server._lock.locked()))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert server.ask("still", 30)[0] == pid and ours == "1"
+
+
+class Ends:
+    """A pipe's two ends, as a process has them."""
+
+    def __init__(self):
+        self.stdin, self.stdout = (SimpleNamespace(fileno=lambda number=number: number, close=lambda: None)
+                                   for number in (70, 71))
+        self.poll, self.kill, self.wait = (lambda: None), (lambda: None), (lambda: None)
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """A server of whose process nothing is started; how it was to be, and what was registered."""
+    began, kept = [], []
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda command, **how: began.append((command, how)) or Ends())
+    monkeypatch.setattr(processes.atexit, "register", lambda call: kept.append(call))
+    return processes.Server("a module", {"OURS": "1"}), began, kept
+
+
+def test_how_the_process_is_started(played):
+    """With the caller's Python, which finds no module in the working directory; Ctrl-C is not meant for it, and it is
+    stopped when the caller ends."""
+    server, began, kept = played
+    assert server.start() is server.start() and kept == [server.stop]
+    ((command, how),) = began
+    assert command == [sys.executable, "-P", "-c", processes.START, "a module"]
+    assert how == {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "env": {"OURS": "1"},
+                   "start_new_session": True}
+
+
+@pytest.mark.parametrize("at", ["write", "read"])
+@pytest.mark.parametrize(("error", "kind"), [
+    (TimeoutError, LimitExceeded), (BrokenPipeError, ExecutorError), (OSError, ExecutorError), (EOFError, ExecutorError),
+    (ValueError, ExecutorError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_one_question_at_a_time_whatever_goes_wrong(played, monkeypatch, error, kind, at):
+    server, began, _ = played
+    asked, fails = [], []
+
+    def note(name):
+        def call(descriptor, *what):
+            asked.append((name, descriptor, server._lock.locked()))
+            if fails and name == at:
+                raise fails.pop()
+            return "an answer"
+        return call
+
+    for name in ("write", "read"):
+        monkeypatch.setattr(processes.frames, name, note(name))
+    assert server.ask("a question", 1) == "an answer"
+    assert asked == [("write", 70, True), ("read", 71, True)] and not server._lock.locked()
+    fails.append(error)
+    with pytest.raises(kind) as caught:
+        server.ask("another", 1)
+    assert type(caught.value) is kind and not server._lock.locked()
+    assert server.ask("a third", 1) == "an answer" and len(began) == 1 + (kind is not KeyboardInterrupt)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from checks.executor import LimitExceeded, Limits, Module
+from checks.executor import LimitExceeded, Limits, Module, Unsupported
 from checks.executor.run import LANES
 
 
@@ -149,19 +149,71 @@ def test_elements_that_hold_nothing_seen_as_larger_ones(kind, holes, lanes):
 @pytest.mark.parametrize(("before", "after", "ahead"), [
     ("i32", "i32", 8), ("i32", "i8", 5), ("i8", "i32", 4), ("i64", "i16", 6), ("i16", "i64", 8), ("i8", "i8", 63),
     ("i32", "i32", 0)])
-@pytest.mark.parametrize("behind", [0, 1])
-def test_an_address_as_an_integer_counts_bytes(before, after, ahead, behind):
-    """Of the first and of the second argument, back and forth."""
+@pytest.mark.parametrize(("behind", "moved"), [(0, 0), (1, 0), (0, -3), (1, -3)])
+def test_an_address_as_an_integer_counts_bytes(before, after, ahead, behind, moved):
+    """Of the first and of the second argument, back and forth, and on the way before them."""
     kernel = module(
         f"%a: !tt.ptr<{before}>, %b: !tt.ptr<{before}>, %y: !tt.ptr<{after}>, %n: i64",
-        f"%i = tt.ptr_to_int %{'ab'[behind]} : !tt.ptr<{before}> -> i64", "%j = arith.addi %i, %n : i64",
+        f"%moved = arith.constant {moved} : i32",
+        f"%q = tt.addptr %{'ab'[behind]}, %moved : !tt.ptr<{before}>, i32",
+        f"%i = tt.ptr_to_int %q : !tt.ptr<{before}> -> i64", "%j = arith.addi %i, %n : i64",
         f"%p = tt.int_to_ptr %j : i64 -> !tt.ptr<{after}>", f"%v = tt.load %p : !tt.ptr<{after}>",
         f"tt.store %y, %v : !tt.ptr<{after}>")
     held = [np.arange(first, first + 64, dtype=np.uint8) for first in (0, 100)]
     y = np.zeros(1, f"i{int(after[1:]) // 8}")
     given = [x.view(f"i{int(before[1:]) // 8}") for x in held]
-    report = kernel.run((1,), {"a": given[0], "b": given[1], "y": y, "n": ahead})
+    back = -moved * given[0].itemsize
+    report = kernel.run((1,), {"a": given[0], "b": given[1], "y": y, "n": ahead + back})
     assert report.fine and y.tobytes() == held[behind][ahead:ahead + y.itemsize].tobytes()
     for beyond in (64, -y.itemsize):
-        (fault,) = kernel.run((1,), {"a": given[0], "b": given[1], "y": y, "n": beyond}).faults
+        (fault,) = kernel.run((1,), {"a": given[0], "b": given[1], "y": y, "n": beyond + back}).faults
         assert (fault.what, fault.tensor) == ("out-of-bounds load", "ab"[behind]), beyond
+
+
+@pytest.mark.parametrize(("before", "after", "at", "fits"), [
+    ("i8", "i32", 4, True), ("i8", "i32", 5, False), ("i8", "i16", 3, False), ("i16", "i64", 2, False),
+    ("i16", "i64", 4, True), ("i32", "i8", 3, True), ("i32", "f32", 3, True), ("i64", "i32", 1, True)])
+def test_a_pointer_is_cast_where_larger_elements_lie(before, after, at, fits):
+    kernel = module(
+        f"%x: !tt.ptr<{before}>, %y: !tt.ptr<{after}>, %n: i32", f"%p = tt.addptr %x, %n : !tt.ptr<{before}>, i32",
+        f"%q = tt.bitcast %p : !tt.ptr<{before}> -> !tt.ptr<{after}>", f"%v = tt.load %q : !tt.ptr<{after}>",
+        f"tt.store %y, %v : !tt.ptr<{after}>")
+    x, y = np.arange(64, dtype=np.uint8), np.zeros(int(after[1:]) // 8, np.uint8)
+    given = {"x": x.view(f"i{int(before[1:]) // 8}"), "y": y.view(f"i{len(y)}"), "n": at}
+    if fits:
+        assert kernel.run((1,), given).fine
+        assert y.tolist() == list(range(at * int(before[1:]) // 8, at * int(before[1:]) // 8 + len(y)))
+    else:
+        with pytest.raises(Unsupported, match="a pointer cast.*does not lie on a multiple of the new element's size"):
+            kernel.run((1,), given)
+
+
+SELECT = """%all = tt.splat %n : i32 -> tensor<8xi32>
+%p = tt.get_program_id x : i32
+%each = tt.splat %p : i32 -> tensor<8xi32>
+%always = arith.constant true
+%never = arith.constant false
+%same = arith.cmpi sgt, %n, %p1 : i32
+%mine = arith.cmpi slt, %p, %n : i32
+%lane = arith.cmpi slt, %lanes, %all : tensor<8xi32>
+%few = arith.cmpi slt, %lanes, %each : tensor<8xi32>"""
+CONDITIONS = {  # of program p and lane i, where n is 3 and %p1 is 1
+    "%always": ("i1", lambda p, i: True), "%never": ("i1", lambda p, i: False), "%same": ("i1", lambda p, i: True),
+    "%mine": ("i1", lambda p, i: p < 3), "%lane": ("tensor<8xi1>", lambda p, i: i < 3),
+    "%few": ("tensor<8xi1>", lambda p, i: i < p)}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_one_of_two_tiles_for_each_program_and_lane(condition, turned):
+    kind, holds = CONDITIONS[condition]
+    a, b = ("%each", "%lanes") if turned else ("%lanes", "%each")
+    kernel = module(
+        "%x: !tt.ptr<i32>, %n: i32, %p1: i32", LANES_OF_8, SELECT,
+        f"%v = arith.select {condition}, {a}, {b} : {kind}, tensor<8xi32>", "%eight = arith.constant 8 : i32",
+        "%o = arith.muli %p, %eight : i32", "%xo = tt.addptr %x, %o : !tt.ptr<i32>, i32",
+        "%s = tt.splat %xo : !tt.ptr<i32> -> tensor<8x!tt.ptr<i32>>",
+        "%q = tt.addptr %s, %lanes : tensor<8x!tt.ptr<i32>>, tensor<8xi32>", "tt.store %q, %v : tensor<8x!tt.ptr<i32>>")
+    x = np.zeros((5, 8), np.int32)
+    assert kernel.run((5,), {"x": x, "n": 3, "p1": 1}).fine
+    assert x.tolist() == [[i if holds(p, i) != turned else p for i in range(8)] for p in range(5)]

@@ -176,6 +176,22 @@ def test_a_closure_s_names_and_one_s_own():
     assert names["scale"] == ["constant", 4] and "shown" not in names
 
 
+def test_what_a_kernel_gives_a_name_to_is_its_own():
+    """Whatever the notebook calls by that name, also where a comprehension reads it."""
+    text = ("@triton.jit\ndef kernel(x_ptr, SIZE: tl.constexpr):\n    held = tl.load(x_ptr)\n    shown = 2 * held\n"
+            "    tl.store(x_ptr, [held + shown for one in (1, 2)][0])\n")
+    mine = dict.fromkeys(("held", "shown", "one", "SIZE", "x_ptr"), torch.ones(1))
+    described = json.loads(describe(defined(text, "<own>", **mine)["kernel"]))
+    assert described["files"]["<own>"]["names"] == {"tl": ["module", "triton.language"]}
+
+
+def test_kernels_that_call_each_other_are_each_written_down_once():
+    text = "".join(f"@triton.jit\ndef {name}(x):\n    return {other}(x)\n\n\n" for name, other in ("ab", "ba", "ca"))
+    (file,) = json.loads(describe(defined(text, "<round>")["c"]))["files"].values()
+    assert set(file["functions"]) == {"a", "b", "c"}
+    assert file["names"] == {name: ["function", "<round>", name] for name in "ab"}
+
+
 def test_a_source_that_python_does_not_know():
     names = {"__name__": "__main__", **VALUES}
     exec("def kernel(x_ptr):\n    pass", names)
@@ -219,6 +235,7 @@ DEBUG = '''#loc = loc(unknown)
 #loc5 = loc("name"(#loc2))
 #loc6 = loc(fused[#loc3, #loc5])
 #loc7 = loc("x"(#loc7))
+#loc8 = loc("/home/me/triton/k.py":9:1)
 module {
   a loc(#loc1)
   b loc(#loc2)
@@ -230,16 +247,19 @@ module {
   h loc(#loc)
   i loc(#loc7)
   j
+  k loc(#loc8)
 } loc(#loc)
 '''
 
 
 def test_each_operation_has_the_place_of_the_author_s_line():
     """Not that of Triton's own function that it calls there."""
-    bare = "module {\n" + "".join(f"  {name}\n" for name in "abcdefghij") + "}\n"
+    bare = "module {\n" + "".join(f"  {name}\n" for name in "abcdefghijk") + "}\n"
     assert _with_places(bare, DEBUG).splitlines() == [
         "module {", "  a ///a/k.py:3", "  b ///a:b/k.py:12", "  c", "  d ///a/k.py:3", "  e ///a:b/k.py:12",
-        "  f ///a:b/k.py:12", "  g ///a:b/k.py:12", "  h", "  i", "  j", "}"]
+        "  f ///a:b/k.py:12", "  g ///a:b/k.py:12", "  h", "  i", "  j", "  k ///home/me/triton/k.py:9", "}"]
+    known = DEBUG.replace("#loc = loc(unknown)", '#loc = loc("/a/k.py":1:0)')
+    assert _with_places(bare, known).splitlines()[8::4] == ["  h ///a/k.py:1", "} ///a/k.py:1"]
 
 
 class Refused(Exception):
