@@ -185,7 +185,7 @@ def test_what_a_kernel_gives_a_name_to_is_its_own():
     assert described["files"]["<own>"]["names"] == {"tl": ["module", "triton.language"]}
 
 
-def test_kernels_that_call_each_other_are_each_written_down_once():
+def test_kernels_that_call_each_other_are_written_once_each():
     text = "".join(f"@triton.jit\ndef {name}(x):\n    return {other}(x)\n\n\n" for name, other in ("ab", "ba", "ca"))
     (file,) = json.loads(describe(defined(text, "<round>")["c"]))["files"].values()
     assert set(file["functions"]) == {"a", "b", "c"}
