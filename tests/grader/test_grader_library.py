@@ -80,8 +80,11 @@ def test_our_wrapper_around_theirs(exercise):
     else:
         assert (given.entry_code, given.through) == (None, None)
     if given.entry_code is not None:
-        have = {(module, name) for module, text in given.modules.items() for name in defined(text)}
-        assert {pair for pair in imported(given.entry_code) if pair[0] not in ("kernels", "checks")} <= have
+        wanted = {pair for pair in imported(given.entry_code) if pair[0] not in ("kernels", "checks")}
+        together = of_lesson(exercise.lesson)
+        for modules, lacking in ((given.modules, set()), (shared_modules(together), {one.name for one in together})):
+            have = {(module, name) for module, text in modules.items() for name in defined(text)}
+            assert {pair for pair in wanted - have if pair[1] not in lacking} == set()
     answer = answer_text(exercise, exercise.name)
     assert exercise.name in defined(answer)
 
@@ -104,3 +107,9 @@ def test_what_a_text_imports_of_ours(source, packages, wanted):
 def test_a_lesson_that_is_not_there_has_no_cells():
     assert lesson_cells("99_nothing") == ()
     assert lesson_cells(LESSONS[0])[0].startswith(("import", "from"))
+
+
+def test_a_module_that_is_imported_whole_gives_its_functions():
+    """Unless it holds kernels, which are then asked for by name."""
+    assert library._plain("kernels.cost") >= {"gemv_bytes", "roofline_us"} and library._plain("kernels.gemv") == set()
+    assert library._plain("kernels.nothing") == set()
