@@ -1,15 +1,22 @@
 """Each step of the judge, with a function that fails just there."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 import triton
 import triton.language as tl
 
+from checks.executor import Unsupported
 from checks.exercises import EXERCISES, find_exercise
-from checks.judge import trial
-from checks.judge.launches import Launch
+from checks.host.recorder import NeedsNumbers
+from checks.judge import trial, verdict
+from checks.judge.compiler import Compiled
+from checks.judge.launches import Access, Launch
+from checks.judge.pipeline import NO_KERNEL, Verdict
 from checks.judge.source import answer_source, define
-from checks.judge.verdict import SESSION_SEED, _SeenHere, judge
+from checks.judge.verdict import NOT_ATTEMPTED, SESSION_SEED, _SeenHere, judge
 from kernels import gemv_fp16
 from kernels.gemv import gemv_fp16_kernel
 from kernels.runtime import INTERPRETED
@@ -230,3 +237,147 @@ def test_host_code_that_looks_at_numbers_is_interpreted():
     if INTERPRETED:
         verdict = verdict_of(looks)
         assert verdict.passed and "interpreted, not proven: the code around the kernel looks at numbers" in verdict.message
+
+
+def launched(kernel="k", bytes_moved=8, traced=True) -> Launch:
+    lanes = np.arange(bytes_moved // 4)
+    accesses = [Access("load", "x_ptr", (0, 0, 0), lanes, lanes >= 0, 4)] if bytes_moved else []
+    return Launch(kernel, {}, [], {}, accesses, traced=traced)
+
+
+def outcomes_of(*launches) -> list[trial.Outcome]:
+    """An outcome of each case of the exercise, with these launches."""
+    return [trial.Outcome(case, {}, (), launches=mine) for case, mine in zip(GEMV.cases, launches, strict=False)]
+
+
+TOUCHES, IDLE, UNSEEN = launched(), launched(bytes_moved=0), launched(bytes_moved=0, traced=False)
+
+
+@pytest.mark.parametrize(("launches", "first", "measured"), [
+    (([TOUCHES], [UNSEEN]), 0, True), (([], [TOUCHES]), 1, True), (([IDLE], [TOUCHES]), 1, True),
+    (([UNSEEN], [TOUCHES]), 0, False), (([], [IDLE]), None, None), (([IDLE, TOUCHES], []), 0, True),
+    (([TOUCHES, UNSEEN], []), 0, False)], ids=range(7))
+def test_what_is_measured_is_the_first_case_with_a_kernel(monkeypatch, launches, first, measured):
+    asked, answer = [], trial.Outcome(GEMV.cases[0], {}, (), launches=[TOUCHES])
+    monkeypatch.setattr(verdict, "_answer_on", lambda *given: asked.append(given) or answer)
+    monkeypatch.setattr(verdict, "not_by_kernel", lambda *given: given)
+    seen = _SeenHere(GEMV, gemv_fp16_kernel, 7, outcomes_of(*launches))
+    assert seen.not_by_kernel() == (NO_KERNEL if first is None else (GEMV, seen.outcomes, []))
+    if first is not None:
+        assert seen.measured() == ((seen.outcomes[first], answer) if measured else None)
+        assert asked == [(GEMV, GEMV.cases[first], 7)] * measured
+
+
+def test_what_is_compiled_is_one_launch_of_each_kernel_and_the_answer_s_last(monkeypatch):
+    mine = [launched("main", 80), launched("small", 8), launched("main", 40)]
+    answer = [launched("first", 800), launched("last", 4)]
+    compiled = []
+
+    class Compilation:
+        def __init__(self, launches):
+            compiled.extend(launches)
+
+        def reports(self):
+            return [{80: Compiled(registers=at)} for at, _ in enumerate(compiled)]
+
+    monkeypatch.setattr(verdict, "Compilation", Compilation)
+    monkeypatch.setattr(verdict, "_answer_on", lambda *_: trial.Outcome(GEMV.cases[0], {}, (), launches=answer))
+    reports = _SeenHere(GEMV, gemv_fp16_kernel, 0, outcomes_of(mine)).compiled()
+    assert list(map(id, compiled)) == [id(mine[1]), id(mine[0]), id(answer[1])]
+    assert reports == ({80: Compiled(registers=1)}, {80: Compiled(registers=2)}), "of the kernel that moves most"
+
+
+def test_the_answer_is_tried_once_on_a_case_and_a_seed(monkeypatch):
+    tried = []
+    monkeypatch.setattr(verdict, "try_case", lambda *given: tried.append(given) or len(tried))
+    verdict._answer_on.cache_clear()
+    asked = [(GEMV, GEMV.cases[0], 0), (GEMV, GEMV.cases[1], 0), (GEMV, GEMV.cases[0], 1)]
+    assert [verdict._answer_on(*one) for one in asked * 2] == [1, 2, 3] * 2
+    assert tried == [(exercise, exercise.answer_function(), case, seed) for exercise, case, seed in asked]
+    verdict._answer_on.cache_clear()
+
+
+@pytest.mark.parametrize(("exercise", "kernel"), [(GEMV, True), (EXERCISES["gemv_bytes"], False)], ids=["kernel", "plain"])
+def test_the_compiler_is_warmed_up_with_the_first_case_of_a_kernel(monkeypatch, exercise, kernel):
+    order, count = [], len(exercise.cases)
+    monkeypatch.setattr(verdict, "try_case", lambda exercise, function, case, *_: order.append(case) or trial.Outcome(
+        case, {}, (), launches=[case]))
+    monkeypatch.setattr(verdict, "warm_up_for", lambda launches: order.append(tuple(launches)))
+    monkeypatch.setattr(verdict, "steps", lambda seen: [("public", Verdict(exercise, trial.PASSED, "right"))])
+    assert judge(exercise, exercise.answer_function(), seed=0).message == f"{exercise.name}: right"
+    warmed = [(exercise.cases[0],)] if kernel else []
+    assert order == [exercise.cases[0], *warmed, *exercise.cases[1:]] and len(exercise.cases) == count > 1
+
+
+@pytest.mark.parametrize(("found", "status", "message", "traffic", "asked"), [
+    ("passed passed passed", "passed", "gemv_fp16_kernel: one · two · three", (3, 2, 1), 3),
+    ("failed passed passed", "failed", "one", None, 1), ("passed passed failed", "failed", "three", (3, 2, 1), 3)])
+def test_steps_are_taken_up_to_the_first_that_fails(monkeypatch, found, status, message, traffic, asked):
+    taken = []
+
+    def steps(seen):
+        for at, one in enumerate(found.split()):
+            taken.append((seen.exercise, seen.written, seen.seed, len(seen.outcomes)))
+            yield "step", Verdict(GEMV, one, ("one", "two", "three")[at], traffic=(3, 2, 1) if at == 1 else None)
+
+    monkeypatch.setattr(verdict, "try_case", lambda exercise, function, case, *_: trial.Outcome(case, {}, ()))
+    monkeypatch.setattr(verdict, "warm_up_for", lambda launches: None)
+    monkeypatch.setattr(verdict, "steps", steps)
+    said = judge(GEMV, gemv_fp16_kernel, seed=5)
+    assert (said.status, said.message, said.traffic) == (status, message, traffic)
+    assert taken == [(GEMV, gemv_fp16_kernel, 5, len(GEMV.cases))] * asked
+
+
+@pytest.mark.parametrize(("executed", "on_gpu", "ways", "message", "traffic"), [
+    ("passed", "passed", "executed gpu", "executed · right on this GPU too", (1, 1, 1)),
+    ("failed", "passed", "executed", "executed", (1, 1, 1)), ("passed", "failed", "executed gpu", "gpu", (2, 2, 2)),
+    (NeedsNumbers("it looks"), "passed", "executed gpu",
+     "gpu on this GPU; its loads and stores were not looked at (it looks)", (2, 2, 2)),
+    (NeedsNumbers("it looks"), "failed", "executed gpu", "gpu", (2, 2, 2)), (Unsupported("tt.odd"), "passed", "executed gpu",
+     "gpu on this GPU; its loads and stores were not looked at (tt.odd)", (2, 2, 2))], ids=range(6))
+def test_the_two_ways_on_a_gpu_s_machine(monkeypatch, executed, on_gpu, ways, message, traffic):
+    names, tried = {verdict.attempt_executed: "executed", verdict.attempt: "gpu", None: "here"}, []
+
+    def judge_by(run, exercise, function, written, seed):
+        tried.append(names[run])
+        assert (function, written, seed) == (gemv_fp16, gemv_fp16_kernel, 3) or not exercise.is_kernel
+        found = executed if run is verdict.attempt_executed else on_gpu
+        if isinstance(found, Exception):
+            raise found
+        number = 1 + (names[run] == "gpu")
+        return Verdict(exercise, found, names[run], traffic=(number, number, number))
+
+    monkeypatch.setattr(verdict, "_judge_by", judge_by)
+    monkeypatch.setattr(verdict, "INTERPRETED", False)
+    said = judge(GEMV, gemv_fp16, 3)
+    assert (tried, said.message, said.traffic) == (ways.split(), message, traffic)
+    assert said.status == (on_gpu if "gpu" in tried else executed)
+    tried.clear()
+    judge(EXERCISES["gemv_bytes"], EXERCISES["gemv_bytes"].answer_function())
+    assert tried == ["here"], "a plain function needs no GPU"
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("raise NotImplementedError('TODO')", "gemv_bytes: not attempted: replace the placeholder `raise "
+     "NotImplementedError('TODO')` with your code;"), ("x = 1", None)])
+def test_a_placeholder_ends_it_before_anything_is_tried(monkeypatch, line, said):
+    judged = []
+    monkeypatch.setattr(verdict, "_judge_by", lambda *given: judged.append(given) or SimpleNamespace(passed=True))
+    exercise = EXERCISES["gemv_bytes"]
+    mine = define(f"def gemv_bytes(N, K):\n    {line}\n    return 2 * N\n", "gemv_bytes", {})
+    for function, written in ((mine, None), (exercise.answer_function(), mine)):
+        found = judge(exercise, function, 3, written)
+        if said:
+            assert found.status == NOT_ATTEMPTED and not judged and said in found.message
+        else:
+            assert judged.pop() == (None, exercise, function, mine, 3)
+
+
+@pytest.mark.parametrize("error", [OSError, SyntaxError])
+def test_a_function_without_a_source_is_judged_as_it_is(monkeypatch, error):
+    def source_of(function):
+        raise error
+
+    monkeypatch.setattr(verdict, "source_of", source_of)
+    exercise = EXERCISES["gemv_bytes"]
+    assert judge(exercise, exercise.answer_function()).passed
