@@ -202,6 +202,8 @@ def test_accesses_out_alike_differ_in_their_words_alone():
     for other in ({"kind": "store"}, {"tensor": "y_ptr"}, {"program": (0, 0, 0)}, {"offset": 11}, {"lanes": 5}):
         assert not error.same_as(OutOfBounds(**(place | other), **more))
     assert not error.same_as(None) and not error.same_as(IndexError(str(error)))
+    further = OutOfBounds(**place, **more, others=((3, 4),))
+    assert further.same_as(further) and not further.same_as(error) and not error.same_as(further)
 
 
 def test_a_fully_masked_access_is_counted_apart_in_its_launch():
@@ -287,3 +289,50 @@ def test_launches_that_an_autotuner_times_are_not_recorded(monkeypatch):
     assert seen[0].constexprs == ["MASK_LOAD", "MASK_STORE", "BLOCK"] and seen[0].arguments["N"] == 4
     kernel.run(x, x, 4, True, True, BLOCK=4, grid=(1,), warmup=False, num_warps=8)
     assert len(seen) == 1
+
+
+VIEWS = {
+    "whole": torch.zeros(3, 4), "rows apart": torch.zeros(3, 12)[:, :7], "turned": torch.zeros(5, 8).T[1:6],
+    "each second": torch.zeros(20)[::2], "a column": torch.zeros(6, 5)[:, 2], "repeated": torch.zeros(4, 1).expand(4, 3),
+    "three axes": torch.zeros(2, 5, 16)[:, 1:3, ::4], "one": torch.zeros(7)[2:3], "none": torch.zeros(0, 3), "half":
+    torch.zeros(3, 12, dtype=torch.float16)[:, :5], "a number": torch.zeros(9)[4]}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_which_offsets_a_tensor_holds_and_where_it_ends(view):
+    """As numbering its elements one by one has it."""
+    tensor, region = VIEWS[view], launches._Region("x_ptr", VIEWS[view])
+    own = {sum(i * stride for i, stride in zip(index, tensor.stride(), strict=True)) for index in np.ndindex(*tensor.shape)}
+    offsets = np.arange(-5, max(own, default=0) + 9)
+    assert region.holds(offsets).tolist() == [offset in own for offset in offsets.tolist()]
+    last = max(own, default=-1)
+    assert (region.base, region.end) == (tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size())
+    assert region.offsets(region.base + offsets * tensor.element_size()).tolist() == offsets.tolist()
+    between = [0 < offset < last for offset in offsets.tolist()]
+    assert not own or [launches.lies_between(tensor, offset) for offset in offsets.tolist()] == between
+
+
+def test_the_one_tensor_that_all_addresses_lie_in(monkeypatch):
+    memory = torch.zeros(40)
+    x, y, wide = (launches._Region(name, part) for name, part in (
+        ("x", memory[:8]), ("y", memory[10:18]), ("wide", memory[20:].view(4, 5)[:, :3])))
+    monkeypatch.setattr(launches, "_regions", [wide, x, y])
+    monkeypatch.setattr(launches, "_apart", True)
+    for places, found in (([0, 7], x), ([10], y), ([3, 0, 5], x), ([0, 8], None), ([-1, 3], None), ([7, 10], None),
+                          ([9], None), ([18], None), ([20], None)):
+        assert launches._region_of_all(memory.data_ptr() + 4 * np.array(places)) is found, places
+    monkeypatch.setattr(launches, "_apart", False)
+    assert launches._region_of_all(memory.data_ptr() + 4 * np.array([0, 7])) is None, "another may lie across it"
+
+
+@pytest.mark.parametrize(("numbers", "different"), [
+    ([], 0), ([5], 1), ([5, 5, 7], 2), ([0, 10**9], 2), ([10**9, 10**9 + 1, 10**9], 2), ([-3, -3, 4], 2),
+    ([-(10**9), 5, 5], 2), ([100, 101, 102], 3)])
+def test_how_many_different_elements_were_touched(numbers, different):
+    lanes = np.array(numbers, dtype=np.int64)
+    live = np.append(np.ones(len(lanes), dtype=bool), False)
+    access = launches.Access("load", "x", (0, 0, 0), np.append(lanes, 77), live, 2)
+    launch = launches.Launch(None, {}, [], {}, [access, access])
+    assert launch.footprint() == {("load", "x"): 2 * different} and launch.traffic() == {("load", "x"): 4 * len(numbers)}
+    launch.idle, launch.atomics = 5, 1
+    assert launch.instructions() == 6

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from checks.judge import memory
-from checks.judge.attempt import attempt, loaded, root_cause, stored, student_line
+from checks.judge.attempt import attempt, deadline, loaded, root_cause, stored, student_line
 from checks.judge.execution import attempt_executed
 from checks.judge.exercise import numbers
 from checks.judge.launches import Access, Launch
@@ -194,3 +194,48 @@ def test_which_elements_of_an_argument_were_touched(view, described):
     assert torch.equal(loaded(launches, x), torch.isin(places, torch.tensor(touched + later)))
     assert torch.equal(stored(launches, x), torch.isin(places, torch.tensor(touched[:1] + later)))
     assert not loaded(launches, other).any() and stored(launches, other).sum() == 1 and not loaded([], x).any()
+
+
+def test_a_time_limit_comes_again_at_last_each_second(monkeypatch):
+    """For code that catches the first one."""
+    timers = []
+    monkeypatch.setattr(signal, "setitimer", lambda *given: timers.append(given))
+    for seconds, again in ((0.02, 0.2), (0.1, 1.0), (20, 1.0)):
+        with deadline(seconds):
+            pass
+        assert timers == [(signal.ITIMER_REAL, seconds, again), (signal.ITIMER_REAL, 0)]
+        timers.clear()
+
+
+def test_on_a_gpu_a_call_lasts_until_its_kernels_have_ended(monkeypatch):
+    order = []
+
+    def synchronize():
+        order.append("waited")
+        if len(order) == 4:
+            raise RuntimeError("an illegal access")
+
+    monkeypatch.setattr("checks.judge.attempt.INTERPRETED", False)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    for error in (None, "an illegal access"):
+        tried = attempt(lambda n: order.append("called"), {"n": 3}, 5)
+        assert (tried.error and str(tried.error)) == error
+    assert order == ["called", "waited"] * 2
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4,), (2, 3, 4), (0, 5)])
+def test_what_is_allocated_inside_has_the_shape_asked_for(shape):
+    arena = Arena(device())
+    with arena.poisoning_empty():
+        made = torch.empty(shape, device=device(), dtype=torch.int16)
+        like = torch.empty_like(made)
+    for tensor in (made, like):
+        assert tensor.shape == shape and tensor.is_contiguous() and tensor.dtype == torch.int16 and is_poison(tensor).all()
+
+
+def test_a_copy_with_the_strides_of_a_view():
+    view = torch.arange(40, dtype=torch.int16).view(5, 8).T[1:4, ::2]
+    copy = memory.strided_copy(view)
+    assert torch.equal(copy, view) and (copy.stride(), copy.dtype) == (view.stride(), torch.int16)
+    assert copy.data_ptr() != view.data_ptr()
+    assert not poison_(torch.zeros(3, dtype=torch.bool)).any(), "of Booleans no pattern is none"

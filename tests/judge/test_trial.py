@@ -133,7 +133,7 @@ def test_torch_alone_may_compute_the_pattern_of_an_empty_tensor():
     (OutOfBounds("load", "x_ptr", (0, 0, 0), (1,), 5, (4,), 1, True), "failed", "out-of-bounds load on `x_ptr`"),
     (WrongAnswer("it is no timer."), "failed", "On the case 'n=3' it is no timer."),
     (TimeoutError(), "timeout", "it did not finish within 20 s"),
-    (MemoryError(), "out of memory", "it ran out of memory."),
+    (MemoryError(), "out of memory", "it ran out of memory."), (SystemExit(3), "crashed", "it raised SystemExit: 3\n  at:"),
     (torch.OutOfMemoryError(), "out of memory", "it ran out of memory."),
     (NotImplementedError("inline_asm not supported in interpreter mode"), "crashed",
      "it uses inline_asm, which only a GPU runs"),
@@ -268,6 +268,7 @@ def test_what_was_loaded_is_known_where_there_is_a_trace():
     some, more, untraced = launched("load", x, [0, 2]), launched("load", x, [3]), launched("load", x, [1], traced=False)
     assert loaded(some) == [True, False, True, False] and loaded(some, more) == [True, False, True, True]
     assert loaded(launched("store", x, [1])) == [False] * 4
+    assert trial.Outcome(CASE, {}, (), {"x": x}, launches=[some]).loaded("x").dtype is torch.bool
     assert loaded(some, name="n") is loaded() is loaded(untraced) is loaded(some, untraced) is None
     assert loaded(launched("load", x)) is None, "it touched nothing"
     assert [trial.Outcome(CASE, {}, (), launches=launches).traced for launches in (

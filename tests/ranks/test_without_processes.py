@@ -6,6 +6,7 @@ import pickle
 import queue
 import re
 import statistics
+import sys
 import types
 
 import pytest
@@ -268,3 +269,40 @@ def test_what_cannot_be_sent_is_left_out():
     assert sent(3) == 3
     with pytest.raises(NameError, match="rows"):
         sent(0)
+
+
+class OnGpu(torch.Tensor):
+    def cpu(self):
+        return "on the CPU"
+
+
+def test_parts_go_to_the_cpu_and_results_come_back(monkeypatch):
+    assert kept_ranks._on_cpu(torch.ones(2).as_subclass(OnGpu)) == "on the CPU" and kept_ranks._on_cpu(3) == 3
+    monkeypatch.setattr(kept_ranks, "_on_cpu", lambda value: value)
+    answering = types.SimpleNamespace(alive=True, run=lambda *_, timeout_s: [(torch.ones(2), 8), (4, 8)])
+    monkeypatch.setattr(kept_ranks, "_kept", [answering])
+    parts = [{"n": 1, "x": torch.ones(2, device="meta")}, {"n": 2, "x": torch.ones(2)}]
+    result, number = run_on_ranks(student, parts)
+    assert result.device.type == "meta" and number == 4, "where the first tensor of rank 0 lies"
+    assert run_on_ranks(student, parts[::-1])[0].device.type == "cpu"
+
+
+HELPER = "def helper(n):\n    return 7 if n < 1 else helper(n - 1)\n"
+
+
+@pytest.mark.parametrize("module", ["__main__", "math", "of.no.module"])
+def test_a_function_that_no_import_finds_goes_as_its_source(monkeypatch, module):
+    names = {"__name__": module}
+    define(HELPER, "helper", names)
+    define("def main():\n    return helper(2)\n", "main", names)
+    if module == "__main__":
+        monkeypatch.setattr(sys.modules["__main__"], "helper", names["helper"], raising=False)
+    data = pack(names["main"])
+    assert set(pickle.loads(data)[1]) == {"main", "helper"} and unpack(data)() == 7
+    assert unpack(data).__module__ == "student"
+
+
+def test_a_module_within_another_goes_by_its_whole_name():
+    names = {"F": torch.nn.functional, "__name__": "__main__"}
+    define("def main(x):\n    return F.relu(x).tolist()\n", "main", names)
+    assert unpack(pack(names["main"]))(torch.tensor([-1.0, 2.0])) == [0, 2]
