@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,65 @@ def test_no_case_goes_on_after_its_exercise_s_time(monkeypatch, asked_at, second
     question, payload, limit, deadline = child.ask({"case": 1}, b"x", seconds)
     assert (question["case"], question["timeout_s"], payload, limit) == (1, seconds, b"x", client.OUTPUT_LIMIT)
     assert deadline == until
+
+
+@pytest.mark.parametrize("sent, kind, said", [
+    (("frame", {"nonce": "other"}), "crashed", "what came back answers another question"),
+    (("frame", {}), "crashed", "what came back answers another question"),
+    (("bytes", b"\xff" * 40), "crashed", "what came back is no result (a frame of"),
+    (("bytes", b"\0"), "timeout", "it did not finish in time"), (("nothing", None), "timeout", "it did not finish in time"),
+    (("closes", None), "crashed", "its process ended itself with code 3")], ids=str)
+def test_what_comes_of_a_question(sent, kind, said):
+    child = client.Child(types.SimpleNamespace(kind="run", levels=["files"], timeout_s=0.05), None, None, "", {})
+    child.sock, theirs = socket.socketpair()
+    child.status, supervisor = socket.socketpair()
+    how, what = sent
+    if how == "frame":
+        wire.send(theirs, what)
+    elif how == "bytes":
+        theirs.sendall(what)
+    elif how == "closes":
+        theirs.shutdown(socket.SHUT_WR)
+        wire.send(supervisor, {"reason": "ended", "signal": None, "code": 3})
+    with pytest.raises(ChildExited) as caught:
+        child.ask({"case": 1}, b"abc", 5)
+    assert caught.value.kind == kind and caught.value.reason.startswith(said)
+    question, payload = wire.receive(theirs, 10)
+    assert (question["case"], question["timeout_s"], payload) == (1, 5, b"abc") and len(question["nonce"]) == 16
+
+
+def test_an_answer_is_that_of_its_question():
+    child = client.Child(types.SimpleNamespace(kind="run", levels=["files"], timeout_s=60), None, None, "", {})
+    child.sock, theirs = socket.socketpair()
+    nonces = set()
+    for _ in range(2):
+        asked = threading.Thread(target=lambda: nonces.add(echo(theirs)))
+        asked.start()
+        assert child.ask({"case": 1}, b"abc", 5)[1] == b"cba"
+        asked.join()
+    assert len(nonces) == 2, "nobody can know the next one"
+
+
+def echo(sock) -> str:
+    question, payload = wire.receive(sock, 10)
+    wire.send(sock, {"nonce": question["nonce"]}, payload[::-1])
+    return question["nonce"]
+
+
+@pytest.mark.parametrize("levels, told", [(["files"], False), (["seccomp"], True)], ids=["apart", "shared"])
+def test_an_ended_child_leaves_no_folder(tmp_path, levels, told):
+    """One that may write into its folder is waited for first."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    sock, status = socket.socketpair(), socket.socketpair()
+    server = types.SimpleNamespace(kind="run", levels=levels, timeout_s=1)
+    with client.Child(server, sock[0], status[0], str(scratch), {}) as child:
+        assert child.apart is not told
+        if told:
+            wire.send(status[1], {"reason": "told"})
+    assert not scratch.exists() and sock[1].recv(1) == b""
+    assert status[1].recv(1) == (b"x" if told else b"")
+    assert child.finish() == {}, "its supervisor is gone too"
 
 
 class Notebook:

@@ -110,6 +110,15 @@ def test_two_students_of_one_name_are_told_apart_by_number(tmp_path):
         "anna_11": 2, "anna_12": 1, "bob": 1, "Ann Lee_7": 1, "Ann Lee_8": 1}
 
 
+def test_of_many_forms_and_copies_the_first_are_named(tmp_path):
+    names = ["ada.zip", *(f"ada ({n}).zip" for n in range(1, 9))]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    forms, copies = find_submissions(tmp_path).students["ada"].notices
+    assert forms == f"handed in in 9 forms, which were read together: {', '.join(sorted(names)[:6])}"
+    assert copies == f"taken for copies, by their names: {', '.join(sorted(names)[:6])}"
+
+
 @pytest.mark.parametrize("names, said", [
     (("ada/", "ada.zip"), ["2 forms"]), (("ada/", "ada.ipynb"), ["2 forms"]), (("ada.zip", "ada.ipynb"), ["2 forms"]),
     (("ada.rar", "ada.ipynb", "ada.py"), ["3 forms"]), (("ada/",), []), (("ada.zip",), []), (("ada.ipynb", "ada.py"), []),

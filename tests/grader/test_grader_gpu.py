@@ -4,10 +4,15 @@ import subprocess
 import types
 
 import pytest
+import torch
+from grading import ADD
 
 from checks.grader import gpu
 from checks.grader.grader import Grader
-from checks.grader.sandbox.client import Fault
+from checks.grader.grading.cases import CaseSet
+from checks.grader.grading.runs import NeedsNumbers, Run
+from checks.grader.sandbox.client import ChildExited, Fault
+from checks.grader.sandbox.values import decode, encode
 from checks.grader.settings import Settings
 
 
@@ -64,3 +69,61 @@ def test_each_worker_has_a_gpu_and_closes_what_it_has_started(monkeypatch):
         grader.stop_servers()
         started.clear(), closed.clear()
     assert Grader(Settings(1)).gpu_server is None
+
+
+def played_on_a_gpu(monkeypatch, *answers, begins=None):
+    """What is said of a recorded run of three cases, of which a GPU's child gives these answers, or the right ones."""
+    class Player:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            closed.append(True)
+
+        def begin(self):
+            if begins:
+                raise begins
+
+        def ask(self, question, payload, seconds):
+            assert (question["texts"], seconds) == ([{"text": "for a GPU"}], gpu.RUN_S)
+            asked.append(question)
+            answer = answers[len(asked) - 1] if len(asked) <= len(answers) else None
+            if isinstance(answer, Exception):
+                raise answer
+            x, y, *_ = decode(list(question["inputs"].values()), payload)
+            described, raw = encode([torch.zeros_like(x) if answer == "wrong" else x + y])
+            return (answer, b"") if isinstance(answer, dict) else ({"outputs": described}, raw)
+
+    def child(job, data_bytes, serves):
+        assert (job, data_bytes, serves) == ({}, gpu.GPU_DATA_BYTES, "play_child")
+        return Player()
+
+    asked, closed, case_set = [], [], CaseSet(ADD, 1)
+    recordings = [(case, gpu._answers_recording(ADD, case_set.asked(case).inputs)) for case in ADD.cases[:3]]
+    compiler = types.SimpleNamespace(texts=lambda launches, for_gpu: [{"text": "for a GPU"} for _ in launches if for_gpu])
+    monkeypatch.setattr(gpu, "times", lambda *given: {"yours": float(len(asked)), "given": given[0] is case_set})
+    try:
+        found = gpu.on_gpu(case_set, Run(recordings=recordings), compiler, types.SimpleNamespace(child=child))
+    finally:
+        assert closed == [True]
+    return found, len(asked)
+
+
+def test_every_recorded_case_is_played_on_a_gpu(monkeypatch):
+    assert played_on_a_gpu(monkeypatch) == ((None, {"yours": 3.0, "given": True}), 3)
+    (said, times), asked = played_on_a_gpu(monkeypatch, None, "wrong")
+    assert said.startswith(f"On the case '{ADD.cases[1].name}'") and "elements are wrong" in said
+    assert (times, asked) == (None, 2)
+
+
+@pytest.mark.parametrize("answers, begins, said", [
+    ([None, ChildExited("it died.")], None, f"On the case '{ADD.cases[1].name}' it died."),
+    ([{"launches": 7}], None, f"On the case '{ADD.cases[0].name}' what came back is no result"),
+    ([], ChildExited("it died."), "On the case '' it died.")], ids=["in a case", "no result", "at once"])
+def test_a_gpu_s_child_that_ends(monkeypatch, answers, begins, said):
+    assert played_on_a_gpu(monkeypatch, *answers, begins=begins)[0] == (said, None)
+
+
+def test_what_a_gpu_s_child_cannot_play(monkeypatch):
+    with pytest.raises(NeedsNumbers, match="^a tensor descriptor$"):
+        played_on_a_gpu(monkeypatch, {"unsupported": "a tensor descriptor"})

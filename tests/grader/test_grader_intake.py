@@ -1,5 +1,7 @@
 """What is read of a submission, and what of it is run."""
 
+import types
+
 import pytest
 from grading import ADD, NEEDED, exercise_cell
 
@@ -94,11 +96,41 @@ def test_which_names_a_statement_binds(source, binds):
 @pytest.mark.parametrize("wanted, kept", [
     ("f", ["import a", "B = a.b", "def g():\n    return B", "def h():\n    return C", "C = 1",
            "def f():\n    return g() + h()"]),
-    ("h", ["def h():\n    return C", "C = 1"]), ("x", ["x = 1", "x += D", "D = 2"]), ("nothing", [])])
+    ("h", ["def h():\n    return C", "C = 1"]), ("x", ["x = 1", "x += D", "D = 2"]), ("nothing", []),
+    ("P", ["P = Q = []", "Q += [1]"])])
 def test_all_that_is_needed_by_name_is_kept_in_its_order(wanted, kept):
     source = ("import a\nB = a.b\nprint(B)\ndef g():\n    return B\ndef h():\n    return C\nC = 1\ndef f():\n"
-              "    return g() + h()\nx = 1\nx += D\nD = 2\n")
+              "    return g() + h()\nx = 1\nx += D\nD = 2\nP = Q = []\nQ += [1]\n")
     assert [one.source for one in extract.needed_for([wanted], extract.statements(source))] == kept
+
+
+def test_which_statements_of_a_cell_bind_names():
+    cell = "print(1)\ndel a\nassert b\nglobal c\npass\n@d\ndef f():\n    pass\nx = (1,\n     2)\n"
+    found = extract.statements(cell, cell=3)
+    assert [(one.source, one.place, one.function) for one in found] == [
+        ("@d\ndef f():\n    pass", (3, 6), True), ("x = (1,\n     2)", (3, 9), False)]
+    assert found[0].needs == {"d"} and extract.text(found + found[:1]) == "@d\ndef f():\n    pass\nx = (1,\n     2)\n"
+    cell = "import a\nfrom b import (c,\n    d)\n!ls\ndef f():\n    from e import g\nfrom h import i"
+    assert extract.imports(cell) == ["from b import (c,\n    d)", "from h import i"]
+
+
+@pytest.mark.parametrize("source, wanted, there", [
+    ("def f(): pass", "f", True), ("async def f(): pass", "f", False), ("class f: pass", "f", False), ("f = 1", "f", False),
+    ("if 1:\n    def f(): pass", "f", False), ("def def f()", "f", False), ("%time\ndef f(): pass", "f", True),
+    ("def g(): pass", "f", False)])
+def test_whether_a_cell_defines_a_function(source, wanted, there):
+    assert extract.function_in(source, wanted) is there
+
+
+@pytest.mark.parametrize("error, said", [(MemoryError(), "MemoryError"), (ValueError("null bytes"), "null bytes"),
+                                         (RecursionError("too deep"), "too deep")], ids=repr)
+def test_why_a_text_cannot_be_parsed_is_said(monkeypatch, error, said):
+    def parse(_):
+        raise error
+
+    monkeypatch.setattr(extract, "ast", types.SimpleNamespace(parse=parse))
+    with pytest.raises(SyntaxError, match=f"^it cannot be parsed: {said}$"):
+        extract.parse("x")
 
 
 def test_the_source_of_a_function_is_its_own():

@@ -18,6 +18,7 @@ from checks.grader.command import main
 from checks.grader.gradebook import read_json
 from checks.grader.results import read_results
 from checks.grader.settings import Settings
+from checks.paths import ROOT
 
 STUDENTS = [f"s{number}" for number in range(7)]
 ONE = ["--exercise", "programs_needed", "--no-compile"]
@@ -138,7 +139,29 @@ def test_what_sbatch_refuses_is_said(sub, tmp_path, sbatch, capsys):
     assert "sbatch refused: no such partition" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("students, jobs", [(1, 1), (10, 1), (11, 2), (10**6, 1000)])
+def test_the_commands_and_scripts_of_an_array(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "python_path", lambda: "/a b:/c")
+    monkeypatch.setattr(slurm.sys, "executable", "/py thon")
+    monkeypatch.chdir(tmp_path)
+    array = slurm.Array(Path("my grades"), ("class", "/sub", "--out", "/my grades"), 7, ("--partition", "x"))
+    common = ["sbatch", "--parsable", "--job-name=grade", "--requeue", "--cpus-per-task=2", "--open-mode=append"]
+    folder = f"{tmp_path}/my grades/slurm"
+    assert array.sbatch() == [*common, "--array=1-7", f"--output={folder}/%A_%a.log", "--partition", "x",
+                              f"{folder}/shard.sh"]
+    assert array.sbatch("12") == [*common, "--dependency=afterany:12", f"--output={folder}/end.log", "--partition", "x",
+                                  f"{folder}/end.sh"]
+    start, path, place, shard = array.script(True).splitlines()
+    assert (start, path, place) == ("#!/bin/sh", "export PYTHONPATH='/a b:/c'", f"cd {shlex.quote(str(ROOT))} || exit 3")
+    graded = "exec '/py thon' -P -m checks grade class /sub --out '/my grades' --resume --jobs \"${SLURM_CPUS_PER_TASK:-1}\""
+    assert shard == f'{graded} --shard "$SLURM_ARRAY_TASK_ID/7"' and array.script(False).splitlines()[-1] == graded
+    said: list[str] = []
+    slurm.show(array, said.append)
+    for number, (shard, after) in enumerate(((True, ""), (False, "ARRAY"))):
+        assert said[2 * number] == f"# {array.sbatch(after)[-1]}\n{array.script(shard)}"
+        assert said[2 * number + 1] == f"$ {shlex.join(array.sbatch(after))}\n"
+
+
+@pytest.mark.parametrize("students, jobs", [(0, 1), (1, 1), (10, 1), (11, 2), (10**6, 1000)])
 def test_there_is_a_job_for_ten_students(students, jobs):
     assert slurm.shards_for(students) == jobs
 

@@ -100,3 +100,17 @@ def test_code_that_is_no_python_is_compared_by_its_words():
 @pytest.mark.parametrize("source", ["x = " + "0 + " * 3000 + "1", "x" + ".a" * 3000, "(" * 300, "\0"])
 def test_no_text_is_too_odd_to_be_compared(source):
     assert fingerprints(source)
+
+
+def test_of_a_long_constant_the_beginning_is_compared():
+    text = CODE.replace("127", repr("a" * 40))
+    assert fingerprints(text) == fingerprints(text.replace("a" * 40, "a" * 19 + "b" * 21))
+    assert fingerprints(text) != fingerprints(text.replace("a" * 40, "a" * 18 + "b" * 22))
+
+
+def test_both_texts_of_a_pair_stand_on_a_page(tmp_path):
+    submissions = handed_in(ada="x = '<b>'\n\ty = 2", bob="z = 3\x1b")
+    path = similarity.write_page(tmp_path, submissions, {("ada", "bob"): [(QUANTIZE.name, 0.756), ("programs_needed", 1.0)]})
+    assert path == tmp_path / "pages" / "similar.html"
+    text = path.read_text()
+    assert "x = &#39;&lt;b&gt;&#39;\n\ty = 2" in text and "z = 3\\x1b" in text and "76 %" in text and "100 %" in text

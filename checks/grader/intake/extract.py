@@ -35,7 +35,7 @@ def parse(source: str) -> tuple[ast.Module, str]:
             raise
         return ast.parse(plain), plain
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes; nesting beyond the parser's stack
-        raise SyntaxError(f"it cannot be parsed: {error or type(error).__name__}") from None
+        raise SyntaxError(f"it cannot be parsed: {str(error) or type(error).__name__}") from None
 
 
 def statements(source: str, cell: int = 0) -> list[Statement]:
