@@ -64,6 +64,15 @@ def test_what_was_checked_comes_before_the_name_at_the_end():
     assert [one.function(1) for one in ran.candidates("kernel", None)] == [2, 8]
 
 
+def test_what_is_the_same_counts_once():
+    assert len(notebook(KERNEL, checked=("kernel",)).candidates("kernel", "launch")) == 1
+    own = GIVEN.replace("kernel(x)", "2 * kernel(x)")
+    ran = notebook(KERNEL, own, checked=("kernel", "launch"))
+    assert [one.own_wrapper is not None for one in ran.candidates("kernel", "launch")] == [False, True]
+    for nothing in ("launch = 3", "launch = 'kernel'", "del launch"):
+        assert [one.own_wrapper for one in notebook(KERNEL, nothing).candidates("kernel", "launch")] == [None]
+
+
 def test_what_was_checked_may_be_the_wrapper():
     """What the kernel's name meant then counts, whatever it means at the end."""
     ran = notebook(KERNEL, GIVEN, checked=("launch",))
@@ -107,9 +116,16 @@ def test_which_exercises_a_function_uses(name, used):
     assert Candidate(names["again"], names[name]).used(wanted) == used | {"second"}
 
 
+@pytest.mark.parametrize(("functions", "found"), [(1, True), (2, True), (90, True), (102, False), (300, False)])
+def test_how_far_calls_are_followed(functions, found):
+    chain = [f"def f{i}(x): return f{i + 1}(x)" for i in range(functions - 1)]
+    exec("\n".join([*chain, f"def f{functions - 1}(x): return first(x)"]), names := {})
+    assert Candidate(names["f0"]).used(("first", "second")) == ({"first"} if found else set())
+
+
 def test_a_wrapper_may_call_a_kernel_of_other_cells():
     exec(GIVEN, names := {})
     kernel = notebook(KERNEL).candidates("kernel", None)[0].function
     call = Candidate(kernel, names["launch"]).bound_wrapper("kernel")
-    assert call(1) == 2 == call(x=1)
+    assert call(1) == 2 == call(x=1) and names["kernel"] is kernel
     assert Candidate(kernel).name == "kernel" and Candidate(3).name == ""

@@ -26,6 +26,7 @@ LINES = "a = 1\n%matplotlib inline\nb = 2\n"
     (["seen = []\nadd = seen.append\n@(add(1) or staticmethod)\n@(add(2) or staticmethod)\ndef b():\n    return 3"],
      "seen", [1, 2]), ([f"b = {' + '.join(['1'] * 2000)}"], "b", 2000),
     (["from __future__ import annotations", "def f(x: nowhere):\n    return 12\nb = f(0)"], "b", 12),
+    (["b = hasattr(get_ipython(), '__array__')"], "b", False), (["b = get_ipython().magic('matplotlib')"], "b", None),
     (["display(1)\nget_ipython().user_ns['b'] = 10"], "b", 10), (["print('\\ud800')\nb = 11"], "b", 11)])
 def test_cells_mean_what_they_mean_in_a_notebook(cells, name, value):
     namespace = {}

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import sys
 import threading
+import warnings
 
 import pytest
 import torch
@@ -186,6 +187,30 @@ def test_a_keyword_that_a_gpu_refuses_is_refused(keywords, refused):
 
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{refused}'") if refused else contextlib.nullcontext():
         record(launch, X)
+
+
+@pytest.mark.parametrize(("given", "built_in"), [
+    ({"N": 12}, {}), ({"N": 1}, {"N": 1}), ({"N": None}, {"N": None}), ({"N": True}, {}), ({"N": 1.0}, {})])
+def test_what_a_gpu_builds_into_a_kernel(given, built_in):
+    (launch,) = record(lambda x: vector_add_kernel[1,](x, x, x, BLOCK=8, **given), X).launches
+    assert launch.constexprs == built_in | {"BLOCK": 8} and launch.arguments["N"] == given["N"]
+    assert (launch.signature["N"] == "constexpr") == bool(built_in)
+
+
+def test_tensors_that_die_on_the_way_keep_their_numbers():
+    """Python gives the next tensor the address of one that nobody holds any more."""
+    def wrapper(x):
+        for i in range(40):
+            x = (x + i).t().clone() * torch.tensor(2.0)
+        return x
+
+    assert torch.equal(play(record(wrapper, X), X, interpret)[0], wrapper(**X))
+
+
+def test_to_ask_where_a_tensor_lies_is_no_reason_to_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert record(lambda x: x.data_ptr() % 16, X).outputs == (0,)
 
 
 def test_another_thread_s_launches_are_its_own():

@@ -118,6 +118,24 @@ def test_the_clock_sags_under_steady_arithmetic_and_recovers():
     assert by_events(multiply, gpu, flush=False) == pytest.approx(100, rel=1e-2)
 
 
+def test_an_idle_gpu_cools_down():
+    gpu = SimulatedGPU(sag=0.3, heat_us=1000, start_us=0, launch_us=0, tflops=800)
+    multiply = gpu.kernel("multiply", flops=80e9)
+    hot = [by_events(multiply, gpu, flush=False) for _ in range(30)][-1]
+    gpu.kernel("another", compile_us=1000 * 0.7)()  # the GPU waits for the host so long
+    warm = by_events(multiply, gpu, flush=False)
+    gpu.kernel("a third", compile_us=1e5)()
+    assert 100 * 1.1 < warm < hot - 10 and by_events(multiply, gpu, flush=False) == pytest.approx(100, rel=1e-3)
+
+
+@pytest.mark.parametrize(("size", "warm"), [(50e6, True), (50.1e6, False)])
+def test_a_buffer_as_large_as_the_cache_fits(size, warm):
+    gpu = SimulatedGPU(start_us=0, l2_bytes=50e6, gb_per_s=4000, l2_gb_per_s=12000)
+    read = gpu.kernel("read", {"x": size})
+    first, again = (by_events(read, gpu, flush=False) - gpu.launch_us for _ in range(2))
+    assert first == pytest.approx(size / 4e6) and again == pytest.approx(size / (12e6 if warm else 4e6))
+
+
 def test_the_log_tells_what_ran_where():
     gpu = SimulatedGPU(launch_us=5, synchronize_us=1, start_us=0)
     by_events(gpu.kernel("read", {"x": 40e6}, compile_us=7), gpu, flush=False)
