@@ -3,7 +3,15 @@
 import pytest
 
 from checks.exercises import EXERCISES
-from checks.judge.hints import DEEPEST, definition, in_message, in_source, slow_to_compile, unused_stride
+from checks.judge.hints import (
+    DEEPEST,
+    definition,
+    in_message,
+    in_source,
+    slow_to_compile,
+    unused_stride,
+    without_padding,
+)
 from checks.judge.verdict import NOT_ATTEMPTED, judge
 from kernels.runtime import INTERPRETED
 
@@ -295,3 +303,14 @@ def test_source_that_nobody_reads_has_no_definition(source):
 
 def test_source_is_read_to_a_depth():
     assert definition("def f():\n    return " + "~" * (DEEPEST - 10) + "1") is not None
+
+
+@pytest.mark.parametrize(("line", "missing"), [
+    ("x = tl.load(p, boundary_check=(0,))", True), ('x = tl.load(p, boundary_check=(0,), padding_option="zero")', False),
+    ("x = tl.load(x_ptr, mask=offs < K)", False), ("tl.store(p, x, boundary_check=(0,))", False),
+    ("x = load(p, boundary_check=(0,))", False), ("x = tl.load(x_ptr) + tl.load(p, boundary_check=(0, 1))", True),
+    ("x = tl.load(p, padding_option=\"zero\", boundary_check=(0,)) + p.load(boundary_check=(1,))", True), ("", False)])
+def test_a_load_by_a_block_pointer_says_what_lies_outside(line, missing):
+    found = without_padding(HEAD + line + "\n    pass\n")
+    assert found is None if not missing else found.startswith('`padding_option="zero"` is missing.')
+    assert without_padding("def f(:") is None

@@ -146,3 +146,14 @@ def test_where_answers_are_defined(tmp_path):
     for name in ("g", "x"):
         with pytest.raises(LookupError, match=f"there is no function {name} in kernels/"):
             answer_module(name, place)
+
+
+def test_our_wrapper_is_known_again_with_a_kernel_alone(monkeypatch):
+    """Where a kernel of ours that calls the student's function is made anew, nothing that was recorded is its own."""
+    placed = []
+    monkeypatch.setattr("checks.judge.exercise.placed", lambda *given: placed.append(given))
+    kernel = GEMV.answer_function()
+    called = GEMV.callable_for(kernel)
+    assert placed == [(called, getattr(GEMV.module, GEMV.wrapper), kernel)]
+    helper = EXERCISES["grouped_tile"]
+    assert helper.callable_for(helper.answer_function()) is not helper.answer_function() and len(placed) == 1
