@@ -1,12 +1,19 @@
 """The one thing in a student's source with whose change it is right."""
 
 import dataclasses
+import itertools
+import linecache
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
 from checks.exercises import EXERCISES
-from checks.judge.repair import _line_of_error, repaired
+from checks.judge import repair
+from checks.judge.attempt import Attempt
+from checks.judge.exercise import numbers
+from checks.judge.launches import Access, Launch
+from checks.judge.repair import _line_of_error, failed_first, repaired
 from checks.judge.source import answer_source, define
 from checks.judge.trial import CRASHED, FAILED, PASSED, TIMEOUT, Outcome, try_case
 
@@ -78,8 +85,12 @@ def test_warnings_of_changes_that_are_tried_are_not_seen():
 
 def test_a_function_that_does_not_end_is_not_tried_again():
     exercise = EXERCISES["gemv_bytes"]
-    outcome = try_case(exercise, exercise.answer_function(), exercise.cases[0], 1)
-    assert repaired(exercise, lambda N, K: 0, [dataclasses.replace(outcome, status=TIMEOUT)]) is None
+    wrong = define(answer_source("gemv_bytes").replace("2 *", "16 *"), "gemv_bytes", {})
+    outcomes = [try_case(exercise, wrong, case, 1) for case in exercise.cases]
+    assert repaired(exercise, wrong, outcomes).startswith("16 stands where 2 belongs")
+    for at in range(len(outcomes)):
+        late = [dataclasses.replace(one, status=TIMEOUT) if i == at else one for i, one in enumerate(outcomes)]
+        assert repaired(exercise, wrong, late) is None
 
 
 def test_a_function_without_source():
@@ -106,3 +117,67 @@ def test_the_statement_around_a_lambda_is_not_run_again():
     SEEN.append(function := lambda N, K: 0)
     repaired(exercise, function, [try_case(exercise, function, exercise.cases[0], 1)])
     assert len(SEEN) == 1
+
+
+PLAIN, KERNEL = EXERCISES["gemv_bytes"], EXERCISES["row_sum_kernel"]
+
+
+@pytest.mark.parametrize(("exercise", "tried"), [(PLAIN, 7), (KERNEL, 3)], ids=["plain", "kernel"])
+def test_so_many_changes_are_tried_of_a_kernel_fewer(monkeypatch, exercise, tried):
+    asked, taken = [], []
+    monkeypatch.setattr(repair, "TRIED", 7)
+    monkeypatch.setattr(repair, "TRIED_KERNELS", 3)
+    monkeypatch.setattr(repair, "fixes", lambda *given: taken.append(given) or (
+        (f"text {n}", f"{n} stands where `b` belongs.", n) for n in itertools.count()))
+    monkeypatch.setattr(repair, "_is_right", lambda *given: asked.append(given))
+    function, failed = exercise.answer_function(), [dataclasses.replace(OUTCOME, status=CRASHED, message="no\n  at: x[3]")]
+    source = answer_source(exercise.name)
+    assert repaired(exercise, function, failed) is None and taken == [(source, source, "x[3]")]
+    assert asked[0] == (exercise, function, source, failed, repair.TIMEOUT_S)
+    assert asked[1:] == [(exercise, function, f"text {n}", failed) for n in range(tried)]
+
+
+def test_changes_are_tried_for_so_long(monkeypatch):
+    seconds = iter([5.0, 5.5, 5.5 + repair.SECONDS - 0.51, 5.0 + repair.SECONDS, 6.0])
+    monkeypatch.setattr(repair, "time", SimpleNamespace(process_time=lambda: next(seconds)))
+    assert list(repair.in_time("abcd")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("exercise", "way", "usual"), [
+    (PLAIN, "attempt", repair.ONE_CALL_S), (KERNEL, "attempt_kernel", repair.ONE_LAUNCH_S)], ids=["plain", "kernel"])
+@pytest.mark.parametrize("limit", [None, 20])
+def test_a_change_is_right_if_it_is_on_every_case(monkeypatch, exercise, way, usual, limit):
+    """It has the names of the student's own, is tried as usual, and its source is forgotten."""
+    tried = []
+    for name in ("attempt", "attempt_kernel"):
+        monkeypatch.setattr(repair, name, lambda *given, name=name: tried.append((name, given)) or Attempt({}))
+
+    def again(exercise, function, outcome, run):
+        run("call", "inputs", 3)
+        if outcome.message == "raises":
+            raise OverflowError
+        return dataclasses.replace(outcome, status=PASSED if function.__globals__["own"] == outcome.message else FAILED)
+
+    monkeypatch.setattr(repair, "try_again", again)
+    source = f"def {exercise.name}(x):\n    return x\n"
+    written = define(source, exercise.name, {"own": "right"})
+    cached = set(linecache.cache)
+    for messages, right in ((["right", "right"], True), (["right", "wrong"], False), (["wrong", "right"], False),
+                            (["raises", "right"], False)):
+        outcomes = [dataclasses.replace(OUTCOME, message=message) for message in messages]
+        assert repair._is_right(exercise, written, source, outcomes, limit) is right
+        assert set(linecache.cache) == cached
+    assert set(tried) == {(way, ("call", "inputs", limit or usual))}
+    for bad in ("def f(:", "raise KeyError\n", "x = 3\n"):
+        assert not repair._is_right(exercise, written, bad, [OUTCOME])
+
+
+def test_the_quickest_of_the_cases_that_failed_comes_first():
+    def outcome(n, status, *accesses):
+        access = Access("load", "x", (), None, None, 1)
+        launches = [Launch(None, {}, [], {}, [access] * count) for count in accesses]
+        return Outcome(numbers(n=n), {}, (), status=status, launches=launches)
+
+    outcomes = [outcome(1, PASSED, 1), outcome(2, FAILED, 3, 4), outcome(3, CRASHED, 6), outcome(4, FAILED, 7),
+                outcome(5, PASSED), outcome(6, FAILED, 2, 9)]
+    assert [one.case.name for one in failed_first(outcomes)] == ["n=3", "n=2", "n=4", "n=6", "n=5", "n=1"]
