@@ -89,8 +89,13 @@ def prepare(exercise: Exercise, case: Case, seed: int) -> Outcome:
 
 @functools.lru_cache(maxsize=32)
 def _made(exercise: Exercise, case: Case, seed: int) -> tuple[dict[str, Any], tuple[Expected, ...]]:
-    inputs = case.inputs(torch.Generator().manual_seed(seed ^ zlib.crc32(case.name.encode())))
+    inputs = drawn(case, seed)
     return inputs, exercise.oracle(**inputs)
+
+
+def drawn(case: Case, seed: int) -> dict[str, Any]:
+    """A case's inputs, new each time."""
+    return case.inputs(torch.Generator().manual_seed(seed ^ zlib.crc32(case.name.encode())))
 
 
 def assess(exercise: Exercise, outcome: Outcome, tried: Attempt) -> None:

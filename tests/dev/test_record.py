@@ -14,8 +14,9 @@ import torch
 from checks.dev import record as module
 from checks.dev.command import main
 from checks.dev.record import RECORD, RENEW, as_json, differences, read_record, record_of, renew, updated
-from checks.exercises import EXERCISES
+from checks.exercises import EXERCISES, kv_cache
 from checks.judge.exercise import Case, Exercise, Expected, Mutant
+from checks.judge.trial import drawn
 from checks.paths import ROOT
 
 RECORDED = read_record()
@@ -126,6 +127,17 @@ def test_numbers_with_a_fraction_may_be_near(recorded, found, same):
     """Normal numbers have other last bits on another CPU; whole numbers are the same on each."""
     assert (list(differences({"a": recorded}, {"a": found})) == []) is same
     assert updated({"a": recorded}, {"a": found})["a"] is (recorded if same else found)
+
+
+def test_a_gpu_changes_nothing(monkeypatch):
+    """Into how many parts a cache is cut follows the GPU, and what each part must be follows that."""
+    exercise = EXERCISES["decode_attention_int8_kernel"]
+    with monkeypatch.context() as patched:
+        patched.setattr(kv_cache, "tokens_of_a_part", lambda S, heads, multiprocessors: 256)
+        (part, _) = exercise.oracle(**drawn(exercise.cases[0], 1))
+        assert part.value.shape[2] == 1
+        there = record_of(exercise)
+    assert not list(differences(RECORDED[exercise.name], there))
 
 
 @pytest.fixture
