@@ -243,7 +243,7 @@ def show_attention_times():
         times = [us.get((M, K, name), 0) for name in ATTENTION]
         axes.bar(range(len(times)), times, color=COLOURS[:len(times)], label=ATTENTION)
         for place, time in enumerate(times):
-            axes.text(place, time, f"{time:,.0f}", ha="center", va="bottom", fontsize=8)
+            axes.text(place, time, f"{time:,.0f}" if time else "", ha="center", va="bottom", fontsize=8)
         axes.set_xticks([])
         axes.margins(y=0.15)
         axes.set_title(f"batch {M}, {K:,} tokens", fontsize=9)

@@ -191,7 +191,7 @@ def frontier_figure(points: dict[str, tuple[float, float]], front: list[bool]):
     axes.set_yscale("symlog", linthresh=0.1)
     axes.yaxis.set_major_formatter(PERCENT)
     axes.margins(x=0.25, y=0.08)
-    axes.set_ylim(bottom=-0.04)
+    axes.set_ylim(bottom=min(-0.04, 1.3 * min(cost for _, cost in points.values())))
     axes.set(xlabel="predicted µs to read the weights of a Llama-3-8B block", title="●  nothing is better in both     ×  "
              "something is", ylabel="small model's perplexity above FP16's")
     axes.title.set_fontsize(10)
@@ -240,8 +240,9 @@ def _bars(axes, rows: list[dict], modes) -> None:
         places = [place + 0.27 * (index - 1) for place in range(len(modes))]
         axes.bar(places, us, 0.25, color=colour, label=name)
         for place, height in zip(places, us, strict=True):
-            axes.annotate(f"{height:,.0f}", (place, height), ha="center", va="bottom", fontsize=8, rotation=90,
-                          xytext=(0, 2), textcoords="offset points")
+            if height:  # nothing stands where nothing was measured
+                axes.annotate(f"{height:,.0f}", (place, height), ha="center", va="bottom", fontsize=8, rotation=90,
+                              xytext=(0, 2), textcoords="offset points")
     axes.margins(y=0.3)
     long = any(len(mode) > 10 and "\n" not in mode for mode in modes)
     axes.set_xticks(range(len(modes)), modes, fontsize=8, rotation=30 if long else 0, ha="right" if long else "center",
