@@ -46,7 +46,7 @@ COMMANDS = {
     "card": "make lesson 10's report card on this machine's GPU",
     "model": "turn a checkpoint in a local folder to INT8: perplexity, text, memory, tokens per second",
     "dev": "for maintainers: a new exercise's skeleton (new-exercise), bugs that no test notices (mutate), "
-           "what a grade depends on (record)",
+           "what a grade depends on and what pictures show (record)",
 }
 
 

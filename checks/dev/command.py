@@ -1,4 +1,4 @@
-"""`workshop.py dev`: a new exercise's skeleton, planted bugs that the tests should notice, the record of exercises."""
+"""`workshop.py dev`: a new exercise's skeleton, planted bugs that tests should notice, records of exercises and pictures."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from checks.dev.mutate import MutationFailed, Sampling, mutate
 from checks.dev.new_exercise import NewExercise, write_skeleton
-from checks.dev.record import RECORD, renew
+from checks.dev.record import RECORD, renew, renew_pictures
 from checks.paths import ROOT
 
 
@@ -39,7 +39,8 @@ def command_line() -> argparse.ArgumentParser:
                        "lines, which one run of the whole suite tells)")
     plant.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="for the tests of one bug (300)")
     plant.set_defaults(run=plant_bugs)
-    record = commands.add_parser("record", help="write down anew what a grade depends on, and list what has changed")
+    record = commands.add_parser("record", help="write down anew what a grade depends on and what pictures show, and "
+                                 "list what has changed")
     record.set_defaults(run=renew_record)
     return parser
 
@@ -64,5 +65,5 @@ def renew_record(wanted: argparse.Namespace) -> int:
     changed, path = renew(), RECORD.relative_to(ROOT)
     for line in changed:
         print(line)
-    print(f"wrote {path}" if changed else f"nothing has changed: {path} stays as it is")
-    return 0
+    print(f"wrote {path}" if changed else f"nothing has changed: {path} stays as it is", flush=True)
+    return renew_pictures()

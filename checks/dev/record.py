@@ -8,6 +8,9 @@ import hashlib
 import inspect
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from checks.judge.trial import drawn
 from checks.paths import ROOT
 
 RECORD = ROOT / "tests" / "dev" / "exercises.json"
+PICTURES = "tests/pictures/test_pictures_recorded.py"
 RENEW = "python3 workshop.py dev record"
 SEED = 7
 NEAR = 1e-4  # of itself a number may differ: normal numbers have other last bits elsewhere, and a code may be its neighbour
@@ -171,3 +175,9 @@ def renew(path: Path = RECORD) -> list[str]:
     if changed:
         write_atomically(path, as_json(updated(recorded, found), 0) + "\n")
     return changed
+
+
+def renew_pictures() -> int:
+    """Have the tests of the pictures write their record anew and say what has changed, as without a GPU. Their status."""
+    there = os.environ | {"RECORD": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", PICTURES], cwd=ROOT, env=there).returncode

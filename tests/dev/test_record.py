@@ -6,7 +6,10 @@ all other tests: here each is a change, which is either meant or not.
 
 import json
 import math
+import os
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,8 +179,19 @@ def test_the_record_has_a_line_for_each_case_and_mutant(exercises, tmp_path):
     ([], "nothing has changed: tests/dev/exercises.json stays as it is\n")])
 def test_the_command_says_what_has_changed(changed, said, monkeypatch, capsys):
     monkeypatch.setattr("checks.dev.command.renew", lambda: changed)
-    assert main(["record"]) == 0
+    monkeypatch.setattr("checks.dev.command.renew_pictures", lambda: 3)
+    assert main(["record"]) == 3, "the status of the pictures"
     assert capsys.readouterr().out == said
+
+
+def test_the_pictures_tests_write_their_record(monkeypatch):
+    asked = []
+    monkeypatch.setattr(module.subprocess, "run", lambda command, cwd, env: asked.append((command, cwd, env)) or (
+        SimpleNamespace(returncode=4)))
+    assert module.renew_pictures() == 4
+    ((command, cwd, env),) = asked
+    assert command == [sys.executable, "-m", "pytest", "-q", "-n", "0", module.PICTURES] and (cwd / module.PICTURES).exists()
+    assert env == os.environ | {"RECORD": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def test_contributors_are_told_of_the_command():

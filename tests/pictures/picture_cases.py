@@ -1,4 +1,4 @@
-"""What is drawn for the record from runs of functions: by module and name, with the inputs of its lesson or smaller ones, and
+"""What is drawn for the record from runs of functions: by module and name, with the inputs of its lesson or smaller ones,
 where it has branches with several. A name is that of a public function, and after a colon what is special."""
 
 import contextlib

@@ -64,8 +64,8 @@ def drawn(axes: Axes):
 
 
 def unnamed(figure: Figure) -> list[str]:
-    """The axes along which there are numbers of which nothing says what they are: neither the title nor a label, its own, of a
-    panel that shares it, or of a panel beside it."""
+    """The axes along which there are numbers of which nothing says what they are: neither the title nor a label, its own or
+    that of a panel which shares it or stands beside it."""
     found = []
     for number, axes in enumerate(panels(figure)):
         for which in "xy":

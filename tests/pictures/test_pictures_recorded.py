@@ -42,14 +42,17 @@ def picture(request):
     plt.close("all")
 
 
-def test_a_picture_shows_what_is_recorded(picture):
+def test_a_picture_shows_what_is_recorded(picture, capsys):
     module, name, value, printed = picture
     shown = {} if value is None else {"shown": plain(value)}
     found = json.loads(json.dumps(shown | ({"printed": printed} if printed else {})))
     record = picture_record.load(module)
     if picture_record.RENEWED:
-        if name not in record or changes(record[name], found):  # else the last digits stay as they are
+        differ = changes(record[name], found) if name in record else ["is new"]
+        if differ:  # else the last digits stay as they are
             picture_record.save(module, {**record, name: found})
+            with capsys.disabled():
+                print(f"\n{module}, {name}:", *differ, sep="\n  ")
         return
     assert name in record, f"{module}, {name}: there is no record yet. {picture_record.HOW}"
     differ = changes(record[name], found)
