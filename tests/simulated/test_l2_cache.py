@@ -6,7 +6,7 @@ import pytest
 from checks.judge.launches import Access, Launch
 from checks.judge.source import define
 from checks.pictures.matmul import show_one_tile, show_order
-from checks.simulated.l2_cache import SECTOR, bytes_from_memory, in_launch_order
+from checks.simulated.l2_cache import SECTOR, bytes_from_memory, in_launch_order, sectors_in_step
 from kernels import matmul
 
 
@@ -42,6 +42,24 @@ def test_axis_0_of_the_grid_counts_fastest():
     accesses = [Access("load", "x_ptr", program, np.zeros(1, int), np.ones(1, bool), 2)
                 for program in [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)]]
     assert in_launch_order(Launch(None, {}, [], {}, accesses)) == [(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0)]
+
+
+@pytest.mark.parametrize(("offsets", "itemsize", "sectors"), [
+    (range(16), 4, [0, 1]), (range(8), 4, [0]), ((0, 7), 4, [0]), ((7, 8), 4, [0, 1]), ((31, 32), 1, [0, 1]),
+    ((100, 3), 8, [0, 25]), ((), 4, [])])
+def test_memory_moves_in_sectors_of_32_bytes(offsets, itemsize, sectors):
+    made = Access("load", "x_ptr", (0, 0, 0), np.array(offsets, int), np.ones(len(offsets), bool), itemsize)
+    one = Launch(None, {}, [], {}, [made])
+    assert sectors_in_step(one, 1) == [("x_ptr", sector) for sector in sectors]
+    assert bytes_from_memory(one, 1 << 20, 1) == 32 * len(sectors)
+
+
+def test_a_program_that_loads_nothing_runs_too():
+    """It is one of those that run together."""
+    loads, stores = launch([0, 1], [], [0, 1]), launch([], [5], [], kind="store")
+    both = Launch(None, {}, [], {}, loads.accesses + stores.accesses)
+    assert in_launch_order(both) == [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
+    assert [bytes_from_memory(both, SECTOR, together) // SECTOR for together in (1, 2, 3)] == [4, 4, 2]
 
 
 def test_the_pictures_of_tiles_say_what_the_order_needs():

@@ -57,6 +57,31 @@ def test_events_refuse_before_the_gpu_has_passed_them():
     assert start.elapsed_us(stop) == pytest.approx(gpu.launch_us + read.cold_us)  # nothing was queued: the GPU waited
 
 
+def test_who_waits_for_nothing_waits_no_time():
+    gpu = SimulatedGPU(launch_us=5, synchronize_us=2)
+    start, stop = gpu.event(), gpu.event()
+    start.record()
+    stop.record()
+    assert start.elapsed_us(stop) == 0, "the GPU has passed both at once"
+    gpu.kernel("read", {"x": 400e6})()
+    gpu.synchronize()
+    done = gpu.host_us()
+    gpu.synchronize()
+    assert gpu.host_us() == done + 2
+    gpu.kernel("aside", {"y": 400e6}, stream=3)()
+    gpu.synchronize()
+    assert gpu.host_us() == pytest.approx(done + 2 + 5 + gpu.start_us + 100 + 2), "every stream is waited for"
+
+
+def test_a_gpu_of_which_nothing_is_said():
+    """As large a machine as the lessons' H200, whose clock is steady."""
+    gpu = SimulatedGPU()
+    assert (gpu.launch_us, gpu.blocking, gpu.synchronize_us, gpu.start_us) == (5, False, 2, 2)
+    assert (gpu.gb_per_s, gpu.tflops, gpu.l2_bytes, gpu.l2_gb_per_s) == (4000, 800, 50e6, 12000)
+    assert (gpu.wake_us, gpu.idle_clock, gpu.sag, gpu.heat_us) == (0, 0.5, 0, 2000)
+    assert gpu.flush_us == pytest.approx(2 + 256e6 / 4e6) and gpu.host_us() == 0 and gpu.log == []
+
+
 def test_compilation_holds_up_the_first_call_alone():
     gpu = SimulatedGPU(launch_us=5)
     read = gpu.kernel("read", {"x": 4e6}, compile_us=1e5)
