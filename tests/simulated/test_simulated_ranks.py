@@ -49,6 +49,30 @@ def test_nothing_else_is(function):
         replay(function, PARTS)
 
 
+@pytest.mark.parametrize("numbers", [[1.0, 1.0], [2.0, 3.0, 2.0], [[0.5], [0.5]]])
+@pytest.mark.parametrize("function", [by_a_box, by_what_comes_back])
+def test_nothing_else_is_of_numbers_that_are_the_same_turned(function, numbers):
+    parts = [{"x": torch.tensor(numbers)}, {"x": 3 * torch.tensor(numbers)}]
+    with pytest.raises(WrongAnswer, match="goes through `group`"):
+        replay(function, parts)
+
+
+def test_what_is_no_number_is_the_same_as_itself():
+    results, _ = replay(lambda x, group: group.all_reduce(x) * torch.tensor([1.0, torch.nan]), PARTS)
+    assert [result.isnan().tolist() for result in results] == [[False, True]] * 2
+
+
+def cleans_up(x, group):
+    try:
+        return group.all_reduce(x).clone()
+    finally:
+        x.zero_()
+
+
+def test_what_a_rank_hands_over_is_what_it_was_then():
+    assert [result.tolist() for result in replay(cleans_up, PARTS)[0]] == [[4.0, 7.0]] * 2
+
+
 def test_what_came_first_is_of_no_use():
     (first, _), _ = replay(by_what_came_first, PARTS)
     assert first.tolist() != [4.0, 7.0]
