@@ -14,6 +14,8 @@ def pointers_of(x_ptr, index_ptr, KIND: tl.constexpr, M: tl.constexpr, N: tl.con
         return x_ptr + (m * N + n)
     if KIND == "row after row":
         return (x_ptr + m * N) + n
+    if KIND == "tile after tile":
+        return (x_ptr + tl.broadcast_to(m * N, (M, N))) + tl.broadcast_to(n, (M, N))
     if KIND == "columns":
         return x_ptr + n * M + m
     if KIND == "every other":
@@ -61,7 +63,8 @@ def store_kernel(x_ptr, index_ptr, y_ptr, KIND: tl.constexpr, MASKED: tl.constex
 
 OFFSETS = {
     "rows": lambda m, n, M, N: m * N + n, "row after row": lambda m, n, M, N: m * N + n,
-    "columns": lambda m, n, M, N: n * M + m, "every other": lambda m, n, M, N: m * 2 * N + 2 * n,
+    "tile after tile": lambda m, n, M, N: m * N + n, "columns": lambda m, n, M, N: n * M + m,
+    "every other": lambda m, n, M, N: m * 2 * N + 2 * n,
     "turned around": lambda m, n, M, N: m * N + N - 1 - n, "neighbours that are loaded": lambda m, n, M, N: m * N + n,
     "there and back": lambda m, n, M, N: m * N * N + n + n * (N - 1 - n) % N,
     "some order": lambda m, n, M, N: m * N + (n * 5) % N,

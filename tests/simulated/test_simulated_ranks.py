@@ -51,7 +51,7 @@ def test_nothing_else_is(function):
 
 @pytest.mark.parametrize("numbers", [[1.0, 1.0], [2.0, 3.0, 2.0], [[0.5], [0.5]]])
 @pytest.mark.parametrize("function", [by_a_box, by_what_comes_back])
-def test_nothing_else_is_of_numbers_that_are_the_same_turned(function, numbers):
+def test_nothing_else_is_of_numbers_the_same_turned(function, numbers):
     parts = [{"x": torch.tensor(numbers)}, {"x": 3 * torch.tensor(numbers)}]
     with pytest.raises(WrongAnswer, match="goes through `group`"):
         replay(function, parts)
