@@ -170,6 +170,6 @@ def test_each_name_that_reaches_out_is_noticed(name):
 
 
 @pytest.mark.parametrize("name", ["vars", "dir", "getattr", "setattr", "delattr"])
-def test_what_looks_into_a_harness_is_noticed_where_there_is_one(name):
+def test_what_looks_into_a_harness_is_noticed_where_one_is(name):
     assert suspicious(f"{name}(x)", private=True) == [name] and suspicious(f"{name}(x)") == []
     assert suspicious("open(x)") == suspicious("open(x)", private=True) == ["open"]
