@@ -55,9 +55,22 @@ def test_what_a_report_depends_on_is_in_its_file_s_name(monkeypatch, tmp_path):
     for source in sources:
         source.write_text("2")
         another_path()
-    assembler.write_bytes(b"12")
-    another_path()
     os.utime(assembler, (1, 1))
     another_path()
+    assembler.write_bytes(b"12")
+    os.utime(assembler, (1, 1))
+    another_path()
+    assembler = assembler.rename(tmp_path / "another ptxas")
+    kept_reports.knobs.nvidia.ptxas.path = str(assembler)
+    another_path()
     kept_reports._compiler.cache_clear()
-    assert len(set(paths)) == len(paths) == 8
+    assert len(set(paths)) == len(paths) == 9
+    assert all(path.parent == tmp_path / "reports" for path in paths), "beside Triton's own"
+
+
+def test_each_job_has_its_report(monkeypatch, tmp_path):
+    monkeypatch.setattr(kept_reports, "_path", lambda job: tmp_path / "reports" / f"{len(job)}.json")
+    jobs = [f'{{"description": "{text}"}}' for text in ("", "a", "ab")]
+    for at, job in enumerate(jobs):
+        kept_reports.keep(job, GOOD | {"registers": at})
+    assert [kept_reports.find(job)["registers"] for job in jobs] == [0, 1, 2]

@@ -157,3 +157,18 @@ def test_our_wrapper_is_known_again_with_a_kernel_alone(monkeypatch):
     assert placed == [(called, getattr(GEMV.module, GEMV.wrapper), kernel)]
     helper = EXERCISES["grouped_tile"]
     assert helper.callable_for(helper.answer_function()) is not helper.answer_function() and len(placed) == 1
+
+
+def test_a_function_with_other_globals_is_else_as_it_was():
+    names = {"step": 3, "offset": 10}
+    function = define("def f(x: int, y=2, *, z=5) -> int:\n    return x * step + offset + y + z\n", "f", names)
+    other = rebind(function, step=20, more=1)
+    assert (other(1), other(1, 3, z=0), function(1)) == (20 + 10 + 2 + 5, 20 + 10 + 3, 3 + 10 + 2 + 5)
+    assert (other.__name__, other.__annotations__) == ("f", {"x": int, "return": int})
+    assert "more" not in names and names["step"] == 3
+
+
+@pytest.mark.parametrize("said", ["message", "f'TODO {x}'", "errors.TODO", "", "3", "'to do: TODO'"])
+def test_an_error_of_ones_own_is_no_placeholder(said):
+    assert find_placeholder(f"def f(x):\n    raise NotImplementedError({said})\n") is None
+    assert find_placeholder(f"def k(x_ptr):\n    tl.static_assert(False, {said})\n") is None
