@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import re
 
 import pytest
 
@@ -324,3 +325,59 @@ def test_what_may_be_changed_in_a_kernel_s_arithmetic(wrong, right, may):
 def test_what_is_no_change_of_one_thing(wrong, right):
     meant = ast.unparse(ast.parse(body(right)))
     assert meant not in {ast.unparse(ast.parse(source)) for source, *_ in fixes(body(wrong), body("a"))}
+
+
+WHOLE = ["return a, b", "return b, a", "return a", "t = a\n    return t", "t += a\n    return t", "tl.store(b, a)"]
+PARTS = ["return a + b", "return b + a", "return a < b", "return b < a < c", "return a.t(b)", "return g(b, a)",
+         "return b.g(a)", "return a[b]", "if a:\n        return b", "return tl.g(a)", "return b[a + c]"]
+
+
+@pytest.mark.parametrize("lines", WHOLE + PARTS)
+def test_a_call_may_be_missing_anywhere_a_factor_of_a_whole_value(lines):
+    def changed(text):
+        """It with the change, as Python writes it."""
+        return ast.unparse(ast.parse(head + re.sub(r"\ba\b", text, lines) + "\n"))
+
+    head = "def f(a, b, c):\n    "
+    found = {ast.unparse(ast.parse(source)): said for source, said, _ in fixes(head + lines + "\n", body("a.abs()"))}
+    assert found[changed("a.abs()")] == "`abs` is missing, around `a`."
+    assert found[changed("(-a)")] == "A minus sign is missing, before `a`."
+    assert (changed("(a * 1000)") in found) == (changed("(a + 1)") in found) == (lines in WHOLE)
+
+
+@pytest.mark.parametrize(("wrong", "right"), [
+    ("a.append(b)", "a.abs().append(b)"), ("torch.g(b)", "torch.abs().g(b)"), ("a * 3", "a * (3).abs()"),
+    ("a * 3", "a * -3"), ("range(a)", "a"), ("tl.load(a)", "a"), ("tl.program_id(a)", "a"),
+    ("torch.zeros(a, b)", "torch.zeros(b, a)"),
+    ("tl.store(a, b)", "tl.store(b, a)"), ("g(*a, b)", "g(b, *a)"), ("max(a, b, c)", "a + b"), ("torch.max(a, b)", "a + b"),
+    ("g(a * b)", "a // b"), ("a.g(mask=b)", "a.g()"), ("a.b.float32", "a.b.float16"), ("any(a)", "items(a)"),
+    ("a.sum(axis=b)", "a.sum(axis=0)"), ("'a'", "b"), ("a is b", "a < b"),
+    ("a == b == c", "a != b == c"), ("a, b, c", "a, c, b"), ("a.Q", "a"), ("a[b]", "a[0]"), ("a['x']", "a[1]"),
+    ("ceil(a)", "floor(a)"), ("a * b", "a * t")])
+def test_what_is_no_change_that_is_tried(wrong, right):
+    meant = ast.unparse(ast.parse(body(right))) + "\n"
+    assert meant not in {source for source, *_ in fixes(body(wrong), body("a.abs()"))}
+
+
+@pytest.mark.parametrize(("wrong", "right", "may"), [
+    ("x[0] = a", "pass", False), ("x = a", "pass", True), ("x = a[0]", "x = a[1]", True),
+    ("x.y = a", "x.y += a", False), ("x, y = a", "x, y += a", False), ("x *= a", "x += a", True), ("x *= a", "x -= a", True),
+    ("for x, y, z in a: pass", "for y, x, z in a: pass", False), ("for x, y in a: pass", "for y, x in a: pass", True),
+    ("x = a.T", "x = a", True), ("a.T = x", "a = x", False), ("print(a)", "pass", False)])
+def test_which_statements_may_be_changed(wrong, right, may):
+    sources = {source for source, *_ in fixes(f"def f(a, x):\n    {wrong}\n    return x\n", body("a.abs()"))}
+    try:
+        meant = ast.unparse(ast.parse(f"def f(a, x):\n    {right}\n    return x\n")) + "\n"
+    except SyntaxError:
+        meant = right
+    assert (meant in sources) == may
+
+
+@pytest.mark.parametrize(("wrong", "right", "may"), [
+    ("M = tl.load(x_ptr)", "pass", False), ("M = N", "pass", True), ("M = N[0]", "M = N", False), ("M = -N", "M = N", True),
+    ("M = N", "M = ~N", False), ("M = N", "M = N.T", False), ("M = N[0]", "M = N[1]", True), ("M = 3", "M = 1000", False),
+    ("M = 3", "M = 4", True), ("M = 1", "M = N", False), ("M = g(1)", "M = g(N)", False), ("M = N", "M = N * 8", True)])
+def test_which_changes_are_tried_in_a_kernel(wrong, right, may):
+    head, answer = "def k(x_ptr, M, N):\n    ", "    torch, tl.load(x_ptr, ~M, -N * 8 * M + N)\n"
+    sources = {source for source, *_ in fixes(f"{head}{wrong}\n    tl.store(x_ptr, M)\n", head[:-4] + answer)}
+    assert (ast.unparse(ast.parse(f"{head}{right}\n    tl.store(x_ptr, M)\n")) + "\n" in sources) == may
