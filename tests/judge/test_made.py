@@ -37,7 +37,8 @@ def test_all_is_made_by_kernels(call):
 
 @pytest.mark.parametrize("call, missing", [
     (lambda x, y: (add(x, y, torch.empty(12)), x.clone())[1], 12), (lambda x, y: wide(x, y)[5:], 8),
-    (lambda x, y: torch.cat([add(x, y, torch.empty(12)), x]), 12), (lambda x, y: torch.full((4,), 2.0), 4)])
+    (lambda x, y: torch.cat([add(x, y, torch.empty(12)), x]), 12), (lambda x, y: torch.full((4,), 2.0), 4),
+    (lambda x, y: (add(x, y, torch.empty(12)), torch.tensor([3.0] * 4))[1], 4)], ids=range(5))
 def test_what_torch_put_there_is_not(call, missing):
     (made,) = attempt_executed(call, X, 20).made
     assert int((~made).sum()) == missing
