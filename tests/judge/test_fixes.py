@@ -333,7 +333,7 @@ PARTS = ["return a + b", "return b + a", "return a < b", "return b < a < c", "re
 
 
 @pytest.mark.parametrize("lines", WHOLE + PARTS)
-def test_a_call_may_be_missing_anywhere_a_factor_of_a_whole_value(lines):
+def test_where_a_call_or_a_factor_may_be_missing(lines):
     def changed(text):
         """It with the change, as Python writes it."""
         return ast.unparse(ast.parse(head + re.sub(r"\ba\b", text, lines) + "\n"))
