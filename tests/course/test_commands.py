@@ -3,6 +3,7 @@
 import errno
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -14,6 +15,7 @@ import torch
 
 import checks.__main__ as commands
 import checks.course.notebooks as notebooks
+import checks.paths as paths
 import workshop
 from checks.bench.ncu import NoProfile
 from checks.bench.results import BadResults
@@ -198,3 +200,63 @@ def test_a_check_that_ends_before_it_is_done(cell, status, said):
     done = subprocess.run([sys.executable, "-c", checking(cell)], capture_output=True, text=True, timeout=60)
     assert done.returncode == status, done.stderr
     assert said in done.stderr and ("before it was done" in done.stderr) == ("Python " in said)
+
+
+@pytest.mark.parametrize(("error", "lost"), [
+    (OSError(errno.ENOSPC, ""), True), (OSError(errno.EPIPE, ""), True), (OSError(errno.EACCES, ""), False),
+    (OSError(errno.ENOSPC, "", "a.txt"), False), (OSError(errno.EPIPE, "", "a.txt"), False)],
+    ids=["disk", "pipe", "access", "disk for a file", "a file that is a pipe"])
+def test_only_what_is_printed_can_be_lost(monkeypatch, error, lost):
+    """What a file cannot be written for is the command's to say."""
+    monkeypatch.setitem(commands.COMMANDS, "check", Mock(side_effect=error))
+    monkeypatch.setattr(commands, "_output_lost", lambda error: 9)
+    if lost:
+        assert run(monkeypatch, "check") == 9
+    else:
+        with pytest.raises(OSError) as caught:
+            run(monkeypatch, "check")
+        assert caught.value is error
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_card_is_drawn_where_matplotlib_is(monkeypatch, there):
+    from checks.pictures.transformer import card_figure
+
+    asked = []
+    monkeypatch.setattr("checks.capstone.command.main", lambda argv, draw: asked.append((argv, draw)) or 4)
+    monkeypatch.setattr(commands.importlib.util, "find_spec", lambda name: {"matplotlib": there}[name] or None)
+    assert run(monkeypatch, "card", "--out", "x") == 4
+    assert asked == [(["--out", "x"], card_figure if there else None)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_a_check_that_is_told_to_end_ends_its_process(number):
+    """Both of them, with a signal's status, and nobody is told that a cell ended it."""
+    cell = f"""if True:
+        import os, re, time
+        status = f"/proc/{{os.getppid()}}/status"
+        for _ in range(5000):  # until the one that waits is ready for the signal
+            if int(re.search(r"SigCgt:\\s*(\\w+)", open(status).read())[1], 16) >> {number - 1} & 1:
+                break
+            time.sleep(0.001)
+        print(os.getpid(), flush=True)
+        time.sleep(60)"""
+    process = subprocess.Popen([sys.executable, "-c", checking(cell)], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    assert child != process.pid
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (128 + number, "")
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+@pytest.mark.parametrize(("before", "path"), [(None, "{root}"), ("", "{root}"), ("/a:/b", "{root}:/a:/b")])
+def test_another_process_imports_this_copy_first(monkeypatch, before, path):
+    if before is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", before)
+    assert paths.python_path() == path.format(root=paths.ROOT)
+    assert (paths.ROOT / "workshop.py").exists()

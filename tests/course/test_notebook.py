@@ -176,3 +176,92 @@ def test_progress_is_one_line_below_a_solved_exercise(monkeypatch, capsys):
     for exercise in mine:
         notebook._say_progress(exercise)
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"{len(mine)} of {len(mine)} in this lesson: all solved")
+
+
+def raised(error, cause=None):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (raised(InterpreterError("repr"), ValueError("x must be (M, K)")), "✗ ValueError: x must be (M, K)"),
+    (InterpreterError("alone"), "✗ InterpreterError: alone")])
+def test_a_kernel_that_failed_says_its_reason(error, said):
+    assert error._render_traceback_() == [said]
+    error.line = "y = tl.load(x)"
+    assert error._render_traceback_() == [f"{said}\n  at: y = tl.load(x)"]
+
+
+def test_a_message_that_is_not_on_the_page_is_in_the_error():
+    failure = CheckFailed("f: wrong\n  more")
+    assert failure._render_traceback_() == ["✗ f: wrong\n  more"]
+    failure.shown = True
+    assert failure._render_traceback_() == ["✗ not right yet: see above"]
+
+
+@pytest.mark.parametrize(("shell", "shown"), [(None, False), (SimpleNamespace(), False), (SimpleNamespace(kernel=1), True)],
+                         ids=["python", "terminal", "notebook"])
+def test_only_a_notebook_s_page_has_the_message(monkeypatch, shell, shown):
+    pages = []
+    monkeypatch.setattr(notebook, "_shell", lambda: shell)
+    monkeypatch.setattr("IPython.display.display", lambda page, raw: pages.append((page, raw)))
+    failure = CheckFailed("f: wrong")
+    notebook._show(failure)
+    assert failure.shown == shown and pages == [(failure.page(), True)] * shown
+
+
+@pytest.mark.parametrize("shell", [None, SimpleNamespace()], ids=["python", "terminal"])
+def test_progress_is_said_in_a_notebook_alone(monkeypatch, capsys, shell):
+    monkeypatch.setattr(notebook, "_shell", lambda: shell)
+    monkeypatch.setattr(notebook, "_solved", set())
+    notebook._say_progress(GEMV)
+    assert capsys.readouterr().out == "" and not notebook._solved
+
+
+RIGHT_F, RIGHT_G = "def f(x):\n    pass", "def g(x):\n    pass"
+WRONG_F, WRONG_G, WRONG_MORE = (f"import a\n\ndef {name}(x):\n    return )  # {name}\n" for name in ("f", "g", "f_more"))
+UNMATCHED = "SyntaxError: unmatched ')', line 4\n  at: return )  # "
+
+
+@pytest.mark.parametrize(("cells", "broken"), [
+    ([], None), ([WRONG_F], f"{UNMATCHED}f"), ([RIGHT_F], None), ([WRONG_MORE], None), (["x = 'def f(:'"], None),
+    ([WRONG_G, "x = 1"], f"{UNMATCHED}g"), ([RIGHT_G, WRONG_F], f"{UNMATCHED}f"), ([WRONG_F, RIGHT_G], None),
+    (["    def f(x):\n        pass"], "IndentationError: unexpected indent, line 1\n  at: def f(x):")])
+def test_the_last_cell_of_a_function_is_looked_at(monkeypatch, cells, broken):
+    """Of `f`, the kernel, or `g`, its wrapper."""
+    shell = SimpleNamespace(user_ns={"In": ["", *cells]}, transform_cell=str)
+    monkeypatch.setattr(notebook, "_shell", lambda: shell)
+    assert notebook._cell_that_did_not_run("f", "g") == broken
+
+
+@pytest.mark.parametrize(("adapter", "started"), [
+    (None, False), ("checks.simulated.ranks", True), ("checks.judge.trial", False)])
+def test_ranks_are_processes_where_a_function_runs_on_them(monkeypatch, adapter, started):
+    used = []
+    monkeypatch.setattr("checks.simulated.ranks.use", used.append)
+    made = None if adapter is None else SimpleNamespace(__module__=adapter)
+    notebook._start_ranks_for(SimpleNamespace(adapter=made))
+    from checks.ranks.kept import in_processes
+
+    assert used == [in_processes] * started
+
+
+@pytest.mark.parametrize(("wrong", "drawn"), [
+    (None, False), ([True, True], False), ([True, False], True), ("no outcome", False)],
+                         ids=["stopped", "everywhere", "in places", "no outcome"])
+def test_what_is_wrong_in_places_is_drawn(monkeypatch, wrong, drawn):
+    asked = []
+    monkeypatch.setattr(notebook, "_shell", lambda: SimpleNamespace())
+    monkeypatch.setattr("checks.pictures.common.draw_errors", asked.append)
+    tensor = torch.tensor(wrong) if isinstance(wrong, list) else None
+    outcome = None if wrong == "no outcome" else SimpleNamespace(wrong=tensor)
+    notebook._draw(SimpleNamespace(outcome=outcome))
+    assert asked == [outcome] * drawn
+
+
+def test_an_exercise_that_is_right_is_said_in_lines_that_fit(monkeypatch, capsys):
+    said, passed = [], SimpleNamespace(status="passed", passed=True, message=f"f: {'a' * 60} · {'b' * 60}")
+    monkeypatch.setattr(notebook, "judge", lambda exercise, function: passed)
+    monkeypatch.setattr(notebook, "_say_progress", said.append)
+    assert check(EXERCISES["gemv_bytes"].answer_function()) is None
+    assert capsys.readouterr().out == f"✓ f: {'a' * 60}\n  {'b' * 60}\n" and said == [EXERCISES["gemv_bytes"]]
