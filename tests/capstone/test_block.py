@@ -1,13 +1,19 @@
 """The times of a block: which calls are compared and timed, and the work that they count."""
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from checks.bench.measure import Timing
 from checks.capstone import block
 from checks.capstone.accuracy import linears
+from checks.capstone.report_card import RECORDED, read_card
+from checks.capstone.training import FOLDER
 from kernels.block_cost import block_products
 from kernels.runtime import INTERPRETED
-from kernels.transformer import Config
+from kernels.transformer import LLAMA_3_8B, Config, rotation
 
 TINY = Config(vocabulary=256, layers=1, dim=32, heads=2, kv_heads=1, hidden=48)
 NAMES = ["FP16", "INT8", "INT8 fused"]
@@ -119,3 +125,77 @@ def test_each_product_is_timed_with_its_quantization(timers):
             ("attention", "FP16"), *((layer, function) for layer in layers for function in ("FP16", "INT8", "quantize"))}
         assert {(row["M"], row["test"], row["mode"]) for row in mine} == {(M, "block_product", "eager")}
     assert [mode for _, mode in timers] == ["eager", "eager"]
+
+
+@pytest.mark.parametrize("phase, batch, length, places", [("prefill", 2, 5, range(5)), ("decode", 3, 4, [3])])
+def test_a_token_stands_at_its_place_behind_the_cache(monkeypatch, phase, batch, length, places):
+    fixed = []
+    monkeypatch.setattr(torch._dynamo, "mark_static_address", fixed.append)
+    x, turn, past = block.workload(TINY, phase, batch, length)
+    assert x.shape == (batch, len(places), TINY.dim) and x.dtype == torch.float16
+    assert torch.equal(turn, rotation(TINY, torch.tensor(list(places), device=turn.device)))
+    if phase == "prefill":
+        assert past is None and not fixed
+    else:
+        assert [kept.shape for kept in past] == [(batch, TINY.kv_heads, length, TINY.head_dim)] * 2
+        assert [id(kept) for kept in fixed] == [id(kept) for kept in past], "or a CUDA graph is not made"
+
+
+@pytest.mark.parametrize("phase, batch, length", [("prefill", 2, 5), ("decode", 3, 4)])
+def test_attention_alone_is_of_the_tokens_and_the_cache(monkeypatch, phase, batch, length):
+    x, _, past = block.workload(TINY, phase, batch, length)
+    call = block.scaled_dot_products(TINY, x, past)
+    q, k, v = call.args
+    assert q.shape == (batch, TINY.heads, x.shape[1], TINY.head_dim)
+    assert call.func is torch.nn.functional.scaled_dot_product_attention
+    assert call.keywords == {"is_causal": phase == "prefill", "enable_gqa": True}
+    if past:
+        assert k is past[0] and v is past[1]
+    else:
+        assert k.shape == v.shape == (batch, TINY.kv_heads, length, TINY.head_dim)
+    assert {each.dtype for each in call.args} == {torch.float16}
+
+
+def test_a_call_is_compiled_and_recorded_as_its_mode_says(monkeypatch):
+    """One compiled call is replayed as a CUDA graph, and warmed up on another stream before."""
+    events, compiled = [], []
+
+    class Graph:
+        def replay(self):
+            events.append("replay")
+
+    @contextlib.contextmanager
+    def within(what):
+        events.append(f"in {what}")
+        yield
+        events.append(f"out of {what}")
+
+    def compile_(call, **options):
+        compiled.append(options)
+        number = len(compiled)
+        return lambda x: events.append(f"compiled {number}") or call(x)
+
+    stream = SimpleNamespace(wait_stream=lambda other: events.append("side waits for main" * (other is main)))
+    main = SimpleNamespace(wait_stream=lambda other: events.append("main waits for side" * (other is stream)))
+    monkeypatch.setattr(torch, "compile", compile_)
+    for name, value in {"Stream": lambda: stream, "current_stream": lambda: main, "CUDAGraph": Graph,
+                        "stream": lambda given: within("side" if given is stream else "?"),
+                        "graph": lambda given: within(type(given).__name__)}.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    calls = dict(block.modes(lambda x: x + 1, (41,)))
+    assert tuple(calls) == block.MODES
+    assert compiled == [{"dynamic": False}, {"mode": "reduce-overhead", "dynamic": False}]
+    assert events == ["side waits for main", "in side", *["compiled 1"] * 3, "out of side", "main waits for side",
+                      "in Graph", "compiled 1", "out of Graph"]
+    assert [call() for call in calls.values()] == [42] * 4 and events[-1] == "replay"
+
+
+def test_what_is_timed_is_what_the_lesson_says():
+    assert block.PLACES == (("prefill", 1, 8192), ("decode", 1, 2048), ("decode", 16, 2048), ("decode", 64, 2048))
+    recorded = read_card(FOLDER / RECORDED)["rows"]
+    whole = [row for row in recorded if row["test"] == "block"]
+    assert {(row["phase"], row["batch"], row["context"]) for row in recorded} == {*block.PLACES}
+    assert {row["mode"] for row in whole} == {*block.LABELS} and {row["function"] for row in whole} == {*NAMES}
+    for row in whole:
+        assert {name: row[name] for name in ("flops", "bytes")} == block.block_work(
+            LLAMA_3_8B, row["function"], row["phase"], row["batch"], row["context"])

@@ -1,14 +1,17 @@
 """The training of lesson 10's model, step by step: what it reads, how it learns, and what the command writes."""
 
+import dataclasses
 import json
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from checks.capstone import training
 from checks.capstone.training import CONTEXT, Recipe
+from kernels.runtime import device
 from kernels.transformer import Config, Transformer
 
 TINY = Config(vocabulary=256, layers=2, dim=16, heads=2, kv_heads=1, hidden=24)
@@ -175,6 +178,31 @@ def test_the_command_trains_on_the_text_of_its_folder(tmp_path, monkeypatch, cap
 
 
 def test_a_model_is_saved_with_its_shape(tmp_path):
+    """And comes back in FP16, for inference."""
     made = Transformer(TINY)
     training.save(made, tmp_path / "model.safetensors")
-    assert training.load(tmp_path / "model.safetensors").config == TINY
+    found = training.load(tmp_path / "model.safetensors")
+    assert found.config == TINY and not found.training
+    want = made.state_dict()
+    assert found.state_dict().keys() == want.keys()
+    assert all(torch.equal(value.cpu(), want[name].half()) for name, value in found.state_dict().items())
+    kept = load_file(tmp_path / "model.safetensors")
+    assert {weight.dtype for weight in [*found.parameters(), *kept.values()]} == {torch.float16}
+    assert not any(weight.requires_grad for weight in found.parameters())
+    assert {weight.device.type for weight in found.parameters()} == {device().type}
+    with pytest.raises(FileNotFoundError, match="there are no trained weights at .*none: run `python3 workshop.py train`"):
+        training.load(tmp_path / "none")
+
+
+def test_the_recorded_model_was_trained_by_this_recipe():
+    record = json.loads((training.FOLDER / "training.json").read_text())
+    assert record["recipe"] == dataclasses.asdict(Recipe()) and record["config"] == dataclasses.asdict(training.CONFIG)
+    assert (record["context"], record["held_out"]) == (CONTEXT, list(training.HELD_OUT))
+    assert training.load().config == training.CONFIG
+
+
+def test_a_continuation_leaves_the_model_as_it_was():
+    model = Transformer(TINY).half().to(device()).eval().requires_grad_(False)
+    text = training.continuation(model, "ab", length=4)
+    assert text.startswith("ab") and {weight.dtype for weight in model.parameters()} == {torch.float16}
+    assert training.continuation(model, "ab", length=4) == text != training.continuation(model, "ab", length=4, seed=1)

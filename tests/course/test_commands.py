@@ -61,8 +61,9 @@ def test_check_is_given_the_notebooks_named(monkeypatch):
     assert asked == [[Path("a.ipynb"), Path("b.ipynb")], []]
 
 
-@pytest.mark.parametrize("command", ["check", "solutions", "reset"])
+@pytest.mark.parametrize("command", sorted({*commands.COMMANDS, *commands.MODULES} - {"doctor"}))
 def test_help_names_the_command_as_it_is_typed(monkeypatch, capsys, command):
+    """So that no command runs another's module."""
     with pytest.raises(SystemExit, match="0"):
         run(monkeypatch, command, "--help")
     assert f"usage: workshop.py {command} " in capsys.readouterr().out
@@ -240,7 +241,7 @@ def test_a_check_that_is_told_to_end_ends_its_process(number):
                 break
             time.sleep(0.001)
         print(os.getpid(), flush=True)
-        time.sleep(60)"""
+        time.sleep(5)"""
     process = subprocess.Popen([sys.executable, "-c", checking(cell)], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     child = int(process.stdout.readline())

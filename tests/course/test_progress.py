@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -167,6 +168,50 @@ def test_of_several_ways_to_mean_it_one_that_fits_is_told(monkeypatch, errors, s
     ran = Notebook()
     monkeypatch.setattr(ran, "candidates", lambda *_: [Candidate(len)] * len(errors))
     assert checks.course.progress._judge(exercise, lambda numbers: ran, 0) == ("failed", said)
+
+
+def own():
+    return "the wrapper's"
+
+
+@pytest.mark.parametrize(("name", "found", "right", "tried"), [
+    ("gemv_fp16_kernel", {False: [len]}, None, [(False, len)]), ("gemv_bytes", {False: [len], True: [abs]}, None,
+                                                                 [(False, len), (True, abs)]),
+    ("gemv_bytes", {False: [len, abs], True: [max]}, abs, [(False, len), (False, abs)]),
+    ("gemv_bytes", {False: [], True: [max, min]}, min, [(True, max), (True, min)]),
+    ("gemv_fp16_kernel", {False: [], True: [len]}, None, [])],
+    ids=["kernel", "function", "at once", "with numbers", "no kernel"])
+def test_a_plain_function_is_looked_for_with_numbers_too(monkeypatch, name, found, right, tried):
+    """Each way to mean it, until one is right. A kernel's wrapper is called as it was checked."""
+    exercise, seen, asked = EXERCISES[name], [], []
+
+    def judged(exercise, function, written):
+        assert function() == "the wrapper's"
+        seen.append((asked[-1], written))
+        return Verdict(exercise, "passed" if written is right else "failed", f"{name}: {written.__name__}")
+
+    def ran(numbers):
+        asked.append(numbers)
+        return SimpleNamespace(errors=[], candidates=lambda *names: [Candidate(function, own) for function in found[numbers]]
+                               if names == (exercise.name, exercise.wrapper) else None)
+
+    monkeypatch.setattr(checks.course.progress, "judge", judged)
+    said = checks.course.progress._judge(exercise, ran, 0)
+    assert seen == tried
+    assert said == (("passed", f"{name}: {right.__name__}") if right else ("failed", tried[0][1].__name__) if tried else
+                    ("crashed", f"its cell does not define {name}"))
+
+
+BROKEN = "its cell does not run: ValueError: why"
+
+
+@pytest.mark.parametrize(("errors", "said"), [
+    ([(2, "return )")], f"{BROKEN}\n  at: return )"), ([(2, "")], BROKEN), ([(1, "x"), (2, "y")], f"{BROKEN}\n  at: y"),
+    ([(1, "x"), (3, "y")], "its cell does not define gemv_bytes"), ([], "its cell does not define gemv_bytes")])
+def test_of_all_errors_that_of_its_own_cell_is_told(errors, said):
+    errors = [SimpleNamespace(cell=cell, line=line, type="ValueError", text="why") for cell, line in errors]
+    ran = SimpleNamespace(errors=errors, candidates=lambda *_: [])
+    assert checks.course.progress._judge(EXERCISES["gemv_bytes"], lambda numbers: ran, 2) == ("crashed", said)
 
 
 def test_a_notebook_is_run_for_what_it_defines(capsys):
