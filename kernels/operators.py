@@ -174,6 +174,10 @@ def _shapes_perrow_w8a8_matmul(
 ) -> torch.Tensor:
     M, K = expect("x_q", x_q, ("M", "K"), torch.int8, batch=True)
     N, _ = expect("w_q", w_q, ("N", K), torch.int8, device=x_q.device)
+    expect("x_scale", x_scale, (M,), torch.float32, device=x_q.device)
+    expect("w_scale", w_scale, (N,), torch.float32, device=x_q.device)
+    if bias is not None:
+        expect("bias", bias, (N,), (*FLOATS, torch.float32), device=x_q.device)
     return x_q.new_empty((M, N), dtype=out_dtype)
 
 

@@ -51,6 +51,17 @@ def test_a_compiler_is_told_the_shapes_and_types_that_come(function):
         assert (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
 
 
+@pytest.mark.parametrize("function", [call for call in CALLS if call.id.endswith(".default")])
+def test_a_compiler_is_told_what_does_not_fit(function):
+    given = {name: GIVEN[name].to("meta") for name in TAKES[function]}
+    for name, x in given.items():
+        for wrong in (x.double(), x[None]):
+            if wrong.ndim == 3 and name == "x" and "matmul_int8" in function.__name__:  # with any leading dimensions
+                continue
+            with pytest.raises((TypeError, ValueError), match=f"^{name} must be"):
+                function(**given | {name: wrong})
+
+
 T, F16, F32, INT8 = torch.zeros, torch.float16, torch.float32, torch.int8
 
 

@@ -35,6 +35,13 @@ def test_blocks_of_one_row_are_those_of_lesson_04():
     assert torch.equal(error.fake_quantize_int8(x, 1, 300), q * scale[:, None])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_numbers_of_any_precision_are_quantized_in_fp32(dtype):
+    x = randn(4, 6).to(dtype)
+    found = error.fake_quantize_int8(x, 2, 3)
+    assert found.dtype == torch.float32 and torch.equal(found, error.fake_quantize_int8(x.float(), 2, 3))
+
+
 def test_a_block_with_nan_is_nan_and_no_other():
     x = randn(4, 6)
     x[1, 2] = torch.nan

@@ -76,6 +76,15 @@ def test_a_kernel_is_looked_up_once_and_run_with_all_arguments():
         ("run", (3, 2, 1), "stream of 3", (x.data_ptr(), "descriptor", 100, 1, 64, True))]
 
 
+@pytest.mark.parametrize("grid, whole", [((5,), (5, 1, 1)), ((5, 2), (5, 2, 1)), ((5, 2, 3), (5, 2, 3))])
+def test_a_grid_has_three_sizes(grid, whole):
+    kernel = Kernel()
+    run = Launch(kernel, grid, (100, 1), {"EVEN": True, "BLOCK": 64})
+    for _ in range(2):
+        run(torch.zeros(2), None)
+    assert [said[1] for said in kernel.said] == [whole] * 2
+
+
 def test_another_tritons_kernels_are_launched_as_it_documents():
     x = torch.zeros(2)
     _, *others = launched((x, None), (x, None), (x, None), compiled=OtherCompiled)

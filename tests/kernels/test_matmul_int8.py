@@ -5,7 +5,7 @@ import torch
 
 from kernels.decode import decode_w8a8
 from kernels.fused import rmsnorm_quantize_int8, silu_mul_quantize_int8
-from kernels.matmul_int8 import matmul_int8
+from kernels.matmul_int8 import matmul_int8, matmul_int8_two_kernels
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
 from kernels.quantize import quantize_int8_perrow
 from kernels.runtime import device
@@ -34,6 +34,17 @@ def test_leading_dimensions(lead):
 def test_strided_input_is_handled():
     x, (w_q, w_scale) = randn(64, 4, 3).permute(2, 1, 0), quantize_int8_perrow(randn(40, 64, seed=1))
     assert torch.equal(matmul_int8(x, w_q, w_scale), matmul_int8(x.contiguous(), w_q, w_scale))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_plain_rung_takes_the_same_inputs(dtype):
+    (w_q, w_scale), bias = quantize_int8_perrow(randn(40, 64, seed=1)), randn(40, seed=2)
+    wide = randn(3, 4, 80, dtype=dtype)
+    for x in (wide[..., :64], wide[..., 3:67], randn(64, 4, 3, dtype=dtype).permute(2, 1, 0), wide[0, 0, :64],
+              randn(1, 64, dtype=dtype).expand(5, 64)):
+        for given in (None, bias):
+            y = matmul_int8_two_kernels(x, w_q, w_scale, given)
+            assert y.dtype == dtype and torch.equal(y, matmul_int8(x, w_q, w_scale, given))
 
 
 @pytest.mark.parametrize("M", [3, 70])

@@ -24,6 +24,13 @@ def test_every_time_is_the_true_one_whatever_the_gpu_does():
         assert side.calls == 9
 
 
+def test_left_to_itself_it_takes_fifty_calls_after_five():
+    gpu = SimulatedGPU()
+    side = gpu.kernel("side", {"x": 4e6})
+    (times,) = time_us({"side": side}, gpu).values()
+    assert (len(times), side.calls) == (50, 55)
+
+
 def test_the_sides_take_turns_so_that_a_hot_gpu_slows_both():
     gpu = SimulatedGPU(sag=0.3, heat_us=5000)
     one, other = (gpu.kernel(name, flops=160e9) for name in ("one", "other"))

@@ -48,6 +48,11 @@ def test_inside_a_cuda_graph_operators_stay(seen, case, calls):
     assert seen[f"{case}, in a graph"] == calls
 
 
+@pytest.mark.parametrize("case", ["one row, short", "many rows"])
+def test_what_is_exported_keeps_operators(seen, case):
+    assert seen[f"{case}, exported"] == [WHOLE, WHOLE]
+
+
 def test_every_operand_is_used(seen):
     found = {case: inputs for case, inputs in seen.items() if case.endswith(": unused")}
     assert len(found) == 26 and found == dict.fromkeys(found, [])

@@ -147,6 +147,7 @@ def test_stacking_rows_changes_no_code(M):
 def test_llama_3_8b_has_eight_billion_weights():
     config = LLAMA_3_8B
     assert config.kv_heads * config.head_dim == LLAMA_3_8B_DIMS["kv_dim"]
+    assert (config.heads, config.head_dim, config.rope_base) == (32, 128, 500_000.0)
     weights = config.layers * block_weights(**LLAMA_3_8B_DIMS) + 2 * config.vocabulary * config.dim
     assert round(weights / 1e9, 2) == 8.03  # its model card
     with torch.device("meta"):
