@@ -94,6 +94,7 @@ CALLS = MORE | {
     "attention": (kv_cache.decode_attention, HEADS | dict.fromkeys("kv", randn(2, 2, 8, 16))),
     "attention, INT8": (kv_cache.decode_attention_int8, HEADS | CACHE | {
         "v_q": CACHE["k_q"], "v_scale": CACHE["k_scale"]}),
+    "merged parts": (kv_cache.merge_parts, {"part": randn(2, 2, 3, 16).float(), "lse": randn(2, 2, 3).float()}),
     "rotated": (rotary.rotate_qkv, {"qkv": randn(2, 64), "turn": randn(2, 2, 4).float(), "k": randn(1, 2, 2, 8),
                                     "v": randn(1, 2, 2, 8)}),
     "amax of a part": (parts.part_amax, {"x": randn(3, 40)}),

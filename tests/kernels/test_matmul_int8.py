@@ -41,7 +41,7 @@ def test_the_plain_rung_takes_the_same_inputs(dtype):
     (w_q, w_scale), bias = quantize_int8_perrow(randn(40, 64, seed=1)), randn(40, seed=2)
     wide = randn(3, 4, 80, dtype=dtype)
     for x in (wide[..., :64], wide[..., 3:67], randn(64, 4, 3, dtype=dtype).permute(2, 1, 0), wide[0, 0, :64],
-              randn(1, 64, dtype=dtype).expand(5, 64)):
+              randn(1, 64, dtype=dtype).expand(5, 64), randn(64, 6, dtype=dtype).T):
         for given in (None, bias):
             y = matmul_int8_two_kernels(x, w_q, w_scale, given)
             assert y.dtype == dtype and torch.equal(y, matmul_int8(x, w_q, w_scale, given))

@@ -101,7 +101,8 @@ def test_lists_of_configs(configs, dtype):
 
 
 @pytest.mark.parametrize("M, N, place", [
-    (65, 2048, 1), (256, 2048, 1), (512, 2048, 2), (256, 4096, 2), (384, 4096, 0), (640, 2048, 0), (65, 22016, 0)])
+    (65, 2048, 1), (64, 132 * 64, 1), (64, 132 * 64 + 1, 2), (128, 132 * 64, 2), (128, 132 * 64 + 1, 0),
+    (256, 2048, 1), (512, 2048, 2), (256, 4096, 2), (384, 4096, 0), (640, 2048, 0), (65, 22016, 0)])
 def test_place_on_hopper(M, N, place):
     assert tuning.place_on_hopper(M, N, sms=132) == place
 
@@ -127,6 +128,14 @@ def test_large_fp16_tiles_for_three_quarters_of_the_gpu(M, N, few):
     (8192, 8192, 4, 8), (8192, 28672, 4, 8)])
 def test_rows_in_a_group(K, N, on_an_h100, on_an_h200):
     assert [rows_in_a_group(N, K, gpu) for gpu in (H100, H200)] == [on_an_h100, on_an_h200]
+
+
+@pytest.mark.parametrize("N, K, changed, rows", [  # H100: 50 MiB of cache, 25 GB/s for each of 132
+    (2048, 3200, {}, 2), (2048, 3201, {}, 4), (2049, 3200, {}, 12), (2176, 8031, {}, 12), (2176, 8032, {}, 4),
+    (2176, 8031, {"multiprocessors": 121}, 11), (2176, 8031, {"multiprocessors": 122}, 12), (20_000, 2048, {}, 8),
+    (20_000, 2049, {}, 4), (20_000, 2049, {"gb_per_s": 3960.0}, 8), (20_000, 2049, {"gb_per_s": 3959.0}, 4)])
+def test_rows_in_a_group_on_both_sides_of_each_bound(N, K, changed, rows):
+    assert rows_in_a_group(N, K, H100._replace(**changed)) == rows
 
 
 @pytest.mark.parametrize("gpu, expected", [
