@@ -259,3 +259,16 @@ def test_a_worker_judges_known_work_before_any_other(tmp_path, monkeypatch):
     for _ in range(2):
         batch._grade_and_write(None, tmp_path)
     assert calls == ["start", "canaries", "start", "canaries", "grade", "grade"]
+
+
+@pytest.mark.parametrize("error, said", [(OSError(errno.ENOSPC, "No space left"), "No space left"), (OSError("odd"), "odd")],
+                         ids=["of the system", "of another kind"])
+def test_a_result_that_could_not_be_written_says_why(tmp_path, monkeypatch, error, said):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(batch, "keep_attempt", refuse)
+    found = batch.write(tmp_path, result("ada"))
+    assert found["errno"] == error.errno and found["points"] == 0.0
+    assert {one["message"] for one in found["exercises"]} == {f"the result could not be written: {said}"}
+    assert not list(tmp_path.glob("students/*"))

@@ -4,7 +4,7 @@ from datetime import UTC
 from zoneinfo import ZoneInfo
 
 import pytest
-from grading import roster
+from grading import result, roster
 
 from checks.grader.course import DEFAULT
 from checks.grader.deadlines import Deadlines, read_deadlines
@@ -173,3 +173,23 @@ def test_who_has_more_time(tmp_path, handed_in, extension, own, late):
     (tmp_path / "deadlines.csv").write_text("lesson,deadline,student\n00,2026-10-01,\n" + (f"00,{own},s1\n" if own else ""))
     (result,) = read_gradebook(tmp_path).results
     assert result["late"] == ({"00_hello_triton": True} if late else {})
+
+
+@pytest.mark.parametrize("name, found", [("hw-ada-l", True), ("HW1-ADA-L", True), ("ada-l", False), ("hwada-l", False),
+                                         ("hw-ada-l2", False)])
+def test_a_github_name_ends_a_repository_s_in_any_case(tmp_path, name, found):
+    assert bool(roster(tmp_path, "id,github\ns1,Ada-L\n").matches(Owner(name))) is found
+
+
+def test_columns_of_other_names_are_not_read(tmp_path):
+    read = roster(tmp_path, "id,name,,shoe size\x07,login\ns1,Ada,,42,a\n")
+    assert read.not_read == ["shoe size\\x07"] and read.students["s1"].login == "a"
+
+
+def test_a_result_has_its_student_s_name_and_address(tmp_path):
+    (tmp_path / "roster.csv").write_text("id,name,email,section\ns1,Ada,ada@x.org,A\n")
+    for student in ("s1", "zed"):
+        write_result(tmp_path, result(student, points=1.0))
+    known, unknown = read_gradebook(tmp_path).results
+    assert (known["name"], known["email"], known["section"]) == ("Ada", "ada@x.org", "A")
+    assert "name" not in unknown and "email" not in unknown
