@@ -86,7 +86,13 @@ def notebook():
 @pytest.fixture
 def call(monkeypatch, notebook, tmp_path):
     """A function of the cell called in a mode, as `serve` has it done."""
-    monkeypatch.setattr(GridExecutor, "__call__", GridExecutor.__call__)
+    launch = GridExecutor.__call__
+
+    def by_torch(self, *args, **kwargs):  # what Triton does in a launch is nobody's work
+        torch.ones(2).cosh()
+        return launch(self, *args, **kwargs)
+
+    monkeypatch.setattr(GridExecutor, "__call__", by_torch)
     monkeypatch.chdir(tmp_path)
     child._follow_launches()
     Path("a").touch()
@@ -112,7 +118,7 @@ def test_a_call_in_each_mode(call, mode, name, numbers, operators):
     answer, (value, *_) = call(mode, name)
     assert (value.tolist() == numbers) if numbers else value.tolist() != DOUBLED
     assert operators <= answer["operators"].keys() and answer["error"] is None
-    assert not {"aten::add.Tensor", "aten::mul.Tensor"} & (answer["operators"].keys() - operators), "of no launch"
+    assert "aten::cosh" not in answer["operators"], "of a launch"
     assert len(answer["launches"]) == (mode != "no launches" and name != "changes")
     assert answer["changed"] == (["x"] if (mode, name) == ("plain", "changes") else []) and answer["broken"] == []
 

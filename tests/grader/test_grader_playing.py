@@ -10,10 +10,11 @@ from frames import served
 from grading import ADD
 
 from checks.executor import Unsupported
-from checks.grader import gpu
 from checks.grader.sandbox import play_child
 from checks.grader.sandbox.values import decode, encode, encode_inputs
+from checks.host.recorder import record
 from checks.host.steps import LaunchStep
+from checks.host.transport import pack
 from checks.judge.launches import Launch
 from kernels.runtime import INTERPRETED
 
@@ -22,11 +23,11 @@ pytestmark = pytest.mark.skipif(not INTERPRETED, reason="a child has Triton's in
 RIGHT = {"x": torch.tensor([1.0, 2.0, 3.0]), "y": torch.tensor([5.0, 6.0, 7.0]), "BLOCK": 4}
 
 
-def played(nonce: str = "n", **more) -> tuple[dict, bytes]:
-    recording = gpu._answers_recording(ADD, RIGHT)
+def played(nonce: str = "n", function=None, **more) -> tuple[dict, bytes]:
+    recording = record(function or ADD.callable_for(ADD.answer_function()), RIGHT)
     described, payload = encode_inputs(RIGHT)
     constants, raw = encode(recording.constants.values())
-    return {"recording": recording.data, "inputs": described, "constants": constants, "input_bytes": len(payload),
+    return {"recording": pack(recording), "inputs": described, "constants": constants, "input_bytes": len(payload),
             "texts": [{"text": "ttir"}], "maps": False, "timeout_s": 60, "nonce": nonce} | more, payload + raw
 
 
@@ -56,6 +57,18 @@ def test_a_recording_is_played(monkeypatch):
     refused, lacking = found[3][0], found[4][0]
     assert refused["error"]["type"] == "CompileError" and refused["error"]["text"] == "no such operator"
     assert lacking["error"]["type"] in ("StopIteration", "RuntimeError") and lacking["outputs"] == []
+
+
+def test_what_host_code_made_of_numbers_is_sent_too(monkeypatch):
+    def with_a_constant(x, y, BLOCK):
+        return ADD.callable_for(ADD.answer_function())(x, y + torch.tensor([10.0, 20.0, 30.0]), BLOCK)
+
+    monkeypatch.setattr(play_child, "run_compiled", add)
+    monkeypatch.setattr(play_child, "made_by_kernels", lambda *_: None)
+    question, payload = played(function=with_a_constant)
+    assert len(payload) - question["input_bytes"] == 12
+    _, (answer, raw) = served(play_child.serve, ({}, b""), (question, payload))
+    assert decode(answer["outputs"], raw)[0].tolist() == [16.0, 28.0, 40.0]
 
 
 @pytest.mark.parametrize("error", [
