@@ -2,7 +2,12 @@
 
 import contextlib
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+import threading
 import types
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -297,6 +302,66 @@ def test_a_grading_process_that_dies_is_replaced(monkeypatch, error):
     monkeypatch.setattr(task._of_thread, "process", None, raising=False)
     assert task.work({"n": 1}) == {"died": f"{error.__name__}: the other side is gone"} and started[0].closed
     assert task.work({"n": 2}) == task.work({"n": 2}) == {"result": 2, "worker": "tcp://one"} and len(started) == 2
+
+
+def test_a_grading_process_is_started_and_ended(monkeypatch):
+    """With the interpreter, in no folder of the worker's, and with nothing to read but its jobs."""
+    ends = []
+
+    def start(command, **more):
+        started.append((command, more))
+        (fd,) = more["pass_fds"]
+        ends.append(socket.socket(fileno=os.dup(fd)))
+        return types.SimpleNamespace(kill=lambda: ends.append("killed"), wait=lambda: ends.append("waited"))
+
+    started: list[tuple] = []
+    monkeypatch.setattr(task.subprocess, "Popen", start)
+    monkeypatch.setattr(task, "python_path", lambda: "/a:/b")
+    mine = task.GradingProcess()
+    ((command, more),) = started
+    assert command == [sys.executable, "-P", "-m", process.__name__, str(more["pass_fds"][0]), str(os.getpid())]
+    assert (more["cwd"], more["stdin"]) == ("/", subprocess.DEVNULL)
+    assert {name: more["env"][name] for name in ("TRITON_INTERPRET", "PYTHONPATH")} == {
+        "TRITON_INTERPRET": "1", "PYTHONPATH": "/a:/b"} and more["env"]["PATH"] == os.environ["PATH"]
+    worker = threading.Thread(target=grade_one, args=(ends[0],))
+    worker.start()
+    assert mine.ask({"n": 1}) == {"result": {"n": 1}, "of": "é"}
+    worker.join()
+    mine.close()
+    assert ends[1:] == ["killed", "waited"] and ends[0].recv(1) == b""
+
+
+def grade_one(sock: socket.socket) -> None:
+    _, job = wire.receive(sock, 1000)
+    wire.send(sock, {}, json.dumps({"result": json.loads(job), "of": "é"}).encode())
+
+
+@pytest.mark.parametrize("parent", ["own", "another"])
+def test_a_grading_process_answers_until_its_worker_is_gone(monkeypatch, parent):
+    """And does not begin where that is gone already."""
+    asked, told, (ours, theirs) = [], [], socket.socketpair()
+
+    class Worker:
+        def answer(self, job):
+            asked.append(job)
+            return {"is": job["n"]}
+
+        def close(self):
+            asked.append("closed")
+
+    monkeypatch.setattr(process, "Worker", Worker)
+    monkeypatch.setattr(process.ctypes, "CDLL", lambda _: types.SimpleNamespace(prctl=lambda *given: told.append(given)))
+    monkeypatch.setattr(process.signal, "signal", lambda *given: told.append(given))
+    pid = os.getppid() if parent == "own" else os.getpid()
+    monkeypatch.setattr(sys, "argv", ["process.py", str(theirs.detach()), str(pid)])
+    for n in (1, 2):
+        wire.send(ours, {}, json.dumps({"n": n}).encode())
+    ours.shutdown(socket.SHUT_WR)
+    process.main()
+    assert told == [(1, signal.SIGKILL), (signal.SIGINT, signal.SIG_IGN)][:2 if parent == "own" else 1]
+    assert asked == ([{"n": 1}, {"n": 2}, "closed"] if parent == "own" else [])
+    if parent == "own":
+        assert [json.loads(wire.receive(ours, 100)[1]) for _ in asked[1:]] == [{"is": 1}, {"is": 2}]
 
 
 def test_without_dask_a_sentence_says_what_to_install(folder, tmp_path, capsys, monkeypatch):
