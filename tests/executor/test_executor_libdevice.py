@@ -1,14 +1,16 @@
 """Each entry of the table of libdevice's functions against Python's own mathematics, number by number."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
-from executor_lanes import assert_special, rounded_half_away, special_tuples
+from executor_lanes import TYPES, assert_special, rounded_half_away, run, special_tuples
 
+from checks.executor import Unsupported
 from checks.executor.operations.elementwise import ARITHMETIC, FUNCTIONS
-from checks.executor.operations.libdevice import LIBDEVICE
+from checks.executor.operations.libdevice import LIBDEVICE, find
 
 INF, NAN = math.inf, math.nan
 BOTH = (-2.5, -1.5, -0.7, -0.5, 0.3, 0.5, 1.5, 2.5, 3.7)
@@ -206,3 +208,37 @@ def test_special_values(name, x, want):
 @pytest.mark.parametrize(("x", "y"), [((1.0, INF, 5.0), (0.0, 2.0, INF))])
 def test_the_remainder_of_what_has_none(x, y):
     assert of("remainder", x, y) == pytest.approx([NAN, NAN, 5.0], nan_ok=True)
+
+
+ROUNDINGS = {"rn": np.rint, "rz": np.trunc, "rd": np.floor, "ru": np.ceil}
+
+
+def test_which_function_a_symbol_names():
+    for source, sign, width, mode in itertools.product(("float", "double"), ("", "u"), ("int", "ll"), ROUNDINGS):
+        assert find(f"__nv_{source}2{sign}{width}_{mode}") is ROUNDINGS[mode]
+    for symbol, name in (("expf", "exp"), ("exp", "exp"), ("fabsf", "fabs"), ("erfcxf", "erfcx"), ("fast_expf", "fast_exp"),
+                         ("fmaf_rn", "fmaf_rn"), ("umulhi", "umulhi"), ("isinff", "isinf")):
+        assert find(f"__nv_{symbol}") is LIBDEVICE[name] and find(symbol) is LIBDEVICE[name]
+    for symbol in ("j0f", "", "f", "expff", "float2half_rn", "int2float_rz", "float2uint_rx", "ufloat2int_rn"):
+        with pytest.raises(Unsupported, match=f"the libdevice function __nv_{symbol} is not executed here"):
+            find(f"__nv_{symbol}")
+
+
+EXTERN = '{{libname = "", libpath = "", pure = true, symbol = "__nv_{}"}}'
+BEYOND = [-1.5, 2.5, 3e9, -3e9, 1e19, NAN, 7.75, -0.5]
+MADE = {  # of numbers beyond the result's: as an H200's conversions do, see test_executor_conversions.py
+    ("float2int_rz", "i32"): [-1, 2, 2**31 - 1, -(2**31), 2**31 - 1, 0, 7, 0],
+    ("float2int_rd", "i32"): [-2, 2, 2**31 - 1, -(2**31), 2**31 - 1, 0, 7, -1],
+    ("float2uint_ru", "i32"): [0, 3, 3 * 10**9 - 2**32, 0, -1, 0, 8, 0],
+    ("float2ll_rn", "i64"): [-2, 2, 3 * 10**9, -3 * 10**9, 2**63 - 1, -(2**63), 8, 0],
+    ("float2ull_rz", "i64"): [0, 2, 3 * 10**9, 0, 9999999980506447872 - 2**64, -(2**63), 7, 0],
+    ("isnanf", "i32"): [0, 0, 0, 0, 0, 1, 0, 0], ("signbitf", "i32"): [1, 0, 0, 1, 0, 0, 0, 1],
+    ("truncf", "f32"): [-1, 2, 3e9, -3e9, 1e19, NAN, 7, 0],
+}
+
+
+@pytest.mark.parametrize(("symbol", "kind"), MADE)
+def test_results_have_the_type_that_is_asked_for(symbol, kind):
+    x = torch.tensor(BEYOND)
+    got = run(f"tt.extern_elementwise %0 {EXTERN.format(symbol)} : (tensor<8xf32>) -> tensor<8x{kind}>", kind, x, n=8)
+    torch.testing.assert_close(got, torch.tensor(MADE[symbol, kind], dtype=TYPES[kind]), rtol=0, atol=0, equal_nan=True)
