@@ -158,6 +158,12 @@ def test_limits():
         launch(*LOOP, "scf.for %i = %a to %n step %a  : i32 {", "}")
 
 
+def test_how_far_a_run_may_go_unless_it_is_said():
+    made = Limits()
+    assert (made.seconds, made.depth, made.notes) == (60, 64, 100), "a minute"
+    assert (made.tile, made.text, made.memory, made.accesses) == (2**20, 2**22, 2**31, 2**24)
+
+
 ENDED = "tt.func public @k() attributes {noinline = false} {"
 
 

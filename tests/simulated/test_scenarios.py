@@ -47,6 +47,17 @@ def test_the_true_times_of_a_scenario():
     assert first == pytest.approx([20, 22, 20]) and second == pytest.approx([10] * 3), "compilation is no time of a call"
 
 
+def test_the_calls_that_are_interrupted_have_a_median():
+    """And a mean and a smallest time that are not it."""
+    (made,) = MANY_CALLS.values()
+    for times, us in zip(made.true_times(), (60, 30), strict=True):
+        assert statistics.median(times) == pytest.approx(us) and len(times) == 10
+        assert statistics.fmean(times) > 4 * us and min(times) < 0.95 * us and max(times) == pytest.approx(40 * us)
+    _, first, second = made.make()
+    for side, us in ((first, 60), (second, 30)):
+        assert side.true_times(0, 8) == pytest.approx([3 * us] * 8), "calls to warm up take longer"
+
+
 def test_scaled_is_more_of_bytes_and_arithmetic_alone():
     more = TWO.scaled(2.5)
     assert more.first == ({"reads": {"a": 200e6}}, {"reads": {"b": 100e6}, "writes": {"c": 100e6, "d": 20e6}})

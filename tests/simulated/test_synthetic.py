@@ -48,8 +48,9 @@ def by_hand(block, x):
     return x + (gate / (1 + (-gate).exp()) * (h @ w["up"].T)) @ w["down"].T
 
 
-def test_a_block_is_attention_and_mlp_with_three_large_channels():
-    block, x = Block(WIDTH, HIDDEN, seed=3), torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("size", [1.0, 1e-3])  # the smaller, the more counts what the norms add to their squares
+def test_a_block_is_attention_and_mlp_with_three_large_channels(size):
+    block, x = Block(WIDTH, HIDDEN, seed=3), size * torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(0))
     asked = []
 
     def product(name, given, weight):
