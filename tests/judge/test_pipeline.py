@@ -171,6 +171,15 @@ def test_how_often_is_told_of_one_tensor():
     assert check_traffic(seen(), traced(stored=5), answer).passed, "little that the answer does not store"
 
 
+def test_a_quarter_more_than_the_answer_may_be_moved():
+    evidence = seen(replace(KERNEL, traffic_limit=Exercise.traffic_limit))
+    answer = traced(loaded=90, read=90)
+    assert check_traffic(evidence, traced(loaded=115, read=90), answer).passed
+    assert "moves 126 bytes" in check_traffic(evidence, traced(loaded=116, read=90), answer).message
+    bare = Exercise("any", "lesson", 1, CASES, KERNEL.oracle, ())
+    assert bare.outputs == ("result",) and not bare.is_kernel and not bare.moves_only
+
+
 def test_a_wrapper_of_ones_own_may_use_other_names():
     mine = traced(loaded=200)
     for access in mine.launches[0].accesses:

@@ -131,3 +131,18 @@ def test_no_more_are_kept_than_there_is_room_for(recordings, monkeypatch):
     for n in (4, 8, 12, 12):
         recorded(with_kernel(vector_add_kernel), X | {"n": n})
     assert len(recordings) == 3 and len(kept._kept) == 1
+
+
+def test_a_list_among_the_inputs_is_recorded_each_time(recordings):
+    def of_list(x, n):
+        return wrapper_of(x, n[0])
+
+    def wrapper_of(x, n):
+        out = torch.empty_like(x)
+        vector_add_kernel[(3,)](x, x, out, n, BLOCK=4)
+        return out
+
+    call = rebind(of_list)
+    placed(call, of_list, vector_add_kernel)
+    found = [recorded(call, X | {"n": [12]}) for _ in range(2)]
+    assert recordings == [call, call] and not kept._kept and all(len(one.launches) == 1 for one in found)
