@@ -395,3 +395,17 @@ def test_a_local_name_that_a_notebook_also_uses_is_no_global():
                     "local_kernel", namespace)
     (reports,) = Compilation([launch(kernel, y_ptr=torch.zeros(1))]).reports()
     assert reports[80].error is None
+
+
+def test_each_launch_has_its_reports_beside_one_refused(new_session, monkeypatch):
+    new_session(asked=True)
+    monkeypatch.setattr(checks.judge.compiler._Request, "answer", lambda self: [
+        {**vars(Compiled()), "registers": job["constexprs"]["BLOCK"], "spills": job["capability"]}
+        for job in map(json.loads, self.jobs)])
+    fine = [launch(helped_kernel, x_ptr=X, y_ptr=X, BLOCK=block) for block in (16, 32, 64)]
+    given = [fine[0], Launch(taking("value"), {"value": "text"}, [], {}), *fine[1:]]
+    found = Compilation(given).reports()
+    assert [[(one.registers, one.spills) for one in report.values()] for report in found] == [
+        [(block, capability) if block else (None, 0) for capability in TARGETS] for block in (16, None, 32, 64)]
+    refused = [at for at, report in enumerate(found) if "a str, which a kernel cannot take" in (report[90].error or "")]
+    assert refused == [1]
