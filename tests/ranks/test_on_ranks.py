@@ -84,9 +84,11 @@ def test_what_cannot_be_cut_is_refused(two):
     assert all(want in got for want, got in zip(wanted, first, strict=True))
 
 
-@pytest.mark.parametrize("part", [rank_parts.link, rank_parts.products])
-def test_a_part_of_the_benchmark_checks_what_it_would_time(two, part):
-    rows, other = two.run(part, True)
+@pytest.mark.parametrize(("part", "arguments"), [
+    (rank_parts.link, ()), (rank_parts.products, ()), (rank_parts.mlps, ()), (rank_parts.block, ("decode", 2))],
+    ids=["link", "products", "mlps", "block"])
+def test_a_part_of_the_benchmark_checks_what_it_would_time(two, part, arguments):
+    rows, other = two.run(part, *arguments, True)
     assert rows and rows == other and not any("failed" in row or "median_us" in row for row in rows)
 
 
