@@ -122,7 +122,7 @@ def stated(error=None, unscaled=False, parameters="x, w"):
 def test_a_stated_error_is_a_part_of_the_whole():
     o = Operands(M, K, N)
     exact = product(o["x"], o["w"])
-    noise = torch.randn(M, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = torch.randn(M, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device())
     noise *= exact.norm() / noise.norm()
     for parameters in ("x, w", "x_q, x_scale, w_q, w_scale", "x8, x8_scale, w8, w8_scale"):
         function = stated(0.02, parameters=parameters)
@@ -137,7 +137,7 @@ def test_unscaled_sums_are_scaled_before_they_are_compared():
     o = Operands(M, K, N)
     function, sums = stated(unscaled=True, parameters="x_q, w_q"), product(o["x_q"], o["w_q"])
     expect_product("f", function, sums, o)
-    for wrong in (sums + 1000 * (torch.arange(N) == 2), sums * 1.01, sums * o["x_scale"][:, None] * o["w_scale"]):
+    for wrong in (sums + 1000 * (torch.arange(N, device=device()) == 2), sums * 1.01, sums * o["x_scale"][:, None] * o["w_scale"]):
         with pytest.raises(Wrong):
             expect_product("f", function, wrong, o)
 

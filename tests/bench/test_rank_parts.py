@@ -9,6 +9,7 @@ from checks.bench import rank_parts
 from checks.bench.rank_parts import PEER_BYTES, SMALL, Setting, WrongOnRanks
 from kernels import transformer
 from kernels.exchange import Group as RealGroup
+from kernels.runtime import device
 
 LARGE = SimpleNamespace(dim=8, hidden=12, heads=4, kv_heads=2, head_dim=2)
 
@@ -32,7 +33,7 @@ class Peers:
 
     def meet(self, buffer, shape, dtype):
         self.met.append((buffer, shape, dtype))
-        return [torch.full(shape, 3, dtype=dtype), torch.full(shape, 4, dtype=dtype)]
+        return [torch.full(shape, each, dtype=dtype, device=device()) for each in (3, 4)]
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_each_exchange_by_itself(on_gpus, monkeypatch, small):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.int32])
 def test_a_sum_by_peers_takes_both_buffers(dtype):
     peers = Peers(None, 0)
-    result = rank_parts.by_peers(peers, torch.zeros(2, 3, dtype=dtype))
+    result = rank_parts.by_peers(peers, torch.zeros(2, 3, dtype=dtype, device=device()))
     assert result.dtype == torch.float16 and result.tolist() == [[7.0] * 3] * 2
     assert peers.met == [(0, (2, 3), dtype), (1, (2, 3), dtype)]
 
