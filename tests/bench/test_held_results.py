@@ -137,7 +137,8 @@ def test_unscaled_sums_are_scaled_before_they_are_compared():
     o = Operands(M, K, N)
     function, sums = stated(unscaled=True, parameters="x_q, w_q"), product(o["x_q"], o["w_q"])
     expect_product("f", function, sums, o)
-    for wrong in (sums + 1000 * (torch.arange(N, device=device()) == 2), sums * 1.01, sums * o["x_scale"][:, None] * o["w_scale"]):
+    one = (torch.arange(N, device=device()) == 2) * 1000
+    for wrong in (sums + one, sums * 1.01, sums * o["x_scale"][:, None] * o["w_scale"]):
         with pytest.raises(Wrong):
             expect_product("f", function, wrong, o)
 

@@ -116,7 +116,8 @@ COUNTED = {  # parameters: whether x wᵀ is multiplied, and whether a function 
     "x8, x8_scale, w8, w8_scale": (True, False), "x, int8_linear": (True, False), "x, torchao_linear": (True, False),
     "x_groups_q, x_groups_scale, w_groups_q, w_groups_scale": (True, False), "x_q, w_q_by_columns": (True, False),
     "x, weight, w_q, w_scale": (True, False), "x": (False, True), "x, x_copy": (False, True),
-    "source, target": (False, True), "x, weight": (False, None), "gate, up": (False, True), "query, keys, values": (False, None)}
+    "source, target": (False, True), "x, weight": (False, None), "gate, up": (False, True),
+    "query, keys, values": (False, None)}
 
 
 @pytest.mark.parametrize("parameters", COUNTED)
