@@ -212,7 +212,7 @@ def test_a_copy_must_be_one(names):
 LIBRARIES = {"torchao_linear", "gemlite_linear"}
 
 
-def test_all_numbers_that_are_not_weights_are_new_after_a_refresh():
+def test_all_numbers_but_weights_are_new_after_a_refresh():
     """So that no kept result is right; of a cache of keys and values, and of what is written to, they may stay."""
     stay = {name for name in MAKERS if name.startswith(("w", "keys", "values"))} | {
         "int8_linear", "target", "x_copy", "lengths"} | LIBRARIES
