@@ -7,7 +7,7 @@ import torch
 
 from checks.judge.launches import watch
 from kernels import fused, matmul, perrow_w8a8, plans
-from kernels.linear import Int8Linear, quantize_linears_
+from kernels.linear import Int8Linear, Int8LinearOnCpu, int8_linear_torch, quantize_linears_
 from kernels.operators import (
     matmul_int8_op,
     perrow_w8a8_matmul_op,
@@ -16,7 +16,7 @@ from kernels.operators import (
 )
 from kernels.perrow_w8a8 import perrow_w8a8_matmul
 from kernels.quantize import quantize_int8_perrow
-from kernels.runtime import device
+from kernels.runtime import INTERPRETED, device
 from kernels.transformer import Block, Config, FusedInt8Block, Transformer, rotation, stack
 
 TINY = Config(vocabulary=64, layers=2, dim=32, heads=2, kv_heads=1, hidden=48, rope_base=50.0)
@@ -139,6 +139,20 @@ def test_stacked_layers_keep_their_order():
     assert (one.in_features, one.out_features, one.bias) == (32, 72, None)
     want = torch.cat([Int8Linear.from_linear(layer)(x) for layer in (q, k, v)], dim=-1)
     assert torch.equal(one(x), want)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="it is for machines without a GPU")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_layer_for_cpus_gives_the_layers_numbers(dtype, bias):
+    torch.manual_seed(0)
+    layer = Int8LinearOnCpu.from_linear(torch.nn.Linear(24, 10, bias=bias).to(dtype))
+    assert type(layer) is Int8LinearOnCpu
+    for x in (randn(24, dtype=dtype), randn(2, 1, 24, dtype=dtype), randn(24, 5, dtype=dtype).T, randn(0, 24, dtype=dtype)):
+        y, want = layer(x), int8_linear_torch(x, layer.weight_q, layer.weight_scale, layer.bias)
+        assert y.dtype == dtype and torch.equal(y, want)
+        if dtype == torch.float16:  # the interpreter cuts BF16 off
+            assert torch.equal(y, Int8Linear.forward(layer, x))
 
 
 def linears(**names):
