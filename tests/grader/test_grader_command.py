@@ -1,5 +1,8 @@
 """What `grade …` makes of its options, and with which code it ends. Nothing is graded."""
 
+import os
+from pathlib import Path
+
 import pytest
 from grading import exercise, result, with_course
 from grading import kept as kept_results
@@ -123,3 +126,44 @@ def test_who_is_alike_is_named_as_in_the_roster(tmp_path, capsys):
     similar = ["similar", str(tmp_path / "sub"), "--out", str(tmp_path / "g")]
     assert command.main([*similar, "--lesson", "00"]) == 0 and "s1 and s2: programs_needed 100 %" in capsys.readouterr().out
     assert command.main([*similar, "--lesson", "01"]) == 0 and "no two submissions are alike" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [
+    [], ["one"], ["class", "sub"], ["class", "--out", "g"], ["merge", "a"], ["merge", "--out", "g"], ["autograder"],
+    ["report"], ["export", "g"], ["export", "--format", "xls", "g"], ["export", "--format", "csv"], ["similar"], ["odd"],
+    ["selftest", "--fail-under", "5"], ["merge", "a", "--out", "g", "--seed-file", "x"],
+    ["class", "a", "--out", "g", "--jobs", "x"], ["one", "a", "--fail-under", "x"],
+    ["autograder", "--out", "z", "--fail-under", "5"]], ids=" ".join)
+def test_what_a_command_needs_is_asked_for(capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        command.main(words)
+    assert ended.value.code == command.USAGE and "usage: workshop.py grade" in capsys.readouterr().err
+
+
+ALWAYS = {"exercise": [], "lesson": [], "course": None, "timeout": 60.0, "student_timeout": 900.0, "gpus": "",
+          "require_isolation": False, "no_compile": False}
+DEFAULTS = {
+    "one a b": ALWAYS | {"submission": [Path("a"), Path("b")], "json": False, "fail_under": None, "seed_file": None},
+    "class a --out g": ALWAYS | {
+        "folder": Path("a"), "out": Path("g"), "jobs": len(os.sched_getaffinity(0)), "only": [], "resume": False,
+        "roster": None, "deadlines": None, "cluster": None, "slurm": False, "dry_run": False, "shards": None, "sbatch": "",
+        "shard": None, "fail_under": None, "seed_file": None},
+    "merge a b --out g": {"parts": [Path("a"), Path("b")], "out": Path("g")},
+    "autograder --out z": ALWAYS | {"out": Path("z"), "seed_file": None}, "selftest": ALWAYS,
+    "report g": {"grades": Path("g"), "anonymous": False, "course": None, "lesson": []},
+    "export --format csv g": {"grades": Path("g"), "format": "csv", "to": None, "assignment": "", "course": None,
+                              "lesson": []},
+    "similar a": {"folder": Path("a"), "out": None, "course": None, "lesson": []},
+}
+
+
+@pytest.mark.parametrize("line", DEFAULTS)
+def test_what_holds_where_nothing_is_said(line):
+    found = vars(command._parser().parse_args(line.split()))
+    assert found.pop("run").__name__ == f"_{line.split()[0]}" and found == DEFAULTS[line]
+
+
+def test_options_that_may_be_given_several_times():
+    line = "class a --out g --only x --only y --exercise e --lesson 01 --lesson 02"
+    args = command._parser().parse_args(line.split())
+    assert (args.only, args.exercise, args.lesson) == (["x", "y"], ["e"], ["01", "02"])
