@@ -111,6 +111,14 @@ def test_rows_are_pieces_of_the_text_and_what_follows(monkeypatch):
         assert torch.equal(following, ((rows + 1) % 256).flatten())
 
 
+def test_a_text_may_be_as_short_as_one_row():
+    """And its last token counts: the row begins at the first, and what follows it ends the text."""
+    model, ((_, loss),) = training.train(TEXT[:CONTEXT + 1], Recipe(steps=1, batch=3), say=quiet, config=TINY)
+    assert math.isfinite(loss)
+    with pytest.raises(RuntimeError):
+        training.train(TEXT[:CONTEXT], Recipe(steps=1, batch=3), say=quiet, config=TINY)
+
+
 def test_the_seed_decides_the_weights():
     first, again, other = (train(seed=seed)[0].embedding.weight for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)

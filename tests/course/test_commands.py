@@ -107,6 +107,11 @@ def test_solutions_that_cannot_be_built_say_why(monkeypatch, capsys, kind):
      "\ngrade: stopped. What was graded is kept: the same command with --resume goes on.\n"),
     (["reset", "04"], "checks.course.reset.reset", OSError(errno.ENOSPC, "full", "a.ipynb"), 1,
      "workshop.py reset: nothing was changed, because a.ipynb cannot be written: full.\n"),
+    (["reset", "04"], "checks.course.reset.reset", OSError(errno.ENOSPC, "full"), 1,
+     f"workshop.py reset: nothing was changed, because {paths.ROOT / 'backups'} cannot be written: full.\n"),
+    (["update"], "checks.course.update.update", OSError(errno.ENOSPC, "full"), 1,
+     f"workshop.py update: {paths.ROOT} cannot be written: full. Your notebooks as they were are in lessons/ or backups/; "
+     "run the same command again when that is repaired.\n"),
     (["update"], "checks.course.update.update", Refused("why"), 1, "workshop.py update: why\n"),
     (["update"], "checks.course.update.update", OSError(errno.ENOSPC, "full", "a.ipynb"), 1,
      "workshop.py update: a.ipynb cannot be written: full. Your notebooks as they were are in lessons/ or backups/; run the "

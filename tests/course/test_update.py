@@ -298,6 +298,13 @@ def test_what_git_says_and_whether_it_stops(tmp_path, monkeypatch, status, stop,
     assert asked[0][:4] == ["git", "-C", str(tmp_path), "fetch"]
 
 
+def test_names_of_any_bytes_are_read(tmp_path, monkeypatch):
+    (tmp_path / "git").write_text("#!/bin/sh\nprintf 'caf\\351\\n'\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command._git(tmp_path, "diff") == "caf\ufffd\n"
+
+
 def test_a_machine_without_git_takes_a_folder(tmp_path, monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError(2, "No such file or directory", "git")
