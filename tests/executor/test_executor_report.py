@@ -283,6 +283,30 @@ def test_words_of_a_tensor_of_bytes_are_counted_as_words(n, stores):
 
 
 @triton.jit
+def every_other_word_kernel(x_ptr, y_ptr, STORES: tl.constexpr, BLOCK: tl.constexpr):
+    lanes = tl.arange(0, BLOCK)
+    words, mask = x_ptr.to(tl.pointer_type(tl.int32)) + lanes, lanes % 2 == 0
+    if STORES:
+        tl.store(words, lanes, mask=mask)
+    else:
+        tl.store(y_ptr + lanes, tl.load(words, mask=mask, other=-1))
+
+
+@pytest.mark.parametrize("stores", [False, True])
+def test_lanes_that_are_off_stay_off_beside_a_fault(stores):
+    """Also of words of a tensor of bytes, some of which lie beyond it."""
+    x, y = torch.full((40,), 9, dtype=torch.int8), torch.zeros(16, dtype=torch.int32)
+    given = {"x_ptr": x, "y_ptr": y, "STORES": stores, "BLOCK": 16}
+    (fault,) = execute(every_other_word_kernel, (1,), given).faults
+    assert (fault.tensor, fault.offset, fault.count, fault.masked) == ("x_ptr", 10, 3, True)
+    there = 0x09090909
+    if stores:
+        assert x.view(torch.int32).tolist() == [there if word % 2 else word for word in range(10)]
+    else:
+        assert y.tolist() == [-1 if lane % 2 or lane >= 10 else there for lane in range(16)]
+
+
+@triton.jit
 def some_load_kernel(x_ptr, y_ptr, FIRST: tl.constexpr, N):
     i = tl.program_id(0)
     if i % 3 == FIRST:
