@@ -13,6 +13,7 @@ from checks.model import command, int8, measure
 from checks.model.card import page
 from checks.model.folder import BadModel, Found
 from checks.model.smooth import NOTHING, Smoothed
+from kernels.runtime import device
 
 CARD = {"schema": 1, "model": "Llama-3.2 1B", "architecture": "A", "parameters": 12, "dtype": "FP16", "torch": "1",
         "triton": "2", "transformers": "3", "gpu": None, "date": "2001-02-03", "random": False, "windows": 7, "window": 11,
@@ -235,7 +236,7 @@ class Tokenizer:
     (None, True, ["--skip", "down"]), ("A GPU", False, ["--smooth", "0.5"]), (None, False, [])])
 def test_a_card_says_what_was_measured(monkeypatch, capsys, tmp_path, gpu, random, options):
     """And by which model: the one given, and its twin."""
-    model, tokenizer, asked = Model(tied=True).bfloat16().requires_grad_(False), Tokenizer(), {}
+    model, tokenizer, asked = Model(tied=True).bfloat16().to(device()).requires_grad_(False), Tokenizer(), {}
     text = tmp_path / "text.txt"
     text.write_text("".join(chr(32 + at * at % 90) for at in range(1 + 99 * 12)))
     if random:
