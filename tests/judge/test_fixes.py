@@ -381,3 +381,10 @@ def test_which_changes_are_tried_in_a_kernel(wrong, right, may):
     head, answer = "def k(x_ptr, M, N):\n    ", "    torch, tl.load(x_ptr, ~M, -N * 8 * M + N)\n"
     sources = {source for source, *_ in fixes(f"{head}{wrong}\n    tl.store(x_ptr, M)\n", head[:-4] + answer)}
     assert (ast.unparse(ast.parse(f"{head}{right}\n    tl.store(x_ptr, M)\n")) + "\n" in sources) == may
+
+
+def test_a_line_that_stands_there_twice_tells_no_place_apart():
+    twice = "def f(a, b):\n    t = max(a, b)\n    t = max(a, b)\n    return t\n"
+    said = [said for _, said, _ in fixes(twice, body("a"))]
+    assert "`max` stands where `min` belongs, in `max(a, b)`." in said
+    assert not any(" of `t = max(a, b)`" in one for one in said)

@@ -73,6 +73,7 @@ def in_ranks(group):
 def test_ranks_are_started_spoken_to_and_ended(monkeypatch, played, backend, together):
     """With Gloo they are forks of one process, with NCCL each is its own."""
     monkeypatch.setenv("SOME_SETTING", "of ours")
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
     monkeypatch.setattr(sys, "path", ["", "/of the/notebook"])
     ranks = Ranks(3, backend, timeout_s=7.5)
     folder, loopback = Path(ranks._folder.name), Path("/sys/class/net/lo").exists()
@@ -101,8 +102,10 @@ def test_ranks_are_started_spoken_to_and_ended(monkeypatch, played, backend, tog
     for _ in range(3):
         ranks._said.get(timeout=5)
     assert not ranks.alive and ranks._ended == {0, 1, 2}, "the pipes have met their end: ours of the others are closed"
+    ours = list(ranks._jobs)
     for _ in range(2):
         ranks.stop()
+    assert len(ours) == 3 and all(pipe.closed for pipe in ours)
     assert played.killed == [(1000 + at, signal.SIGKILL) for at in range(len(together))]
     assert not folder.exists() and not played.at_exit and all(one.waited == 1 for one in PLAYED)
     assert not any(reader.is_alive() for reader in ranks._readers)

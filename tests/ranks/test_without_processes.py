@@ -130,6 +130,7 @@ def test_ranks_are_kept_unless_their_group_is_lost(said, stopped, errors, messag
     ([(1, error("KeyError"))], RankFailed, "rank 1: KeyError: x; rank 0 is in function"),
     ([(0, {"ended": True})], RankFailed, "^rank 0 has ended, without an answer. The last line of its errors: the last line"),
     ([(0, {"ended": True}), (1, {"enter": "a"})], RankFailed, "rank 0 has ended, without an answer. rank 1 waits in a. The"),
+    ([(1, {"enter": "a"}), (0, {"ended": True})], RankFailed, "^rank 0 has ended, without an answer. rank 1 waits in a."),
     ([(0, {"ended": True}), (1, error("KeyError"))], RankFailed, "rank 0 has ended, .* rank 1: x. The last"),
     ([(0, {"enter": "a"}), (0, {"ended": True})], RankFailed, "^rank 0 has ended, without an answer. The last"),
     ([(1, {"ended": True}), (0, {"ended": True})], RankFailed, "^rank 1 has ended, without an answer. The last")])
@@ -142,13 +143,20 @@ def test_ranks_are_stopped_where_one_does_not_answer(said, kind, message):
 
 @pytest.mark.parametrize(("written", "said"), [
     ({}, ""), ({"errors 0": ""}, ""), ({"errors 0": "a\nb\n\n"}, "b"), ({"errors 0": "a", "errors 1": "c\nd"}, "d"),
-    ({"errors 0": "a", "errors 1": ""}, "a"), ({"errors 0": "x" * 500}, "x" * 400), ({"store": "z"}, "")])
+    ({"errors 0": "a", "errors 1": ""}, "a"), ({"errors 0": "x" * 500}, "x" * 400), ({"store": "z"}, ""),
+    ({"errors 0": "caf\udce9"}, "caf\ufffd")])
 def test_the_last_line_that_a_rank_wrote(tmp_path, written, said):
     for name, text in written.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
     ranks = Played([])
     ranks._folder = types.SimpleNamespace(name=tmp_path)
     assert Ranks._errors(ranks) == said
+
+
+def test_a_rank_that_wrote_nothing_is_said_to_have_ended(monkeypatch):
+    monkeypatch.setattr(Played, "_errors", lambda self: "")
+    with pytest.raises(RankFailed, match="^rank 0 has ended, without an answer$"):
+        Played([(0, {"ended": True})]).run(function)
 
 
 def test_ranks_are_ready_once_all_have_said_so(monkeypatch):
