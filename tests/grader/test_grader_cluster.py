@@ -375,3 +375,14 @@ def test_on_a_dask_cluster_with_a_worker_killed():
     import cluster_class
 
     assert cluster_class.main(["--students", "2", "--exercise", "programs_needed", "--no-compile"]) == 0
+
+
+def test_each_worker_is_named_once_and_counted(batch, tmp_path):
+    said = batch.say = Mock()
+    for worker in ("one", "two", "one"):
+        batch._note_worker({"worker": worker, "host": f"host of {worker}", "levels": ["a", "b"]})
+    assert [line.args[0] for line in said.call_args_list] == [f"worker {one} on host of {one}: isolation a, b"
+                                                              for one in ("one", "two")]
+    assert json.loads((batch.grades / "workers.json").read_text()) == {
+        one: {"host": f"host of {one}", "isolation": ["a", "b"], "graded": graded}
+        for one, graded in (("one", 2), ("two", 1))}

@@ -114,3 +114,17 @@ def test_an_empty_folder_is_nothing_handed_in(tmp_path):
     (tmp_path / "overrides.csv").unlink()
     with pytest.raises(ValueError, match="nobody handed in"):
         read_gradebook(tmp_path)
+
+
+def test_the_best_attempt_at_a_lesson_without_a_deadline(tmp_path):
+    grades = with_course(tmp_path / "g", "[assignment]\nattempts = 'best'\n[late]\npercent_per_day = 50")
+    at = {HELLO: DUE.timestamp() + 60, GEMV: 9e9}
+    worse = result("ada", exercise(points=1.0), exercise("gemv_fp16", GEMV, points=0.5), handed_in=at)
+    better = result("ada", exercise(points=1.5), exercise("gemv_fp16", GEMV, points=1.0), handed_in=at, submission="old",
+                    graded_at="2026-10-01T10:20:30+00:00")
+    kept(grades, better)
+    gradebook.keep_attempt(grades, worse)
+    kept(grades, worse)
+    assert [path.name for path in grades.glob("attempts/ada/*")] == ["2026-10-01T102030+0000-old.json"]
+    (found,) = read_gradebook(grades).results
+    assert [one["points"] for one in found["exercises"]] == [1.5, 1.0] and found["points"] == 1.75

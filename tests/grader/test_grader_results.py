@@ -1,5 +1,6 @@
 """Results as files, and what is made of them: overrides, exports, pages, feedback. Nothing is run here."""
 
+import contextlib
 import csv
 import json
 import re
@@ -409,3 +410,11 @@ def test_the_hardest_exercise_is_that_of_the_smallest_share():
     one["exercises"].append(one["exercises"][0] | {"exercise": "vector_add_kernel", "points": 2.0, "possible": 8.0})
     hardest, _ = pages._class(book([one]))["exercises"]
     assert hardest["name"] == "vector_add_kernel"
+
+
+@pytest.mark.parametrize("points, fine", [
+    ("0", True), ("999999", True), ("1000000", False), ("-0.5", False), ("nan", False)])
+def test_how_many_points_a_line_may_give(tmp_path, points, fine):
+    (tmp_path / "overrides.csv").write_text(f"student,exercise,points,reason\nada,bonus,{points},x\n")
+    with contextlib.nullcontext() if fine else pytest.raises(ValueError, match="from 0 up"):
+        assert read_overrides(tmp_path)["ada", "bonus"].points == float(points)
