@@ -33,7 +33,9 @@ NEAR = 1e-4  # of itself a number may differ: normal numbers have other last bit
 
 
 def record_of(exercise: Exercise) -> dict[str, Any]:
-    """What is asked, on which inputs, what passes, and which mistakes are known."""
+    """What is asked, on which inputs, what passes, and which mistakes are known. Raises ValueError for a mere skeleton."""
+    if not callable(exercise.oracle):
+        raise ValueError(f"{exercise.name} has no oracle yet: write it first, in checks/exercises/")
     return {
         "lesson": exercise.lesson,
         "points": exercise.points,

@@ -53,7 +53,7 @@ def test_places_of_wrong_configs_become_marks(said):
 
 
 @pytest.mark.parametrize(("said", "why"), [
-    *((said, "a list of places, whole numbers from 0 to") for said in (
+    *((said, "a list of places, whole numbers from 0 to 3.") for said in (
         None, (0,), 0, [-1], [len(TILES)], [0.0], [True], [0, "1"], torch.tensor([0]))),
     *((said, "places in ascending order, each once") for said in ([1, 0], [1, 1], [0, 2, 2])),
 ], ids=str)

@@ -167,6 +167,14 @@ def test_the_record_is_renewed_where_something_changed(exercises, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["exercises.json"]
 
 
+def test_a_mere_skeleton_is_not_recorded(exercises, tmp_path, monkeypatch, capsys):
+    exercises["new"] = made(name="row_sum_kernel", oracle=None)
+    monkeypatch.setattr("checks.dev.command.renew", lambda: renew(tmp_path / "exercises.json"))
+    assert main(["record"]) == 1
+    assert capsys.readouterr().err.startswith("workshop.py dev: row_sum_kernel has no oracle yet: write it first, in")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_record_has_a_line_for_each_case_and_mutant(exercises, tmp_path):
     renew(path := tmp_path / "exercises.json")
     lines = path.read_text().splitlines()
