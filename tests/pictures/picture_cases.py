@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import picture_cases_of_figures
 import torch
+from invented import live
 from pytest import MonkeyPatch
 
 from checks.capstone import accuracy, report_card
@@ -91,6 +92,11 @@ def layouts(recorded_too):
     rows = [{"test": "layout", "function": f"int_mm, {layout}", "tflops": speed}
             for layout, speed in (("w N-major", 300.0), ("w K-major", 900.4))]
     with instead(perrow_w8a8, Compilation=compiled, recorded=lambda: {"gpu": "Some GPU", "rows": rows * recorded_too}):
+        return perrow_w8a8.show_layouts(int_mm)
+
+
+def layouts_here():
+    with live(), instead(perrow_w8a8, Compilation=compiled):
         return perrow_w8a8.show_layouts(int_mm)
 
 
@@ -353,6 +359,7 @@ CASES = {
         "show_sums: of a kernel": lambda: perrow_w8a8.show_sums(int_mm, 64),
         "show_layouts: recorded": lambda: layouts(True),
         "show_layouts: nothing recorded": lambda: layouts(False),
+        "show_layouts: measured": layouts_here,
         "show_error_map": lambda: perrow_w8a8.show_error_map(perrow_w8a8_matmul_plain, M=6, N=9, K=64),
         "count_bytes": lambda: perrow_w8a8.count_bytes(perrow_w8a8_matmul_plain, **GIVEN),
         "show_traffic": lambda: perrow_w8a8.show_traffic(perrow_w8a8_matmul_plain, 64, 256, 128),

@@ -2,7 +2,8 @@
 recorded, and as if measured by a GPU that is here."""
 
 import torch
-from invented import figures, live, recorded
+from invented import MODULES, figures, live, recorded
+from pytest import MonkeyPatch
 from synthetic_figures import ROOFS
 
 from checks.bench import figures as bench_figures
@@ -23,6 +24,7 @@ from checks.pictures import (
     transformer,
     tuning,
 )
+from checks.simulated.gpu import SimulatedGPU
 from kernels import collectives, cost, latency, matmul_fp16_naive, timing
 from kernels.block_cost import amdahl_speedup
 from kernels.gemv import gemv_fp16, gemv_fp16_row
@@ -33,8 +35,8 @@ from kernels.skinny import skinny_w8a8
 from kernels.transformer import pareto_front
 
 
-def both(name: str, call) -> dict:
-    """A picture of recorded rows, and one of rows that a GPU gives now."""
+def each(name: str, call) -> dict:
+    """A picture of recorded rows, one of rows that a GPU gives now, and what is said where there are none."""
     def there():
         with recorded():
             return call()
@@ -43,7 +45,45 @@ def both(name: str, call) -> dict:
         with live():
             return call()
 
-    return {f"{name}: recorded": there, f"{name}: measured": here}
+    def nowhere():
+        with recorded() as patch:
+            for module in MODULES:
+                if hasattr(module, "recorded"):
+                    patch.setattr(module, "recorded", lambda: figures() | {"rows": []})
+            return call()
+
+    return {f"{name}: recorded": there, f"{name}: measured": here, f"{name}: nothing recorded": nowhere}
+
+
+def from_rows(name: str, call) -> dict:
+    """As `each`, of a picture that needs rows."""
+    return {case: made for case, made in each(name, call).items() if not case.endswith("nothing recorded")}
+
+
+def without_ranks(call):
+    """With no figures of two GPUs."""
+    def made():
+        with MonkeyPatch.context() as patch:
+            patch.setattr(parallel.recorded_ranks, "load", lambda: (_ for _ in ()).throw(FileNotFoundError()))
+            return call()
+    return made
+
+
+def no_cards():
+    with MonkeyPatch.context() as patch:
+        patch.setattr(stack, "recorded_cards", list)
+        return stack.show_speed()
+
+
+def timed_wrongly():
+    """On the simulated GPU, and on a second one that stands for a GPU that is here."""
+    gpu = SimulatedGPU(launch_us=9.0, gb_per_s=2000.0)
+    with live() as patch:
+        patch.setattr(measuring.timing, "CudaGPU", lambda: gpu)
+        patch.setattr(measuring, "_fresh_gemv", lambda x, w: gpu.kernel(
+            "gemv", {"x": x.nbytes, "w": w.nbytes}, compile_us=1e5))
+        patch.setattr(measuring.torch, "randn", lambda *size, device: torch.zeros(size))
+        return measuring.show_wrong_times(timing.time_us)
 
 
 def with_recorded(call):
@@ -124,24 +164,25 @@ gemm = {"test": "gemm", "K": 2048, "M": 16384}
 whole = {"test": "matmul_int8", "K": 4096, "N": 4096}
 
 CASES = {
-    "common": both("show_bandwidth", lambda: common.show_bandwidth(gemv_fp16_row=gemv_fp16_row, gemv_fp16=gemv_fp16)),
+    "common": each("show_bandwidth", lambda: common.show_bandwidth(gemv_fp16_row=gemv_fp16_row, gemv_fp16=gemv_fp16)),
     "decode": {
-        **both("show_latency_stack", decode.show_latency_stack),
+        **each("show_latency_stack", decode.show_latency_stack),
         "latency_stack_figure: backwards": lambda: decode.latency_stack_figure(backwards(test="launches"), "a title"),
-        **both("show_break_even", lambda: decode.show_break_even(latency.break_even_m, latency.compute_bound_from,
+        **each("show_break_even", lambda: decode.show_break_even(latency.break_even_m, latency.compute_bound_from,
                                                                  skinny_w8a8=skinny_w8a8)),
         "break_even_figure: backwards": lambda: decode.break_even_figure(
             few_or_many(False), "a title", latency.break_even_m, latency.compute_bound_from),
         "break_even_figure: never": lambda: decode.break_even_figure(
             few_or_many(True), "a title", latency.break_even_m, latency.compute_bound_from),
     },
-    "fused": both("show_breakdown", fused.show_breakdown) | both("show_plan_times", fused.show_plan_times),
-    "matmul": both("show_tflops", lambda: matmul.show_tflops(matmul_fp16_naive)),
+    "fused": each("show_breakdown", fused.show_breakdown) | each("show_plan_times", fused.show_plan_times),
+    "matmul": each("show_tflops", lambda: matmul.show_tflops(matmul_fp16_naive)),
     "measuring": {
-        **both("show_roofline", lambda: measuring.show_roofline(cost.attainable_tflops, timing.time_us)),
-        **both("show_gain", lambda: measuring.show_gain(cost.int8_gain, timing.time_us)),
+        **from_rows("show_roofline", lambda: measuring.show_roofline(cost.attainable_tflops, timing.time_us)),
+        **from_rows("show_gain", lambda: measuring.show_gain(cost.int8_gain, timing.time_us)),
+        "show_wrong_times: measured": timed_wrongly,
     },
-    "mlp": both("show_silu_times", mlp.show_silu_times) | both("show_places", mlp.show_places),
+    "mlp": each("show_silu_times", mlp.show_silu_times) | each("show_places", mlp.show_places),
     "parallel": {
         "figures": lambda: list(parallel.figures()),
         "title_of": lambda: [parallel.title_of({"ranks": 2, "gpu": "A"}), parallel.title_of(parallel.figures(), "now")],
@@ -153,11 +194,15 @@ CASES = {
         "show_mlp": parallel.show_mlp,
         "print_mlp": lambda: parallel.print_mlp(collectives.parallel_speedup, collectives.all_reduce_us),
         "show_block": parallel.show_block,
+        **{f"{name}: nothing recorded": without_ranks(call) for name, call in {
+            "show_link": lambda: parallel.show_link(collectives.all_reduce_us), "show_steps": parallel.show_steps,
+            "show_mlp": parallel.show_mlp, "show_block": parallel.show_block,
+            "print_mlp": lambda: parallel.print_mlp(collectives.parallel_speedup, collectives.all_reduce_us)}.items()},
     },
     "perrow_w8a8": {
         "say_gain": lambda: with_recorded(perrow_w8a8.say_gain),
         "say_gain: nothing recorded": no_gain,
-        **both("show_speed", lambda: perrow_w8a8.show_speed(perrow_w8a8_matmul_plain)),
+        **each("show_speed", lambda: perrow_w8a8.show_speed(perrow_w8a8_matmul_plain)),
     },
     "profiling": {
         "most_waited_for": lambda: profiling.most_waited_for({"stalls": {"selected": 60.0, "wait": 30.0, "drain": 10.0}}),
@@ -169,12 +214,13 @@ CASES = {
         "show_changes": lambda: profiling.show_changes(better_change),
         "show_tree": profiling.show_tree,
     },
-    "quantize": both("show_speed", lambda: quantize.show_speed(quantize_int8_perrow_plain, quantize_int8_perrow_long)),
+    "quantize": each("show_speed", lambda: quantize.show_speed(quantize_int8_perrow_plain, quantize_int8_perrow_long)),
     "stack": {
         "recorded_cards": cards,
         "show_speed": stack.show_speed,
-        **both("show_attention_times", stack.show_attention_times),
-        **both("show_group_times", stack.show_group_times),
+        "show_speed: nothing recorded": no_cards,
+        **each("show_attention_times", stack.show_attention_times),
+        **each("show_group_times", stack.show_group_times),
     },
     "transformer": {
         "show_bits": transformer.show_bits,
@@ -185,6 +231,9 @@ CASES = {
         "show_block": lambda: transformer.show_block(BLOCK),
         "show_block: recorded": lambda: transformer.show_block(transformer.block_card()),
         "show_time_now": lambda: transformer.show_time_now(BLOCK),
+        "show_block: nothing recorded": lambda: [
+            transformer.show_block(None), transformer.show_time_now(None), transformer.print_products(None),
+            transformer.print_amdahl(amdahl_speedup, None)],
         "draw_time_now": time_now,
         "print_products": lambda: transformer.print_products(BLOCK),
         "print_products: recorded": lambda: transformer.print_products(transformer.block_card()),
@@ -193,12 +242,12 @@ CASES = {
         "card_figure: without times": lambda: transformer.card_figure(CARD | {"rows": [], "timed": None}),
     },
     "tuning": {
-        **both("show_config_map", tuning.show_config_map),
+        **each("show_config_map", tuning.show_config_map),
         "config_map_figure: partly measured": lambda: tuning.config_map_figure(partly_measured(test="config"), "a title"),
-        **both("show_roofs", tuning.show_roofs),
+        **each("show_roofs", tuning.show_roofs),
         "roof_figure: partly measured": lambda: tuning.roof_figure(
             partly_measured(test="gemm", M=16384, function=tuning.BESIDE), ROOFS, "a title"),
-        **both("show_baselines", tuning.show_baselines),
+        **each("show_baselines", tuning.show_baselines),
     },
     "figures": {
         "bandwidth_figure: backwards": lambda: bench_figures.bandwidth_figure(backwards(test="gemv", mode="eager"), ROOFS,

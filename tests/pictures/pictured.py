@@ -84,7 +84,11 @@ def colour(value) -> str:
 
 
 def figure_shown(figure: Figure) -> dict:
-    return without_empty({"title": figure.get_suptitle(), "panels": [axes_shown(axes) for axes in figure.axes],
+    grid = next((spec.get_gridspec() for axes in figure.axes if (spec := axes.get_subplotspec())), None)
+    ratios = plain([grid.get_width_ratios(), grid.get_height_ratios()]) if grid else []
+    return without_empty({"title": figure.get_suptitle(), "inches": array(figure.get_size_inches()),
+                          "widths, heights": ratios if any(len(set(each)) > 1 for each in ratios) else None,
+                          "panels": [axes_shown(axes) for axes in figure.axes],
                           "legend": [entry for legend in figure.legends for entry in entries(legend)]})
 
 
@@ -110,10 +114,9 @@ def axes_shown(axes: Axes) -> dict:
 
 def axis_shown(axes: Axes, which: str) -> dict:
     axis, limits = getattr(axes, f"{which}axis"), [number(v) for v in getattr(axes, f"get_{which}lim")()]
-    scale = axis.get_scale()
+    scale, turned = axis.get_scale(), axis.get_major_ticks(1)[0].label1.get_rotation()
     return without_empty({"label": axis.get_label_text(), "scale": "" if scale == "linear" else scale, "from, to": limits,
-                          "ticks": ticks_shown(axis, limits), "rotated": axis.get_major_ticks(1)[0].label1.get_rotation()
-                          or None})
+                          "ticks": ticks_shown(axis, limits), "lines between": fields(axis), "rotated": turned or None})
 
 
 def ticks_shown(axis, limits) -> list:
@@ -127,6 +130,13 @@ def ticks_shown(axis, limits) -> list:
         tens = 10.0 ** int(np.log10(max(abs(limit) for limit in limits)))
         return [["as", formatter(value, 0)] for value in (tens, tens / 8)]
     return []
+
+
+def fields(axis) -> list | None:
+    """The first and the last of the lines that are drawn between fields, and their number."""
+    between = axis.get_minor_locator()
+    places = list(between()) if isinstance(between, FixedLocator) else []
+    return [number(places[0]), number(places[-1]), len(places)] if places else None
 
 
 def in_data(artist, axes: Axes) -> tuple[bool, bool]:
@@ -155,7 +165,7 @@ def look(line: Line2D) -> str:
 
 def named(artist) -> dict:
     label = str(artist.get_label())
-    return {} if label.startswith("_") else {"label": label}
+    return {"label": label} if label and not label.startswith("_") else {}
 
 
 def loose_patches(axes: Axes) -> list[Patch]:

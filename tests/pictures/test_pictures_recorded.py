@@ -21,29 +21,43 @@ from pictured import plain
 
 import checks.pictures
 from checks.bench import figures, gallery, report
+from checks.pictures import common
 from kernels.runtime import INTERPRETED
 
 pytestmark = pytest.mark.skipif(not INTERPRETED, reason="blocks differ on a GPU, and pictures are measured there")
+MODULES = {found.name: importlib.import_module(f"checks.pictures.{found.name}")
+           for found in pkgutil.iter_modules(checks.pictures.__path__)} | {
+    module.__name__.rpartition(".")[2]: module for module in (figures, gallery, report)}
 ALL = [(module, name) for module, cases in CASES.items() for name in cases]
 DRAWN_BY_OTHERS = {
     "common.figures_of", "common.ready_to_draw", "common.show_figure", "common.page", "description.describe",
     "parallel.columns_of_y", "stack.int8_cache", "gallery.draw", "report.put_between", "report.markdown",
     *(f"report.{name}" for name in ("roofs", "summary", "wanted", "steps", "others", "host"))}
 """Public functions that have no case of their own: those of all pictures, of files, and the single tables."""
+OF_SEVERAL = {"decode.show_programs", "decode.show_break_even", "fused.show_norm_bytes", "quantize.show_rounding_errors",
+              "quantize.show_speed"}
 
 
 @pytest.fixture(scope="module", params=ALL, ids=[f"{module}, {name}" for module, name in ALL])
 def picture(request):
-    """The module, the case's name, what it gives, and what it prints."""
-    module, name = request.param
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        value = CASES[module][name]()
-    yield module, name, value, printed.getvalue().splitlines()
+    """The module, the case's name, what it gives, what it prints, and which functions it asks whether they are written."""
+    yield *request.param, *drawn(*request.param, unwritten=())
     plt.close("all")
 
 
+def drawn(module: str, name: str, unwritten) -> tuple:
+    """What a case gives, prints, and asks, while so many of the functions that it asks for are no more than placeholders."""
+    asked = []
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        for one in MODULES.values():
+            if hasattr(one, "ready_to_draw") and one is not common:
+                patch.setattr(one, "ready_to_draw", lambda each: asked.append(each) or len(asked) - 1 not in unwritten)
+        value = CASES[module][name]()
+    return value, printed.getvalue().splitlines(), asked
+
+
 def test_a_picture_shows_what_is_recorded(picture, capsys):
-    module, name, value, printed = picture
+    module, name, value, printed, _ = picture
     shown = {} if value is None else {"shown": plain(value)}
     found = json.loads(json.dumps(shown | ({"printed": printed} if printed else {})))
     record = picture_record.load(module)
@@ -71,16 +85,26 @@ def test_a_picture_misleads_no_one(picture):
     assert [fault for figure in all_figures(picture[2]) for fault in faults(figure)] == []
 
 
+def test_a_picture_waits_for_what_is_not_written(picture):
+    """One that draws several students' functions draws those that are written, and what is given."""
+    module, name, _, _, asked = picture
+    several = f"{module}.{name.partition(':')[0]}" in OF_SEVERAL
+    for number, function in enumerate(asked):
+        value, printed, _ = drawn(module, name, unwritten=[number])
+        said = f"{function.__name__} is not written yet"
+        assert function.__name__ not in str(plain(value)) if several else not all_figures(value) and not printed, said
+    if asked and len(asked) > several:
+        value, printed, _ = drawn(module, name, unwritten=range(len(asked)))
+        assert not all_figures(value) and not printed
+
+
 def public(module) -> list[str]:
     return [name for name, value in vars(module).items() if not name.startswith("_") and inspect.isfunction(value)
             and value.__module__ == module.__name__]
 
 
 def test_every_public_function_has_a_picture_in_the_record():
-    modules = {found.name: importlib.import_module(f"checks.pictures.{found.name}")
-               for found in pkgutil.iter_modules(checks.pictures.__path__)}
-    modules |= {module.__name__.rpartition(".")[2]: module for module in (figures, gallery, report)}
-    there = {f"{name}.{function}" for name, module in modules.items() for function in public(module)}
+    there = {f"{name}.{function}" for name, module in MODULES.items() for function in public(module)}
     cases = {f"{module}.{name.partition(':')[0]}" for module, name in ALL}
     assert there - cases - DRAWN_BY_OTHERS == set(), "tests/pictures/picture_cases.py needs a case for each"
     assert (cases | DRAWN_BY_OTHERS) - there == set(), "functions that are no longer there"
