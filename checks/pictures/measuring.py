@@ -163,7 +163,7 @@ def _draw_times(axes, times: dict[str, float], truth: float, where: str) -> None
                       (us, name), xytext=(-7 if us < 0.99 * truth else 7, 0), ha="right" if us < 0.99 * truth else "left",
                       textcoords="offset points", va="center", fontsize=8)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlim=(min(times.values()) / 100, 200 * max(times.values())), xlabel="us")
+    axes.set(xscale="log", xlim=(min(times.values()) / 100, 600 * max(times.values())), xlabel="us")
     axes.set_title(f"One call of y = W x, W (4096, 4096) FP16, {where}", fontsize=10)
 
 

@@ -261,7 +261,7 @@ def test_wrong_times_are_drawn_beside_the_truth():
     measuring._draw_times(axes, times, 100.0, "here")
     assert texts(axes) == ["50.00 us, 0.50 x", "100 us, 1.00 x", "300 us, 3.00 x"]
     assert [text.get_horizontalalignment() for text in axes.texts] == ["right", "left", "left"]
-    assert axes.lines[0].get_xdata()[0] == 100 and axes.get_xlim() == (0.5, 60000)
+    assert axes.lines[0].get_xdata()[0] == 100 and axes.get_xlim() == (0.5, 180000)
     assert [segment[:, 0].tolist() for segment in axes.collections[0].get_segments()] == [[100, 50], [100, 100], [100, 300]]
     assert axes.collections[1].get_offsets()[:, 0].tolist() == [50, 100, 300]
 
