@@ -237,3 +237,49 @@ def test_what_a_function_multiplies_in(function, test, kind):
     assert of_roof(one, {**roofs, "fp16_tflops" if kind == "fp16" else "int8_tops": None}) is None
     assert of_roof(one, {**roofs, "copy_gb_per_s": None}) is None
     assert of_roof({**one, "bytes": 6 * 10**9}, roofs) == pytest.approx(2.0), "of memory's time, if that is longer"
+
+
+ROW = row("gemm", "cuBLAS FP16", 8, 6, 4)
+
+
+@pytest.mark.parametrize(("changes", "fine"), [
+    ({}, True), ({"low_us": 5.0, "median_us": 5.0, "high_us": 5.0}, True), ({"tflops": None}, True), ({"tflops": 3}, True),
+    ({"low_us": 0}, False), ({"low_us": -1}, False), ({"low_us": 5, "median_us": 4, "high_us": 6}, False),
+    ({"low_us": 4, "median_us": 6, "high_us": 5}, False), ({"mode": "host"}, True), ({"mode": "check"}, False),
+    ({"tflops": True}, False), ({"tflops": "3"}, False), ({"gb_per_s": None}, False), ({"gb_per_s": 4}, True),
+    ({"M": 8.0}, False), ({"function": None}, False), ({"more": object}, True)])
+def test_which_rows_a_file_may_hold(tmp_path, changes, fine):
+    figures = {**HEADER, "date": "2026-01-02", "roofs": {}, "rows": [ROW, {**ROW, **changes} | (
+        {"more": [1]} if "more" in changes else {})]}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(figures))
+    if fine:
+        assert results.load(path) == figures
+    else:
+        with pytest.raises(BadResults, match=f"^{path}: row 1[: ]"):
+            results.load(path)
+
+
+@pytest.mark.parametrize("name", [*results.FILE, "schema"])
+def test_a_file_lacks_none_of_its_fields(tmp_path, name):
+    figures = {**HEADER, "date": "2026-01-02", "roofs": {"copy_gb_per_s": None}, "rows": []}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(figures))
+    assert results.load(str(path)) == figures
+    for changed in ({key: value for key, value in figures.items() if key != name}, figures | {name: None}):
+        path.write_text(json.dumps(changed))
+        with pytest.raises(BadResults, match=name):
+            results.load(path)
+
+
+def test_rows_are_chosen_paired_and_named():
+    rows = [row("gemm", name, M, 6, 4) | {"test": test} for name in "ab" for M in (1, 2) for test in ("s", "t")]
+    other = {**rows[0], "mode": "graph"}
+    assert results.unit_of(rows[0]) == ("s", rows[0]["mode"], 1, 4, 6)
+    assert [(ours["function"], theirs["function"]) for ours, theirs in results.pairs(rows, "a", "b")] == [("a", "b")] * 4
+    assert all(results.unit_of(ours) == results.unit_of(theirs) for ours, theirs in results.pairs(rows, "a", "b"))
+    assert results.pairs([other, *rows[4:]], "a", "b") == []
+    assert results.select(rows, M=[2], test="t") == [r for r in rows if r["M"] == 2 and r["test"] == "t"]
+    assert results.select(rows, function="ab") == [] and len(results.select(rows, function=("a", "b"))) == 8
+    named = [results.file_name("A-B 1", shapes) for shapes in ("workshop", "own shapes")]
+    assert named == ["a_b_1.json", "a_b_1_own_shapes.json"]

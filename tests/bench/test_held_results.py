@@ -277,6 +277,16 @@ def test_attention_is_held_to_its_own_cache(name):
     assert o["lengths"].tolist() == [9, 9] and attention.HEADS == 4 * attention.KV_HEADS
 
 
+def test_codes_of_a_cache_are_those_of_its_tokens():
+    o = Operands(3, 5, 1)
+    for side in ("keys", "values"):
+        q, scale = o[f"{side}_q"], o[f"{side}_scale"]
+        assert (q.shape, scale.shape) == (o[side].shape, o[side].shape[:3])
+        assert torch.equal(q.abs().amax(-1), torch.full_like(q[..., 0], 127))
+        assert torch.allclose(q * scale[..., None], o[side].float(), atol=0.02, rtol=0)
+    assert not torch.equal(o["keys"], o["values"])
+
+
 def test_the_units_of_attention_take_part():
     assert set(attention.ATTENTION) == {name for unit in workloads.plan()["right"] if unit["test"] == "attention"
                                         for name in unit["functions"]}

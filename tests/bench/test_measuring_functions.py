@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from checks.bench import baselines, measure, perf, workloads
+from checks.bench import baselines, measure, perf, rank_timing, workloads
 from checks.bench.attention import expect_attention
 from checks.bench.baselines import BASELINES
 from checks.bench.measure import Refused, Timing
@@ -334,3 +334,41 @@ def test_the_monitor_ends_with_its_block(monkeypatch):
     with measure.Monitor() as monitor:
         assert not monitor._end.is_set() and monitor.since(0) is None
     assert monitor._end.is_set()
+
+
+@pytest.mark.parametrize("mode", ["eager", "idle", "host", "graph"])
+def test_the_gpu_is_asked_for_in_the_mode_of_the_times(monkeypatch, mode):
+    asked = []
+
+    def made(mode):
+        asked.append(mode)
+        raise RuntimeError("that is enough")
+
+    monkeypatch.setattr(measure, "MeasuringGPU", made)
+    with pytest.raises(RuntimeError, match="enough"):
+        measure.time_in_graphs_us({}, 4) if mode == "graph" else measure.time_us({}, mode=mode)
+    assert asked == [mode]
+
+
+def test_a_gpu_that_measures_knows_its_mode(monkeypatch):
+    monkeypatch.setattr(measure.timing.CudaGPU, "__init__", lambda self: setattr(self, "made", True))
+    assert [(gpu.mode, gpu.made) for gpu in (measure.MeasuringGPU(), measure.MeasuringGPU("idle"))] == [
+        ("eager", True), ("idle", True)]
+    monkeypatch.setattr(rank_timing.torch, "zeros", lambda *given, device: (given, device))
+    together = rank_timing.TogetherGPU("the ranks")
+    assert (together.mode, together._group, together._tick) == ("eager", "the ranks", ((1,), "cuda"))
+    monkeypatch.setattr(rank_timing, "TogetherGPU", lambda group: f"a GPU of {group}")
+    for interpreted, found in ((True, None), (False, "a GPU of the ranks")):
+        monkeypatch.setattr(rank_timing, "INTERPRETED", interpreted)
+        assert rank_timing.gpu_of("the ranks") == found
+
+
+def test_what_is_refused_names_each_side():
+    refused = Refused({"a": "too wide", "b": "too fast"}, {"c": Timing(1.0, 1.0, 1.0)})
+    assert str(refused) == "a: too wide; b: too fast" and list(refused.timings) == ["c"]
+    timings = {"a": (Timing(1.0, 1.0, 1.0), ""), "b": (Timing(2.0, 1.0, 3.0), "why")}
+    assert measure._without_doubt({"a": timings["a"]}, {}) == {"a": Timing(1.0, 1.0, 1.0)}
+    for reasons, said in (({}, "b: why"), ({"c": "elsewhere"}, "c: elsewhere; b: why")):
+        with pytest.raises(Refused, match=f"^{said}$") as raised:
+            measure._without_doubt(timings, reasons)
+        assert raised.value.timings == {"a": Timing(1.0, 1.0, 1.0)}
