@@ -372,3 +372,26 @@ def test_what_is_refused_names_each_side():
         with pytest.raises(Refused, match=f"^{said}$") as raised:
             measure._without_doubt(timings, reasons)
         assert raised.value.timings == {"a": Timing(1.0, 1.0, 1.0)}
+
+
+@pytest.mark.parametrize(("mode", "rows"), [("check", 0), ("eager", 1)])
+def test_what_is_only_checked_is_not_timed(monkeypatch, mode, rows):
+    asked = []
+    monkeypatch.setattr(perf, "INTERPRETED", False)
+    monkeypatch.setattr(perf, "time_us", lambda sides, *_, **__: asked.append(list(sides)) or {"f": Timing(1.0, 1.0, 1.0)})
+    assert len(perf.test_perf_gemm({"f": BASELINES["cuBLAS FP16"]}, [(3, 8, 5)], mode)) == rows == len(asked)
+
+
+@pytest.mark.parametrize(("behind", "exposed"), [
+    ((900.0, 0.0, 0.0), False), ((900.0, 900.0, 0.0), False), ((0.0, 0.0, 900.0), False), ((900.0, 90.0, 30.0), True)])
+def test_work_elsewhere_is_seen_in_each_call(behind, exposed):
+    """In one of three anything may have held up the host."""
+    now, left, calls = [0.0], [0.0], iter(behind)
+
+    def synchronize():
+        now[0] += left[0]
+        left[0] = 0.0
+
+    gpu = SimpleNamespace(synchronize=synchronize, host_us=lambda: now[0], wait=lambda: None)
+    said = measure._elsewhere(lambda: left.__setitem__(0, next(calls)), gpu)
+    assert said.startswith("30 µs of its work go on in another stream") == exposed == bool(said)

@@ -181,3 +181,12 @@ def test_a_unit_is_measured_as_it_says(monkeypatch):
     made = workloads.unit("gemm", ["f", "g"], (1, 2, 3), "graph", "roof")
     assert workloads.measure(made, "watcher", ("g",)) == [{"test": "roof", "function": "f"}]
     assert asked == [({"f": "the function f"}, [[1, 2, 3]], "graph", "watcher")]
+
+
+def test_what_was_kept_stays_kept_however_often_a_run_goes_on(tmp_path):
+    kept = Kept(tmp_path / "p", {"schema": 1})
+    kept.add("u", [{"a": 1}], [note("refused", "f", "no")])
+    kept.add_conditions("g", {"seconds": 2})
+    for _ in range(2):
+        again = Kept(tmp_path / "p", {"schema": 1}, resume=True)
+        assert (again.units, again.conditions) == (kept.units, kept.conditions)
