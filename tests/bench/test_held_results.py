@@ -239,6 +239,13 @@ def test_a_layer_has_the_codes_of_its_weight():
     assert torch.equal(operands._linear(o).weight, o["w"]) and operands._linear(o).weight is not o["w"]
 
 
+@pytest.mark.parametrize(("unit", "size"), [(True, 1 / 32), (False, 1.0)])
+def test_how_large_weights_are(unit, size):
+    o = Operands(2, 1024, 8, unit=unit)
+    assert o["w"].float().std().item() == pytest.approx(size, rel=0.05)
+    assert o["x"].float().std().item() == pytest.approx(1.0, rel=0.05)
+
+
 def test_only_parameters_without_a_default_are_operands():
     def f(x, /, w, config=3, *rest, other, more=1, **options):
         return None

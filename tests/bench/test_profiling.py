@@ -22,10 +22,10 @@ HEADER = next(csv.reader([(Path(__file__).parent / "recorded" / "ncu.csv").read_
 
 def test_ncu_is_asked_for_each_counter_once(tmp_path):
     fake = tmp_path / "ncu"
-    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$CASE" > ' + f"{tmp_path}/asked\ntouch {tmp_path}/report\necho said\n")
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$CASE" > ' + f"{tmp_path}/asked\ntouch {tmp_path}/report\necho said\necho more >&2\n")
     fake.chmod(0o755)
     environment = {**os.environ, "CASE": "from the environment"}
-    assert ncu.record(str(fake), ["python", "-m", "cases"], tmp_path / "report", environment) == "said\n"
+    assert ncu.record(str(fake), ["python", "-m", "cases"], tmp_path / "report", environment) == "said\nmore\n"
     asked = (tmp_path / "asked").read_text().splitlines()
     metrics = asked[asked.index("--metrics") + 1].split(",")
     assert len(metrics) == len(set(metrics)) == len(ncu.METRICS) + len(ncu.STALLS) and set(metrics) < set(HEADER)
