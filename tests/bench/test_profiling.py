@@ -22,7 +22,8 @@ HEADER = next(csv.reader([(Path(__file__).parent / "recorded" / "ncu.csv").read_
 
 def test_ncu_is_asked_for_each_counter_once(tmp_path):
     fake = tmp_path / "ncu"
-    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$CASE" > ' + f"{tmp_path}/asked\ntouch {tmp_path}/report\necho said\necho more >&2\n")
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$CASE" > '
+                    f"{tmp_path}/asked\ntouch {tmp_path}/report\necho said\necho more >&2\n")
     fake.chmod(0o755)
     environment = {**os.environ, "CASE": "from the environment"}
     assert ncu.record(str(fake), ["python", "-m", "cases"], tmp_path / "report", environment) == "said\nmore\n"
