@@ -80,3 +80,13 @@ def test_strings_before_and_behind_a_region(before, behind):
     assert op.attributes == {"n": 0} | named[0] | named[1] | named[2]
     assert (op.name, len(op.regions), op.operands) == ("tt.reduce", 2, ["%v"])
     assert op.strings == ["tt.reduce", *(text for part in named for text in part.values())]
+
+
+@pytest.mark.parametrize("end", ["tt.return", "scf.yield", "cf.br ^a", "cf.cond_br %c, ^a, ^a", "scf.condition(%c)",
+                                 "tt.reduce.return %n : i32", "tt.scan.return %n : i32", "ub.unreachable"])
+@pytest.mark.parametrize("around", ["{}", "scf.if %c {{\n{}\n}}"])
+def test_nothing_stands_behind_the_end_of_a_block(around, end):
+    first, last = "%z = arith.addi %n, %n : i32", "%y = arith.addi %n, %n : i32"
+    for lines in ([first, end, last], [end, last], [first, end, end]):
+        with pytest.raises(Malformed, match=f"{end.split('(')[0].split()[0]} is not at the end of its block"):
+            Module(HEAD + around.format("\n".join([*lines, "tt.return" if around == "{}" else "scf.yield"])) + "\n" + TAIL)
