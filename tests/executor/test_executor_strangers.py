@@ -90,3 +90,20 @@ def test_nothing_stands_behind_the_end_of_a_block(around, end):
     for lines in ([first, end, last], [end, last], [first, end, end]):
         with pytest.raises(Malformed, match=f"{end.split('(')[0].split()[0]} is not at the end of its block"):
             Module(HEAD + around.format("\n".join([*lines, "tt.return" if around == "{}" else "scf.yield"])) + "\n" + TAIL)
+
+
+TYPED = {"%s = arith.addi {}, {} : i32": "nn", "%s = arith.extsi {} : i32 to i64": "n",
+         "tt.print \"s\" : {}, {} : i32, i1": "nc",
+         "%s = tt.call @f({}) : (i32) -> i32": "n", "%s = arith.cmpi slt, {}, {} : i1": "cc",
+         "scf.if %c {{\nscf.yield {}, {} : i32, i1\n}}": "nc",
+         "%s:2 = tt.unheard_of {}, {} : (i1, i32) -> (i32, i32)": "cn", "%s = math.fma {}, {}, {} : i1": "ccc"}
+
+
+@pytest.mark.parametrize("text", TYPED)
+def test_each_operand_has_its_type(text):
+    kinds = {"n": "i32", "c": "i1"}
+    for place, kind in enumerate(TYPED[text]):
+        other = "c" if kind == "n" else "n"
+        given = [f"%{other if i == place else each}" for i, each in enumerate(TYPED[text])]
+        with pytest.raises(Malformed, match=f"takes %{other} for {kinds[kind]}, but it is {kinds[other]}"):
+            Module(HEAD + text.format(*given) + "\n" + TAIL)

@@ -109,14 +109,14 @@ def test_what_is_left_behind_and_what_reaches_out_is_named(monkeypatch):
         "torch computed beside the kernel: a, b, c, d, e"]
 
 
-GIVEN = "def launch(x):\n    return kernel(x)\n"
+GIVEN = "def launch(x):\n    return kernel(x) * 7\n"
 OWN = "def launch(x):\n    return kernel(x) * 1000\n"
 CELLS = ("def kernel(x):\n    return x + 1\n", OWN, "check(kernel)", "def kernel(x):\n    return x + 20\n", "check(launch)",
          "def kernel(x):\n    return x + 300\n")
 
 
 @pytest.mark.parametrize(("asked", "found"), [
-    ({"wrapper": "launch"}, [1, 1000, 20, 20_000, 300, 300_000]),
+    ({"wrapper": "launch"}, [7, 1000, 140, 20_000, 2100, 300_000]),
     ({"wrapper": None}, [1, 300]),
     ({"wrapper": "launch", "through": "harness", "entry_code": "def harness(function, x):\n    return -function(x)\n"},
      [-1, -1, -20, -20, -300, -300])])
