@@ -178,10 +178,12 @@ def profile_all(lessons: Collection[str]) -> None:
             torch.cuda.synchronize()
             torch.cuda.cudart().cudaProfilerStart()
             torch.cuda.nvtx.range_push(f"case {number}")
-            call()
-            torch.cuda.synchronize()
-            torch.cuda.nvtx.range_pop()
-            torch.cuda.cudart().cudaProfilerStop()
+            try:
+                call()
+                torch.cuda.synchronize()
+            finally:  # or the next case's first calls would be profiled, as this one's
+                torch.cuda.nvtx.range_pop()
+                torch.cuda.cudart().cudaProfilerStop()
         except Exception as error:
             print(f"case {number}: {case.function}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         torch.cuda.empty_cache()

@@ -151,6 +151,20 @@ def test_each_case_runs_in_a_range_after_two_calls(monkeypatch, capsys):
     assert capsys.readouterr().err == "case 2: g: ValueError: it cannot\n"
 
 
+def test_a_case_that_fails_while_it_is_profiled_ends_its_range(monkeypatch, capsys):
+    did = gpu(monkeypatch)
+
+    def call():
+        did.append("call")
+        if did.count("call") == 3:
+            raise ValueError("out of memory")
+
+    monkeypatch.setattr(profile_cases, "cases", lambda: [Case("01", "f", 1, 2, 3, lambda case: call)] * 2)
+    profile_cases.profile_all(["01"])
+    assert did[5:9] == ["call", "pop", "stop", "empty"] and did[-4:] == ["wait", "pop", "stop", "empty"]
+    assert capsys.readouterr().err == "case 0: f: ValueError: out of memory\n"
+
+
 def test_proton_watches_100_calls_of_each_product(monkeypatch):
     did, scopes = gpu(monkeypatch), []
 
