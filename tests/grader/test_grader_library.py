@@ -97,7 +97,8 @@ def test_our_wrapper_around_theirs(exercise):
     ("from checks.simulated.gpu import G", ("kernels",), {}), ("from torch.nn import a", None, {}),
     ("def f():\n    from kernels.cost import a", None, {}), ("def def", None, {}),
     ("from kernels import cost\ndef f():\n    return cost.a + cost.b(1) + costs.c", None,
-     {"kernels": set(), "kernels.cost": {"a", "b"}})], ids=lambda each: each if isinstance(each, str) else type(each).__name__)
+     {"kernels": set(), "kernels.cost": {"a", "b"}})],
+    ids=lambda each: each if isinstance(each, str) else type(each).__name__)
 def test_what_a_text_imports_of_ours(source, packages, wanted):
     found: dict[str, set[str]] = {}
     library._follow(source, found, *([packages] if packages else []))
