@@ -1,7 +1,7 @@
 """The workshop's kernels, a library by itself. D = A @ B.T: weights are (N, K), as in `torch.nn.Linear`.
 
-A function runs on the GPU of its tensors. The plain rungs that lessons show, such as `vector_add` and `gemv_fp16`, and what
-calls them (`kernels.mlp`, `unfused`, `split_k_w8a8`) launch as Triton itself does, on the current GPU: call them in
+A function runs on the GPU of its tensors. The plain versions that lessons show, such as `vector_add` and `gemv_fp16`, and
+what calls them (`kernels.mlp`, `unfused`, `split_k_w8a8`) launch as Triton itself does, on the current GPU: call them in
 `with torch.cuda.device(x.device)` for tensors on another one.
 """
 

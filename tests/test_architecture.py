@@ -206,15 +206,18 @@ def test_files_that_a_document_names_are_there(document):
     examples = {"tests/kernels/test_NOUN.py", "lessons/NN_name.ipynb"}
     full = set(re.findall(r"(?:checks|kernels|tests|lessons)/[\w/]*(?:\.\w+)?", text)) - examples
     short = set(re.findall(r"`([\w/]+\.py)`", text)) - examples
-    there = [f"/{path.relative_to(ROOT)}" for path in [*MODULES.values(), ROOT / "workshop.py"]]
+    alone = [ROOT / "workshop.py", ROOT / "lessons" / "checks.py"]
+    there = [f"/{path.relative_to(ROOT)}" for path in [*MODULES.values(), *alone]]
     assert full and not [path for path in full if not (ROOT / path).exists()]
     assert short and not [name for name in short if not any(path.endswith(f"/{name}") for path in there)]
 
 
-def test_architecture_md_knows_each_lesson_s_exercises():
+def test_architecture_md_knows_each_lesson_s_files():
     rows = re.findall(r"^\| (\d\d[a-z]?) \| (.*?) \| (.*?) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
     assert [number for number, _, _ in rows] == [path.stem.partition("_")[0]
                                                for path in sorted((ROOT / "lessons").glob("[0-9]*.ipynb"))]
-    for number, topics, picture in rows:
+    for number, topics, pictures in rows:
         found = {path.stem for path in (ROOT / "checks" / "exercises").glob("*.py") if f'"{number}_' in path.read_text()}
-        assert topics.split(", ") == sorted(found) and (ROOT / "checks" / "pictures" / f"{picture}.py").exists()
+        (lesson,) = (ROOT / "lessons").glob(f"{number}_*.ipynb")
+        drawn = set(re.findall(r"from checks\.pictures(?:\.| import )(\w+)", lesson.read_text())) - {"common"}
+        assert topics.split(", ") == sorted(found) and pictures.split(", ") == sorted(drawn)
