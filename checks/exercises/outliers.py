@@ -26,11 +26,13 @@ def with_outliers(M: int, N: int, K: int, outliers: tuple[int, ...], w_size: flo
 
 
 def large_weights(M: int, N: int, K: int):
-    """As above, and an ordinary channel whose weights lie above the threshold."""
+    """As above, and an ordinary channel whose weights lie above the threshold, and are the largest of their rows: they are
+    127 of their scales, again powers of two, and the others at most 15."""
     def inputs(g: torch.Generator) -> dict:
-        made = with_outliers(M, N, K, (3,))(g)
-        made["w"][:, 8] *= 8
-        return made
+        codes = torch.randint(-15, 16, (N, K), generator=g) + torch.randint(-1, 2, (N, K), generator=g) / 4
+        codes[:, 8] = 127 * (2 * torch.randint(0, 2, (N,), generator=g) - 1)
+        w = codes * 2.0**-3 / 2.0 ** (torch.arange(N) % 3)[:, None]
+        return with_outliers(M, N, K, (3,))(g) | {"w": w.half()}
     return inputs
 
 
