@@ -45,8 +45,8 @@ COMMANDS = {
     "accuracy": "measure what INT8 costs that transformer",
     "card": "make lesson 10's report card on this machine's GPU",
     "model": "turn a checkpoint in a local folder to INT8: perplexity, text, memory, tokens per second",
-    "dev": "for maintainers: a new exercise's skeleton (new-exercise), bugs that no test notices (mutate), "
-           "what a grade depends on and what pictures show (record)",
+    "dev": "for maintainers: a new exercise's skeleton (new-exercise), bugs that no test notices (mutate), what a grade "
+           "depends on and what pictures show (record), answers on many seeds (seeds)",
 }
 
 

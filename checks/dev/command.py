@@ -1,4 +1,4 @@
-"""`workshop.py dev`: a new exercise's skeleton, planted bugs that tests should notice, records of exercises and pictures."""
+"""`workshop.py dev`: a new exercise's skeleton, planted bugs, records of exercises and pictures, answers on many seeds."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from checks.dev.mutate import MutationFailed, Sampling, mutate
 from checks.dev.new_exercise import NewExercise, write_skeleton
 from checks.dev.record import RECORD, renew, renew_pictures
+from checks.dev.seeds import refused_answers
 from checks.paths import ROOT
 
 
@@ -42,18 +43,23 @@ def command_line() -> argparse.ArgumentParser:
     record = commands.add_parser("record", help="write down anew what a grade depends on and what pictures show, and "
                                  "list what has changed")
     record.set_defaults(run=renew_record)
+    seeds = commands.add_parser("seeds", help="try the answers on many seeds: on none may a right one be refused")
+    seeds.add_argument("names", nargs="*", metavar="EXERCISE", help="(default: all)")
+    seeds.add_argument("--number", type=int, default=100, metavar="N", help="of seeds (default: 100)")
+    seeds.add_argument("--first", type=int, default=0, metavar="SEED", help="the others follow it (default: 0)")
+    seeds.set_defaults(run=try_seeds)
     return parser
 
 
 def new_exercise(wanted: argparse.Namespace) -> int:
     written = write_skeleton(NewExercise(wanted.name, wanted.lesson, wanted.file, wanted.noun or wanted.file.stem,
-                                           wanted.after))
+                                         wanted.after))
     for path in written:
         print(f"wrote {path.relative_to(ROOT)}")
     (lesson,) = [path.stem for path in written if path.suffix == ".ipynb"]
     print("Each place has a TODO; CONTRIBUTING.md says what belongs there. Until none is left, this fails and says which:\n"
           "    python3 workshop.py test tests/dev/test_every_place.py tests/course/test_contract.py "
-          f'-k "{wanted.name} or {lesson}"')
+          f'tests/course/test_way_through.py -k "{wanted.name} or {lesson}"')
     return 0
 
 
@@ -67,3 +73,13 @@ def renew_record(wanted: argparse.Namespace) -> int:
         print(line)
     print(f"wrote {path}" if changed else f"nothing has changed: {path} stays as it is", flush=True)
     return renew_pictures()
+
+
+def try_seeds(wanted: argparse.Namespace) -> int:
+    status = 0
+    for name, failures in refused_answers(wanted.names, range(wanted.first, wanted.first + wanted.number)):
+        print(f"{name}: refused on {len(failures)} of {wanted.number} seeds", flush=True)
+        for seed, message in failures[:1]:
+            print(f"  seed {seed}: {message}")
+            status = 1
+    return status

@@ -59,7 +59,8 @@ def test_exercises_are_numbered_in_their_order(path):
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
     headings = re.findall(r"^### Exercises? ([^:]+)", text, re.MULTILINE)
     numbers = [int(number) for heading in headings for number in re.findall(r"\d+", heading)]
-    assert numbers == list(range(1, 1 + len(exercises_in(read(path)))))
+    expected = list(range(1, 1 + len(exercises_in(read(path)))))
+    assert numbers == expected, f"{path.name}: number the headings `### Exercise`, and mend the texts that name them"
 
 
 def test_cells_that_take_long_say_so():
