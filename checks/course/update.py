@@ -88,7 +88,8 @@ def update(root: Path, folder: Path | None = None) -> list[str]:
 def _take_over(root: Path, new: Path, replace: Callable[[], None]) -> list[str]:
     """Back up and merge the lessons that the student has changed, have `replace` put the new version in place, write them.
 
-    Where `replace` fails, the lessons are as they were.
+    Where `replace` fails, these lessons are as they were, and the solutions that tell what the student changed in them: run
+    again, it does the same.
     """
     said, merged, before = list[str](), dict[Path, str](), dict[Path, bytes]()
     for path in sorted((root / "lessons").glob("*.ipynb")):
@@ -99,7 +100,7 @@ def _take_over(root: Path, new: Path, replace: Callable[[], None]) -> list[str]:
         old = unsolve(read(pristine))
         if mine == (nbformat.writes(old) + "\n").encode() or mine == fresh.read_bytes():
             continue
-        before[path] = mine
+        before |= {path: mine, pristine: pristine.read_bytes()}
         kept = f"{path.stem}: yours is kept as backups/{back_up(path.stem, mine, root / 'backups').name}"
         try:
             notebook, conflicts = merge(old, read(path), read(fresh))
@@ -111,8 +112,8 @@ def _take_over(root: Path, new: Path, replace: Callable[[], None]) -> list[str]:
     try:
         replace()
     except BaseException:
-        for path, mine in before.items():
-            write_atomically(path, mine)
+        for path, data in before.items():
+            write_atomically(path, data)
         raise
     for path, text in merged.items():
         write_atomically(path, text)

@@ -37,8 +37,8 @@ for unit in job["units"]:
             print("an illegal memory access was encountered", file=sys.stderr)
             os.abort()
         if function == "hangs":
-            os.system("sleep 300 > /dev/null 2>&1 & echo $! > " + os.environ["GRANDCHILD"])
-            time.sleep(300)
+            os.system("sleep 30 > /dev/null 2>&1 & echo $! > " + os.environ["GRANDCHILD"])
+            time.sleep(30)
         if function in ("wrong", "breaks"):
             send(left_out=function, kind="wrong", reason=function + " is wrong at M=1")
         if function == "breaks":  # as after an illegal access, when nothing works any more

@@ -112,14 +112,16 @@ def test_lessons_profiled_again_take_the_place_of_their_rows():
 
 
 @pytest.mark.parametrize(("said", "seen", "missing"), [
-    ("case 12: odd", {1: 2}, ["case 12: odd", "case 0: f0: ncu saw no launch"]),
-    ("==PROF== case 0:\ncase 1: it is too slow\ncase 0: no", {}, ["case 1: it is too slow", "case 0: no"]),
-    ("case 12: a\ncase 01: b", {}, ["case 12: a", "case 01: b", "case 0: f0: ncu saw no launch",
-                                    "case 1: f1: ncu saw no launch"]),
-    ("", {0: 1, 1: 1}, [])])
+    ("case 12: odd", {3: 2}, ["case 12: odd", "case 1: f1: ncu saw no launch"]),
+    ("==PROF== case 1:\ncase 3: it is too slow\ncase 1: no", {}, ["case 3: it is too slow", "case 1: no"]),
+    ("case 12: a\ncase 01: b", {0: 1, 2: 1}, ["case 12: a", "case 01: b", "case 1: f1: ncu saw no launch",
+                                              "case 3: f3: ncu saw no launch"]),
+    ("case 0: no", {1: 1}, ["case 0: no", "case 3: f3: ncu saw no launch"]),
+    ("", {1: 1, 3: 1}, [])])
 def test_a_profile_says_what_it_holds_and_what_it_lacks(monkeypatch, tmp_path, said, seen, missing):
-    made = [profile_cases.Case("01", f"f{number}", 1, 2, 3, None) for number in range(2)]
-    made.append(profile_cases.Case("02", "of another lesson", 1, 2, 3, None))
+    """A case's number is that among all cases, chosen or not."""
+    made = [profile_cases.Case("02" if number % 2 == 0 else "01", f"f{number}", number, number + 10, number + 20, None)
+            for number in range(4)]
     asked = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU X")
@@ -131,7 +133,7 @@ def test_a_profile_says_what_it_holds_and_what_it_lacks(monkeypatch, tmp_path, s
                                                       for case, launches in seen.items()})
     monkeypatch.setattr(profile, "_proton", lambda *_: {"name": "ROOT"})
     found, lacks = profile.run(tmp_path / "kept", ["01"])
-    with pytest.raises(BadResults, match="there is no profiled lesson 06, 2; there are 01, 02$"):
+    with pytest.raises(BadResults, match="there is no profiled lesson 06, 2; there are 02, 01$"):
         profile.run(None, ["06", "01", "2"])
     for name in ("gpu", "torch", "triton", "ncu"):
         with pytest.raises(BadResults, match=f"to add to have {name} another, and here it is "):
@@ -139,11 +141,15 @@ def test_a_profile_says_what_it_holds_and_what_it_lacks(monkeypatch, tmp_path, s
     old = {**found, "date": "2026-01-02", "rows": [{"lesson": "02", "function": "an older run's"}]}
     assert asked == [[*profile.WORKER, "--lessons", "01"]]
     assert lacks == missing and (found["gpu"], found["ncu"], found["proton"]) == ("GPU X", "Version 9", {"name": "ROOT"})
-    assert [(row["function"], row["launch"], row["kernel"]) for row in found["rows"]] == [
-        (f"f{case}", launch, f"k{launch}") for case, launches in seen.items() for launch in range(launches)]
-    assert all((row["lesson"], row["M"], row["K"], row["N"]) == ("01", 1, 2, 3) for row in found["rows"])
+    rows = [("02" if case % 2 == 0 else "01", f"f{case}", case, case + 10, case + 20, launch, f"k{launch}")
+            for case, launches in seen.items() for launch in range(launches)]
+    fields = ("lesson", "function", "M", "K", "N", "launch", "kernel")
+    assert [tuple(row[name] for name in fields) for row in found["rows"]] == [row for row in rows if row[0] == "01"]
     assert [(tmp_path / "kept" / name).read_text() for name in ("ncu.csv", "ncu.log")] == ["a table", said]
     assert profile.run(None, ["01"], old) == (profile.added(found, old), missing)
+    every, _ = profile.run()
+    assert asked[-1] == [*profile.WORKER, "--lessons", "02", "01"]
+    assert [tuple(row[name] for name in fields) for row in every["rows"]] == rows
 
 
 def test_every_case_is_told_from_all_others():

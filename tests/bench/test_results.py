@@ -59,6 +59,72 @@ def test_a_file_that_cannot_be_used_says_why(text, said, tmp_path, capsys):
         assert capsys.readouterr().err.startswith("bench: ")
 
 
+def refusal(path, figures):
+    """What is said of a file with these figures, without its name; nothing where it is taken, whole."""
+    path.write_text(json.dumps(figures))
+    try:
+        assert load(path) == figures
+    except BadResults as error:
+        return str(error).removeprefix(f"{path}")
+    return ""
+
+
+EVEN = {**MADE["rows"][0], "low_us": 2.0, "median_us": 2.0, "high_us": 2.0}
+
+
+@pytest.mark.parametrize(("times", "taken"), [
+    ((2.0, 2.0, 2.0), True), ((1, 2, 3), True), ((1e-9, 2.0, 2.0), True), ((2.0, 2.0, 1e9), True),
+    ((0, 2.0, 3.0), False), ((0.0, 0.0, 0.0), False), ((-0.0, 2.0, 3.0), False), ((-1e-9, 2.0, 3.0), False),
+    ((-3.0, -2.0, -1.0), False), ((2.001, 2.0, 3.0), False), ((1.0, 3.001, 3.0), False), ((3.0, 2.0, 1.0), False),
+    ((2.0, 2.0, 1.999), False), ((float("nan"), 2.0, 3.0), False), ((1.0, float("nan"), 3.0), False),
+    ((1.0, 2.0, float("nan")), False)], ids=str)
+def test_a_row_s_times_are_above_0_and_in_order(tmp_path, times, taken):
+    row = EVEN | dict(zip(("low_us", "median_us", "high_us"), times, strict=True))
+    assert refusal(tmp_path / "a", {**MADE, "rows": [EVEN, EVEN]}) == ""
+    said = refusal(tmp_path / "a", {**MADE, "rows": [EVEN, row]})
+    assert said == "" if taken else said.startswith(": row 1 needs 0 < low_us <= median_us <= high_us and a mode of")
+
+
+@pytest.mark.parametrize("mode", ["eager", "idle", "graph", "host", "", "Eager", "graph ", "check"])
+def test_a_row_s_mode_is_one_of_four(tmp_path, mode):
+    assert (refusal(tmp_path / "a", {**MADE, "rows": [EVEN | {"mode": mode}]}) == "") == (mode in results.MODES)
+    assert len(results.MODES) == 4
+
+
+VALUES = {"str": "x", "int": 3, "float": 2.0, "NoneType": None, "bool": True, "list": [], "dict": {}}
+KINDS = dict.fromkeys(("test", "function", "mode", "gpu", "torch", "triton", "date"), ("str",)) | dict.fromkeys(
+    ("M", "N", "K", "bytes", "flops"), ("int",)) | dict.fromkeys(
+    ("median_us", "low_us", "high_us", "gb_per_s"), ("int", "float")) | {
+    "tflops": ("int", "float", "NoneType"), "capability": ("list",), "roofs": ("dict",), "rows": ("list",)}
+
+
+@pytest.mark.parametrize("name", [*results.FILE, *results.ROW])
+def test_each_field_must_be_there_and_of_its_kind(tmp_path, name):
+    """Of the file and of each of its rows. True is no number."""
+    def put(value):
+        """The figures with this value of the field; without the field where there is no value."""
+        fields = {**(EVEN if name in results.ROW else MADE), name: value}
+        fields = {key: one for key, one in fields.items() if one != "nothing"}
+        return {**MADE, "rows": [EVEN, fields]} if name in results.ROW else fields
+
+    where = ": row 1" if name in results.ROW else ""
+    assert refusal(tmp_path / "a", put("nothing")) == f"{where} has no {name!r}"
+    for kind, value in VALUES.items():
+        said = refusal(tmp_path / "a", put(value))
+        if kind not in KINDS[name]:
+            assert said == f"{where}: {name} must be {' or '.join(KINDS[name])}, got {value!r}"
+        else:
+            assert "must be" not in said and (said == "" or name in ("mode", "low_us", "high_us", "median_us"))
+
+
+@pytest.mark.parametrize("name", results.ROOFS)
+def test_a_roof_is_a_number_or_was_not_measured(tmp_path, name):
+    for value, taken in ((1, True), (0.5, True), (None, True), ("1", False), ([1], False), ({}, False)):
+        said = refusal(tmp_path / "a", {**MADE, "roofs": {**ROOFS, name: value}})
+        assert said == ("" if taken else f": roof {name} must be a number, got {value!r}")
+    assert refusal(tmp_path / "a", {**MADE, "roofs": {key: value for key, value in ROOFS.items() if key != name}}) == ""
+
+
 def test_missing_figures_say_what_to_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     with pytest.raises(FileNotFoundError, match="workshop.py bench"):

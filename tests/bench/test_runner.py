@@ -1,9 +1,13 @@
 """The benchmark's processes: what is kept of a worker's units, how it ends, and what the worker itself does with a job."""
 
+import contextlib
 import io
 import json
 import os
+import select
+import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -118,7 +122,7 @@ def test_a_worker_that_ends_between_units_is_an_error(monkeypatch, tmp_path):
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_worker_s_process_is_ended_and_its_pipes_closed(tmp_path, monkeypatch, fails):
     """One that ends before it has read its job, of more than a pipe holds; or one that goes on while ours fails."""
-    (tmp_path / "ends.py").write_text("import time\ntime.sleep(300)\n" if fails else "raise SystemExit('too early')\n")
+    (tmp_path / "ends.py").write_text("import time\ntime.sleep(30)\n" if fails else "raise SystemExit('too early')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     job = {} if fails else {"pad": "x" * 1_000_000}
     try:
@@ -130,6 +134,41 @@ def test_a_worker_s_process_is_ended_and_its_pipes_closed(tmp_path, monkeypatch,
         assert fails
     assert made._process.returncode == (-9 if fails else 1) and made._stdout.closed and made._errors.closed
     assert os.path.exists(f"/proc/{made._process.pid}") is False  # noqa: PTH110
+
+
+STARTS = """
+import json, subprocess, sys, time
+with open("FIFO", "w") as held:
+    child = subprocess.Popen(["sleep", "30"], stdin=held, stdout=OUT, stderr=subprocess.DEVNULL)
+print(json.dumps({"child": child.pid}), flush=True)
+END
+"""
+
+
+@pytest.mark.parametrize(("out", "end", "failure"), [
+    ("None", "time.sleep(30)", ""), ("subprocess.DEVNULL", "time.sleep(30)", ""),
+    ("subprocess.DEVNULL", "sys.exit(3)", "its process ended with 3")], ids=["hangs, with our pipe", "hangs", "has ended"])
+def test_what_a_worker_started_ends_with_it(tmp_path, monkeypatch, out, end, failure):
+    """As compilers and ranks do, whether it hangs or has ended itself; the pipe to its child says when that is gone."""
+    os.mkfifo(tmp_path / "fifo")
+    text = STARTS.replace("FIFO", str(tmp_path / "fifo")).replace("OUT", out).replace("END", end)
+    (tmp_path / "starts.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    pipe = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    made = runner.Worker({}, 60, "starts").__enter__()
+    events = made.events()
+    child = next(events)["child"]
+    if failure:
+        assert list(events) == [] and made.failure == failure
+    ended = ThreadPoolExecutor(1).submit(made.__exit__, None, None, None)  # it may wait for what it has not ended
+    try:
+        ended.result(6)
+        assert select.select([pipe], [], [], 5)[0] and os.read(pipe, 1) == b"", "what it started still runs"
+    finally:
+        os.close(pipe)
+        for left in (child, made._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
 
 
 def test_a_worker_runs_by_itself_in_the_workshop_s_folder(monkeypatch):

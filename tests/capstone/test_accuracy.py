@@ -1,5 +1,6 @@
 """What quantization costs a model: the windows of text, each scheme's codes, and what a record holds."""
 
+import copy
 import json
 import math
 
@@ -104,6 +105,47 @@ def test_a_simulated_layer_multiplies_its_codes():
     (x_q, x_scale), (w_q, w_scale) = Scheme(6).codes(x.reshape(10, 4)), Scheme(6).codes(linear.weight)
     want = (x_q * x_scale[:, None]) @ (w_q * w_scale[:, None]).T
     assert torch.allclose(made(x), want.reshape(2, 5, 3), atol=1e-6) and made(x.half()).dtype == torch.float16
+
+
+def tensors_of(module):
+    """All tensors that a module and those in it hold, parameters or not."""
+    return [value for part in module.modules() for value in (*vars(part).values(), *part._parameters.values(),
+                                                             *part._buffers.values()) if isinstance(value, torch.Tensor)]
+
+
+TRAINED = {  # what is made of a model whose weights are still being trained
+    "a layer": lambda model: accuracy.SimulatedLinear(model.lm_head, Scheme(4)),
+    "a layer, one scale": lambda model: accuracy.SimulatedLinear(model.lm_head, Scheme(8, "tensor")),
+    "a layer, truncated": lambda model: accuracy.SimulatedLinear(model.lm_head, Scheme(truncate=True)),
+    "a model": lambda model: accuracy.simulated(model, Scheme()),
+    "a part of a model": lambda model: accuracy.simulated(model, Scheme(5), only=("blocks.0.mlp.up",)),
+    "a model of two schemes": lambda model: accuracy.simulated(
+        accuracy.simulated(model, Scheme(4), only=("lm_head",)), Scheme(8)),
+    "a grown model": lambda model: accuracy.with_outlier_channel(model, 4.0),
+}
+
+
+@pytest.mark.parametrize("what", TRAINED)
+def test_what_is_made_of_a_model_has_nothing_of_its_graph(what):
+    """It can be copied, remembers no gradient's way back, and shares no memory with the model, which stays as it was."""
+    torch.manual_seed(0)
+    model = Transformer(CONFIG)
+    before = copy.deepcopy(model).state_dict()
+    made = TRAINED[what](model)
+    codes = [part for part in made.modules() if type(part) is accuracy.SimulatedLinear]
+    assert all(value.grad_fn is None and value.is_leaf for value in tensors_of(made))
+    assert not any(value.requires_grad for part in codes for value in tensors_of(part))
+    assert not any(part(torch.ones(2, part.w_q.shape[1])).requires_grad for part in codes)
+    copied = copy.deepcopy(made)
+    for given in (model, made):
+        theirs = {value.untyped_storage().data_ptr() for value in tensors_of(given)}
+        assert theirs.isdisjoint(value.untyped_storage().data_ptr() for value in tensors_of(copied))
+        assert given is made or theirs.isdisjoint(value.untyped_storage().data_ptr() for value in tensors_of(made))
+    with torch.no_grad():
+        for value in tensors_of(made):
+            value.add_(1)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(weight.requires_grad and weight.is_leaf for weight in model.parameters())
 
 
 @pytest.mark.parametrize("K, bits", [(1040, 8), (1041, 8), (4096, 8), (4096, 4)])

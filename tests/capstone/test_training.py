@@ -99,6 +99,41 @@ def test_dropout_and_clipping_work_while_it_trains(monkeypatch):
     assert len(parts) == 3 * (1 + 2 * TINY.layers), "and no more afterwards"
 
 
+def test_each_step_follows_the_clipped_gradient_of_its_own_loss(monkeypatch):
+    """Of this step's rows and weights alone, at most 1 long; then the rate moves on. Losses so large that all are cut."""
+    did, of_loss, models = [], [], []
+    entropy, clip, step = training.F.cross_entropy, torch.nn.utils.clip_grad_norm_, torch.optim.AdamW.step
+    advance = torch.optim.lr_scheduler.LambdaLR.step
+
+    def length(gradients):
+        return torch.cat([gradient.flatten() for gradient in gradients]).norm()
+
+    def large(y, tokens):
+        loss = 1000 * entropy(y, tokens)
+        of_loss.append(torch.autograd.grad(loss, list(models[0].parameters()), retain_graph=True))
+        return loss
+
+    def follow(optimizer, *given):
+        gradients = [weight.grad for weight in models[0].parameters()]
+        long = length(of_loss[-1])
+        assert long > 10 and length(gradients) == pytest.approx(1.0, rel=1e-3)
+        for gradient, own in zip(gradients, of_loss[-1], strict=True):
+            assert torch.allclose(gradient, own / long, rtol=1e-3, atol=1e-6)
+        assert {weight for group in optimizer.param_groups for weight in group["params"]} == set(models[0].parameters())
+        did.append(("step", len(of_loss)))
+        return step(optimizer, *given)
+
+    monkeypatch.setattr(Transformer, "forward", lambda self, rows, forward=Transformer.forward: (
+        models.append(self), forward(self, rows))[1])
+    monkeypatch.setattr(training.F, "cross_entropy", large)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: did.append("clip") or clip(*given))
+    monkeypatch.setattr(torch.optim.AdamW, "step", follow)
+    monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", lambda self: did.append("rate") or advance(self))
+    model, _ = train(steps=3)
+    assert did == ["rate", "clip", ("step", 1), "rate", "clip", ("step", 2), "rate", "clip", ("step", 3), "rate"]
+    assert all(one is model for one in models) and not model.training
+
+
 def test_rows_are_pieces_of_the_text_and_what_follows(monkeypatch):
     shown, wanted = [], []
     entropy = training.F.cross_entropy

@@ -14,7 +14,7 @@ from checks.exercises.profiling import LIMITS, name_the_limits, place_of_limit
 from checks.exercises.speed import explain_units
 from checks.exercises.tuning import TILES, memory_that_held, try_check
 from checks.judge.exercise import Expected, WrongAnswer
-from checks.judge.trial import drawn
+from checks.judge.trial import FAILED, PASSED, drawn, try_case
 
 
 def outcome(outputs: list[float], expected: list[float], output: int = 0, **inputs: Any) -> SimpleNamespace:
@@ -174,6 +174,20 @@ def test_an_adapter_makes_the_expected_of_the_answer(name):
     for got, want in zip(made, wanted, strict=True):
         off = (torch.as_tensor(got).double() - torch.as_tensor(want.value).double()).abs()
         assert (off <= torch.as_tensor(want.tolerance)).all()
+
+
+EMPTY = (None, "", (), [], {}, False, 0, 0.0)
+
+
+@pytest.mark.parametrize("name", [e.name for e in EXERCISES.values() if not e.is_kernel])
+def test_nothing_for_an_answer_is_refused_with_a_sentence(name):
+    """Whatever stands for nothing is wrong in some case, as a `return` that was forgotten is, and crashes in none."""
+    exercise = EXERCISES[name]
+    for said in EMPTY:
+        outcomes = (try_case(exercise, lambda *_, said=said, **__: said, case, 5) for case in exercise.cases)
+        refused = next((outcome for outcome in outcomes if outcome.status != PASSED), None)
+        assert refused is not None and refused.status == FAILED, (said, refused and refused.message)
+        assert "expected" in refused.message, (said, refused.message)
 
 
 def test_an_exercise_is_found_by_its_function_and_its_wrapper():
