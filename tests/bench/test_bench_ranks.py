@@ -59,21 +59,28 @@ SLOWER = {**GOOD, "function": "slower", "median_us": 4.0, "sqnr_db": None}
 BAD = {"part": "link", "M": 16, "gpus": 1, "function": "g", "failed": "wrong bits"}
 
 
-def test_a_part_that_fails_costs_its_own_rows_alone(ranks_asked):
+@pytest.mark.parametrize("here", [True, False])
+def test_a_part_that_fails_costs_its_own_rows_alone(ranks_asked, monkeypatch, here):
+    monkeypatch.setattr(ranks, "INTERPRETED", here)
     said = []
     failed = RankFailed("rank 1 is gone")
     found = list(ranks.run_parts(3, {"first": ([GOOD, BAD], (1, 2)), "second": (failed, ()), "third": ([], ())},
                                  said.append, 50))
     assert found == [([GOOD], [{"part": "first", "function": "g", "reason": "wrong bits"}]),
                      ([], [{"part": "second", "function": "all", "reason": "rank 1 is gone"}]), ([], [])]
-    backend = "gloo" if ranks.INTERPRETED else "nccl"
-    new, here = (3, backend, 50), ranks.INTERPRETED
+    new = 3, "gloo" if here else "nccl", 50
     assert ranks_asked == [
         new, ([GOOD, BAD], (1, 2, here), 50), (failed, (here,), 50), "stop", new, ([], (here,), 50), "stop"]
     assert [line.split(",")[0] for line in said if "row" in line] == ["first: 2 rows", "third: 0 rows"]
     assert [" ".join(line.split()) for line in said if line.startswith("  ")] == [
         "link M=4 2 GPU f 2.0 us (1.0 to 3.0) 40.0 dB", "link M=16 1 GPU g failed: wrong bits"]
     assert said[3] == "second: failed: rank 1 is gone"
+
+
+def test_a_row_without_a_time_is_not_said(ranks_asked):
+    said, untimed = [], {"part": "link", "M": 4, "gpus": 2, "function": "f", "sent_bytes": 6000}
+    assert list(ranks.run_parts(2, {"first": ([untimed], ())}, said.append, 50)) == [([untimed], [])]
+    assert [line.split(",")[0] for line in said] == ["first: 1 rows"]
 
 
 def test_ranks_are_stopped_whatever_ends_the_parts(ranks_asked):
@@ -90,12 +97,13 @@ def test_no_part_gets_more_time_than_is_left(ranks_asked, monkeypatch):
     assert [one[2] for one in ranks_asked[1:-1]] == [60, 30, 1]
 
 
-def test_rows_are_written_after_each_part(monkeypatch, tmp_path):
+def test_rows_are_written_after_each_part(monkeypatch, tmp_path, capsys):
     """And nothing without GPUs, where nothing was timed."""
     path = tmp_path / "deep" / "gpu_x_x2.json"
-    seen = []
+    seen, given = [], []
 
     def run_parts(size, parts, say, part_s):
+        given.append((size, parts, say, part_s))
         for rows in ([GOOD], [SLOWER, {**GOOD, "part": "mlp", "sent_bytes": 10**9}]):
             yield rows, [{"part": "a"}]
             seen.append(json.loads(path.read_text()) if path.exists() else None)
@@ -108,8 +116,10 @@ def test_rows_are_written_after_each_part(monkeypatch, tmp_path):
     monkeypatch.setattr(ranks, "INTERPRETED", False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU X")
-    figures = ranks.measure(2, tmp_path / "deep", said.append)
-    assert [len(each["rows"]) for each in seen[2:]] == [1, 3] and said[-1] == f"written to {path}"
+    figures = ranks.measure(2, tmp_path / "deep", print, 7.0)
+    assert [(size, parts, part_s) for size, parts, _, part_s in given] == [
+        (2, ranks.SMALL_PARTS, ranks.PART_S), (2, ranks.PARTS, 7.0)] and given[1][2] is print
+    assert [len(each["rows"]) for each in seen[2:]] == [1, 3] and capsys.readouterr().out == f"written to {path}\n"
     assert figures == seen[-1] == ranks.load(path)
     assert (figures["gpu"], figures["ranks"], figures["link_gb_per_s"], len(figures["notes"])) == ("GPU X", 2, 3.0, 2)
     assert ranks.link_gb_per_s([BAD]) is None

@@ -204,7 +204,7 @@ def test_what_comes_before_a_timed_call_on_a_gpu(monkeypatch, mode, queued):
 
 
 @pytest.mark.parametrize("times, widest, doubt", [
-    ([10.0] * 10, 0.4, ""), ([0.0] * 10, 0.4, "it took no time"),
+    ([10.0] * 10, 0.4, ""), ([0.5] * 10, 0.4, ""), ([0.0] * 10, 0.4, "it took no time"),
     ([100.0] * 19 + [49.0], 0.4, "one call took 49.0 µs and the median is 100.0"), ([100.0] * 19 + [51.0], 0.4, ""),
     ([100.0] * 11 + [139.0] * 9, 0.4, ""), ([100.0] * 11 + [141.0] * 9, 0.4, "took 100.0 to 141.0 µs, a spread of 41%"),
     ([4.0] * 11 + [5.9] * 9, 0.4, ""), ([4.0] * 11 + [6.2] * 9, 0.4, "a spread of 55%"),  # below what events can tell

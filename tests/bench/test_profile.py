@@ -146,7 +146,7 @@ def test_a_profile_says_what_it_holds_and_what_it_lacks(monkeypatch, tmp_path, s
     fields = ("lesson", "function", "M", "K", "N", "launch", "kernel")
     assert [tuple(row[name] for name in fields) for row in found["rows"]] == [row for row in rows if row[0] == "01"]
     assert [(tmp_path / "kept" / name).read_text() for name in ("ncu.csv", "ncu.log")] == ["a table", said]
-    assert profile.run(None, ["01"], old) == (profile.added(found, old), missing)
+    assert profile.run(tmp_path / "kept", ["01"], old) == (profile.added(found, old), missing)
     every, _ = profile.run()
     assert asked[-1] == [*profile.WORKER, "--lessons", "02", "01"]
     assert [tuple(row[name] for name in fields) for row in every["rows"]] == rows

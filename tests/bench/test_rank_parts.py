@@ -78,6 +78,12 @@ def test_each_exchange_by_itself(on_gpus, monkeypatch, small):
     M, whole = sizes[0], (sizes[0], config.dim)
     assert group.said[:4] == [("sum", whole, torch.float16), ("sum", whole, torch.int32), ("sum", whole, torch.float32),
                               ("max", (M,), torch.float32)]
+    of_peers = {name: call for name, call in on_gpus[0].calls.items() if name.startswith("peers")}
+    assert len({id(call.args[0]) for call in of_peers.values()}) == (0 if small else 1)
+    for name, call in of_peers.items():
+        call()
+        (peers, _), dtype = call.args, torch.int32 if "INT32" in name else torch.float16
+        assert (peers.group, peers.size_bytes, peers.met[-1]) == (group, PEER_BYTES, (1, whole, dtype))
     found = {(row["M"], row["function"]): (row["sent_bytes"], row["median_us"], row["low_us"], row["high_us"])
              for row in rows}
     for M in sizes:  # of two ranks each sends a half twice
@@ -290,6 +296,13 @@ class Whole(torch.nn.Module):
         return x + 1 if self.name == "FP16" else x + 1 + transformer.mixed(0, 0, 0, False)
 
 
+def cut(block, group, **options):
+    """In place, as `parallelize_` does it: whoever is cut is whole no more."""
+    assert block.options is None
+    block.options = options
+    return block
+
+
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.parametrize(("phase", "small"), [("prefill", False), ("decode", False), ("decode", True)])
 def test_a_block_on_one_gpu_and_on_all(on_gpus, monkeypatch, phase, small, same):
@@ -310,7 +323,7 @@ def test_a_block_on_one_gpu_and_on_all(on_gpus, monkeypatch, phase, small, same)
     monkeypatch.setattr(rank_parts, "attention_by_parts", Parts)
     monkeypatch.setattr(rank_parts, "Block", lambda config: Whole())
     monkeypatch.setattr(rank_parts, "FusedInt8Block", lambda block: Whole("INT8"))
-    monkeypatch.setattr(rank_parts, "parallelize_", lambda block, group, **options: Whole(block.name, options))
+    monkeypatch.setattr(rank_parts, "parallelize_", cut)
     monkeypatch.setattr(rank_parts, "rotation", lambda config, positions: positions)
     monkeypatch.setattr(torch, "compile", lambda module, dynamic: Whole(f"compiled {module.name}", module.options))
     rows = rank_parts.block(Group(), phase, 3, small)

@@ -169,6 +169,21 @@ def test_a_change_must_pass_the_noise_and_the_bounds(factor, apart, listed, comm
                                 f"{common:.2f}×", f"{1 / factor:.2f}× {'slower' if factor > 1 else 'faster'}"]
 
 
+def test_each_column_has_its_heading_and_shapes_are_m_k_n():
+    large, few = (16384, 2048, 6144), [(M, 2048, 6144) for M in (16, 17)]
+    rows = [*both("matmul_int8", large, 10.0, 20.0), *(r for at in few for r in both("matmul_int8", at, 5.0, 9.0, "graph")),
+            *both("others", large, 8.0, 20.0), timed("host", "F.linear", 4.0, few[0], "host"),
+            timed("host", "Int8Linear", 9.0, few[0], "host")]
+    old, bounds = figures(*rows), ("median_us", "low_us", "high_us")
+    new = figures(*(r | {name: r[name] / (4 if "int8" in r["function"] else 1) for name in bounds} for r in rows))
+    found = [*report.tables(old), *report.ladder(old), report.compare(old, new)]
+    assert len(found) == 9 and all(len(line) == len(headings) for _, headings, lines in found for line in lines)
+    shapes = {"(16,384, 2,048, 6,144)", "(16, 2,048, 6,144)", "(17, 2,048, 6,144)"}
+    told = [{line[headings.index("Shape (M, K, N)")] for line in lines} for _, headings, lines in found
+            if "Shape (M, K, N)" in headings]
+    assert told == [shapes, {"(16,384, 2,048, 6,144)"}, shapes], "of totals, of others and of what changed"
+
+
 def test_a_change_common_to_all_is_taken_out():
     def run(*us):
         first, second, idle = us

@@ -50,6 +50,11 @@ def test_logits_are_computed_once_for_a_state_of_the_weights(model, rows):
     model.lm_head.weight.mul_(2)
     assert torch.equal(accuracy.logits_of(model, scheme, given), accuracy.simulated(model, scheme)(given))
     assert not torch.equal(accuracy.logits_of(model, scheme, given), first)
+    before = accuracy.logits_of(model, scheme, given)
+    for weight in model.parameters():  # another tensor in its place, which was written to as often
+        weight.data = weight.data.flip(0)
+    assert torch.equal(accuracy.logits_of(model, scheme, given), accuracy.simulated(model, scheme)(given))
+    assert not torch.equal(accuracy.logits_of(model, scheme, given), before)
 
 
 def test_the_error_of_a_cost_is_that_of_a_mean():

@@ -141,6 +141,14 @@ def test_a_token_stands_at_its_place_behind_the_cache(monkeypatch, phase, batch,
         assert [id(kept) for kept in fixed] == [id(kept) for kept in past], "or a CUDA graph is not made"
 
 
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_all_tensors_are_made_where_the_kernels_run(monkeypatch, phase):
+    monkeypatch.setattr(block, "device", lambda: torch.device("meta"))
+    x, turn, past = block.workload(TINY, phase, 2, 5)
+    made = (x, turn, *(past or ()), *block.scaled_dot_products(TINY, x, past).args)
+    assert {each.device.type for each in made} == {"meta"}
+
+
 @pytest.mark.parametrize("phase, batch, length", [("prefill", 2, 5), ("decode", 3, 4)])
 def test_attention_alone_is_of_the_tokens_and_the_cache(monkeypatch, phase, batch, length):
     x, _, past = block.workload(TINY, phase, batch, length)
