@@ -281,7 +281,8 @@ def test_rows_are_chosen_paired_and_named():
     assert results.pairs([other, *rows[4:]], "a", "b") == []
     assert results.select(rows, M=[2], test="t") == [r for r in rows if r["M"] == 2 and r["test"] == "t"]
     assert results.select(rows, function="ab") == [] and len(results.select(rows, function=("a", "b"))) == 8
-    assert results.chosen(iter("ab"), ["b"], "group") == ["b"]  # from a generator too
+    with pytest.raises(BadResults, match="^there is no group c; there are a, b$"):
+        results.chosen(iter("ab"), ["a", "c"], "group")
     assert results.chosen("ab", [], "group") == [] and results.chosen("ab", None, "group") == ["a", "b"]
     named = [results.file_name("A-B 1", shapes) for shapes in ("workshop", "own shapes")]
     assert named == ["a_b_1.json", "a_b_1_own_shapes.json"]

@@ -18,6 +18,8 @@ GONE = "{}: it is no longer in the course, and yours is kept"
 def cell(kind, text, **more):
     if kind == "exercise":
         return new_code_cell(f"# exercise: f\n{text}", id="exercise-f", **more)
+    if kind == "given":
+        return new_code_cell(f"# given: f\n{text}", id="c", **more)
     return (new_code_cell if kind == "code" else new_markdown_cell)(text, id="c", **more)
 
 
@@ -33,10 +35,11 @@ def texts(merged):
     *((kind, mine, new, [found], []) for kind in ("exercise", "code", "markdown") for mine, new, found in (
         (OLD, OLD, OLD), (OLD, NEW, NEW), (MINE, OLD, MINE), (NEW, NEW, NEW))),
     ("exercise", MINE, NEW, [MINE], [KEPT]), ("markdown", MINE, NEW, [NEW, MINE], [BELOW]),
-    ("code", MINE, NEW, [NEW], [BACKUP]),
+    *((kind, MINE, NEW, [NEW], [BACKUP]) for kind in ("code", "given")),
     *((kind, None, new, [new], []) for kind in ("exercise", "code", "markdown") for new in (OLD, NEW)),
     *((kind, OLD, None, [], []) for kind in ("exercise", "code", "markdown")),
     ("exercise", MINE, None, [MINE], [GONE.format("exercise f")]), ("code", MINE, None, [MINE], [GONE.format("cell c")]),
+    ("given", MINE, None, [MINE], [GONE.format("cell c")]), ("given", OLD, NEW, [NEW], []), ("given", OLD, None, [], []),
     ("markdown", MINE, None, [MINE], [GONE.format("cell c")]),
 ])
 def test_who_has_changed_a_cell_decides(kind, mine, new, merged, said):
@@ -91,6 +94,12 @@ def test_an_exercise_is_known_by_its_name_not_its_id():
     mine = notebook(new_code_cell(f"# exercise: f\n{MINE}", id="another"))
     merged, conflicts = merge(old, mine, new)
     assert (texts(merged), conflicts, merged.cells[1].id) == ([MINE], [KEPT], "exercise-f")
+
+
+def test_a_given_cell_is_not_the_exercise_of_its_name():
+    old, mine, new = (notebook(cell("given", "given"), cell("exercise", text)) for text in (OLD, MINE, OLD))
+    merged, conflicts = merge(old, mine, new)
+    assert (texts(merged), conflicts) == (["given", MINE], [])
 
 
 def test_a_doubled_cell_is_the_student_s_the_second_time():

@@ -92,6 +92,23 @@ def test_a_lost_cell_comes_back_and_a_doubled_one_is_one_again(lesson):
     assert len(backups(lesson)) == 2
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_cell_that_was_moved_stays_where_it_is(lesson, times):
+    """Of several, where the first of them is."""
+    def move(notebook):
+        cell = exercises_in(notebook)[SQNR]
+        notebook.cells.remove(cell)
+        cell.source += "\n    return 1"
+        notebook.cells[1:1] = [cell]
+        notebook.cells += [nbformat.v4.new_code_cell(cell.source)] * (times - 1)
+
+    stub, rest = exercises_in(read(lesson))[SQNR].source, sources(lesson)
+    rest.remove(stub)
+    rewritten(lesson, move)
+    reset("04", SQNR)
+    assert sources(lesson) == [rest[0], stub, *rest[1:]]
+
+
 def test_of_merged_cells_one_exercise_is_put_back(lesson):
     def merge(notebook):
         cells = exercises_in(solve(notebook))

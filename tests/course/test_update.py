@@ -351,3 +351,20 @@ def test_each_lesson_is_told_of_in_order(clone, tmp_path):
     assert conflict == ("  cell end: the course has changed it too, and its text is the new one; yours stands below it.")
     assert last == "The course is up to date. In JupyterLab, choose File > Reload Notebook from Disk."
     assert sources(nbformat.read(clone / "lessons" / "02_c.ipynb", 4)) == sources(both)
+
+
+def test_a_lesson_that_cannot_be_read_costs_no_other(clone, tmp_path):
+    course, new = tmp_path / "course", lesson((0, "# New title"))
+    for name in ("01_b", "02_c"):
+        for folder, made in ((clone, lesson()), (course, new)):
+            for part in ("lessons", "solutions"):
+                (folder / part / f"{name}.ipynb").write_text(nbformat.writes(made) + "\n")
+        (clone / "lessons" / f"{name}.ipynb").write_text(nbformat.writes(lesson((2, SOLVED))))
+    solve(clone)
+    (clone / "lessons" / "01_b.ipynb").write_text("<<<<<<< HEAD")
+    *said, last = update(clone, course)
+    assert [line.partition(":")[0] for line in said if ": yours is kept as" in line] == ["00_a", "01_b", "02_c"]
+    assert len(said) == 4 and "is not a notebook" in said[2] and last.startswith("The course is up to date")
+    found = {path.stem: sources(nbformat.read(path, 4)) for path in (clone / "lessons").iterdir()}
+    merged = sources(lesson((0, "# New title"), (2, SOLVED)))
+    assert found == {"00_a": merged, "01_b": sources(new), "02_c": merged}
