@@ -95,13 +95,16 @@ def _take_over(root: Path, new: Path, replace: Callable[[], None]) -> list[str]:
     for path in sorted((root / "lessons").glob("*.ipynb")):
         pristine, fresh = root / "solutions" / path.name, new / "lessons" / path.name
         mine = path.read_bytes()
-        if not pristine.exists() or not fresh.exists():  # the student's own notebook, or a lesson that is no more
+        if not fresh.exists() or mine == fresh.read_bytes():  # the student's own notebook, or a lesson that is no more
             continue
-        old = unsolve(read(pristine))
-        if mine == (nbformat.writes(old) + "\n").encode() or mine == fresh.read_bytes():
+        old = unsolve(read(pristine)) if pristine.exists() else None
+        if old and mine == (nbformat.writes(old) + "\n").encode():
             continue
-        before |= {path: mine, pristine: pristine.read_bytes()}
+        before |= {path: mine, **({pristine: pristine.read_bytes()} if old else {})}
         kept = f"{path.stem}: yours is kept as backups/{back_up(path.stem, mine, root / 'backups').name}"
+        if not old:
+            said += [f"{kept}.", "  The course has a lesson of this name now, and it takes its place."]
+            continue
         try:
             notebook, conflicts = merge(old, read(path), read(fresh))
         except ValueError as error:

@@ -176,7 +176,9 @@ def test_a_file_is_drawn_beside_itself(monkeypatch, tmp_path, capsys, there):
     monkeypatch.setitem(sys.modules, "checks.bench.gallery", SimpleNamespace(draw=lambda given, folder: [given, folder, 3]))
     monkeypatch.setattr(command.report, "tables", lambda given: ["one", "two"])
     monkeypatch.setattr(command.report, "markdown", lambda table: f"table {table}")
-    command.redraw(tmp_path / "x.json", Console(width=300))
+    for _ in range(2):  # and again, where it was drawn before
+        capsys.readouterr()
+        command.redraw(tmp_path / "x.json", Console(width=300))
     assert (tmp_path / "x" / "tables.md").read_text() == "table one\ntable two" and updated == []
     said = capsys.readouterr().out
     assert (f"3 pictures in {tmp_path / 'x'}" in said) == there == ("matplotlib is not installed" not in said)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import triton
 
 from checks.bench import rank_parts, rank_timing, ranks
 from checks.bench.results import BadResults
@@ -122,6 +123,8 @@ def test_rows_are_written_after_each_part(monkeypatch, tmp_path, capsys):
     assert [len(each["rows"]) for each in seen[2:]] == [1, 3] and capsys.readouterr().out == f"written to {path}\n"
     assert figures == seen[-1] == ranks.load(path)
     assert (figures["gpu"], figures["ranks"], figures["link_gb_per_s"], len(figures["notes"])) == ("GPU X", 2, 3.0, 2)
+    assert figures.keys() == ranks.load().keys(), "as those that are recorded"
+    assert (figures["torch"], figures["triton"]) == (torch.__version__, triton.__version__)
     assert ranks.link_gb_per_s([BAD]) is None
 
 

@@ -1,5 +1,6 @@
 """The timer against a GPU whose true times are known, and liars that it must expose."""
 
+import contextlib
 from types import SimpleNamespace
 
 import pytest
@@ -249,6 +250,17 @@ def test_a_graph_holds_whole_rounds_of_the_copies(copies, calls):
     found = time_in_graphs_us({"side": used.append}, copies, gpu=Capturing())
     assert used == [i % copies for i in range(calls)]
     assert found["side"].median_us == pytest.approx(GPU().kernel("k", {"w": 4e6 * calls}).cold_us / calls)
+
+
+@pytest.mark.parametrize(("spread", "attempts", "refused"), [(1.19, 1, False), (1.3, 3, True)])
+def test_a_graph_is_replayed_again_while_it_spreads(monkeypatch, spread, attempts, refused):
+    asked, raw = [], [10.0] * 11 + [10.0 * spread] * 9
+    monkeypatch.setattr(measure.timing, "time_us", lambda replays, gpu, repeats, warmup: (
+        asked.append((list(replays), repeats, warmup)) or {name: [64 * us for us in raw] for name in replays}))
+    gpu = SimpleNamespace(capture=lambda calls: (lambda: None, None), synchronize=lambda: None)
+    with pytest.raises(Refused, match=r"^side: .*\(at most 20% is accepted") if refused else contextlib.nullcontext():
+        time_in_graphs_us({"side": lambda i: None}, 1, 5, gpu=gpu)
+    assert asked == [(["side"], 5 << attempt, 2) for attempt in range(attempts)]
 
 
 def test_codes_are_made_unusable_before_a_graph_is_checked():

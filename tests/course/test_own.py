@@ -8,6 +8,7 @@ import pytest
 
 from checks.course import own
 from checks.course.notebooks import LESSONS, exercises_in, read, solve
+from checks.exercises import find_exercise
 
 WRAPPER, KERNEL, LESSON = "quantize_int8_perrow_plain", "quantize_int8_perrow_plain_kernel", "04_quantize.ipynb"
 
@@ -37,6 +38,7 @@ def breaks(notebook):
 def test_a_kernel_that_is_right_is_called_by_the_wrapper(taken):
     function, said = taken(solve)
     assert said == f"{WRAPPER}:\n  your own, from lessons/{LESSON}"
+    assert vars(find_exercise(WRAPPER).module)[KERNEL] is not function.__globals__[KERNEL], "and the library keeps its own"
     assert function.__name__ == WRAPPER and function.__globals__[KERNEL].fn.__code__.co_filename.startswith("<")
 
 

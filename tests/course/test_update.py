@@ -368,3 +368,15 @@ def test_a_lesson_that_cannot_be_read_costs_no_other(clone, tmp_path):
     found = {path.stem: sources(nbformat.read(path, 4)) for path in (clone / "lessons").iterdir()}
     merged = sources(lesson((0, "# New title"), (2, SOLVED)))
     assert found == {"00_a": merged, "01_b": sources(new), "02_c": merged}
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_notebook_of_the_student_s_with_a_new_lesson_s_name(clone, tmp_path, same):
+    new, path = tmp_path / "course" / "lessons" / "05_new.ipynb", clone / "lessons" / "05_new.ipynb"
+    new.write_text(nbformat.writes(lesson()) + "\n")
+    path.write_text(new.read_text() if same else "my own notebook")
+    said = update(clone, tmp_path / "course")
+    assert path.read_text() == new.read_text()
+    kept = [backup for backup in (clone / "backups").glob("*") if backup.read_text() == "my own notebook"]
+    assert said[:-1] == ([] if same else [f"05_new: yours is kept as backups/{kept[0].name}.",
+                                          "  The course has a lesson of this name now, and it takes its place."])
