@@ -3,6 +3,9 @@
 import gc
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +22,29 @@ IN_PARTS = ("tests/course/test_contract.py",)  # by exercise
 NOTEBOOKS = ("lessons/", "tests/course/test_solutions.py")
 UNSTEADY = re.compile(r" at 0x|\{('[^':]*', )+'[^':]*'\}")  # an address, a set of texts
 FIRST = (*NOTEBOOKS, "tests/test_style.py", "tests/kernels/test_every_kernel_compiles.py")  # the longest
+CHECKS = str(Path(__file__).parent / "checks")
+ENDED_S = 5 if INTERPRETED else 60  # a process with memory on a GPU takes longer to go
+
+
+def limit_waiting():
+    """The workshop waits without a limit for processes alone that it has ended: one that goes on fails a test, and does not
+    hang the suite."""
+    wait = subprocess.Popen.wait
+
+    def soon(process, timeout=None):
+        if timeout is not None or not sys._getframe(1).f_code.co_filename.startswith(CHECKS):
+            return wait(process, timeout)
+        try:
+            return wait(process, ENDED_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+    subprocess.Popen.wait = soon
 
 
 def pytest_sessionstart():
+    limit_waiting()
     gc.disable()  # 8,600 tests are collected, and none is garbage
     if INTERPRETED:  # a process that has asked for a GPU cannot be forked
         from jupyter_client.provisioning import local_provisioner
