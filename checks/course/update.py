@@ -91,7 +91,7 @@ def _take_over(root: Path, new: Path, replace: Callable[[], None]) -> list[str]:
     Where `replace` fails, these lessons are as they were, and the solutions that tell what the student changed in them: run
     again, it does the same.
     """
-    said, merged, before = list[str](), dict[Path, str](), dict[Path, bytes]()
+    said, merged, before = list[str](), dict[Path, str](), dict[Path, bytes | None]()
     for path in sorted((root / "lessons").glob("*.ipynb")):
         pristine, fresh = root / "solutions" / path.name, new / "lessons" / path.name
         mine = path.read_bytes()
@@ -100,7 +100,7 @@ def _take_over(root: Path, new: Path, replace: Callable[[], None]) -> list[str]:
         old = unsolve(read(pristine)) if pristine.exists() else None
         if old and mine == (nbformat.writes(old) + "\n").encode():
             continue
-        before |= {path: mine, **({pristine: pristine.read_bytes()} if old else {})}
+        before |= {path: mine, pristine: pristine.read_bytes() if old else None}
         kept = f"{path.stem}: yours is kept as backups/{back_up(path.stem, mine, root / 'backups').name}"
         if not old:
             said += [f"{kept}.", "  The course has a lesson of this name now, and it takes its place."]
@@ -116,7 +116,10 @@ def _take_over(root: Path, new: Path, replace: Callable[[], None]) -> list[str]:
         replace()
     except BaseException:
         for path, data in before.items():
-            write_atomically(path, data)
+            if data is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_atomically(path, data)
         raise
     for path, text in merged.items():
         write_atomically(path, text)

@@ -17,6 +17,7 @@ STATES = {  # what the student has of a lesson, and what the new version has
     "03_gone": (lesson((2, SOLVED)), None),
     "04_untouched": (lesson(), NEW),
     "05_newest": (NEW, NEW),
+    "06_my_own": (lesson((0, "# My own")), NEW),  # which the course has no lesson of yet
     "own": ("my own", None),
 }
 
@@ -24,7 +25,7 @@ STATES = {  # what the student has of a lesson, and what the new version has
 def versions(folder):
     """A course with a lesson in each state, and its new version."""
     for name, (mine, new) in STATES.items():
-        for place, notebook in (("root/lessons", mine), ("root/solutions", None if name == "own" else lesson()),
+        for place, notebook in (("root/lessons", mine), ("root/solutions", None if "own" in name else lesson()),
                                 ("new/lessons", new), ("new/solutions", new)):
             (folder / place).mkdir(parents=True, exist_ok=True)
             if notebook is not None:
@@ -69,7 +70,7 @@ def test_all_backups_are_there_before_anything_is_replaced(tmp_path, monkeypatch
     """Where one cannot be made, nothing is replaced."""
     root, new = versions(tmp_path)
     before, copied, back_up = texts(root / "lessons"), [], command.back_up
-    changed = ["00_solved", "01_broken", "02_noted"]
+    changed = ["00_solved", "01_broken", "02_noted", "06_my_own"]
     monkeypatch.setattr(command, "_copy", lambda *given: copied.append((given, texts(root / "backups"))))
 
     def full(name, *given):
