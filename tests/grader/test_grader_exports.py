@@ -10,7 +10,7 @@ from grading import HELLO, exercise, result
 from checks.grader import results
 from checks.grader.course import DEFAULT, read_course
 from checks.grader.gradebook import Gradebook
-from checks.grader.output.exports import export, unknown_to
+from checks.grader.output.exports import _canvas, export, unknown_to
 from checks.grader.output.feedback import sentences_on_all
 from checks.grader.overrides import Override, apply_overrides
 from checks.grader.roster import Roster, Student
@@ -56,6 +56,14 @@ def test_whose_address_is_not_known():
     found = [result("ada") | {"email": "ada@x.org"}, result("bob") | {"email": "", "ids": {"canvas": "1"}}, result("eva")]
     assert {kind: unknown_to(kind, made(found)) for kind in ("mail", "canvas", "moodle")} == {
         "mail": ["bob", "eva"], "canvas": ["ada", "eva"], "moodle": ["ada", "bob", "eva"]}
+
+
+def test_a_platform_s_number_is_the_roster_s_or_a_file_s():
+    roster = Roster({"ada": Student("ada", ids={"moodle": "21"}), "bob": Student("bob", ids={"canvas": "12"})})
+    found = [result(name, ids={"canvas": number}) for name, number in (("ada", "1"), ("bob", "2"), ("eva", "3"), ("zed", ""))]
+    rows = list(csv.reader(_canvas(made(found, roster=roster), "A").splitlines()))
+    assert [(row[0], row[1]) for row in rows[2:]] == [("ada", "1"), ("bob", "12"), ("eva", "3")], "the roster's comes first"
+    assert unknown_to("moodle", made(found, roster=roster)) == ["bob", "eva", "zed"]
 
 
 # every format, cell by cell

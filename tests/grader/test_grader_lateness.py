@@ -107,8 +107,9 @@ def test_an_empty_folder_is_nothing_handed_in(tmp_path):
     (tmp_path / "roster.csv").unlink()
     (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\neve,programs_needed,0,never came\n")
     assert not read_gradebook(tmp_path).absent, "a person may decide on a zero"
-    (tmp_path / "overrides.csv").write_text("student,exercise,points,reason\neve,bonus,1,was there\n")
-    assert [(one["student"], one["points"]) for one in read_gradebook(tmp_path).results][1] == ("eve", 1.0)
+    for bonus in (1.0, 0.0):
+        (tmp_path / "overrides.csv").write_text(f"student,exercise,points,reason\neve,bonus,{bonus},was there\n")
+        assert [(one["student"], one["points"]) for one in read_gradebook(tmp_path).results][1] == ("eve", bonus)
     (tmp_path / "students" / "ada.json").unlink()
     (tmp_path / "students" / "zoe.json").unlink()
     (tmp_path / "overrides.csv").unlink()
@@ -128,3 +129,44 @@ def test_the_best_attempt_at_a_lesson_without_a_deadline(tmp_path):
     assert [path.name for path in grades.glob("attempts/ada/*")] == ["2026-10-01T102030+0000-old.json"]
     (found,) = read_gradebook(grades).results
     assert [one["points"] for one in found["exercises"]] == [1.5, 1.0] and found["points"] == 1.75
+
+
+@pytest.mark.parametrize("extension, late", [
+    ("", 60.0), ("2026-09-01T00:00:00+00:00", 60.0), (DUE.isoformat(), 60.0), ((DUE + timedelta(seconds=20)).isoformat(), 40.0),
+    ((DUE + timedelta(days=1)).isoformat(), 0), ("1", 0)], ids=["none", "a date gone by", "the same", "20 s", "a day", "1"])
+def test_more_time_is_never_less_time(tmp_path, extension, late):
+    grades = with_course(tmp_path / "g", "")
+    (grades / "roster.csv").write_text(f"id,extension\nada,{extension}\n")
+    kept(grades, result("ada", handed_in={HELLO: DUE.timestamp() + 60}))
+    assert read_gradebook(grades).results[0]["late_seconds"] == ({HELLO: late} if late else {})
+
+
+def test_who_was_late_when_it_was_graded_may_have_got_more_time(tmp_path):
+    late = result("ada", exercise(), exercise("gemv_fp16", GEMV), late={HELLO: True, GEMV: True},
+                  handed_in={HELLO: DUE.timestamp() - 1, GEMV: 9e9})
+    kept(with_course(tmp_path, ""), late)
+    assert read_gradebook(tmp_path).results[0]["late"] == {HELLO: False, GEMV: False}
+
+
+@pytest.mark.parametrize("points, counts", [
+    (((1.9, None), (1.0, 0.5)), [1.0, 0.5]), (((None, None), (0.0, 0.0)), [0.0, 0.0]), (((2.0, 0.0), (1.0, 0.5)), [2.0, 0.0])])
+def test_an_attempt_graded_in_part_is_no_best_one(tmp_path, points, counts):
+    with_course(tmp_path, '[assignment]\nattempts = "best"')
+    for name, (one, other) in zip(("first", "second"), points, strict=True):
+        attempt = result("ada", exercise(points=one, notices=["seen"]), exercise("vector_add_kernel", points=other),
+                         submission=name)
+        gradebook.keep_attempt(tmp_path, attempt)
+        kept(tmp_path, attempt)
+    (found,) = read_gradebook(tmp_path).results
+    assert [one["points"] for one in found["exercises"]] == counts
+    earlier = ["from an earlier attempt, which got more points"] if counts == [2.0, 0.0] else []
+    assert found["exercises"][0]["notices"] == ["seen", *earlier], "what was said of it is still said"
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "0", '"finished"', "{", ""])
+def test_what_is_kept_beside_the_grades_may_be_broken(tmp_path, text):
+    for name in ("class.json", "before.json"):
+        (tmp_path / name).write_text(text)
+    kept(tmp_path, result("ada"))
+    book = read_gradebook(tmp_path)
+    assert (len(book.results), book.notices, book.changes) == (1, [], [])
