@@ -1,6 +1,7 @@
 """The roster: whose a submission is, by the numbers and names that platforms and people write."""
 
-from datetime import UTC
+from dataclasses import replace
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -173,6 +174,14 @@ def test_who_has_more_time(tmp_path, handed_in, extension, own, late):
     (tmp_path / "deadlines.csv").write_text("lesson,deadline,student\n00,2026-10-01,\n" + (f"00,{own},s1\n" if own else ""))
     (result,) = read_gradebook(tmp_path).results
     assert result["late"] == ({"00_hello_triton": True} if late else {})
+
+
+def test_a_deadline_of_one_s_own_changes_nothing_else(tmp_path):
+    own = {"00_hello_triton": datetime(2026, 10, 7, tzinfo=UTC)}
+    students = roster(tmp_path, "id,name,email,section,extension\ns1,Ada,ada@x.org,A,2\ns2,Li,,,\n").students
+    given = Deadlines(of_students={"s1": own, "zed": own}).given_to(students)
+    assert given == {"s1": replace(students["s1"], deadlines=own), "s2": students["s2"], "zed": Student("zed", deadlines=own)}
+    assert given["s1"].deadlines == own and given["s1"].extension_days == 2.0 and not students["s1"].deadlines
 
 
 @pytest.mark.parametrize("name, found", [("hw-ada-l", True), ("HW1-ADA-L", True), ("ada-l", False), ("hwada-l", False),
