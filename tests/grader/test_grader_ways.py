@@ -1,5 +1,6 @@
 """In which ways a function is tried: its notebook run again or alone, its calls recorded and played back, or made."""
 
+import itertools
 import types
 
 import pytest
@@ -68,9 +69,9 @@ def ways(monkeypatch, exercise, *found: dict, influenced=False, ends=(), after=l
         after(ran)
         return runs.Run()
 
-    tried: list[tuple] = []
+    tried, said = list[tuple](), itertools.cycle([influenced] if isinstance(influenced, bool) else influenced)
     child = Child(candidates=lambda *_: {"candidates": list(found), "influenced": False},
-                  influenced=lambda *_: {"influenced": influenced})
+                  influenced=lambda *_: {"influenced": next(said)})
     notebooks = Notebooks(child, ends)
     monkeypatch.setattr(runs, "_run", tried_one)
     sandbox = types.SimpleNamespace(notebooks=notebooks)
@@ -104,6 +105,17 @@ def test_what_is_tried_alone_and_with_what_of_ours(monkeypatch, uses, influenced
     assert [one.notice for one in done] == ["", "", notice, notice][:len(done)] and len(done) == 2 * len(rounds)
     question = notebooks.child.asked[0]
     assert question == {"mode": "candidates", "name": NEEDED.name, "wrapper": None, "others": sorted(runs.lendable(NEEDED))}
+
+
+@pytest.mark.parametrize("uses, influenced, lent", [
+    ([[], []], [True, False], ()), ([[], []], [False, True], ()), ([OTHERS[:1], []], False, tuple(OTHERS[:1])),
+    ([[], OTHERS[:1]], False, tuple(OTHERS[:1])), ([OTHERS[:1], OTHERS[1:]], False, tuple(OTHERS)),
+    ([OTHERS[1:], OTHERS[:1]], True, tuple(OTHERS))], ids=str)
+def test_each_function_that_may_be_meant_has_a_say(monkeypatch, uses, influenced, lent):
+    found = [{"function": str(n), "uses": names} for n, names in enumerate(uses)]
+    done, _, tried = ways(monkeypatch, NEEDED, *found, influenced=influenced)
+    assert tried == [(index, alone, given) for alone, given in ((False, ()), (True, lent)) for index in (0, 1)]
+    assert [one.function for one in done] == ["0", "1"] * 2
 
 
 def test_no_more_than_a_few_functions_are_tried(monkeypatch):

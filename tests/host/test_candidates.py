@@ -64,6 +64,16 @@ def test_what_was_checked_comes_before_the_name_at_the_end():
     assert [one.function(1) for one in ran.candidates("kernel", None)] == [2, 8]
 
 
+def test_what_was_checked_counts_whatever_its_name_meant():
+    ran = notebook(KERNEL)
+    old, ran.namespace["kernel"] = ran.namespace["kernel"], lambda x: x + 7
+    ran.check(old)
+    assert [one.function(1) for one in ran.candidates("kernel", None)] == [2, 8]
+    ran.check()
+    ran.check(ran.namespace["kernel"])  # a lambda, which has another name
+    assert [one.function(1) for one in ran.candidates("kernel", None)] == [2, 8]
+
+
 def test_what_is_the_same_counts_once():
     assert len(notebook(KERNEL, checked=("kernel",)).candidates("kernel", "launch")) == 1
     own = GIVEN.replace("kernel(x)", "2 * kernel(x)")

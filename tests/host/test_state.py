@@ -156,6 +156,11 @@ def test_a_name_of_a_closure_that_has_no_value_yet():
     head = "def outer(late):\n    def f():\n        return held\n    if late:\n        held = []\n    return f"
     exec(head, names := {"__name__": "__main__"})
     assert not keeps_state(names["outer"](False)) and keeps_state(names["outer"](True))
+    for order in ("a, b", "b, a"):
+        exec(f"def outer():\n    def f():\n        return {order}\n    b = []\n    return f\n    a = 1", names)
+        assert keeps_state(names["outer"]()), "the other one has"
+    exec("def outer():\n    def f():\n        return a, b\n    a = []\n    return f\n    b = 1", names)
+    assert keeps_state(names["outer"]())
 
 
 @pytest.mark.parametrize(("functions", "keeps"), [(_MOST // 2 - 1, False), (_MOST + 1, True)])
