@@ -77,6 +77,14 @@ def test_which_way_to_mean_a_function_is_graded(monkeypatch, runs, best):
     assert len(list(tried)) == (len(runs) - best - 1 if verdicts._right(runs[best], NEEDED) else 0), "none is tried in vain"
 
 
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_what_refuses_a_case_s_arguments_is_chosen_last(monkeypatch, at):
+    refusing, wrong = Run(outcomes=outcomes(*WRONG)), Run(outcomes=outcomes(*WRONG))
+    refusing.outcomes[at].error = TypeError("takes 2 positional arguments")
+    monkeypatch.setattr(verdicts, "runs_of", lambda *_: iter([refusing, wrong]))
+    assert verdicts._best(types.SimpleNamespace(exercise=NEEDED, hidden=()), Code(), None) is wrong
+
+
 PASSED = ("passed",) * len(ADD.cases)
 OPEN_FLAGS = {  # what is flagged, and the run that it is flagged of
     "no launch": {"outcomes": outcomes(*PASSED, launches=())}, "torch operators": {"operators": ["aten::mm"]},

@@ -91,7 +91,9 @@ def test_who_is_late_by_an_unknown_time_is_named(tmp_path, capsys):
         assert read_gradebook(grades).warnings == said
 
 
-@pytest.mark.parametrize("seconds, said", [(1, "1 minutes"), (3600, "60 minutes"), (7200, "2 hours"), (259_200, "3.0 days")])
+@pytest.mark.parametrize("seconds, said", [(1, "1 minutes"), (3600, "60 minutes"), (5399, "90 minutes"),
+                                           (5400, "2 hours"), (7200, "2 hours"), (172_799, "48 hours"),
+                                           (172_800, "2.0 days"), (259_200, "3.0 days")])
 def test_lateness_in_words(seconds, said):
     assert lateness(seconds) == said
 
@@ -109,7 +111,9 @@ def test_an_empty_folder_is_nothing_handed_in(tmp_path):
     assert not read_gradebook(tmp_path).absent, "a person may decide on a zero"
     for bonus in (1.0, 0.0):
         (tmp_path / "overrides.csv").write_text(f"student,exercise,points,reason\neve,bonus,{bonus},was there\n")
-        assert [(one["student"], one["points"]) for one in read_gradebook(tmp_path).results][1] == ("eve", bonus)
+        eve = read_gradebook(tmp_path).results[1]
+        assert (eve["student"], eve["points"]) == ("eve", bonus)
+        assert sentences_on_all(eve) == [f"Your instructor added {bonus:g} points: was there"]
     (tmp_path / "students" / "ada.json").unlink()
     (tmp_path / "students" / "zoe.json").unlink()
     (tmp_path / "overrides.csv").unlink()

@@ -66,6 +66,9 @@ def test_what_was_not_read_was_not_tried():
 def test_a_notice_that_one_exercise_has_twice_is_its_own():
     _, (one, _), shared = pages._once("00", [exercise(notices=["a", "a", "b"]), exercise(notices=["b"])])
     assert one["notices"] == ["a", "a"] and shared == ["b"]
+    three = [exercise(notices=notices) for notices in (["c", "b", "d"], ["b", "c"], ["a"])]
+    assert pages._once("00", three)[2] == ["b", "c"], "two of three share them"
+    assert [one["notices"] for one in pages._once("00", three)[1]] == [["d"], [], ["a"]]
 
 
 # what the pages are filled in with
