@@ -319,14 +319,15 @@ def test_a_player_plays_until_it_ends_or_is_too_small():
     player = Player(server, Played())
     small, large = types.SimpleNamespace(data_bytes=1), types.SimpleNamespace(data_bytes=2)
     player.ask(small, {"recording": 1}, b"", 1.0)
-    player.ask(large, {"recording": 1}, b"x", 1.0)
+    for payload in (b"x", b"y"):
+        player.ask(large, {"recording": 1}, payload, 1.0)
     player.ask(small, {"recording": 2}, b"", 1.0)
     with pytest.raises(ChildExited):
         player.ask(small, {"ends": True}, b"", 1.0)
     player.ask(small, {"recording": 3}, b"", 7.0)
     assert [child.deadline for child in server.children] == [1.0, 1.0, 7.0], "that of the exercise"
     assert [child.allowed for child in server.children] == [1, 2, 1]
-    assert [child.asked for child in server.children] == [[True], [True, True, False], [False]], "what is left goes first"
+    assert [child.asked for child in server.children] == [[True], [True, False, True, False], [False]], "what is left goes first"
     player.close()
     assert [child.closed for child in server.children] == [1, 1, 1]
 

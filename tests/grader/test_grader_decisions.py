@@ -7,8 +7,9 @@ import pytest
 from grading import ADD, NEEDED
 
 from checks.grader.grading import cases, verdicts
-from checks.grader.grading.runs import OPEN, PROVEN, Run
+from checks.grader.grading.runs import OPEN, PROVEN, NeedsNumbers, Run
 from checks.grader.intake.code import Code
+from checks.grader.results import new_exercise_result
 from checks.grader.sandbox import child
 from checks.host.notebook import Notebook
 
@@ -115,6 +116,22 @@ def test_what_is_left_behind_and_what_reaches_out_is_named(monkeypatch):
         "the cell names a, b, c, d, e, f, g, h", "a thread", "a file",
         "right only in Triton's interpreter, beside Python (it asks for numbers)",
         "torch computed beside the kernel: a, b, c, d, e"]
+
+
+@pytest.mark.parametrize(("found", "kinds"), [
+    (NeedsNumbers("a descriptor"), ["seen", "not on the GPU"]),
+    ((None, {"yours": 0.5, "answer": 1.0, "floor": 1.0}), ["seen", "too fast"]), ((None, {"yours": 1.0, "answer": 1.0, "floor": 1.0}), ["seen"]), (("it hangs.", None), ["seen"]), ((None, None), ["seen"])],
+    ids=["refused", "too fast", "as fast as memory", "wrong", "not timed"])
+def test_what_was_flagged_stays_so_on_a_gpu(monkeypatch, found, kinds):
+    def on_gpu(*_):
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(verdicts, "on_gpu", on_gpu)
+    result = new_exercise_result(ADD, 3.0) | {"flags": [{"kind": "seen", "text": "before"}]}
+    verdicts._on_gpu(types.SimpleNamespace(exercise=ADD), Run(), None, None, result)
+    assert [flag["kind"] for flag in result["flags"]] == kinds
 
 
 GIVEN = "def launch(x):\n    return kernel(x) * 7\n"

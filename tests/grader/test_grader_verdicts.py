@@ -160,6 +160,10 @@ def test_what_a_result_says_beside_its_points(monkeypatch):
     assert result["code"] == same != other and none is None and len(other) == 64
     wrong = judged(monkeypatch, kernel_run("failed", cell_error="NameError: y"), [found("public", "failed")], code)
     assert wrong["notices"] == ["a notice", "a line of its cell did not run: NameError: y"] and not wrong["own_entry"]
+    both = judged(monkeypatch, kernel_run("failed", notice="judged with ours", cell_error="NameError: y"),
+                  [found("public", "failed")], code)
+    assert both["notices"] == ["a notice", "judged with ours", "a line of its cell did not run: NameError: y"]
+    assert code.notices == ["a notice"]
     problem = judged(monkeypatch, runs.Run(problem=("crashed", "its cell did not run: x")), code=code)
     assert (problem["status"], problem["message"], problem["points"], problem["items"], problem["trust"]) == (
         "crashed", f"{ADD.name}: its cell did not run: x", 0.0, {}, None)
