@@ -1,5 +1,6 @@
 """The GPU that a grader uses: which one, what it is called, and that it is there."""
 
+import contextlib
 import subprocess
 import types
 
@@ -11,6 +12,7 @@ from checks.grader import gpu
 from checks.grader.grader import Grader
 from checks.grader.grading.cases import CaseSet
 from checks.grader.grading.runs import NeedsNumbers, Run
+from checks.grader.intake.submissions import Submission
 from checks.grader.sandbox.client import ChildExited, Fault
 from checks.grader.sandbox.values import decode, encode
 from checks.grader.settings import Settings
@@ -60,15 +62,33 @@ def test_each_worker_has_a_gpu_and_closes_what_it_has_started(monkeypatch):
         return types.SimpleNamespace(close=lambda: closed.append(index))
 
     monkeypatch.setattr("checks.grader.grader.start_gpu_server", start)
-    for process, index in ((10, 4), (11, 7)):
+    for process, index in ((10, 0), (11, 7)):
         monkeypatch.setattr("checks.grader.grader.os.getpid", lambda process=process: process)
-        grader = Grader(Settings(1, gpus=(4, 7)))
+        grader = Grader(Settings(1, gpus=(0, 7)))
+        assert grader.fault_result(Submission("ada"), "it died")["gpu"] == f"GPU {index}"
         assert grader.gpu_server is grader.gpu_server and grader.gpu == index
         grader.stop_servers()
         assert grader.gpu_server is not None and started == closed + [index]
         grader.stop_servers()
         started.clear(), closed.clear()
-    assert Grader(Settings(1)).gpu_server is None
+    alone = Grader(Settings(1))
+    assert alone.gpu_server is None and alone.fault_result(Submission("ada"), "it died")["gpu"] is None
+
+
+@pytest.mark.parametrize("levels, required, said", [
+    (["namespaces", "files", "seccomp", "limits"], True, None), (["seccomp", "limits"], False, None),
+    (["namespaces", "files", "limits"], False, "allows no seccomp filter"), (["limits"], True, "asked for: namespaces, files"),
+    (["namespaces", "seccomp", "limits"], True, "files missing"), ([], False, "no seccomp filter")], ids=str)
+def test_a_machine_that_cannot_isolate_is_left_as_it_was(monkeypatch, levels, required, said):
+    closed = []
+    server = types.SimpleNamespace(levels=levels, close=lambda: closed.append(True))
+    monkeypatch.setattr("checks.grader.grader.ForkServer", lambda kind, seconds: server)
+    grader = Grader(Settings(1, require_isolation=required))
+    with pytest.raises(Fault, match=said) if said else contextlib.nullcontext():
+        grader.start()
+    assert len(closed) == bool(said) and (grader._server is None) == bool(said)
+    grader.stop_servers()
+    assert len(closed) == 1, "once"
 
 
 def played_on_a_gpu(monkeypatch, *answers, begins=None):

@@ -13,10 +13,12 @@ from grading import SOLVED, exercise, result
 from checks.grader import batch, results
 from checks.grader.course import DEFAULT
 from checks.grader.grader import Grader
+from checks.grader.intake.folder import HandedIn
 from checks.grader.intake.submissions import Submission, read_submission
 from checks.grader.sandbox.client import Fault
 from checks.grader.selftest import Misjudged
 from checks.grader.settings import Settings
+from checks.grader.units import Unit
 
 DEADLINE = "2026-10-01T12:00:00Z"
 OTHER = {"seed": 4, "exercises": ("programs_needed",), "compiles": False, "require_isolation": True, "timeout_s": 61.0,
@@ -72,6 +74,7 @@ def test_the_key_does_not_depend_on_what_changes_nothing(course):
     assert key(Settings(3, course)) == key(Settings(3, copied)), "where the course's file is"
     assert key(Settings(3, course, ("a", "b"))) == key(Settings(3, course, ("b", "a"))), "the order of --exercise"
     assert key(Settings(3, course, gpus=(0,))) == key(Settings(3, course, gpus=(2,))), "which of two equal GPUs"
+    assert key(Settings(3, course, gpus=(0, 1))) == key(Settings(3, course, gpus=(1, 0, 2))), "how many, in what order"
 
 
 def test_the_code_that_judges_is_part_of_the_digest(tmp_path, monkeypatch):
@@ -229,6 +232,19 @@ def test_what_is_said_of_each_result(tmp_path, monkeypatch, exercises, more, sai
     run._report(result("ada", *exercises, problems=["a.png was not read"], **more))
     assert lines == [f"[1/{count}] ada: {said}{left}", "    a.png was not read"]
     assert (run.tally.graded, run.tally.faults, run.tally.unread) == (1, *counted)
+
+
+def test_what_a_run_has_graded_adds_up(tmp_path, monkeypatch):
+    run = batch.Batch(tmp_path, Settings(3), say=lambda _: None)
+    monkeypatch.setattr(batch, "read_unit", lambda handed_in: Unit(Submission(handed_in.student)))
+    fault, unread = ({"points": None, "status": status} for status in (results.FAULT, results.UNREAD))
+    for one, counted in (({}, (1, 0, 0)), (fault, (2, 1, 0)), (unread, (3, 1, 1)), (fault, (4, 2, 1)), (unread, (5, 2, 2)),
+                         ({}, (6, 2, 2))):
+        run._report(result("ada", exercise(**one)))
+        assert (run.tally.graded, run.tally.faults, run.tally.unread) == counted
+    for faults in (3, 4):
+        run._died_twice(HandedIn("bob"))
+        assert run.tally.faults == faults
 
 
 @pytest.mark.parametrize("number, stops", [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, True),
