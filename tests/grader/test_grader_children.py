@@ -327,7 +327,8 @@ def test_a_player_plays_until_it_ends_or_is_too_small():
     player.ask(small, {"recording": 3}, b"", 7.0)
     assert [child.deadline for child in server.children] == [1.0, 1.0, 7.0], "that of the exercise"
     assert [child.allowed for child in server.children] == [1, 2, 1]
-    assert [child.asked for child in server.children] == [[True], [True, False, True, False], [False]], "what is left goes first"
+    asked = [[True], [True, False, True, False], [False]]
+    assert [child.asked for child in server.children] == asked, "what is left goes first"
     player.close()
     assert [child.closed for child in server.children] == [1, 1, 1]
 

@@ -60,7 +60,8 @@ def test_whose_address_is_not_known():
 
 def test_a_platform_s_number_is_the_roster_s_or_a_file_s():
     roster = Roster({"ada": Student("ada", ids={"moodle": "21"}), "bob": Student("bob", ids={"canvas": "12"})})
-    found = [result(name, ids={"canvas": number}) for name, number in (("ada", "1"), ("bob", "2"), ("eva", "3"), ("zed", ""))]
+    numbers = {"ada": "1", "bob": "2", "eva": "3", "zed": ""}
+    found = [result(name, ids={"canvas": number}) for name, number in numbers.items()]
     rows = list(csv.reader(_canvas(made(found, roster=roster), "A").splitlines()))
     assert [(row[0], row[1]) for row in rows[2:]] == [("ada", "1"), ("bob", "12"), ("eva", "3")], "the roster's comes first"
     assert unknown_to("moodle", made(found, roster=roster)) == ["bob", "eva", "zed"]

@@ -136,7 +136,8 @@ def test_the_best_attempt_at_a_lesson_without_a_deadline(tmp_path):
 
 
 @pytest.mark.parametrize("extension, late", [
-    ("", 60.0), ("2026-09-01T00:00:00+00:00", 60.0), (DUE.isoformat(), 60.0), ((DUE + timedelta(seconds=20)).isoformat(), 40.0),
+    ("", 60.0), ("2026-09-01T00:00:00+00:00", 60.0), (DUE.isoformat(), 60.0),
+    ((DUE + timedelta(seconds=20)).isoformat(), 40.0),
     ((DUE + timedelta(days=1)).isoformat(), 0), ("1", 0)], ids=["none", "a date gone by", "the same", "20 s", "a day", "1"])
 def test_more_time_is_never_less_time(tmp_path, extension, late):
     grades = with_course(tmp_path / "g", "")
@@ -153,7 +154,8 @@ def test_who_was_late_when_it_was_graded_may_have_got_more_time(tmp_path):
 
 
 @pytest.mark.parametrize("points, counts", [
-    (((1.9, None), (1.0, 0.5)), [1.0, 0.5]), (((None, None), (0.0, 0.0)), [0.0, 0.0]), (((2.0, 0.0), (1.0, 0.5)), [2.0, 0.0])])
+    (((1.9, None), (1.0, 0.5)), [1.0, 0.5]), (((None, None), (0.0, 0.0)), [0.0, 0.0]),
+    (((2.0, 0.0), (1.0, 0.5)), [2.0, 0.0])])
 def test_an_attempt_graded_in_part_is_no_best_one(tmp_path, points, counts):
     with_course(tmp_path, '[assignment]\nattempts = "best"')
     for name, (one, other) in zip(("first", "second"), points, strict=True):

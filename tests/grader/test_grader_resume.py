@@ -210,6 +210,10 @@ def test_shards_have_the_seed_of_their_class_or_none(tmp_path):
         class_seed(tmp_path, fixed=True)
     first = class_seed(tmp_path)
     assert class_seed(tmp_path, fixed=True) == first == class_seed(tmp_path, resume=True, fixed=True)
+    for seed in (0, 1):
+        (tmp_path / "batch.json").write_text(text := json.dumps({"seed": seed, "more": "of another version"}))
+        assert class_seed(tmp_path, resume=True) == class_seed(tmp_path, fixed=True) == seed
+        assert (tmp_path / "batch.json").read_text() == text, "it is not written anew"
 
 
 # what a run says and counts

@@ -24,7 +24,7 @@ from checks.grader.settings import Settings
     (Owner("Ada Lovelace"), ["s1"]),
     (Owner("s3"), ["s3"]), (Owner("X", "moodle", "55"), ["s3"]), (Owner("int8-Ada-L"), ["s1"]), (Owner("jn@x.org"), ["s4"]),
     (Owner("Jose Nunez"), ["s4"]), (Owner("nunezjose"), ["s4"]), (Owner("at"), ["s5"]), (Owner("lian"), ["s2", "s3"]),
-    (Owner("nobody"), []), (Owner("-"), []), (Owner("Turing, Alan"), ["s5"])])
+    (Owner("nobody"), []), (Owner("-"), []), (Owner(""), []), (Owner("Turing, Alan"), ["s5"])])
 def test_who_a_name_means(tmp_path, who, ids):
     assert [one.id for one in roster(tmp_path).matches(who)] == ids
 
@@ -61,13 +61,34 @@ def test_the_roster_decides_who_is_who(tmp_path):
     assert Roster().apply(without) is without and "lovelaceada" in without.students
 
 
+def test_all_that_is_known_of_a_student_s_submissions_is_kept(tmp_path):
+    ada, late = Owner("Ada Lovelace"), Owner("x", "canvas", "11", late=True)
+    both = HandedIn("a", ["a"], ["first"], [ada]), HandedIn("b", ["b"], ["second"], [late])
+    given = Listing({one.student: one for one in both}, ["a.txt was not read"])
+    applied = roster(tmp_path).apply(given)
+    (found,) = applied.students.values()
+    assert (found.student, found.paths, found.owners, found.late) == ("s1", ["a", "b"], [ada, late], True)
+    said = "several submissions, which the roster gives to one student, were read together"
+    assert found.notices == ["first", said, "second"]
+    assert applied.notices == given.notices == ["a.txt was not read"]
+
+
+def test_two_names_of_one_submission_may_be_two_students(tmp_path):
+    read = roster(tmp_path)
+    for owners in ([Owner("s1"), Owner("s3")], [Owner("nobody"), Owner("s3")], [Owner("s3"), Owner("nobody")]):
+        applied = read.apply(Listing({"both": HandedIn("both", owners=owners)}))
+        several = ["both may be several students of the roster: s1, s3"] if owners[0].name == "s1" else []
+        assert (list(applied.students), applied.notices) == (["both"] if several else ["s3"], several)
+
+
 @pytest.mark.parametrize("text, said", [
     ("name\nAda", "`id` among them"), ("id,name\n,Ada\n", "line 2: there is no id"),
     ("id,extension\na,two", "line 2: extension"), ("id,extension\na,-1", "extension"),
     ("id\na\na", "line 3: the id `a` is there twice"),
     ("id,extension\na,nan", "extension"), ("id,extension\na,1000", "from 0 to 999"),
     ("id,extension\na,2026-10-08", "needs its offset"),
-    ("id,id\na,b", "two columns have one name"), ("id,name\n", "no student"), ("sep=;\n", "`id` among them"),
+    ("id,id\na,b", "two columns have one name"), ("id,,id\na,,b", "two columns have one name"),
+    ("id,name\n", "no student"), ("sep=;\n", "`id` among them"),
     ("id,name\ns1,Lovelace, Ada\n", "line 2: 3 cells for 2 columns"), ('id,name\ns1,"Ada\ns2,Bob\n', "line 3: "),
     ("id,canvas\ns1,11\ns2,11\n", "line 3: s2 has the canvas number 11 of s1"),
     ("id,handed_in\na,noon", "handed_in must be"), ("id,handed_in\na,2026-10-01T00:00", "needs its offset")])
@@ -180,7 +201,8 @@ def test_a_deadline_of_one_s_own_changes_nothing_else(tmp_path):
     own = {"00_hello_triton": datetime(2026, 10, 7, tzinfo=UTC)}
     students = roster(tmp_path, "id,name,email,section,extension\ns1,Ada,ada@x.org,A,2\ns2,Li,,,\n").students
     given = Deadlines(of_students={"s1": own, "zed": own}).given_to(students)
-    assert given == {"s1": replace(students["s1"], deadlines=own), "s2": students["s2"], "zed": Student("zed", deadlines=own)}
+    assert given == {"s1": replace(students["s1"], deadlines=own), "s2": students["s2"],
+                     "zed": Student("zed", deadlines=own)}
     assert given["s1"].deadlines == own and given["s1"].extension_days == 2.0 and not students["s1"].deadlines
 
 

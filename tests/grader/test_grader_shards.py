@@ -218,13 +218,13 @@ def test_merged_shards_are_the_class(sub, tmp_path, capsys):
 def test_a_part_that_comes_later_is_added_to_what_is_known(sub, tmp_path):
     parts, grades = [tmp_path / "a", tmp_path / "b"], tmp_path / "all"
     grade_parts(sub, *parts)
-    for part, about in zip(parts, ({"notices": ["one"], "absent": ["zed"], "students": ["s0", "zed"]},
+    for part, about in zip(parts, ({"notices": ["one", "three"], "absent": ["zed"], "students": ["s0", "zed"]},
                                    {"notices": ["two", "one"], "absent": ["zoe", "s0"], "students": ["s1"]}), strict=True):
         (part / "class.json").write_text(json.dumps(json.loads((part / "class.json").read_text()) | about))
         assert main(["merge", str(part), "--out", str(grades)]) == 0
     about = json.loads((grades / "class.json").read_text())
     assert {name: about[name] for name in ("notices", "absent", "students")} == {
-        "notices": ["two", "one"], "absent": ["zoe", "zed"], "students": ["s1", "s0", "zed"]}
+        "notices": ["two", "one", "three"], "absent": ["zoe", "zed"], "students": ["s1", "s0", "zed"]}
     assert graded(grades) == STUDENTS
 
 
