@@ -9,6 +9,7 @@ from grading import kept as kept_results
 
 from checks.exercises import EXERCISES
 from checks.grader import command, results
+from checks.grader.batch import Tally
 from checks.grader.course import DEFAULT
 from checks.grader.settings import Settings
 
@@ -103,6 +104,26 @@ def test_what_an_instructor_gives_is_kept_before_any_is_graded(tmp_path, monkeyp
     assert asked == [(tmp_path, ("s\\x1b1",), True, 3, tmp_path / "course")]
     assert command.main(command_line) == command.GRADED
     assert asked[1][-1] == tmp_path / "g" / "course.toml", "what was given once holds"
+
+
+@pytest.mark.parametrize("tally, shard, points, code", [
+    ({"graded": 1}, "", 1.0, command.BELOW), ({"graded": 1}, "", 1.2, command.GRADED), ({"kept": 1}, "", 1.0, command.BELOW),
+    ({"kept": 1}, "1/2", 1.0, command.BELOW), ({"graded": 1}, "2/2", 1.0, command.BELOW), ({"kept": 1}, "1/2", 2.0, 0),
+    ({}, "1/2", 1.0, command.GRADED), ({}, "1/2", None, command.GRADED), ({}, "", None, command.USAGE),
+    ({"graded": 1, "faults": 1}, "", 2.0, command.FAULTS), ({"graded": 2, "faults": 1}, "1/2", 1.0, command.FAULTS)],
+    ids=str)
+def test_what_a_class_comes_to(tmp_path, monkeypatch, tally, shard, points, code):
+    """What was kept counts as what was graded, but a shard of nobody; a fault before whatever was earned."""
+    class Graded(command.Batch):
+        def grade(self, folder, only=(), resume=False, shard=None):
+            if points is not None:
+                kept_results(tmp_path / "g", result("s1", points=points))
+            return Tally(**tally, seconds=1.0)
+
+    monkeypatch.setattr(command, "Batch", Graded)
+    (tmp_path / "seed").write_text("7")
+    options = ["--fail-under", "60", "--seed-file", str(tmp_path / "seed"), *(["--shard", shard] if shard else [])]
+    assert command.main(["class", str(tmp_path), "--out", str(tmp_path / "g"), *options]) == code
 
 
 @pytest.mark.parametrize("options, column", [((), "Another"), (("--assignment", "INT8 (1)"), "INT8 (1)")], ids=str)

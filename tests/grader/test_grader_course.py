@@ -65,6 +65,17 @@ def test_the_title_is_the_file_s(course, tmp_path):
     assert plain.points == {name: exercise.points for name, exercise in EXERCISES.items()}
 
 
+@pytest.mark.parametrize("number", [0, 0.0, 100, 0.5])
+def test_a_number_that_is_0_or_the_most_is_taken(tmp_path, number):
+    """Of points, weights and what lateness takes at most; a weight of 0 beside others."""
+    (tmp_path / "c.toml").write_text(f"[late]\nmost_percent = {number}\npercent_per_day = {number}\n"
+                                     f"[rubric.public]\nweight = 1\n[rubric.hidden]\nweight = {number}\n"
+                                     f"[exercise.programs_needed]\npoints = {number}\nskip = false\n")
+    course = read_course(tmp_path / "c.toml")
+    assert course.points["programs_needed"] == course.late.most_percent == course.late.percent(1) == number
+    assert course.item("hidden").weight == number and course.item("public").weight == 1
+
+
 @pytest.mark.parametrize(("old", "new", "decides"), [
     ("weight = 3", "weight = 2", True), ("gate = true", "gate = false", True), ("points = 7.5", "points = 7", True),
     ("skip = true", "skip = false", True), ('title = "Right"', 'title = "Wrong"', False)])
@@ -86,6 +97,8 @@ def test_what_decides_a_result_is_in_its_key(course, tmp_path, old, new, decides
     ("[rubric.public]\nweight = true", "the weight of `public`"), ("title = '\udcff'", "can't decode byte 0xff"),
     ("[rubric.public]\nweight = 'one'", "the weight of `public` must be a number"),
     ("[rubric.public]\nweight = 1\n[exercise.programs_needed]\npoints = 'many'", "the points of `programs_needed`"),
+    *((f"[rubric.public]\nweight = 1\n[exercise.programs_needed]\npoints = {odd}", "the points of `programs_needed`")
+      for odd in ("''", "false", "[]", "-1", "inf")),
     ("[rubric.public]\nweight = 1\n[deadlines]\n00_hello_triton = 3", "the deadline of `00_hello_triton`"),
     ("[rubric.public]\ntitle = 'no weight'", "no rubric item has a weight")])
 def test_a_wrong_course_file_is_named(tmp_path, text, said):
