@@ -1,5 +1,6 @@
 """What is read of a submission, and what of it is run."""
 
+import json
 import types
 
 import pytest
@@ -7,7 +8,8 @@ from grading import ADD, NEEDED, exercise_cell
 
 from checks.grader.intake import extract
 from checks.grader.intake.code import code_for, function_source, suspicious
-from checks.grader.intake.submissions import Cell, Submission
+from checks.grader.intake.formats import cells_of
+from checks.grader.intake.submissions import Cell, Submission, given_notices, is_stub, read_submission
 
 # what is run of it
 
@@ -16,7 +18,7 @@ from checks.grader.intake.submissions import Cell, Submission
     ("import os\nos._exit(0)", ["_exit"]), ("import ctypes", ["ctypes"]),
     ("from ctypes import CDLL as c", ["CDLL", "ctypes"]),
     ("open('x')", ["open"]), ("getattr(x, '__globals__')", ["__globals__"]), ("x.f_back", ["f_back"]), ("x = 1", []),
-    ("def def", []), ("import urllib.request", ["urllib"]),
+    ("def def", []), ("from . import ctypes", ["ctypes"]), ("import urllib.request", ["urllib"]),
     ("import gc, traceback\nfor frame, _ in traceback.walk_stack(None):\n    gc.get_referents(frame)", ["gc", "traceback"])])
 def test_names_that_reach_out(source, named):
     assert suspicious(source) == named
@@ -138,3 +140,49 @@ def test_the_source_of_a_function_is_its_own():
     assert function_source(cell, "f") == "@dec\ndef f(a):\n    return a"
     assert function_source("def f():\n    return 1\n\nx = f()\ndef f():\n    return 2\n", "f") == "def f():\n    return 2"
     assert function_source("f = make()", "f") == "f = make()" and function_source("def def", "f") == "def def"
+
+
+def test_a_notebook_of_an_old_format_may_have_empty_worksheets():
+    cell = {"cell_type": "code", "input": "x = 1"}
+    for sheets in ([], None, {}, [{"cells": [cell]}]):
+        old = {"worksheets": sheets} | ({} if sheets else {"cells": [cell]})
+        assert cells_of("a.ipynb", json.dumps(old).encode()).sources == ["x = 1"]
+
+
+# what is said of it
+
+
+GIVEN = "# given: vector_add\ndef vector_add(x):\n    return x"
+LESSON = ("import torch", GIVEN, exercise_cell(NEEDED), exercise_cell(ADD))
+
+
+@pytest.mark.parametrize("cells, said", [
+    (LESSON, []), ((GIVEN, exercise_cell(ADD)), []), ((GIVEN, exercise_cell(NEEDED)), []), ((GIVEN,), []),
+    ((GIVEN, exercise_cell(ADD), exercise_cell(NEEDED)), ["not in the lesson's order"]),
+    ((exercise_cell(ADD), GIVEN), ["not in the lesson's order"]), ((exercise_cell(ADD),), ["`vector_add` is missing"]),
+    ((GIVEN, GIVEN.replace("x", "y")), ["`vector_add` was edited"]),
+    ((GIVEN.replace("x", "y"), GIVEN), ["`vector_add` was edited"]), ((GIVEN, GIVEN), []),
+    ((exercise_cell(ADD), GIVEN.replace("x", "y")), ["`vector_add` was edited", "not in the lesson's order"])],
+    ids=range(11))
+def test_what_is_said_of_the_given_cells(cells, said):
+    own = Submission("ada", [Cell(source, "a.ipynb", index) for index, source in enumerate(cells)])
+    found = given_notices(own, "a.ipynb", LESSON)
+    assert len(found) == len(said) and all(part in notice for part, notice in zip(said, found, strict=True)), found
+
+
+def test_all_problems_of_a_submission_are_named(tmp_path):
+    """Files that are no work, and cells that are there twice."""
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty.py").write_text("\n")
+    for name, more in (("a.py", ""), ("b.py", "\n    # other\nx = 1")):
+        (tmp_path / name).write_text(exercise_cell(NEEDED) + more)
+    parts = ("empty.py cannot be read", "notes.txt was not read", f"`{NEEDED.name}` was handed in 2 times, not alike")
+    problems = read_submission("ada", [tmp_path]).problems
+    assert len(problems) == len(parts) and all(part in said for part, said in zip(parts, problems, strict=True)), problems
+
+
+@pytest.mark.parametrize("source, stub", [
+    ("raise NotImplementedError('TODO')", True), ("x = 1  # TODO", False), ("# TODO\nx = " + "-" * 5000 + "1", False),
+    ("# TODO\nx = (", False), ("# TODO\nx = " + "+".join("1" * 20_000), False)], ids=range(5))
+def test_what_is_no_stub_though_it_says_so(source, stub):
+    assert is_stub(source) is stub

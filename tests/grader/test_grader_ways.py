@@ -329,3 +329,15 @@ def test_what_ends_the_calls_of_a_plain_function(exercise, trust, kind, status, 
     assert done.trust == trust and [one.status for one in done.outcomes] == [status] * count
     assert notebooks.dropped == ([status] if count == 1 else []) and not notebooks.asked
     assert child.asked[0]["through"] == library_for(exercise).through and child.asked[0]["maps"] is False
+
+
+def test_a_case_that_ends_is_the_last_one():
+    """The one under way if it has an outcome, else a new one."""
+    assert not runs.Run().passed
+    case_set, (first, second, third) = CaseSet(ADD, 1), ADD.cases[:3]
+    for case, count in ((second, 2), (third, 3)):
+        done = runs.Run(outcomes=[runs.blank(case_set, one) for one in (first, second)])
+        assert done.passed
+        runs._end(case_set, done, case, ChildExited("it died.", "out of memory"))
+        assert [one.status for one in done.outcomes] == [PASSED] * (count - 1) + ["out of memory"]
+        assert done.outcomes[-1].case is case and str(done.outcomes[-1].error) == "it died." and not done.passed

@@ -118,3 +118,15 @@ def test_what_each_rank_is_given_and_may_exchange(name):
         assert said == rank and list(part) == list(given(rank))
         for key, want in given(rank).items():
             assert torch.equal(part[key], want) and part[key].is_contiguous(), key
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, ZeroDivisionError])
+def test_other_numbers_than_the_ranks_own_may_be_refused(error):
+    """By which it is looked for what goes from rank to rank without the group."""
+    def function(x, group):
+        if x[0] > x[1]:
+            raise error("rows in another order")
+        return group.all_reduce(x)
+
+    results, exchanged = replay(function, [{"x": torch.tensor([1.0, 2.0])}, {"x": torch.tensor([3.0, 5.0])}])
+    assert [one.tolist() for one in results] == [[4.0, 7.0]] * 2 and exchanged == 8
