@@ -22,6 +22,10 @@ def test_new_rows_take_the_place_of_those_of_their_test():
     assert figures["rows"][1]["of_roof"] == of_roof(run_again()["rows"][0], ROOFS)
     assert (figures["date"], figures["added"], figures["roofs"]) == ("2026-01-01", {"places": "2026-02-02"}, ROOFS)
     assert figures["conditions"] == {"gemm": {"clock": 1}, "places": {"clock": 2}}
+    again = command.added(run_again(conditions={"gemm": {"clock": 3}}), OLD)
+    assert again["conditions"] == {"gemm": {"clock": 3}}, "of what was measured again, the last"
+    older = {name: value for name, value in OLD.items() if name not in ("conditions", "notes")}
+    assert command.added(run_again(), older)["conditions"] == {"places": {"clock": 2}}
 
 
 @pytest.mark.parametrize(("before", "after"), [

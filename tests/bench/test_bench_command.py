@@ -184,6 +184,18 @@ def test_a_file_is_drawn_beside_itself(monkeypatch, tmp_path, capsys, there):
     assert (f"3 pictures in {tmp_path / 'x'}" in said) == there == ("matplotlib is not installed" not in said)
 
 
+@pytest.mark.parametrize(("path", "recorded"), [("x.json", True), ("other.json", False)])
+def test_the_recorded_file_goes_into_the_pages_however_it_is_named(monkeypatch, tmp_path, path, recorded):
+    updated, figures = [], {**HEADER, "date": "2026-01-02", "roofs": ROOFS, "rows": []}
+    (tmp_path / path).write_text(json.dumps(figures))
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("RESULTS", tmp_path), ("RECORDED", "x.json"), ("update_pages", updated.append)):
+        monkeypatch.setattr(command, name, value)
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    command.redraw(Path(path), Console(width=300))
+    assert updated == [figures] * recorded
+
+
 def test_what_stands_on_the_pages(monkeypatch):
     asked = []
     for name, table in (("ladder", ["a", "none"]), ("totals", "b"), ("summary", "c"), ("host", "none")):

@@ -79,9 +79,11 @@ def test_a_part_that_fails_costs_its_own_rows_alone(ranks_asked, monkeypatch, he
 
 
 def test_a_row_without_a_time_is_not_said(ranks_asked):
+    """Nor an accuracy that there is none of."""
     said, untimed = [], {"part": "link", "M": 4, "gpus": 2, "function": "f", "sent_bytes": 6000}
-    assert list(ranks.run_parts(2, {"first": ([untimed], ())}, said.append, 50)) == [([untimed], [])]
-    assert [line.split(",")[0] for line in said] == ["first: 1 rows"]
+    assert list(ranks.run_parts(2, {"first": ([untimed, SLOWER], ())}, said.append, 50)) == [([untimed, SLOWER], [])]
+    assert said[0].startswith("first: 2 rows, ")
+    assert [line.split() for line in said[1:]] == [["link", "M=4", "2", "GPU", "slower", "4.0", "us", "(1.0", "to", "3.0)"]]
 
 
 def test_ranks_are_stopped_whatever_ends_the_parts(ranks_asked):
@@ -113,6 +115,7 @@ def test_rows_are_written_after_each_part(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(ranks, "INTERPRETED", True)
     said = []
     small = ranks.measure(2, tmp_path / "none", said.append)
+    assert not list(tmp_path.iterdir())
     assert seen == [None, None] and small["gpu"] is None and len(small["rows"]) == 3 and "nothing is timed" in said[0]
     monkeypatch.setattr(ranks, "INTERPRETED", False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

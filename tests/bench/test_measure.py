@@ -263,6 +263,15 @@ def test_a_graph_is_replayed_again_while_it_spreads(monkeypatch, spread, attempt
     assert asked == [(["side"], 5 << attempt, 2) for attempt in range(attempts)]
 
 
+def test_a_replay_is_waited_for_before_it_is_checked(monkeypatch):
+    did = []
+    monkeypatch.setattr(measure.timing, "time_us", lambda replays, *_, **__: did.append("timed") or {"side": [6.4]})
+    gpu = SimpleNamespace(synchronize=lambda: did.append("waited for"), capture=lambda calls: (
+        lambda: did.append("replayed"), did.append("captured")))
+    time_in_graphs_us({"side": lambda i: None}, 1, gpu=gpu, check=lambda name, result: did.append(f"{name} checked"))
+    assert did == ["captured", "replayed", "waited for", "side checked", "timed"]
+
+
 def test_codes_are_made_unusable_before_a_graph_is_checked():
     gpu, found = GPU(lost=64), {}
     codes, kernel = torch.zeros(3, dtype=torch.int8), gpu.kernel("k", {"w": 8e6})

@@ -11,7 +11,7 @@ from checks.bench import measure, perf
 from checks.bench.baselines import BASELINES
 from checks.bench.measure import Timing
 from checks.bench.operands import Wrong
-from checks.bench.workloads import TESTS
+from checks.bench.workloads import TESTS, _roofs
 from kernels import cost
 from kernels.quantize import quantize_int8_perrow_torch
 from kernels.runtime import INTERPRETED
@@ -235,6 +235,44 @@ def test_one_that_is_found_wrong_may_be_refused_as_well(monkeypatch):
     rows = perf.test_perf_gemm(dict.fromkeys("abc", BASELINES["cuBLAS FP16"]), [(4, K, N)], mode="graph", watcher=Watcher())
     assert [(row["function"], row["median_us"]) for row in rows] == [("a", 2.0)]
     assert left_out == [("b", Wrong), ("b", measure.Refused), ("c", measure.Refused)]
+
+
+def test_what_was_kept_while_it_was_timed_is_found_out(monkeypatch):
+    """New numbers lie there once all are timed; each that gives old ones is left out, and costs no other its row."""
+    monkeypatch.setattr(perf, "INTERPRETED", False)
+    left_out, kept = [], {}
+
+    def time_us(sides, *_, **__):
+        for name, side in sides.items():
+            kept[name] = side()
+        return {name: Timing(2.0, 1.0, 3.0) for name in sides}
+
+    class Watcher(perf.Watcher):
+        def left_out(self, name, error):
+            left_out.append((name, type(error)))
+
+    functions = {name: lambda x, w, name=name: kept.get(name, x @ w.T) for name in ("first", "second")}
+    monkeypatch.setattr(perf, "time_us", time_us)
+    rows = perf.test_perf_gemm({**functions, "honest": BASELINES["cuBLAS FP16"]}, [(4, K, N)], watcher=Watcher())
+    assert [row["function"] for row in rows] == ["honest"] and left_out == [("first", Wrong), ("second", Wrong)]
+
+
+@pytest.mark.parametrize(("test", "sizes"), [
+    ("gemv", "(K, N)"), ("gemm", "(M, K, N)"), ("matmul_int8", "(M, K, N)"), ("gate_up", "(M, K, N)"),
+    ("quant_decode", "(M, K)"), ("quant_prefill", "(M, K)"), ("attention", "(M, K)")])
+def test_a_shape_of_another_length_is_told_its_sizes(test, sizes):
+    with pytest.raises(ValueError) as refused:
+        TESTS[test]({}, [(3,)])
+    assert str(refused.value) == f"a shape must be {sizes}, whole numbers above 0, got (3,)"
+
+
+def test_the_copy_of_a_lesson_is_that_of_the_roofs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(perf, "test_perf_quant_prefill", lambda *given: asked.append(given) or [{"gb_per_s": 7.0}])
+    roof = next(unit for unit in _roofs() if unit["functions"] == ["copy"])
+    assert perf.copy_roof() == {"copy_gb_per_s": 7.0} and asked == [({"copy": BASELINES["copy"]}, [tuple(roof["shape"])])]
+    M, K = roof["shape"]
+    assert 0 <= 3 * M * K + 4 * M - 2 * 2**30 < 2**21, "what a copy of 1 GiB reads and writes"
 
 
 def test_the_bytes_of_an_operand_are_those_of_its_numbers():

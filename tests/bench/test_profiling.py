@@ -119,6 +119,40 @@ def test_missing_profiles_say_what_to_run(monkeypatch, tmp_path):
         profile.profiles()
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_run_hands_on_what_it_was_given(monkeypatch, tmp_path, readable):
+    """What ncu printed is kept before it is read: there it shows why it could not be."""
+    asked, keep = [], tmp_path / "deep" / "kept"
+
+    def read(printed):
+        if not readable:
+            raise ncu.NoProfile("no table")
+        return {}
+
+    def record(program, command, report, environment):
+        assert report.parent.is_dir()
+        return asked.append((program, report, environment)) or "said"
+
+    monkeypatch.setenv("OF_THE_USER", "x")
+    monkeypatch.setattr(profile, "gpu_name", lambda: "GPU X")
+    monkeypatch.setattr(profile_cases, "cases", lambda: [])
+    monkeypatch.setattr(profile.subprocess, "run", lambda command, **_: SimpleNamespace(
+        stdout="ncu\nCopyright\nVersion 9\n" if command == ["an ncu", "--version"] else ""))
+    for name, function in (("find_ncu", lambda: "an ncu"), ("record", record), ("read", read),
+                           ("table", lambda program, report: asked.append((program, report)) or "printed")):
+        monkeypatch.setattr(ncu, name, function)
+    monkeypatch.setattr(profile, "_proton", lambda path, environment: asked.append((path, environment)) or {})
+    if readable:
+        assert profile.run(keep)[0]["ncu"] == "Version 9"
+    else:
+        with pytest.raises(ncu.NoProfile, match="no table"):
+            profile.run(keep)
+    (program, report, environment), *others = asked
+    assert (program, environment["OF_THE_USER"], environment["PYTHONPATH"]) == ("an ncu", "x", profile.python_path())
+    assert others == [("an ncu", report), *([(report.parent / "tree", environment)] if readable else [])]
+    assert {path.name: path.read_text() for path in keep.iterdir()} == {"ncu.csv": "printed", "ncu.log": "said"}
+
+
 # the cases
 
 
@@ -213,8 +247,13 @@ def test_a_vector_is_given_where_a_gemv_takes_one(monkeypatch):
             assert {given for _, given in call.args} == {(case.M, case.K, case.N, case.vector)}
 
 
-def test_functions_of_lessons_are_those_of_their_names():
+def test_functions_of_lessons_are_those_of_their_names(monkeypatch):
+    monkeypatch.setattr(profile_cases, "Operands", Asked)
     for case in cases():
+        if case.prepare.__qualname__.startswith("of_lesson"):
+            call = case.prepare(case)
+            assert call.func.__name__ == case.function
+            assert {given for _, given in call.args} == {(case.M, case.K, case.N, False)}
         if case.lesson in ("07", "08") and case.prepare is not profile_cases.by_name:
             function = [cell.cell_contents for cell in case.prepare.__closure__ or ()] or [case.prepare]
             assert function[0].__name__.strip("_") == case.function

@@ -229,3 +229,19 @@ def test_what_was_kept_stays_kept_however_often_a_run_goes_on(tmp_path):
     for _ in range(2):
         again = Kept(tmp_path / "p", {"schema": 1}, resume=True)
         assert (again.units, again.conditions) == (kept.units, kept.conditions)
+
+
+def test_a_group_that_is_done_keeps_no_other_from_running(monkeypatch, tmp_path):
+    kept, told, ran = Kept(tmp_path / "kept", {}), [], []
+    kept.add(ONE, [], [])
+
+    def run_worker(left, crashes, kept, done, silence_s, module):
+        ran.append((left, crashes, silence_s, module))
+        return []
+
+    monkeypatch.setattr(runner, "Monitor", Watching)
+    monkeypatch.setattr(runner, "_run_worker", run_worker)
+    groups = {"done": [UNIT], "next": [OTHER], "half": [OTHER, UNIT]}
+    runner.run(groups, kept, lambda *group: told.append(group), 7.0, "a.module")
+    assert ran == [([OTHER], {}, 7.0, "a.module")] * 2 and told == [("done", 1), ("next", 0), ("half", 1)]
+    assert list(kept.conditions) == ["next", "half"]

@@ -179,7 +179,8 @@ class Guesser(torch.nn.Module):
     def forward(self, tokens):
         self.shown.append(tokens.shape[1])
         logits = torch.full((1, tokens.shape[1], 256), -100.0)
-        logits[..., ord("a")], logits[..., ord("b")] = 1.4, 0.7
+        logits[:, :-1, ord("z")] = 0.0  # of what is known already
+        logits[:, -1, ord("a")], logits[:, -1, ord("b")] = 1.4, 0.7
         return logits
 
 
@@ -210,6 +211,8 @@ def test_the_command_trains_on_the_text_of_its_folder(tmp_path, monkeypatch, cap
     record = json.loads((tmp_path / "training.json").read_text())
     assert (record["parameters"], record["train_bytes"], record["loss"]) == (7, 9, [[0, 5.5]])
     assert record["recipe"]["steps"] == 7 and record["context"] == CONTEXT
+    assert record.keys() == json.loads((training.FOLDER / "training.json").read_text()).keys(), "as what is recorded"
+    assert record["config"] == dataclasses.asdict(training.CONFIG) and record["torch"] == torch.__version__
     wrong = {("--steps", "0"): "at least 1, got 0", ("--out", str(tmp_path / "none")): "add --freeze-text"}
     for arguments, said in wrong.items():
         with pytest.raises(SystemExit, match="2"):

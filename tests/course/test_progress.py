@@ -297,3 +297,13 @@ def test_a_function_that_ends_the_program_is_wrong(tmp_path, capsys):
     nbformat.write(notebook, path)
     assert check_notebooks([path]) == 1
     assert "it raised SystemExit: 0" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_notebook_is_run_at_most_once_in_each_way(monkeypatch, lesson):
+    asked, console = [], SimpleNamespace(is_terminal=False)
+    monkeypatch.setattr(checks.course.progress, "run", lambda *given: asked.append(given) or len(asked))
+    monkeypatch.setattr(checks.course.progress, "track", lambda names, **_: names)
+    monkeypatch.setattr(checks.course.progress, "_judge", lambda _, ran, cell: ("failed", [ran(n) for n in (0, 1, 0)]))
+    names = [exercise.name for exercise in LESSON]
+    rows = checks.course.progress._rows("01", names, solve(lesson), console)
+    assert asked == [(lesson, False), (lesson, True)] and [row.message for row in rows] == [[1, 2, 1]] * len(names)
