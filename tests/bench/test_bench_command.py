@@ -185,7 +185,7 @@ def test_a_file_is_drawn_beside_itself(monkeypatch, tmp_path, capsys, there):
 
 
 @pytest.mark.parametrize(("path", "recorded"), [("x.json", True), ("other.json", False)])
-def test_the_recorded_file_goes_into_the_pages_however_it_is_named(monkeypatch, tmp_path, path, recorded):
+def test_the_recorded_file_goes_into_the_pages(monkeypatch, tmp_path, path, recorded):
     updated, figures = [], {**HEADER, "date": "2026-01-02", "roofs": ROOFS, "rows": []}
     (tmp_path / path).write_text(json.dumps(figures))
     monkeypatch.chdir(tmp_path)
