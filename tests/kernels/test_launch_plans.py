@@ -156,3 +156,14 @@ def test_the_checks_watch_is_such_a_watcher():
     with watch():
         assert launch.watchers
     assert not launch.watchers
+
+
+@pytest.mark.parametrize("odd", ["a sparse tensor", "a list", "a dict"])
+def test_what_has_no_key_is_planned_each_time(odd):
+    """It is for the plan to say what is wrong with it."""
+    x = torch.ones(2, 2, device=device())
+    given = {"a sparse tensor": x.to_sparse(), "a list": [1], "a dict": {}}[odd]
+    made = []
+    plans = Plans(lambda *tensors: made.append(tensors) or (lambda *tensors: len(tensors)))
+    assert [plans(x, given), plans(x, given)] == [2, 2] and len(made) == 2 and not plans._calls
+    assert [plans(x, None), plans(x, None)] == [2, 2] and len(made) == 3
