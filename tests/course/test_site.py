@@ -26,6 +26,9 @@ def test_every_lesson_and_kernel_is_a_page(sources):
         notebook = nbformat.read(sources / path.name, 4)
         assert not {"way", "way-on"} & {cell.id for cell in notebook.cells}
         assert any(cell.get("outputs") for cell in notebook.cells)
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        assert "](../" not in text and not re.search(r"(?<!\[)`kernels/gemv\.py`", text)
+        assert notebook.metadata.kernelspec == {"name": "python3", "display_name": "Python 3", "language": "python"}
     assert "```\n" not in (sources / "sources" / "gemv.md").read_text().replace("`````", "")
     assert "def gemv_fp16(" in (sources / "sources" / "gemv.md").read_text()
 
