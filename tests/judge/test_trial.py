@@ -1,5 +1,6 @@
 """Each decision about one case, on functions of plain numbers and tensors that need no kernel."""
 
+import itertools
 import linecache
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from checks.executor import CompileError, LimitExceeded
 from checks.judge import trial
-from checks.judge.attempt import Attempt
+from checks.judge.attempt import Attempt, root_cause
 from checks.judge.execution import Raced
 from checks.judge.exercise import Case, Exercise, Expected, WrongAnswer, numbers
 from checks.judge.launches import Access, Launch, OutOfBounds
@@ -321,3 +322,10 @@ def test_in_what_part_of_a_tensor_wrong_elements_lie(at, said):
     for place in at:
         wrong[place] = True
     assert trial.where(wrong, "q") == (f", all in q{said}" if said else "")
+
+
+def test_an_error_s_cause_is_the_first_of_all():
+    errors = [ValueError(), KeyError(), OSError(), RuntimeError()]
+    for cause, error in itertools.pairwise(errors):
+        error.__cause__ = cause
+    assert all(root_cause(error) is errors[0] for error in errors)
