@@ -91,6 +91,13 @@ def test_a_bonus_and_a_comment(tmp_path):
         assert said in str(error.value)
 
 
+@pytest.mark.parametrize("lines", ["bonus,3,why\nada,programs_needed,0.5,why", "programs_needed,0.5,why\nada,bonus,3,why"])
+def test_a_bonus_is_added_to_what_was_decided(tmp_path, lines):
+    (tmp_path / "overrides.csv").write_text(f"student,exercise,points,reason\nada,{lines}\n")
+    (one,) = apply_overrides([result("ada")], read_overrides(tmp_path))
+    assert (one["points"], one["bonus"], one["exercises"][0]["points"]) == (3.5, 3.0, 0.5)
+
+
 @pytest.mark.parametrize("points, status", [(2.0, "passed"), (1.0, "failed"), (0.0, "failed")])
 def test_a_decision_shows_everywhere(tmp_path, points, status):
     held = result("ada", exercise(points=None, status="held"))

@@ -106,6 +106,7 @@ def test_recordings_are_timed_in_turns(monkeypatch):
 
     def time_us(sides, gpu, repeats, warmup):
         assert list(sides) == ["yours", "answer"] and (repeats, warmup) == (30, 3)
+        assert len(copied) == 4  # two inputs of each, before anything is timed
         return {name: [float(side()[0].sum()) for _ in range(2)] for name, side in sides.items()}
 
     def run(text, step, arguments):
@@ -113,15 +114,16 @@ def test_recordings_are_timed_in_turns(monkeypatch):
         arguments["out_ptr"].copy_(arguments["x_ptr"] + arguments["y_ptr"])
 
     launched: list[str] = []
+    copied: list[torch.Tensor] = []
     monkeypatch.setattr(timing, "time_us", time_us)
     monkeypatch.setattr(timing, "CudaGPU", lambda: None)
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: copied.append(self) or self)
     monkeypatch.setattr(play_child, "run_compiled", run)
     (one, payload), (other, _) = played(), played(texts=[{"text": "answer's"}])
     question = {"time": {"yours": one, "answer": other}, "maps": False, "nonce": "n"}
     _, (answer, raw) = served(play_child.serve, ({}, b""), (question, payload))
     assert answer == {"times": {"yours": [24.0, 24.0], "answer": [24.0, 24.0]}, "nonce": "n"} and raw == b""
-    assert launched == ["ttir", "ttir", "answer's", "answer's"]
+    assert launched == ["ttir", "ttir", "answer's", "answer's"] and len(copied) == 4
 
 
 # on a GPU, as far as it goes without one
