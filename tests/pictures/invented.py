@@ -66,3 +66,23 @@ def live() -> Iterator[MonkeyPatch]:
              for name in (measuring.FP16, measuring.OURS, measuring.INT8)], {name: value / 3 for name, value in ROOFS.items()
                                                                             if isinstance(value, float)}))
         yield patch
+
+
+CARD_PLACES = (("prefill", 1, 100), ("decode", 4, 50))
+
+
+def card_rows() -> list[dict]:
+    """A block's times: whole and by its parts, in decode twice as long as in prefill."""
+    rows = []
+    for times, (phase, batch, context) in enumerate(CARD_PLACES, 1):
+        place = {"phase": phase, "batch": batch, "context": context}
+        for layer in ("q", "k", "v", "o", "gate", "up", "down"):
+            rows += [{"test": "block_product", "layer": layer, "function": function, "mode": "eager",
+                      "median_us": times * us, **place}
+                     for function, us in (("FP16", 10.0), ("INT8", 6.0), ("quantize", 2.0))]
+        rows.append({"test": "block_product", "layer": "attention", "function": "FP16", "mode": "eager",
+                     "median_us": times * 20.0, **place})
+        rows += [{"test": "block", "function": function, "mode": mode, "median_us": times * us * slower, **place}
+                 for function, us in (("FP16", 100.0), ("INT8", 72.0), ("INT8 fused", 60.0))
+                 for mode, slower in (("eager", 3), ("compile", 2), ("graph", 1))]
+    return rows

@@ -3,16 +3,14 @@
 import pytest
 import torch
 from drawn import image, rectangles, texts, ticks
+from picture_cases import an_mlp, mlp_apart
 
 from checks.bench.baselines import FASTEST_PRODUCT, PLACES, SILU_PLANS
 from checks.bench.workloads import plan
 from checks.pictures import mlp
 from kernels import cost
 from kernels.gate_up import gate_up_silu_mul_plain
-from kernels.mlp import mlp_int8, silu_apart
-from kernels.perrow_w8a8 import perrow_w8a8_matmul_plain
-from kernels.plans import rmsnorm
-from kernels.quantize import quantize_int8_perrow
+from kernels.mlp import mlp_int8
 from kernels.runtime import INTERPRETED, device
 
 
@@ -65,19 +63,6 @@ def test_the_bench_measures_what_these_pictures_draw(monkeypatch):
     M, K, N = mlp.GATE_UP_SHAPE
     assert {((M, K, N), name) for name in [*SILU_PLANS, FASTEST_PRODUCT]} <= measured
     assert {(shape, name) for shape in mlp.PLACED for name in PLACES} <= measured
-
-
-def an_mlp(M, D, N):
-    first, last = mlp.mlp_inputs(M, N, D), mlp.mlp_inputs(M, D // 2, N)
-    g = torch.Generator().manual_seed(0)
-    return {"x": torch.randn(M, D, generator=g).half(), "weight": torch.rand(D, generator=g).half(),
-            "gate_up_q": first["w_q"], "gate_up_scale": first["w_scale"],
-            "down_q": last["w_q"], "down_scale": last["w_scale"]}
-
-
-def mlp_apart(x, weight, gate_up_q, gate_up_scale, down_q, down_scale):
-    codes = quantize_int8_perrow(rmsnorm(x, weight))
-    return perrow_w8a8_matmul_plain(*silu_apart(*codes, gate_up_q, gate_up_scale), down_q, down_scale)
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="the trace needs no GPU, and has none here")
