@@ -91,7 +91,7 @@ def test_who_compiles(monkeypatch, interprets):
     asked = []
     server = SimpleNamespace(start=lambda: asked.append("start"),
                              ask=lambda request, timeout_s: asked.append(timeout_s) or ANSWERS[request["source"]])
-    monkeypatch.setattr(triton.knobs.runtime, "interpret", interprets)
+    monkeypatch.setitem(vars(triton.knobs.runtime), "interpret", interprets)
     monkeypatch.setattr(compile, "_server", lambda: server)
     monkeypatch.setattr(frontend, "compile_request", lambda request: f"here: {sorted(request)}")
     compile.warm_up()

@@ -43,6 +43,7 @@ def test_triton_interpret_means_what_it_means_to_triton():
 def imported_anew(monkeypatch, gpu, value):
     """`runtime.py` as it is where there is a GPU or not, and TRITON_INTERPRET has the value; None: it has none."""
     allocators = []
+    monkeypatch.delitem(vars(triton.knobs.runtime), "interpret", raising=False)  # set by hand, it hides the variable
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(triton, "set_allocator", allocators.append)
     if value is None:
