@@ -159,6 +159,7 @@ def test_a_progress_bar_s_thread_is_nobody_s_work(monkeypatch):
     go_on = threading.Event()
     thread = Watching(target=go_on.wait)
     thread.start()
+    monkeypatch.setitem(sys.modules, "tqdm._monitor", types.SimpleNamespace(TMonitor=None))  # other tests made bars
     before = child._threads_left()
     monkeypatch.setitem(sys.modules, "tqdm._monitor", types.SimpleNamespace(TMonitor=Watching))
     assert child._threads_left() == before - 1
