@@ -210,7 +210,7 @@ def test_where_two_programs_race_the_line_is_shown():
     assert trial._with_line("they race, /tmp/none/1.py:3") == "they race", "a notebook's cell whose text is not known"
     assert trial._with_line("they race") == "they race"
     define("if x:\n    x = 4\n", None, namespace)
-    place = next(name for name in linecache.cache if linecache.cache[name][2] == ["if x:\n", "    x = 4\n"])
+    place = next(name for name, kept in linecache.cache.items() if kept[2:3] == (["if x:\n", "    x = 4\n"],))
     assert trial._with_line(f"at {place}:2 both store") == "at both store\n  at: x = 4"
     linecache.cache["/home/me/one.py"] = 1, None, ["first\n", "second\n"], "/home/me/one.py"
     assert trial._with_line("they race, /home/me/one.py:2") == "they race\n  at: second"
